@@ -1,0 +1,15 @@
+//! wmrelay: a streaming relay for Windows Media-style players.
+
+pub mod asf;
+pub mod client;
+pub mod control;
+pub mod http;
+pub mod ingest;
+pub mod metrics;
+pub mod mms;
+pub mod relay;
+pub mod run;
+pub mod settings;
+pub mod shard;
+pub mod text;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! The `wmrelay` binary.
+fn main() {}

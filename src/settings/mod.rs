@@ -1,0 +1,258 @@
+//! What the daemon was told to do: typed, checked, with every default in one place.
+//!
+//! A leaf module: every layer may use these types, none of them knows where a value came from.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// All settings after checking; see `config/wmrelay.toml` for the words that a person writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Threads that serve viewers; at least one.
+    pub shards: usize,
+    /// The MMS listeners, TCP and UDP of the same number.
+    pub mms: Listen,
+    /// The HTTP listeners: publishers push here.
+    pub http: Listen,
+    /// The admin listeners: metrics and health.
+    pub admin: Listen,
+    /// UDP delivery.
+    pub udp: Udp,
+    /// What one daemon takes on.
+    pub limits: Limits,
+    /// How much of each stream is kept.
+    pub window: WindowBounds,
+    /// Who may connect at all.
+    pub access: Access,
+    /// File of HA1 digests of the publishers (`wmrelay passwd`).
+    pub users_file: Option<PathBuf>,
+    /// The publishing points, in the order of the file.
+    pub publishing_points: Vec<PublishingPoint>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Addresses; port 0 lets the system choose.
+    pub addresses: Vec<SocketAddr>,
+    /// The addresses are the built-in ones: an IPv6 address that the machine lacks is passed over.
+    pub built_in: bool,
+}
+
+impl Listen {
+    /// The built-in wildcard addresses of a port, IPv4 and IPv6.
+    pub fn anywhere(port: u16) -> Self {
+        let addresses = vec![
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        ];
+        Self { addresses, built_in: true }
+    }
+}
+
+/// UDP delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Udp {
+    /// Whether UDP funnels are granted at all.
+    pub enabled: bool,
+    /// The client ports that a firewall in front of viewers lets through.
+    pub client_ports: PortRanges,
+    /// What an announced port outside of them gets; below 1024 is always refused.
+    pub outside_pool: OutsidePool,
+    /// Refuse UDP when the announced address is not the connection's own (a NAT without MMS helper).
+    pub refuse_on_nat_mismatch: bool,
+    /// Largest datagram to IPv4 viewers, bytes of UDP payload.
+    pub max_datagram_v4: usize,
+    /// Largest datagram to IPv6 viewers, bytes of UDP payload.
+    pub max_datagram_v6: usize,
+    /// What happens to packets that do not fit.
+    pub oversize: Oversize,
+}
+
+/// Inclusive port ranges, sorted, not overlapping, never below 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortRanges(pub Vec<RangeInclusive<u16>>);
+
+impl PortRanges {
+    /// Whether a port is in one of the ranges.
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&port))
+    }
+
+    /// All ports, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        self.0.iter().flat_map(Clone::clone)
+    }
+}
+
+/// A UDP port announced outside of `client_ports`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutsidePool {
+    /// Refused at once, so that the player falls back to TCP.
+    Refuse,
+    /// Leased all the same, from 1024 on.
+    Allow,
+}
+
+/// ASF packets that do not fit into one datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversize {
+    /// Sent as IP fragments.
+    Fragment,
+    /// UDP is refused while every source is oversize.
+    Refuse,
+}
+
+/// What one daemon takes on; 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions in all.
+    pub viewers: u32,
+    /// Sessions of one publishing point.
+    pub viewers_per_point: u32,
+    /// Sessions of one client address (IPv6: of one /64).
+    pub viewers_per_address: u32,
+    /// Sum of the bit rates of all viewers, kbit/s.
+    pub bandwidth_kbps: u64,
+    /// New sessions a second.
+    pub joins_per_s: u32,
+    /// New sessions at once, over the rate.
+    pub joins_burst: u32,
+    /// Time for each step up to the first media.
+    pub handshake: Duration,
+    /// Time without any sign of life of a session that does not play.
+    pub idle: Duration,
+}
+
+/// How much of each stream is kept for joins, slow viewers and resends; whichever bound is reached first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowBounds {
+    /// Seconds of send time.
+    pub seconds: u32,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// Address rules: deny wins; an empty allow list allows all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Networks that may watch.
+    pub viewers_allow: Vec<IpNet>,
+    /// Networks that may not.
+    pub viewers_deny: Vec<IpNet>,
+    /// Networks that may publish.
+    pub publishers_allow: Vec<IpNet>,
+    /// Networks that may not.
+    pub publishers_deny: Vec<IpNet>,
+}
+
+impl Access {
+    /// Whether an address may watch.
+    pub fn may_watch(&self, address: IpAddr) -> bool {
+        permitted(&self.viewers_allow, &self.viewers_deny, address)
+    }
+
+    /// Whether an address may publish.
+    pub fn may_publish(&self, address: IpAddr) -> bool {
+        permitted(&self.publishers_allow, &self.publishers_deny, address)
+    }
+}
+
+fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
+    let named = |list: &[IpNet]| list.iter().any(|net| net.contains(&address));
+    !named(deny) && (allow.is_empty() || named(allow))
+}
+
+/// A name that viewers can open, and what feeds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishingPoint {
+    /// The name, as in `mms://host/NAME`.
+    pub name: String,
+    /// Its source.
+    pub source: Source,
+    /// How long viewers wait for a source that is gone; `None`: for ever.
+    pub source_timeout: Option<Duration>,
+}
+
+/// What feeds a broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A publisher that sends to `/publish/NAME`.
+    Push,
+    /// ASF files in real time, one after the other, from the start again after the last.
+    File {
+        /// The files, at least one.
+        paths: Vec<PathBuf>,
+    },
+    /// A child process that writes ASF to its standard output.
+    Exec {
+        /// Program and arguments; no shell.
+        argv: Vec<String>,
+        /// When it runs.
+        start: Start,
+        /// How long it goes on without viewers (`Start::Watched`).
+        linger: Duration,
+    },
+    /// The built-in moving test picture.
+    Demo,
+}
+
+/// When a source runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From the daemon's start on.
+    Always,
+    /// While somebody watches.
+    Watched,
+}
+
+impl Default for Settings {
+    /// The built-in settings: what `wmrelay` does without a file. They have no publishing point;
+    /// [`Settings::publishing_points_or_demo`] says what then runs.
+    fn default() -> Self {
+        Self {
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            mms: Listen::anywhere(1755),
+            http: Listen::anywhere(8080),
+            admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: true },
+            udp: Udp {
+                enabled: true,
+                client_ports: PortRanges(vec![1024..=5000]),
+                outside_pool: OutsidePool::Refuse,
+                refuse_on_nat_mismatch: false,
+                max_datagram_v4: 1472,
+                max_datagram_v6: 1452,
+                oversize: Oversize::Fragment,
+            },
+            limits: Limits {
+                viewers: 0,
+                viewers_per_point: 0,
+                viewers_per_address: 0,
+                bandwidth_kbps: 0,
+                joins_per_s: 0,
+                joins_burst: 0,
+                handshake: Duration::from_secs(10),
+                idle: Duration::from_secs(60),
+            },
+            window: WindowBounds { seconds: 20, bytes: 32 << 20 },
+            access: Access::default(),
+            users_file: None,
+            publishing_points: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The configured publishing points, or the built-in `demo` where there is none.
+    pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
+        if self.publishing_points.is_empty() {
+            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: Some(Duration::from_secs(30)) }]
+        } else {
+            self.publishing_points.clone()
+        }
+    }
+}

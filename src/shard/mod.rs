@@ -1,0 +1,5 @@
+//! The only owner of viewers' sockets.
+
+mod handoff;
+
+pub use handoff::{HandOff, Handed};
