@@ -76,3 +76,16 @@ impl Batch {
         self.bytes.len() + size_of_val(&*self.packets) + size_of::<Self>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::relay::testing::{PACKET_SIZE, base, batch, generation};
+
+    #[test]
+    fn packets_are_cut_from_the_bytes() {
+        let batch = batch(&generation(0), 7, base(), &[(0, true), (1, false)]);
+        assert_eq!(batch.numbers(), 7..9);
+        assert_eq!(batch.packet(1), Some(&[8; PACKET_SIZE][..]));
+        assert_eq!((batch.packet(2), batch.packet(usize::MAX)), (None, None));
+    }
+}

@@ -9,6 +9,8 @@ mod delivery;
 mod point;
 mod publish;
 mod registry;
+#[cfg(test)]
+mod testing;
 mod window;
 
 pub use admission::Admission;

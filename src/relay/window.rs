@@ -23,12 +23,14 @@ pub struct Window<F> {
     entries: VecDeque<Entry<F>>,
     /// Numbers of the packets that start a key frame, oldest first.
     join_points: VecDeque<u64>,
-    span_ms: Option<u64>,
+    span_ms: Option<i64>,
     limit: usize,
     bytes: usize,
     end: u64,
     /// Number of the first packet of the newest generation.
     generation_begin: u64,
+    /// What turns send times of the newest generation into clock times.
+    clock_offset_ms: i64,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ struct Entry<F> {
     batch: Arc<Batch>,
     framing: F,
     /// Send time of the last packet on a clock that runs on over generations.
-    clock_ms: u64,
+    clock_ms: i64,
     footprint: usize,
 }
 
@@ -57,11 +59,12 @@ impl<F: Default> Window<F> {
         Self {
             entries: VecDeque::new(),
             join_points: VecDeque::new(),
-            span_ms: (bounds.seconds != 0).then(|| u64::from(bounds.seconds) * 1000),
+            span_ms: (bounds.seconds != 0).then(|| i64::from(bounds.seconds) * 1000),
             limit: if bounds.bytes == 0 { CEILING_BYTES } else { bounds.bytes },
             bytes: 0,
             end: 0,
             generation_begin: 0,
+            clock_offset_ms: 0,
         }
     }
 
@@ -76,7 +79,7 @@ impl<F: Default> Window<F> {
         if batch.first != self.end {
             self.clear();
         }
-        let clock_ms = self.entries.back().map_or(0, |last| last.clock_ms.saturating_add(advance_ms(&last.batch, &batch)));
+        let clock_ms = self.clock(&batch);
         if self.entries.back().is_none_or(|last| last.batch.generation.number != batch.generation.number) {
             self.generation_begin = batch.first;
         }
@@ -152,8 +155,24 @@ impl<F: Default> Window<F> {
         Some((position, index))
     }
 
+    /// The time of a batch's last packet on a clock that never steps back.
+    fn clock(&mut self, batch: &Batch) -> i64 {
+        let send_time_ms = batch.packets.last().map_or(0, |packet| i64::from(packet.send_time_ms));
+        let Some(last) = self.entries.back() else {
+            self.clock_offset_ms = 0;
+            return send_time_ms;
+        };
+        if last.batch.generation.number != batch.generation.number {
+            // Send times of two generations do not compare, arrival times do.
+            let elapsed = batch.due.saturating_duration_since(last.batch.due);
+            let elapsed_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::from(u32::MAX));
+            self.clock_offset_ms = last.clock_ms + elapsed_ms - send_time_ms;
+        }
+        last.clock_ms.max(self.clock_offset_ms + send_time_ms)
+    }
+
     /// Drops what is older than the seconds, but nothing that a joining viewer would begin with.
-    fn drop_aged(&mut self, now_ms: u64) {
+    fn drop_aged(&mut self, now_ms: i64) {
         let (Some(span_ms), join) = (self.span_ms, self.join_point()) else { return };
         while let Some(oldest) = self.entries.front() {
             let needed = join.is_some_and(|join| join < oldest.batch.end());
@@ -173,13 +192,170 @@ impl<F: Default> Window<F> {
     }
 }
 
-/// Send time between the last packets of two batches, milliseconds; never negative.
-// Send times of two generations do not compare, arrival times do.
-fn advance_ms(earlier: &Batch, later: &Batch) -> u64 {
-    if earlier.generation.number != later.generation.number {
-        let elapsed = later.due.saturating_duration_since(earlier.due);
-        return u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::testing::{at, base, batch, generation};
+    use proptest::prelude::*;
+    use std::ops::Range;
+    use std::time::Instant;
+
+    fn window(seconds: u32, bytes: usize) -> Window<u32> {
+        Window::new(&WindowBounds { seconds, bytes })
     }
-    let last = |batch: &Batch| batch.packets.last().map_or(0, |packet| packet.send_time_ms);
-    u64::from(last(later).saturating_sub(last(earlier)))
+
+    /// What one packet in a batch of its own costs.
+    fn cost() -> usize {
+        let mut window = window(0, 0);
+        window.push(batch(&generation(0), 0, base(), &[(0, false)]));
+        window.bytes()
+    }
+
+    /// Packets of 100 ms each, one a batch; numbers and join points as given.
+    fn push(window: &mut Window<u32>, numbers: Range<u64>, joins: &[u64]) {
+        push_from(base(), window, numbers, joins);
+    }
+
+    fn push_from(base: Instant, window: &mut Window<u32>, numbers: Range<u64>, joins: &[u64]) {
+        let generation = generation(0);
+        for number in numbers {
+            let send_time_ms = u32::try_from(number * 100).unwrap();
+            window.push(batch(&generation, number, at(base, number * 100), &[(send_time_ms, joins.contains(&number))]));
+        }
+    }
+
+    #[test]
+    fn finds_packets_in_their_batches() {
+        let mut window = window(0, 0);
+        assert!(window.is_empty() && window.run(0).is_none() && window.join_point().is_none());
+        window.push(batch(&generation(0), 5, base(), &[(0, true), (0, false), (0, false)]));
+        window.push(batch(&generation(0), 8, base(), &[(10, false), (10, true)]));
+        assert_eq!((window.begin(), window.end()), (5, 10));
+        for number in 5..10 {
+            let (batch, index) = window.packet(number).unwrap();
+            assert_eq!(batch.first + index as u64, number);
+            assert_eq!(batch.packet(index).unwrap()[0], number.to_le_bytes()[0]);
+        }
+        assert!(window.packet(4).is_none() && window.packet(10).is_none() && window.packet(u64::MAX).is_none());
+        *window.run(9).unwrap().framing = 77;
+        assert_eq!(*window.run(8).unwrap().framing, 77, "one cache a batch");
+        assert_eq!(*window.run(7).unwrap().framing, 0);
+    }
+
+    #[test]
+    fn viewers_join_at_the_newest_key_frame_and_go_on_at_the_next() {
+        let mut window = window(0, 0);
+        push(&mut window, 0..30, &[3, 12, 21]);
+        assert_eq!(window.join_point(), Some(21));
+        let next = [0, 3, 4, 12, 13, 21, 22].map(|from| window.next_join_point(from));
+        assert_eq!(next, [Some(3), Some(3), Some(12), Some(12), Some(21), Some(21), None]);
+    }
+
+    #[test]
+    fn keeps_the_seconds() {
+        let mut window = window(2, 0);
+        push(&mut window, 0..100, &(0..100).collect::<Vec<_>>());
+        assert_eq!((window.begin(), window.end()), (79, 100));
+        assert_eq!(window.next_join_point(0), Some(79), "join points leave with their packets");
+    }
+
+    #[test]
+    fn keeps_the_newest_join_point_longer_than_the_seconds() {
+        let mut window = window(2, 0);
+        push(&mut window, 0..100, &[10]);
+        assert_eq!((window.begin(), window.join_point()), (10, Some(10)));
+        push(&mut window, 100..101, &[100]);
+        assert_eq!(window.begin(), 80);
+    }
+
+    #[test]
+    fn bytes_win_over_the_join_point() {
+        let mut window = window(20, cost() * 10);
+        push(&mut window, 0..10, &[2]);
+        assert_eq!((window.begin(), window.bytes()), (0, cost() * 10));
+        push(&mut window, 10..50, &[]);
+        assert_eq!((window.begin(), window.bytes()), (40, cost() * 10));
+        assert_eq!((window.join_point(), window.next_join_point(0)), (None, None));
+    }
+
+    #[test]
+    fn a_batch_beyond_the_bound_is_not_kept() {
+        let mut window = window(20, cost() * 2);
+        push(&mut window, 0..2, &[0]);
+        let huge: Vec<_> = (0..50).map(|ms| (ms, true)).collect();
+        window.push(batch(&generation(0), 2, base(), &huge));
+        assert_eq!((window.begin(), window.end(), window.bytes()), (52, 52, 0));
+        assert!(window.packet(10).is_none() && window.join_point().is_none());
+        push(&mut window, 52..53, &[52]);
+        assert_eq!((window.begin(), window.end(), window.join_point()), (52, 53, Some(52)));
+    }
+
+    #[test]
+    fn a_gap_in_the_numbers_empties_and_an_overlap_is_passed_over() {
+        let mut window = window(20, 0);
+        push(&mut window, 0..10, &[0]);
+        push(&mut window, 5..8, &[5, 6, 7]);
+        assert_eq!((window.begin(), window.end(), window.join_point()), (0, 10, Some(0)));
+        push(&mut window, 12..14, &[]);
+        assert_eq!((window.begin(), window.end(), window.join_point()), (12, 14, None));
+        assert!(window.packet(10).is_none() && window.packet(11).is_none());
+    }
+
+    #[test]
+    fn a_new_generation_starts_over_with_join_points_and_times() {
+        let (base, mut window) = (base(), window(2, 0));
+        push_from(base, &mut window, 0..30, &[25]);
+        let next = generation(1);
+        window.push(batch(&next, 30, at(base, 3000), &[(0, false)]));
+        assert_eq!(window.join_point(), None, "a new viewer has the new header");
+        assert_eq!(window.next_join_point(0), Some(25), "an old one may still go on");
+        window.push(batch(&next, 31, at(base, 3100), &[(100, true)]));
+        assert_eq!((window.begin(), window.join_point()), (11, Some(31)));
+        window.push(batch(&next, 32, at(base, 5200), &[(2200, false)]));
+        assert_eq!(window.begin(), 31, "the join point is 2.1 s old, what is before it older still");
+        assert_eq!(window.packet(31).unwrap().0.generation.number, 1);
+    }
+
+    #[test]
+    fn send_times_that_step_back_drop_nothing() {
+        let (base, generation, mut window) = (base(), generation(0), window(1, 0));
+        for (number, send_time_ms) in (0..).zip([1000, 400, 1000, 1500]) {
+            window.push(batch(&generation, number, base, &[(send_time_ms, true)]));
+        }
+        assert_eq!((window.begin(), window.end()), (0, 4));
+    }
+
+    proptest! {
+        #[test]
+        fn never_over_the_bytes_and_never_a_hole(
+            seconds in 0_u32..5, packets_of_bytes in 1_usize..60,
+            pushes in prop::collection::vec((prop::collection::vec((0_u32..700, prop::bool::weighted(0.1)), 0..40), 0_u64..20), 0..80),
+        ) {
+            let (base, limit, mut window) = (base(), packets_of_bytes * cost(), window(seconds, packets_of_bytes * cost()));
+            let (mut number, mut send_time, mut joins) = (0, 0, Vec::new());
+            let mut newest = 0;
+            for (packets, step) in pushes {
+                let number_of_generation = u32::try_from(step / 18).unwrap();
+                if number_of_generation == 1 && !packets.is_empty() {
+                    newest += 1;
+                    joins.clear();
+                }
+                let packets: Vec<_> = packets.into_iter().map(|(ms, join)| { send_time += ms; (send_time, join) }).collect();
+                let batch = batch(&generation(newest), number, at(base, send_time.into()), &packets);
+                joins.extend(batch.numbers().zip(&packets).filter(|(_, packet)| packet.1).map(|(number, _)| number));
+                number = batch.end();
+                window.push(batch);
+                prop_assert!(window.bytes() <= limit);
+                prop_assert_eq!(window.end(), number);
+                for inside in window.begin()..window.end() {
+                    let (batch, index) = window.packet(inside).unwrap();
+                    prop_assert_eq!(batch.first + index as u64, inside);
+                }
+                if window.generation_begin < number && !window.is_empty() {
+                    let inside: Vec<u64> = joins.iter().copied().filter(|join| *join >= window.begin()).collect();
+                    prop_assert_eq!(window.join_point(), inside.last().copied());
+                }
+            }
+        }
+    }
 }

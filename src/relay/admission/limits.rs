@@ -203,3 +203,122 @@ impl Drop for SessionPermit {
         give_back(&mut taken.by_address, self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::testing::{at, base};
+    use crate::settings::Settings;
+
+    const POINT: PointId = PointId(0);
+    const OTHER: PointId = PointId(1);
+
+    fn gate(change: impl FnOnce(&mut Limits)) -> Gate {
+        let mut settings = Settings::default();
+        change(&mut settings.limits);
+        Gate::new(&settings.limits, &settings.access)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn connect(gate: &Gate, peer: &str) -> Result<SessionPermit, Refusal> {
+        gate.connect(base(), ip(peer))
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let gate = gate(|_| ());
+        let mut permits: Vec<_> = (0..500).map(|_| connect(&gate, "192.0.2.1").unwrap()).collect();
+        for permit in &mut permits {
+            gate.open(permit, POINT, u32::MAX).unwrap();
+        }
+        assert_eq!((gate.viewers(), gate.bit_rate()), (500, 500 * u64::from(u32::MAX)));
+        drop(permits);
+        assert_eq!((gate.viewers(), gate.bit_rate()), (0, 0));
+        let taken = gate.counts.lock();
+        assert!(taken.by_address.is_empty() && taken.by_point.is_empty(), "nothing is kept of sessions that ended");
+    }
+
+    #[test]
+    fn viewers_in_all() {
+        let gate = gate(|limits| limits.viewers = 2);
+        let first = connect(&gate, "192.0.2.1").unwrap();
+        let _second = connect(&gate, "192.0.2.2").unwrap();
+        assert_eq!(connect(&gate, "192.0.2.3").unwrap_err(), Refusal::Viewers);
+        drop(first);
+        connect(&gate, "192.0.2.3").unwrap();
+    }
+
+    #[test]
+    fn viewers_of_one_address() {
+        let gate = gate(|limits| limits.viewers_per_address = 1);
+        let first = connect(&gate, "192.0.2.1").unwrap();
+        assert_eq!(connect(&gate, "::ffff:192.0.2.1").unwrap_err(), Refusal::Address);
+        let _other = connect(&gate, "192.0.2.2").unwrap();
+        let _v6 = connect(&gate, "2001:db8::1").unwrap();
+        assert_eq!(connect(&gate, "2001:db8::ffff:2").unwrap_err(), Refusal::Address);
+        let _v6_other = connect(&gate, "2001:db8:0:1::1").unwrap();
+        drop(first);
+        connect(&gate, "192.0.2.1").unwrap();
+    }
+
+    #[test]
+    fn viewers_of_one_point() {
+        let gate = gate(|limits| limits.viewers_per_point = 1);
+        let mut permits = [connect(&gate, "192.0.2.1").unwrap(), connect(&gate, "192.0.2.1").unwrap()];
+        gate.open(&mut permits[0], POINT, 1).unwrap();
+        assert_eq!(gate.open(&mut permits[1], POINT, 1).unwrap_err(), Refusal::Point);
+        gate.open(&mut permits[1], OTHER, 1).unwrap();
+        gate.open(&mut permits[0], POINT, 1).unwrap();
+        assert_eq!(gate.open(&mut permits[0], OTHER, 1).unwrap_err(), Refusal::Point);
+        assert_eq!(gate.open(&mut permits[1], POINT, 1).unwrap_err(), Refusal::Point, "a refused session keeps its place");
+        permits[0].close();
+        gate.open(&mut permits[1], POINT, 1).unwrap();
+    }
+
+    #[test]
+    fn bandwidth() {
+        let gate = gate(|limits| limits.bandwidth_kbps = 300);
+        let mut permits: Vec<_> = (0..3).map(|_| connect(&gate, "192.0.2.1").unwrap()).collect();
+        gate.open(&mut permits[0], POINT, 150_000).unwrap();
+        gate.open(&mut permits[1], POINT, 150_000).unwrap();
+        assert_eq!(gate.open(&mut permits[2], POINT, 1).unwrap_err(), Refusal::Bandwidth);
+        gate.open(&mut permits[1], OTHER, 150_000).unwrap();
+        permits[1].rebook(149_000);
+        gate.open(&mut permits[2], POINT, 1000).unwrap();
+        permits[0].rebook(u32::MAX);
+        assert_eq!(gate.bit_rate(), u64::from(u32::MAX) + 150_000);
+        permits.clear();
+        assert_eq!(gate.bit_rate(), 0);
+    }
+
+    #[test]
+    fn joins_a_second() {
+        let gate = gate(|limits| {
+            limits.joins_per_s = 10;
+            limits.viewers_per_address = 2;
+        });
+        let base = base();
+        let mut permits = Vec::new();
+        for (host, tenth) in (0..10).map(|host| (host, 0)).chain([(10, 1)]) {
+            permits.push(gate.connect(at(base, tenth * 100), IpAddr::from([192, 0, 2, host])).unwrap());
+        }
+        assert_eq!(gate.connect(at(base, 100), ip("192.0.2.99")).unwrap_err(), Refusal::Joins);
+        let _second = gate.connect(at(base, 200), ip("192.0.2.1")).unwrap();
+        assert_eq!(gate.connect(at(base, 300), ip("192.0.2.1")).unwrap_err(), Refusal::Address);
+        gate.connect(at(base, 300), ip("192.0.2.99")).unwrap();
+    }
+
+    #[test]
+    fn access_rules_see_the_ipv4_address() {
+        let mut settings = Settings::default();
+        settings.access.viewers_allow = vec!["192.0.2.0/24".parse().unwrap()];
+        settings.access.publishers_deny = vec!["192.0.2.0/24".parse().unwrap()];
+        let gate = Gate::new(&settings.limits, &settings.access);
+        connect(&gate, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(connect(&gate, "198.51.100.1").unwrap_err(), Refusal::Access);
+        assert!(!gate.may_publish(ip("::ffff:192.0.2.1")) && gate.may_publish(ip("198.51.100.1")));
+    }
+}

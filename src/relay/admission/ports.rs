@@ -338,3 +338,6 @@ impl Holder {
         self.owner == other.owner || (self.player.is_some() && self.player == other.player)
     }
 }
+
+#[cfg(test)]
+mod tests;
