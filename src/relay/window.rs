@@ -149,6 +149,13 @@ impl<F: Default> Window<F> {
         Some((&self.entries.get(position)?.batch, index))
     }
 
+    /// As [`packet`](Self::packet), with what is cached beside the batch.
+    pub fn framed(&self, number: u64) -> Option<(&Arc<Batch>, usize, &F)> {
+        let (position, index) = self.locate(number)?;
+        let entry = self.entries.get(position)?;
+        Some((&entry.batch, index, &entry.framing))
+    }
+
     fn locate(&self, number: u64) -> Option<(usize, usize)> {
         let position = self.entries.partition_point(|entry| entry.batch.end() <= number);
         let index = usize::try_from(number.checked_sub(self.entries.get(position)?.batch.first)?).ok()?;

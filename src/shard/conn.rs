@@ -13,7 +13,8 @@ use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
 use crate::mms::session::Session;
-use crate::relay::{Lease, Point, SessionPermit, Watch};
+use crate::relay::admission::{Lease, SessionPermit};
+use crate::relay::{Point, Watch};
 
 /// One MMS connection of this shard.
 pub(super) struct Conn {

@@ -39,6 +39,9 @@ use crate::settings::Settings;
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
 const SERVER_VERSION: &str = "9.1.1.3841";
 
+/// Takes a shard's sign of life: its index, and when.
+pub type Heartbeat = Arc<dyn Fn(usize, Instant) + Send + Sync>;
+
 /// What all shards share.
 struct Context {
     settings: Arc<Settings>,
@@ -50,8 +53,7 @@ struct Context {
     mms_without_udp: Arc<mms::session::Config>,
     sessions: AtomicU64,
     next_shard: AtomicUsize,
-    started: Instant,
-    beats_ms: Arc<[AtomicU64]>,
+    beat: Heartbeat,
 }
 
 impl Context {
@@ -64,13 +66,6 @@ impl Context {
         let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::indexing_slicing, reason = "the remainder is below the count, and there is at least one shard")]
         &self.shards[turn % self.shards.len()]
-    }
-
-    fn beat(&self, shard: usize) {
-        let elapsed = tokio::time::Instant::now().into_std().saturating_duration_since(self.started);
-        if let Some(beat) = self.beats_ms.get(shard) {
-            beat.store(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
     }
 }
 
@@ -109,7 +104,7 @@ pub struct Shards {
 impl Shards {
     /// Starts the shards and opens the doors.
     ///
-    /// `handoff` gets the connections of the HTTP listeners.
+    /// `handoff` gets the connections of the HTTP listeners; `beat` is called by each shard about once a second.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -120,6 +115,7 @@ impl Shards {
         mms: Vec<MmsListener>,
         http: Vec<TcpListener>,
         handoff: HandOff,
+        beat: Heartbeat,
     ) -> std::io::Result<Self> {
         let config = |udp| {
             Arc::new(mms::session::Config {
@@ -138,8 +134,7 @@ impl Shards {
             mms_without_udp: config(false),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
-            started: tokio::time::Instant::now().into_std(),
-            beats_ms: mailboxes.senders.iter().map(|_| AtomicU64::new(0)).collect(),
+            beat,
             shards: mailboxes.senders,
             settings,
         });
@@ -153,15 +148,6 @@ impl Shards {
         let at_door = Arc::clone(&context);
         let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, mms, http, handoff, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })
-    }
-
-    /// Tells how long ago the slowest shard showed that it lives.
-    pub fn pulse(&self) -> impl Fn(Instant) -> Duration + Send + Sync + 'static {
-        let (beats, started) = (Arc::clone(&self.context.beats_ms), self.context.started);
-        move |now| {
-            let oldest = beats.iter().map(|beat| beat.load(Ordering::Relaxed)).min().unwrap_or(0);
-            now.saturating_duration_since(started).saturating_sub(Duration::from_millis(oldest))
-        }
     }
 
     /// Closes the doors and gives every viewer the end of the stream; the sessions then end by themselves.

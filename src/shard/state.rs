@@ -19,7 +19,8 @@ use super::command::{Accepted, Command};
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Ask, Description, Input, OpenRefusal, Output, Session};
-use crate::relay::{Claim, Delivery, Generation, LeaseRefusal, PointId, Refusal};
+use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
+use crate::relay::{Delivery, Generation, PointId};
 use crate::{metrics as names, settings::Oversize};
 
 /// Control messages that may wait for a reader before it is given up: a header of the largest size fits.
@@ -269,7 +270,7 @@ impl State {
             tracing::info!(session = conn.session, peer = %conn.peer, cause = refusal.label(), "viewer refused");
         }
         match refusal {
-            Refusal::Denied => Hresult::ACCESS_DENIED,
+            Refusal::Access => Hresult::ACCESS_DENIED,
             Refusal::Bandwidth => Hresult::INSUFFICIENT_BANDWIDTH,
             _ => Hresult::TOO_MANY_SESSIONS,
         }
@@ -292,7 +293,7 @@ impl State {
         let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
         match self.context.relay.admission().ports().claim(now, claim) {
             Ok(lease) => {
-                if let Some(owner) = lease.superseded {
+                if let Some(owner) = lease.superseded() {
                     self.context.routes.superseded(owner);
                 }
                 let destination = SocketAddr::new(address, lease.port());

@@ -43,14 +43,20 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
         tokio::select! {
             command = mailbox.recv() => match command {
                 Some(Command::Connection(accepted)) => take(&state, accepted),
-                Some(command) => state.borrow_mut().command(Clock::now().into_std(), command),
+                Some(command) => {
+                    let mut state = state.borrow_mut();
+                    state.command(Clock::now().into_std(), command);
+                    if state.stopping && state.conns.is_empty() {
+                        return;
+                    }
+                }
                 None => return,
             },
             _ = beat.tick() => {
-                let mut state = state.borrow_mut();
-                state.sweep(Clock::now().into_std());
+                let (mut state, now) = (state.borrow_mut(), Clock::now().into_std());
+                state.sweep(now);
                 state.settle();
-                state.context.beat(index);
+                (state.context.beat)(index, now);
                 if state.stopping && state.conns.is_empty() {
                     return;
                 }
