@@ -12,6 +12,9 @@
 //! Left out after measuring: heads and packets gathered by two buffers a packet instead of stamped into the image. 14 buffers of
 //! heads and packets cost more than the 14 bytes that are stamped.
 
+#![allow(clippy::print_stdout, clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::unwrap_used, reason = "a bench prints, and panics where its own numbers are wrong")]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -83,7 +86,7 @@ impl Rig {
         let mut phases = Vec::new();
         for (conn, route) in routes.iter().enumerate() {
             let mut viewer = Viewer::new(conn, Transport::Udp(*route, Arc::clone(&port)), 0);
-            let incarnation = if random.next() % 2 == 0 { 4 } else { 10 };
+            let incarnation = if random.next().is_multiple_of(2) { 4 } else { 10 };
             let phase = random.next() % 256;
             viewer.track.start(incarnation);
             viewer.track.sent(0, phase);

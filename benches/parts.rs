@@ -1,5 +1,8 @@
 //! The parts of a packet's way that run for every packet, viewer or join: the walk, the window, the client port pool.
 
+#![allow(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::unwrap_used, reason = "a bench prints, and panics where its own numbers are wrong")]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -38,7 +41,7 @@ fn packet_walk(criterion: &mut Criterion) {
 
 fn batch(generation: &Arc<Generation>, first: u64, now: Instant) -> Arc<Batch> {
     let packets = (0..7)
-        .map(|index| BatchPacket { send_time_ms: (first as u32 + index) * 5, join_point: (first + u64::from(index)) % 200 == 0, used_len: 1400 })
+        .map(|index| BatchPacket { send_time_ms: (first as u32 + index) * 5, join_point: (first + u64::from(index)).is_multiple_of(200), used_len: 1400 })
         .collect();
     Arc::new(Batch { generation: Arc::clone(generation), first, bytes: Bytes::from(vec![0; 7 * 1400]), packets, due: now })
 }
@@ -70,7 +73,7 @@ fn window(criterion: &mut Criterion) {
                 |batch| {
                     window.push(batch);
                     for viewer in 0..viewers {
-                        let behind = if viewer % 10 == 0 { 700 } else { 7 };
+                        let behind = if viewer.is_multiple_of(10) { 700 } else { 7 };
                         black_box(window.run(window.end() - behind).map(|run| run.index));
                     }
                 },

@@ -1,2 +1,2 @@
 //! run
-pub mod serve;
+// pub mod serve;

@@ -18,7 +18,7 @@ use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::udp::UdpPort;
 use super::{Context, HandOff};
 use crate::metrics as names;
-use crate::mms::resend;
+use crate::mms::resend::Request;
 
 /// Connections that have not yet said what they speak.
 const UNDECIDED: usize = 16_384;
@@ -160,7 +160,8 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                 for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
-                        let known = resend::client_id(datagram).is_some_and(|id| context.routes.datagram(id, meta.addr.ip(), datagram));
+                        let known = Request::parse(datagram)
+                            .is_ok_and(|request| context.routes.datagram(request.client_id, meta.addr.ip(), datagram));
                         if !known {
                             metrics::counter!(names::RESENDS, "result" => "stranger").increment(1);
                         }

@@ -57,6 +57,11 @@ struct Context {
 }
 
 impl Context {
+    fn mailbox(&self, shard: usize) -> &CommandSender {
+        #[expect(clippy::indexing_slicing, reason = "shards are numbered by this very list")]
+        &self.shards[shard]
+    }
+
     fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }

@@ -18,7 +18,7 @@ use super::Context;
 use super::command::{Accepted, Command};
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Ask, Description, Input, OpenRefusal, Output, Session};
+use crate::mms::session::{Answer, Ask, CloseReason, Description, Input, OpenRefusal, Output, Session};
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::relay::{Delivery, Generation, PointId};
 use crate::{metrics as names, settings::Oversize};
@@ -67,7 +67,7 @@ impl State {
         let slot = self.conns.vacant_entry();
         let key = slot.key();
         let peer = SocketAddr::new(accepted.peer.ip().to_canonical(), accepted.peer.port());
-        let sender = &self.context.shards[self.index];
+        let sender = self.context.mailbox(self.index);
         let entry = self.context.routes.enter(sender, key, peer.ip(), super::random_u32);
         let config = if accepted.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
         let engine = Box::new(Session::new(now, Arc::clone(config), entry.client_id()));
@@ -103,7 +103,7 @@ impl State {
             return;
         }
         if let Err(error) = conn.engine.handle(now, input) {
-            conn.close("protocol_error", error.to_string());
+            conn.close(error.reason().label(), error.to_string());
         }
         while let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output()) {
             match output {
@@ -114,12 +114,12 @@ impl State {
                         && let Some(conn) = self.conns.get_mut(key)
                         && let Err(error) = conn.engine.handle(now, Input::Answer(answer))
                     {
-                        conn.close("protocol_error", error.to_string());
+                        conn.close(error.reason().label(), error.to_string());
                     }
                 }
                 Output::Close(reason) => {
                     if let Some(conn) = self.conns.get_mut(key) {
-                        conn.close(reason.label(), reason.to_string());
+                        conn.close(reason.label(), words(reason));
                     }
                 }
             }
@@ -289,7 +289,7 @@ impl State {
         conn.lease = None;
         conn.route = None;
         let address = conn.peer.ip();
-        let player = conn.engine.player().and_then(|player| player.guid.clone());
+        let player = conn.engine.report().player.as_ref().and_then(|player| player.guid.clone());
         let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
         match self.context.relay.admission().ports().claim(now, claim) {
             Ok(lease) => {
@@ -432,12 +432,12 @@ impl State {
         let sent = viewer.track.lookup(sequence)?;
         let Some((batch, index)) = broadcast.window.packet(sent.packet) else { return Some("expired") };
         let packet = batch.packet(index)?;
-        let mut image = Vec::new();
-        #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
-        crate::mms::media::wrap(packet, packet.len(), sent.packet as u32, &mut image);
-        let stride = image.len();
-        crate::mms::media::stamp(&mut image, stride, sent.incarnation, sent.sequence);
-        let outcome = udp.send(&route, &[std::io::IoSlice::new(&image)], stride);
+        let head = sent.head(packet.len()).bytes();
+        let mut datagram = Vec::with_capacity(head.len() + packet.len());
+        datagram.extend_from_slice(&head);
+        datagram.extend_from_slice(packet);
+        let stride = datagram.len();
+        let outcome = udp.send(&route, &[std::io::IoSlice::new(&datagram)], stride);
         self.tally.udp_calls += u64::from(outcome.calls);
         self.tally.icmp_pending |= outcome.errors_pending;
         Some(if outcome.bytes == stride && outcome.failed == 0 { "sent" } else { "failed" })
@@ -580,16 +580,33 @@ impl State {
             protocol = "mms",
             transport = conn.transport().label(),
             point = conn.opened.as_ref().map_or("", |opened| opened.point.name()),
-            player = %report.player,
+            player = report.player_text(),
             seconds = now.saturating_duration_since(conn.accepted).as_secs(),
             packets,
             bytes,
             skipped,
-            resent = report.resent,
-            client_report = report.log.as_deref().unwrap_or(""),
+            resends_asked = report.resends_asked,
+            resends_granted = report.resends_granted,
+            client_report = report.log_text().unwrap_or_default(),
             reason,
             "session ended"
         );
+    }
+}
+
+/// Why a session ended, for a person.
+const fn words(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Left => "the player left",
+        CloseReason::Ended => "the broadcast ended",
+        CloseReason::Refused => "not admitted",
+        CloseReason::Redirected => "sent elsewhere",
+        CloseReason::Handshake => "the next step of the handshake did not come in time",
+        CloseReason::Idle => "nothing heard of a session that does not play",
+        CloseReason::Unanswered => "three pings without an answer",
+        CloseReason::WrongState => "three messages that did not fit the state",
+        CloseReason::Flood => "more messages than a player sends",
+        CloseReason::Protocol => "not MMS, or broken MMS",
     }
 }
 
