@@ -118,7 +118,7 @@ pub enum Served {
 }
 
 /// What a pass sent; handed to the metrics once.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
     /// Packets over TCP.
     pub tcp_packets: u64,
@@ -354,3 +354,6 @@ fn keep_rest(window: &Window<Image>, number: u64, stride: usize, written: usize,
         out.keep_partial(*head, Arc::clone(batch), index, written);
     }
 }
+
+#[cfg(test)]
+mod tests;

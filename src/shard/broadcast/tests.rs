@@ -1,0 +1,229 @@
+//! A broadcast's viewers over real sockets of this machine, and a virtual clock.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::asf::StreamSet;
+use crate::mms::media::DataHead;
+use crate::relay::BatchPacket;
+use crate::shard::out_queue::Flushed;
+
+const SIZE: usize = 1000;
+const STRIDE: usize = SIZE + HEAD_LEN;
+
+#[expect(clippy::disallowed_methods, reason = "the base of a virtual clock")]
+fn base() -> Instant {
+    Instant::now()
+}
+
+fn generation(number: u32) -> Arc<Generation> {
+    let video: StreamSet = [1].into_iter().collect();
+    let header = Bytes::from_static(b"header");
+    Arc::new(Generation { number, header, packet_size: SIZE, preroll_ms: 0, bit_rate: 1_000_000, streams: video, video })
+}
+
+/// Packets `first..first + count`, a millisecond apart, each filled with its number; every 50th starts a key frame.
+fn batch(generation: &Arc<Generation>, first: u64, count: u64, due: Instant) -> Arc<Batch> {
+    let numbers = first..first + count;
+    let packet = |number: u64| BatchPacket {
+        send_time_ms: u32::try_from(number).unwrap(),
+        join_point: number.is_multiple_of(50),
+        used_len: 1000,
+    };
+    let bytes = numbers.clone().flat_map(|number| vec![number.to_le_bytes()[0]; SIZE]).collect::<Vec<_>>().into();
+    Arc::new(Batch { generation: Arc::clone(generation), first, bytes, packets: numbers.map(packet).collect(), due })
+}
+
+fn broadcast(seconds: u32) -> Broadcast {
+    let mut broadcast = Broadcast::new(&WindowBounds { seconds, bytes: 64 << 20 });
+    broadcast.generation = Some(generation(0));
+    broadcast
+}
+
+struct Udp {
+    viewer: UdpSocket,
+    port: Arc<UdpPort>,
+}
+
+impl Udp {
+    fn new() -> Self {
+        let viewer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        viewer.set_nonblocking(true).unwrap();
+        let port = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap());
+        Self { viewer, port }
+    }
+
+    fn seat(&self, broadcast: &mut Broadcast, now: Instant) {
+        let route =
+            Route { destination: self.viewer.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true };
+        let mut viewer = Viewer::new(0, Transport::Udp(route, Arc::clone(&self.port)), 0);
+        viewer.track.start(10);
+        broadcast.place(&mut viewer, now);
+        broadcast.viewers.push(viewer);
+    }
+
+    /// (LocationId, incarnation, AFFlags) of all datagrams that are there; their bodies are checked.
+    fn receive(&self) -> Vec<(u32, u8, u8)> {
+        let mut buffer = [0; 2048];
+        std::iter::from_fn(|| self.viewer.recv(&mut buffer).ok().map(|len| check(&buffer[..len]))).collect()
+    }
+}
+
+fn check(packet: &[u8]) -> (u32, u8, u8) {
+    let head = DataHead::parse(packet).unwrap();
+    assert_eq!(packet.len(), STRIDE);
+    assert!(packet[HEAD_LEN..].iter().all(|byte| *byte == head.location.to_le_bytes()[0]), "the body of {}", head.location);
+    (head.location, head.incarnation, head.flags)
+}
+
+fn serve(broadcast: &mut Broadcast, now: Instant) -> (Served, Tally) {
+    let mut tally = Tally::default();
+    (broadcast.serve(0, now, None, &mut tally).unwrap(), tally)
+}
+
+#[test]
+fn a_join_begins_at_a_key_frame_and_catches_up_at_its_pace() {
+    let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
+    broadcast.window.push(batch(&generation(0), 0, 130, start));
+    udp.seat(&mut broadcast, start);
+    let (mut now, mut all) = (start, Vec::new());
+    loop {
+        let (served, _) = serve(&mut broadcast, now);
+        let got = udp.receive();
+        assert!(got.len() <= 8, "{} packets in a tick", got.len());
+        all.extend(got);
+        match served {
+            Served::Live => break,
+            Served::CatchingUp => now += Duration::from_millis(10),
+            other => panic!("{other:?}"),
+        }
+    }
+    let expected: Vec<_> = (100..130).zip(0..).map(|(location, flags)| (location, 10, flags)).collect();
+    assert_eq!(all, expected);
+    // Live: a batch goes out whole, in one call, with numbers that run on.
+    broadcast.window.push(batch(&generation(0), 130, 20, now));
+    let (served, tally) = serve(&mut broadcast, now);
+    assert_eq!((served, tally.udp_calls, tally.udp_packets), (Served::Live, 1, 20));
+    assert_eq!(udp.receive().first(), Some(&(130, 10, 30)));
+}
+
+#[test]
+fn small_batches_are_gathered_into_one_call() {
+    let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
+    broadcast.window.push(batch(&generation(0), 0, 1, start));
+    udp.seat(&mut broadcast, start);
+    assert_eq!(serve(&mut broadcast, start).0, Served::Live);
+    for number in 1..=10 {
+        broadcast.window.push(batch(&generation(0), number, 1, start));
+    }
+    let (_, tally) = serve(&mut broadcast, start);
+    assert_eq!((tally.udp_calls, tally.udp_packets), (1, 10));
+    assert_eq!(udp.receive().len(), 11);
+}
+
+#[test]
+fn without_a_key_frame_a_viewer_waits_for_one() {
+    let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
+    broadcast.window.push(batch(&generation(0), 10, 20, start));
+    udp.seat(&mut broadcast, start);
+    assert_eq!(serve(&mut broadcast, start), (Served::Live, Tally::default()));
+    broadcast.window.push(batch(&generation(0), 30, 30, start));
+    serve(&mut broadcast, start);
+    assert_eq!(udp.receive().first(), Some(&(50, 10, 0)));
+}
+
+#[test]
+fn a_viewer_slower_than_the_window_goes_on_at_a_key_frame_without_a_hole_in_its_numbers() {
+    let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(1));
+    broadcast.window.push(batch(&generation(0), 0, 5, start));
+    udp.seat(&mut broadcast, start);
+    let mut now = start;
+    while serve(&mut broadcast, now).0 != Served::Live {
+        now += Duration::from_millis(10);
+    }
+    let before = udp.receive().len();
+    for first in (5..4005).step_by(20) {
+        broadcast.window.push(batch(&generation(0), first, 20, now));
+    }
+    let (_, tally) = serve(&mut broadcast, now);
+    let next = udp.receive()[0];
+    assert!(tally.skipped > 2000 && broadcast.viewers[0].skipped == tally.skipped);
+    assert!(next.0.is_multiple_of(50), "goes on at a key frame: {}", next.0);
+    assert_eq!(usize::from(next.2), before, "packets that were skipped used no number");
+}
+
+#[test]
+fn another_header_stops_a_viewer_at_the_boundary() {
+    let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
+    broadcast.window.push(batch(&generation(0), 0, 5, start));
+    udp.seat(&mut broadcast, start);
+    broadcast.generation = Some(generation(1));
+    broadcast.window.push(batch(&generation(1), 5, 5, start));
+    let mut now = start;
+    let served = loop {
+        match serve(&mut broadcast, now).0 {
+            Served::CatchingUp => now += Duration::from_millis(10),
+            served => break served,
+        }
+    };
+    assert_eq!((served, udp.receive().len()), (Served::NewGeneration, 5));
+    broadcast.ended = true;
+    broadcast.viewers[0].generation = 1;
+    assert_eq!(serve(&mut broadcast, now).0, Served::Finished);
+    assert_eq!(udp.receive().len(), 5);
+}
+
+#[tokio::test]
+async fn short_writes_lose_and_repeat_nothing() {
+    let (start, mut broadcast) = (base(), broadcast(60));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    socket2::SockRef::from(&stream).set_send_buffer_size(8 << 10).unwrap();
+    let (mut viewer, _) = listener.accept().await.unwrap();
+    let mut out = OutQueue::default();
+    let mut seat = Viewer::new(0, Transport::Tcp, 0);
+    seat.track.start(4);
+    broadcast.window.push(batch(&generation(0), 0, 1, start));
+    broadcast.place(&mut seat, start);
+    seat.pace = None;
+    broadcast.viewers.push(seat);
+    broadcast.window.push(batch(&generation(0), 1, 2999, start));
+
+    let (mut received, mut tally, mut blocked, mut control) = (Vec::new(), Tally::default(), 0, 0);
+    while received.len() < 3000 * STRIDE + control * 48 {
+        if out.flush(&stream).unwrap() == Flushed::All {
+            // Some control messages between the packets, as pings are.
+            if control < 5 && blocked > 3 * control {
+                out.push(Bytes::from(vec![0xCC; 48]));
+                control += 1;
+                continue;
+            }
+            match broadcast.serve(0, start, Some((&stream, &mut out)), &mut tally).unwrap() {
+                Served::TcpBlocked => blocked += 1,
+                Served::Live => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut buffer = [0; 5000];
+        let read = viewer.read(&mut buffer).await.unwrap();
+        received.extend_from_slice(&buffer[..read]);
+    }
+    assert!(blocked > 3 && control == 5, "{blocked} short writes, {control} control messages");
+    let (mut rest, mut packets, mut messages) = (received.as_slice(), Vec::new(), 0);
+    while !rest.is_empty() {
+        if rest.starts_with(&[0xCC; 48]) {
+            rest = &rest[48..];
+            messages += 1;
+        } else {
+            packets.push(check(&rest[..STRIDE]));
+            rest = &rest[STRIDE..];
+        }
+    }
+    assert_eq!(messages, control);
+    assert_eq!(packets, (0..3000).map(|number: u32| (number, 4, number.to_le_bytes()[0])).collect::<Vec<_>>());
+}
