@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::settings::{Flag, Sources};
+use crate::settings::{Flag, PortRanges, Sources};
 
 /// A streaming relay for Windows Media-style players.
 #[derive(Debug, Parser)]
@@ -120,12 +120,16 @@ pub struct PasswdArgs {
 /// `wmrelay play`
 #[derive(Debug, Clone, clap::Args)]
 pub struct PlayArgs {
-    /// What to play: mms://HOST[:PORT]/NAME
+    /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME
     pub url: String,
 
     /// How the media is to come; without it, UDP and TCP where that is refused
     #[arg(long, value_enum)]
     pub transport: Option<PlayTransport>,
+
+    /// The local UDP ports that may be taken, the lowest free one first
+    #[arg(long, value_name = "RANGES", default_value = "1024-5000")]
+    pub ports: PortRanges,
 
     /// Stop after this many seconds; without it, at the end of the stream
     #[arg(long, value_name = "N")]
@@ -181,7 +185,11 @@ mod tests {
 
     #[test]
     fn play_takes_its_options() {
-        let Command::Play(play) = parse("wmrelay play mms://h/n --transport tcp --seconds 5 --json") else { panic!() };
+        let Command::Play(play) = parse("wmrelay play mms://h/n --transport tcp --seconds 5 --ports 40000,1024-1033 --json")
+        else {
+            panic!()
+        };
+        assert_eq!(play.ports.to_string(), "1024-1033,40000");
         assert_eq!((play.transport, play.seconds, play.json), (Some(PlayTransport::Tcp), Some(5), true));
     }
 }

@@ -51,7 +51,7 @@ fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
     let loaded = settings::load(&args.settings.sources())?;
     logging::init(&loaded.settings.log)?;
     for problem in &loaded.warnings {
-        warn!(place = problem.place, key = problem.key, problem = problem.message, "settings");
+        warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
     serve(loaded.settings, ServeOptions { ready_file: args.ready_file })
 }

@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::PasswdArgs;
 use crate::text::{DEFAULT_REALM, Users};
@@ -100,27 +101,30 @@ fn line_of(mut input: impl io::BufRead) -> anyhow::Result<String> {
 }
 
 fn ask_twice(user: &str) -> anyhow::Result<String> {
-    let first = ask(&format!("Password of {user}: "))?;
-    let second = ask("Once more: ")?;
-    ensure!(first == second, "the two passwords differ; nothing was written");
-    Ok(first)
-}
-
-/// Reads a line that the terminal does not show. Ctrl-C restores the terminal before it ends us.
-fn ask(prompt: &str) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let _hidden = Hidden::new()?;
-    let mut out = io::stderr();
-    write!(out, "{prompt}")?;
-    out.flush()?;
     let typed = runtime.block_on(async {
-        tokio::select! {
-            line = tokio::task::spawn_blocking(|| line_of(io::stdin().lock())) => line?,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted; nothing was written"),
-        }
+        // Before the terminal is changed: from here on Ctrl-C comes to us, and the terminal is restored.
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let _hidden = Hidden::new()?;
+        let first = ask(&format!("Password of {user}: "), &mut interrupts).await?;
+        let second = ask("Once more: ", &mut interrupts).await?;
+        ensure!(first == second, "the two passwords differ; nothing was written");
+        Ok(first)
     });
     // After Ctrl-C a thread still waits for a line that nobody needs.
     runtime.shutdown_background();
+    typed
+}
+
+async fn ask(prompt: &str, interrupts: &mut Signal) -> anyhow::Result<String> {
+    let mut out = io::stderr();
+    write!(out, "{prompt}")?;
+    out.flush()?;
+    let typed = tokio::select! {
+        line = tokio::task::spawn_blocking(|| line_of(io::stdin().lock())) => line?,
+        _ = interrupts.recv() => Err(anyhow!("interrupted; nothing was written")),
+    };
+    // The line's end was not shown either.
     writeln!(out)?;
     typed
 }
