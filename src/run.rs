@@ -2,6 +2,7 @@
 
 mod check;
 mod passwd;
+// pub mod serve; // takes the place of `serve` and `ServeOptions` below once the parts it starts are all there
 
 use std::io::Write as _;
 use std::path::PathBuf;
