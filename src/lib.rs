@@ -1,10 +1,12 @@
 //! wmrelay: a streaming relay for Windows Media-style players.
 
+pub mod args;
 pub mod asf;
 pub mod client;
 pub mod control;
 pub mod http;
 pub mod ingest;
+pub mod logging;
 pub mod metrics;
 pub mod mms;
 pub mod relay;

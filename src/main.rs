@@ -1,2 +1,9 @@
 //! The `wmrelay` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    wmrelay::run::main(wmrelay::args::Args::parse())
+}

@@ -136,7 +136,7 @@ pub struct Limits {
     pub bandwidth_kbps: u64,
     /// New sessions a second.
     pub joins_per_s: u32,
-    /// New sessions at once, over the rate.
+    /// New sessions at once, until the rate holds them back; 0: one second's worth.
     pub joins_burst: u32,
     /// Time for each step up to the first media; [`FOREVER`] for no limit.
     pub handshake: Duration,

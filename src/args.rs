@@ -1,0 +1,195 @@
+//! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::settings::{Flag, PortRanges, Sources};
+
+/// A streaming relay for Windows Media-style players.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Without a command: serve. Without a file: a built-in moving test picture as mms://localhost/demo.")]
+pub struct Args {
+    /// What to do; nothing said is `serve`.
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+impl Args {
+    /// The command that was typed, or `serve`.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve viewers and take in sources (the default command)
+    Serve(ServeArgs),
+    /// Print the settings in force as TOML, or what is wrong with them (exit code 2)
+    Check(CheckArgs),
+    /// Add a publisher to a users file, or change the password; reads it from the terminal or one line of standard input
+    Passwd(PasswdArgs),
+    /// Play a stream without decoding it, and report what arrived
+    Play(PlayArgs),
+}
+
+/// `wmrelay serve`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ServeArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Write the bound addresses to this file as JSON, once all are bound
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// `wmrelay check`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct CheckArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Print nothing when the settings are sound, not even warnings
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Flags that are settings, common to `serve` and `check`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SettingsArgs {
+    /// Settings file; conf.d/*.toml beside it is read too
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where MMS viewers connect, such as "*:1755"; several with commas
+    #[arg(long, value_name = "ADDRESS")]
+    pub mms_listen: Option<String>,
+
+    /// Where encoders publish, such as "*:8080"; "" for nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
+
+    /// Where metrics and health are served, such as "127.0.0.1:9755"; "" for nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+
+    /// The form of the log: auto, text, json or journald
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl SettingsArgs {
+    /// These flags over this process's environment over the file.
+    pub fn sources(&self) -> Sources {
+        let flags = [
+            ("--mms-listen", "mms.listen", &self.mms_listen),
+            ("--http-listen", "http.listen", &self.http_listen),
+            ("--admin-listen", "admin.listen", &self.admin_listen),
+            ("--log-format", "log.format", &self.log_format),
+        ];
+        let typed = |(name, key, value): (_, _, &Option<String>)| Some(Flag { name, key, value: value.clone()? });
+        Sources::of_process(self.config.clone(), flags.into_iter().filter_map(typed).collect())
+    }
+}
+
+/// `wmrelay passwd`
+#[derive(Debug, Clone, clap::Args)]
+pub struct PasswdArgs {
+    /// The users file; created when it is not there
+    #[arg(value_name = "USERS_FILE")]
+    pub file: PathBuf,
+
+    /// The publisher's name
+    #[arg(value_name = "USER")]
+    pub user: String,
+
+    /// The realm of the file, which the encoder is told when it is asked for the password [default: that of the file, or "wmrelay"]
+    #[arg(long)]
+    pub realm: Option<String>,
+}
+
+/// `wmrelay play`
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlayArgs {
+    /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME
+    pub url: String,
+
+    /// How the media is to come; without it, UDP and TCP where that is refused
+    #[arg(long, value_enum)]
+    pub transport: Option<PlayTransport>,
+
+    /// The local UDP ports that may be taken, the lowest free one first
+    #[arg(long, value_name = "RANGES", default_value = "1024-5000")]
+    pub ports: PortRanges,
+
+    /// Stop after this many seconds; without it, at the end of the stream
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A transport that `play` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlayTransport {
+    /// Datagrams.
+    Udp,
+    /// The control connection.
+    Tcp,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(line: &str) -> Command {
+        Args::try_parse_from(line.split(' ')).unwrap().command()
+    }
+
+    #[test]
+    fn clap_finds_no_fault() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default() {
+        for line in ["wmrelay --config w.toml --ready-file r", "wmrelay serve --config w.toml --ready-file r"] {
+            let Command::Serve(serve) = parse(line) else { panic!("{line}") };
+            assert_eq!(serve.settings.config.as_deref(), Some(Path::new("w.toml")));
+            assert_eq!(serve.ready_file.as_deref(), Some(Path::new("r")));
+        }
+        assert!(matches!(parse("wmrelay"), Command::Serve(_)));
+        assert!(Args::try_parse_from(["wmrelay", "--config", "a", "check"]).is_err(), "a flag of serve before another command");
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let Command::Check(check) = parse("wmrelay check --mms-listen 127.0.0.1:0 --log-format json") else { panic!() };
+        let flags = check.settings.sources().flags;
+        let told: Vec<_> = flags.iter().map(|flag| (flag.name, flag.key, flag.value.as_str())).collect();
+        assert_eq!(told, [("--mms-listen", "mms.listen", "127.0.0.1:0"), ("--log-format", "log.format", "json")]);
+    }
+
+    #[test]
+    fn play_takes_its_options() {
+        let Command::Play(play) = parse("wmrelay play mms://h/n --transport tcp --seconds 5 --ports 40000,1024-1033 --json")
+        else {
+            panic!()
+        };
+        assert_eq!(play.ports.to_string(), "1024-1033,40000");
+        assert_eq!((play.transport, play.seconds, play.json), (Some(PlayTransport::Tcp), Some(5), true));
+    }
+}

@@ -1,0 +1,26 @@
+//! `wmrelay check`: the settings in force, or what is wrong with them.
+
+use std::io::{self, Write as _};
+
+use crate::args::CheckArgs;
+use crate::settings::{SettingsError, effective, load};
+
+/// Prints the settings in force, warnings first on standard error.
+///
+/// # Errors
+/// What is wrong with the settings; standard output that cannot be written to.
+pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
+    let loaded = load(&args.settings.sources()).map_err(|error: SettingsError| anyhow::Error::new(error))?;
+    if args.quiet {
+        return Ok(());
+    }
+    let mut err = io::stderr().lock();
+    for warning in &loaded.warnings {
+        writeln!(err, "warning: {warning}")?;
+    }
+    for file in &loaded.files {
+        writeln!(err, "read {}", file.display())?;
+    }
+    io::stdout().lock().write_all(effective(&loaded).as_bytes())?;
+    Ok(())
+}
