@@ -64,10 +64,7 @@ pub fn serve(settings: Settings, options: &ServeOptions) -> anyhow::Result<()> {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                now = second.tick() => {
-                    relay.tick(now.into_std());
-                    count_leases(&relay);
-                }
+                now = second.tick() => relay.tick(now.into_std()),
                 name = stop.next() => {
                     tracing::info!("{name}: stopping; viewers get the end of the stream");
                     break;
@@ -164,12 +161,4 @@ fn random_guid() -> Guid {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     Guid(bytes)
-}
-
-fn count_leases(relay: &Relay) {
-    let counts = relay.admission().ports().counts();
-    for (state, count) in [("leased", counts.leased), ("resting", counts.resting)] {
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        metrics::gauge!(crate::metrics::PORT_LEASES, "state" => state).set(count as f64);
-    }
 }

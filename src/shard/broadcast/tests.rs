@@ -174,7 +174,7 @@ fn another_header_stops_a_viewer_at_the_boundary() {
     assert_eq!((served, udp.receive().len()), (Served::NewGeneration, 5));
     broadcast.ended = true;
     broadcast.viewers[0].generation = 1;
-    assert_eq!(serve(&mut broadcast, now).0, Served::Finished);
+    assert_eq!(serve(&mut broadcast, now + Duration::from_millis(10)).0, Served::Finished);
     assert_eq!(udp.receive().len(), 5);
 }
 
@@ -210,8 +210,10 @@ async fn short_writes_lose_and_repeat_nothing() {
             }
         }
         let mut buffer = [0; 5000];
-        let read = viewer.read(&mut buffer).await.unwrap();
-        received.extend_from_slice(&buffer[..read]);
+        tokio::select! {
+            read = viewer.read(&mut buffer) => received.extend_from_slice(&buffer[..read.unwrap()]),
+            writable = stream.writable() => writable.unwrap(),
+        }
     }
     assert!(blocked > 3 && control == 5, "{blocked} short writes, {control} control messages");
     let (mut rest, mut packets, mut messages) = (received.as_slice(), Vec::new(), 0);
