@@ -81,6 +81,22 @@ fn ten_udp_viewers_behind_one_address_and_the_eleventh_by_tcp() {
     assert!(sum_of(&metrics, "wmrelay_transport_fallbacks_total", &[]) >= 2.0, "{metrics}");
 }
 
+/// The yardstick itself: the firewall passes the pool's ports, and counts and drops the one beside them.
+#[test]
+fn the_firewall_tells_the_pool_from_its_neighbour() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
+    if !ready("the_firewall_tells_the_pool_from_its_neighbour", &needs) {
+        return;
+    }
+    let network = Network::new(&firewall_rules());
+    for port in [1024, 1033, 1034] {
+        let send = format!("echo x > /dev/udp/{CLIENT}/{port}");
+        Process::start(network.server_command("bash", &["-c", &send])).finish(MINUTE);
+    }
+    wait_until("two datagrams through", MINUTE, || network.counted("media") == 2);
+    wait_until("one dropped", MINUTE, || network.counted("stray") == 1);
+}
+
 /// A player that announces port 40000: refused, and then served over TCP on the same connection.
 #[track_caller]
 fn announces_a_port_outside(network: &Network) {

@@ -281,3 +281,16 @@ fn only_child(daemon: &Daemon) -> u32 {
     assert_eq!(children.len(), 1, "{children:?}");
     children[0]
 }
+
+/// The yardstick itself: as many pictures as it should have, all different, and two players agree on them.
+#[test]
+fn the_clip_has_a_picture_for_every_place() {
+    if !ready("the_clip_has_a_picture_for_every_place", MPLAYER) {
+        return;
+    }
+    let pictures = (CLIP_SECONDS * CLIP_FRAME_RATE) as usize;
+    assert_eq!(player::clip_pictures().len(), pictures);
+    let shown = player::mplayer(&clip().display().to_string(), 2 * pictures);
+    assert_eq!(shown.len(), pictures - 1, "MPlayer does not show the last picture of a file");
+    assert_clip_over_and_over(shown.iter().map(String::as_str));
+}
