@@ -68,8 +68,11 @@ fn imports_point_down() {
     let mut faults = String::new();
     let sources = sources();
     assert!(sources.len() > 10, "found only {} source files", sources.len());
+    let test_files = test_files(&sources);
     for (path, text) in &sources {
         let Some(layer) = layer_of(path) else { continue };
+        // A file of tests is judged as the inline test module that it would be in a short file.
+        let text = &if test_files.contains(path) { format!("#[cfg(test)] mod tests {{{text}\n}}") } else { text.clone() };
         for fault in faults_of(&layer, text) {
             writeln!(faults, "{}: {fault}", path.display()).unwrap();
         }
@@ -118,6 +121,9 @@ fn the_check_sees_what_it_should() {
     assert_eq!(faults("asf", "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }"), 0);
     assert_eq!(faults("asf", "#[cfg(test)]\nmod tests { use crate::relay::Relay; }"), 1);
     assert_eq!(faults("asf", "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }\nfn g() { Instant::now(); }"), 1);
+    assert_eq!(faults("asf", "#[cfg(test)]\nmod tests;\nfn g() { Instant::now(); }"), 1);
+    let parent = (source_root().join("asf/mod.rs"), "mod a;\n#[cfg(test)]\nmod golden;\nfn f() {}".to_owned());
+    assert!(test_files(&[parent]).contains(&source_root().join("asf/golden.rs")));
 }
 
 fn faults_of(layer: &str, text: &str) -> Vec<String> {
@@ -144,6 +150,25 @@ fn faults_of(layer: &str, text: &str) -> Vec<String> {
         );
     }
     faults
+}
+
+/// The files of modules that are declared behind `#[cfg(test)]`.
+fn test_files(sources: &[(PathBuf, String)]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for (path, text) in sources {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let root = ["mod", "lib", "main"].contains(&stem);
+        let folder = if root { path.parent().unwrap().to_owned() } else { path.with_extension("") };
+        let code = code_only(text);
+        for item in code.split("#[cfg(test)]").skip(1) {
+            let declaration = item.split(['{', ';']).next().unwrap();
+            if let (Some(name), true) = (declaration.split("mod ").nth(1), item[declaration.len()..].starts_with(';')) {
+                files.push(folder.join(name.trim()).with_extension("rs"));
+                files.push(folder.join(name.trim()).join("mod.rs"));
+            }
+        }
+    }
+    files
 }
 
 /// The layer that a file belongs to; `None` for the crate's root files.
@@ -237,14 +262,15 @@ fn has_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| !part(code[..at].chars().next_back()) && !part(code[at + word.len()..].chars().next()))
 }
 
-/// Cuts each `#[cfg(test)] mod … { … }` out of code whose strings and comments are blanked.
+/// Cuts each item behind a `#[cfg(test)]`, to its `;` or closing brace, out of code whose strings and comments are
+/// blanked.
 fn without_test_modules(code: &str) -> String {
     let mut kept = String::new();
     let mut rest = code;
     while let Some(at) = rest.find("#[cfg(test)]") {
         kept.push_str(&rest[..at]);
         let item = &rest[at..];
-        let Some(open) = item.find('{') else { break };
+        let Some(open) = item.find(['{', ';']) else { break };
         let mut depth = 0;
         let end = item[open..].char_indices().find_map(|(offset, character)| {
             match character {
