@@ -153,7 +153,7 @@ fn a_publisher_with_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("users");
     let mut passwd = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
-    passwd.arg("passwd").arg("--file").arg(&users).arg("anna");
+    passwd.arg("passwd").arg(&users).arg("anna");
     let mut passwd = Process::start(passwd);
     passwd.say("secret");
     drop(passwd.take_stdin());
