@@ -1,6 +1,11 @@
 //! Names and help of all metrics, in one place.
 //!
-//! Base units; labels are bounded: no ids, no addresses.
+//! Base units; labels are bounded: no ids, no addresses. Counters end in `_total`, times are seconds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{SharedString, Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 
 /// Viewers that play now. Labels: `protocol`, `transport`.
 pub const VIEWERS: &str = "wmrelay_viewers";
@@ -48,3 +53,108 @@ pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 pub const CONNECTIONS: &str = "wmrelay_connections";
 /// Always 1. Label: `version`.
 pub const BUILD_INFO: &str = "wmrelay_build_info";
+
+/// Upper bounds of the histograms' buckets, seconds.
+///
+/// Joins: a LAN's few milliseconds to a modem's ten seconds. Send delay: a shard's turn is about 1 ms, 100 ms counts as late.
+pub const BUCKETS: [(&str, &[f64]); 2] = [
+    (JOIN_SECONDS, &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
+    (SEND_DELAY_SECONDS, &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]),
+];
+
+/// So many publishing points have a label of their own; see [`point_label`].
+pub const POINT_LABELS_MAX: usize = 100;
+
+/// The label of all publishing points beyond.
+pub const OTHER: &str = "other";
+
+/// The `point` label of a publishing point: its name for the first hundred that are asked for, then [`OTHER`].
+///
+/// Ask once a session or source and keep the answer, which is cheap to clone: there is a lock inside.
+// Every label value is a set of time series that lives as long as the process and as its scrapers' history.
+pub fn point_label(name: &str) -> SharedString {
+    static SEEN: Mutex<BTreeMap<String, SharedString>> = Mutex::new(BTreeMap::new());
+    bounded_label(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner), name)
+}
+
+fn bounded_label(seen: &mut BTreeMap<String, SharedString>, name: &str) -> SharedString {
+    if let Some(label) = seen.get(name) {
+        return label.clone();
+    }
+    if seen.len() >= POINT_LABELS_MAX {
+        return SharedString::const_str(OTHER);
+    }
+    let label = SharedString::from_shared(Arc::from(name));
+    seen.insert(name.to_owned(), label.clone());
+    label
+}
+
+/// Tells the recorder what all metrics mean, and which version this is.
+pub fn describe_all() {
+    describe_gauge!(VIEWERS, "Viewers that play now");
+    describe_counter!(SESSIONS, "Sessions begun");
+    describe_counter!(SESSION_ENDS, "Sessions ended, by reason");
+    describe_counter!(JOINS, "Viewers that began to play");
+    describe_histogram!(JOIN_SECONDS, Unit::Seconds, "From the accept of the connection to the first media packet");
+    describe_counter!(SENT_PACKETS, "ASF packets sent to viewers");
+    describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes sent to viewers, framing included");
+    describe_counter!(SEND_CALLS, "System calls that sent media");
+    describe_histogram!(SEND_DELAY_SECONDS, Unit::Seconds, "How long after it was due a batch was sent");
+    describe_counter!(LATE_SENDS, "Packets sent more than 100 ms after they were due");
+    describe_counter!(UDP_SEND_ERRORS, "Datagrams that the system did not take, by cause");
+    describe_counter!(SKIPPED_PACKETS, "Packets that slow viewers skipped");
+    describe_counter!(RESENDS, "Packets that viewers asked for again, by what came of it");
+    describe_gauge!(PORT_LEASES, "Client UDP ports by state");
+    describe_counter!(TRANSPORT_FALLBACKS, "UDP funnels refused so that the player takes TCP, by cause");
+    describe_counter!(REFUSALS, "Viewers and publishers turned away, by cause");
+    describe_gauge!(SOURCE_UP, "1 while the source of a publishing point sends, else 0");
+    describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
+    describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
+    describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
+    describe_gauge!(WINDOW_BYTES, Unit::Bytes, "Bytes kept for joins, slow viewers and resends");
+    describe_gauge!(CONNECTIONS, "Open connections, whatever they speak");
+    describe_gauge!(BUILD_INFO, "Always 1; the label tells the version");
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_bounded() {
+        let mut seen = BTreeMap::new();
+        for i in 0..POINT_LABELS_MAX {
+            let name = format!("point{i}");
+            assert_eq!(&*bounded_label(&mut seen, &name), name.as_str());
+        }
+        assert_eq!(&*bounded_label(&mut seen, "one more"), OTHER);
+        assert_eq!(&*bounded_label(&mut seen, "point7"), "point7", "those seen before keep theirs");
+        assert_eq!(seen.len(), POINT_LABELS_MAX);
+    }
+
+    #[test]
+    fn every_metric_is_described() {
+        // The names are read from this file, so that a new constant cannot be forgotten here.
+        let names: Vec<&str> = include_str!("metrics.rs").lines().filter_map(|line| line.split('"').nth(1)).collect();
+        let declared: Vec<&&str> = names.iter().filter(|name| name.len() > 8 && name.starts_with("wmrelay_")).collect();
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            describe_all();
+            for name in &declared {
+                if name.ends_with("_total") {
+                    metrics::counter!(name.to_string()).increment(1);
+                } else if name.ends_with("_seconds") {
+                    metrics::histogram!(name.to_string()).record(1.0);
+                } else {
+                    gauge!(name.to_string()).set(1.0);
+                }
+            }
+        });
+        let page = recorder.handle().render();
+        assert!(declared.len() > 20);
+        for name in declared {
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} has no help text");
+        }
+    }
+}

@@ -1,1 +1,2 @@
 //! run
+// pub mod serve;

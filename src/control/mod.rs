@@ -1,1 +1,201 @@
-//! control
+//! What looks at the daemon from outside: metrics, health, systemd. On a thread and a runtime of its own, so that a
+//! slow scrape never delays a viewer.
+
+mod admin;
+mod health;
+pub mod systemd;
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+pub use health::{BEAT_EVERY, Health, STALE_AFTER};
+
+use crate::metrics;
+
+/// How often histograms are drained into their buckets; until then each sample takes memory.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Open requests get this long at the end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Makes Prometheus the recorder of this process, with our buckets, help texts and the build information.
+///
+/// # Errors
+/// When the process has a recorder already.
+pub fn install_recorder() -> Result<PrometheusHandle, BuildError> {
+    let builder = metrics::BUCKETS.iter().try_fold(PrometheusBuilder::new(), |builder, (name, bounds)| {
+        builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), bounds)
+    });
+    let handle = builder?.install_recorder()?;
+    metrics::describe_all();
+    Ok(handle)
+}
+
+/// Serves the admin port until `shutdown` ends; also does the metrics' upkeep and feeds systemd's watchdog while the
+/// shards live. Without listeners it does only the latter two.
+///
+/// # Errors
+/// When a listener cannot be handed to the runtime.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    metrics: PrometheusHandle,
+    health: Arc<Health>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let router = admin::router(metrics.clone(), Arc::clone(&health));
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut stopped = stopped.clone();
+        let server = axum::serve(listener, router.clone()).with_graceful_shutdown(async move {
+            // An error means that the sender is gone, which is an end as well.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        });
+        servers.spawn(server.into_future());
+    }
+    let chores = async {
+        tokio::join!(upkeep(metrics), feed_watchdog(health));
+    };
+    tokio::select! {
+        () = chores => {}
+        () = shutdown => {}
+    }
+    stop.send_replace(true);
+    let ended = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ended).await.is_err() {
+        warn!("admin requests were cut off");
+    }
+    Ok(())
+}
+
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+/// Never ends. A stuck shard starves the watchdog, and systemd starts the service anew.
+async fn feed_watchdog(health: Arc<Health>) {
+    let Some(interval) = systemd::watchdog_interval() else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        let now = ticks.tick().await.into_std();
+        match health.stale(now) {
+            None => systemd::alive(),
+            Some((shard, silent)) => {
+                error!(shard, silent_s = silent.as_secs(), "a shard is stuck; the watchdog is not fed");
+            }
+        }
+    }
+}
+
+/// [`serve`] on a thread of its own.
+#[derive(Debug)]
+pub struct Control {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts the thread `control`.
+    ///
+    /// # Errors
+    /// When the system gives no thread or runtime.
+    pub fn start(listeners: Vec<TcpListener>, metrics: PrometheusHandle, health: Arc<Health>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, mut stopped) = watch::channel(false);
+        let body = move || {
+            let shutdown = async move {
+                let _ = stopped.wait_for(|stopped| *stopped).await;
+            };
+            if let Err(error) = runtime.block_on(serve(listeners, metrics, health, shutdown)) {
+                error!(%error, "the admin port is not served");
+            }
+        };
+        let thread = std::thread::Builder::new().name("control".into()).spawn(body)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread; open requests get a second.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        if self.thread.join().is_err() {
+            error!("the control thread panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+
+    fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn the_admin_port_answers() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || {
+            metrics::describe_all();
+            ::metrics::gauge!(metrics::VIEWERS, "protocol" => "mms", "transport" => "udp").set(3.0);
+        });
+        let now = tokio::time::Instant::now().into_std();
+        let health = Health::new(now, 1);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let control = Control::start(vec![listener], metrics, Arc::clone(&health)).unwrap();
+
+        let page = ask(address, "/metrics");
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("content-type: text/plain; version=0.0.4"), "{page}");
+        assert!(
+            page.contains("\n# TYPE wmrelay_viewers gauge\nwmrelay_viewers{protocol=\"mms\",transport=\"udp\"} 3\n"),
+            "{page}"
+        );
+        assert!(page.contains("# HELP wmrelay_viewers "), "{page}");
+        assert!(page.contains(&format!("wmrelay_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"))), "{page}");
+
+        assert!(ask(address, "/readyz").starts_with("HTTP/1.1 503 "));
+        health.set_ready();
+        assert!(ask(address, "/readyz").starts_with("HTTP/1.1 200 "));
+        health.set_stopping();
+        assert!(ask(address, "/readyz").ends_with("\r\n\r\nstopping\n"));
+        assert!(ask(address, "/healthz").starts_with("HTTP/1.1 200 "));
+        assert!(ask(address, "/").starts_with("HTTP/1.1 404 "));
+        control.stop();
+        assert!(TcpStream::connect(address).is_err(), "the listener is closed");
+    }
+
+    #[test]
+    fn a_stuck_shard_is_told() {
+        let Some(long_ago) = tokio::time::Instant::now().into_std().checked_sub(2 * STALE_AFTER) else { return };
+        let health = Health::new(long_ago, 2);
+        health.beat(0, tokio::time::Instant::now().into_std());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let control = Control::start(vec![listener], PrometheusBuilder::new().build_recorder().handle(), health).unwrap();
+        let answer = ask(address, "/healthz");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shard 1 gave no sign of life"), "{answer}");
+        control.stop();
+    }
+}

@@ -1,6 +1,20 @@
 //! What the daemon was told to do: typed, checked, with every default in one place.
 //!
 //! A leaf module: every layer may use these types, none of them knows where a value came from.
+//! [`load`] makes them from files, environment and flags; `config/wmrelay.toml` explains every key.
+
+mod check;
+mod effective;
+mod file;
+mod listen;
+mod load;
+mod points;
+mod problem;
+mod raw;
+
+pub use effective::effective;
+pub use load::{Flag, Loaded, Sources, load};
+pub use problem::{Problem, SettingsError};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -30,6 +44,10 @@ pub struct Settings {
     pub access: Access,
     /// File of HA1 digests of the publishers (`wmrelay passwd`).
     pub users_file: Option<PathBuf>,
+    /// How the daemon logs.
+    pub log: Log,
+    /// [`PublishingPoint::source_timeout`] of those that do not say it; `None`: for ever.
+    pub source_timeout: Option<Duration>,
     /// The publishing points, in the order of the file.
     pub publishing_points: Vec<PublishingPoint>,
 }
@@ -39,17 +57,15 @@ pub struct Settings {
 pub struct Listen {
     /// Addresses; port 0 lets the system choose.
     pub addresses: Vec<SocketAddr>,
-    /// The addresses are the built-in ones: an IPv6 address that the machine lacks is passed over.
+    /// `*` or `localhost` was spelt out as an IPv4 and an IPv6 address: where the machine has no IPv6, that one is
+    /// passed over. An IPv6 address that somebody wrote must be there.
     pub built_in: bool,
 }
 
 impl Listen {
     /// The built-in wildcard addresses of a port, IPv4 and IPv6.
     pub fn anywhere(port: u16) -> Self {
-        let addresses = vec![
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-        ];
+        let addresses = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
         Self { addresses, built_in: true }
     }
 }
@@ -122,10 +138,35 @@ pub struct Limits {
     pub joins_per_s: u32,
     /// New sessions at once, over the rate.
     pub joins_burst: u32,
-    /// Time for each step up to the first media.
+    /// Time for each step up to the first media; [`FOREVER`] for no limit.
     pub handshake: Duration,
-    /// Time without any sign of life of a session that does not play.
+    /// Time without any sign of life of a session that does not play; [`FOREVER`] for no limit.
     pub idle: Duration,
+}
+
+/// "No limit" where a time is needed: ten years, which can be added to an `Instant` where `Duration::MAX` cannot.
+pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// How the daemon logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Levels as `tracing_subscriber::EnvFilter` reads them: `info`, `info,wmrelay::mms=debug`.
+    pub level: String,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The journal where standard error is connected to it, text otherwise.
+    Auto,
+    /// Lines for people, on standard error.
+    Text,
+    /// A JSON object a line, on standard error.
+    Json,
+    /// Fields in the systemd journal.
+    Journald,
 }
 
 /// How much of each stream is kept for joins, slow viewers and resends; whichever bound is reached first.
@@ -218,7 +259,7 @@ impl Default for Settings {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             mms: Listen::anywhere(1755),
             http: Listen::anywhere(8080),
-            admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: true },
+            admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
             udp: Udp {
                 enabled: true,
                 client_ports: PortRanges(vec![1024..=5000]),
@@ -241,6 +282,8 @@ impl Default for Settings {
             window: WindowBounds { seconds: 20, bytes: 32 << 20 },
             access: Access::default(),
             users_file: None,
+            log: Log { format: LogFormat::Auto, level: "info".into() },
+            source_timeout: Some(Duration::from_secs(30)),
             publishing_points: Vec::new(),
         }
     }
@@ -250,7 +293,7 @@ impl Settings {
     /// The configured publishing points, or the built-in `demo` where there is none.
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
-            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: Some(Duration::from_secs(30)) }]
+            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: self.source_timeout }]
         } else {
             self.publishing_points.clone()
         }

@@ -1,5 +1,180 @@
-//! The only owner of viewers' sockets.
+//! The threads that serve viewers: the only owner of their sockets, and the only place of `unsafe`.
+//!
+//! One thread at the door accepts and tells protocols apart; the shards, one thread each, run the engines and the pump.
 
+pub mod broadcast;
+mod command;
+mod conn;
+mod counters;
+mod front;
 mod handoff;
+pub mod listen;
+mod out_queue;
+mod pace;
+mod pump;
+mod routes;
+mod sniff;
+mod state;
+pub mod udp;
+mod worker;
 
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use command::{Command, CommandSender};
 pub use handoff::{HandOff, Handed};
+use listen::MmsListener;
+use routes::Routes;
+use udp::UdpPort;
+
+use crate::mms;
+use crate::relay::{Relay, ShardPort};
+use crate::settings::Settings;
+
+/// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
+const SERVER_VERSION: &str = "9.1.1.3841";
+
+/// Takes a shard's sign of life: its index, and when.
+pub type Heartbeat = Arc<dyn Fn(usize, Instant) + Send + Sync>;
+
+/// What all shards share.
+struct Context {
+    settings: Arc<Settings>,
+    relay: Arc<Relay>,
+    shards: Vec<CommandSender>,
+    routes: Arc<Routes>,
+    udp_ports: Vec<Arc<UdpPort>>,
+    mms_with_udp: Arc<mms::session::Config>,
+    mms_without_udp: Arc<mms::session::Config>,
+    sessions: AtomicU64,
+    next_shard: AtomicUsize,
+    beat: Heartbeat,
+}
+
+impl Context {
+    fn mailbox(&self, shard: usize) -> &CommandSender {
+        #[expect(clippy::indexing_slicing, reason = "shards are numbered by this very list")]
+        &self.shards[shard]
+    }
+
+    fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Sessions of one publishing point cost about the same, so turns are as good as counts.
+    fn least_loaded(&self) -> &CommandSender {
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        #[expect(clippy::indexing_slicing, reason = "the remainder is below the count, and there is at least one shard")]
+        &self.shards[turn % self.shards.len()]
+    }
+}
+
+fn random_u32() -> u32 {
+    getrandom::u32().expect("the system has random numbers")
+}
+
+/// Mailboxes of shards that do not run yet: the relay wants to know where to deliver before they start.
+pub struct Mailboxes {
+    senders: Vec<CommandSender>,
+    receivers: Vec<mpsc::UnboundedReceiver<Command>>,
+}
+
+impl Mailboxes {
+    /// As many as there are to be shards, at least one.
+    pub fn new(shards: usize) -> Self {
+        let (senders, receivers) =
+            (0..shards.max(1)).map(|_| mpsc::unbounded_channel()).map(|(sender, receiver)| (CommandSender(sender), receiver)).unzip();
+        Self { senders, receivers }
+    }
+
+    /// Where the relay delivers.
+    pub fn ports(&self) -> Vec<Arc<dyn ShardPort>> {
+        self.senders.iter().map(|sender| Arc::new(sender.clone()) as Arc<dyn ShardPort>).collect()
+    }
+}
+
+/// The running threads.
+pub struct Shards {
+    context: Arc<Context>,
+    threads: Vec<JoinHandle<()>>,
+    door: Option<JoinHandle<()>>,
+    close_door: watch::Sender<bool>,
+}
+
+impl Shards {
+    /// Starts the shards and opens the doors.
+    ///
+    /// `handoff` gets the connections of the HTTP listeners; `beat` is called by each shard about once a second.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(
+        settings: Arc<Settings>,
+        relay: Arc<Relay>,
+        mailboxes: Mailboxes,
+        mms: Vec<MmsListener>,
+        http: Vec<TcpListener>,
+        handoff: HandOff,
+        beat: Heartbeat,
+    ) -> std::io::Result<Self> {
+        let config = |udp| {
+            Arc::new(mms::session::Config {
+                server_version: SERVER_VERSION.into(),
+                handshake: settings.limits.handshake,
+                idle: settings.limits.idle,
+                udp,
+                ..Default::default()
+            })
+        };
+        let context = Arc::new(Context {
+            relay,
+            routes: Arc::new(Routes::default()),
+            udp_ports: mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
+            mms_with_udp: config(true),
+            mms_without_udp: config(false),
+            sessions: AtomicU64::new(0),
+            next_shard: AtomicUsize::new(0),
+            beat,
+            shards: mailboxes.senders,
+            settings,
+        });
+        let mut threads = Vec::new();
+        for (index, mailbox) in mailboxes.receivers.into_iter().enumerate() {
+            let context = Arc::clone(&context);
+            let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+            threads.push(thread.spawn(move || worker::run(context, index, mailbox))?);
+        }
+        let (close_door, stop) = watch::channel(false);
+        let at_door = Arc::clone(&context);
+        let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, mms, http, handoff, stop))?;
+        Ok(Self { context, threads, door: Some(door), close_door })
+    }
+
+    /// Closes the doors and gives every viewer the end of the stream; the sessions then end by themselves.
+    pub fn stop(&mut self) {
+        let _ = self.close_door.send(true);
+        for shard in &self.context.shards {
+            shard.send(Command::Stop);
+        }
+    }
+
+    /// Waits for the threads, at most until `patience` is over; true when all ended.
+    pub async fn join(&mut self, patience: Duration) -> bool {
+        let until = tokio::time::Instant::now() + patience;
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if tokio::time::Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if let Some(door) = self.door.take() {
+            let _ = door.join();
+        }
+        true
+    }
+}

@@ -1,1 +1,13 @@
-//! text
+//! What HTTP and RTSP share: targets and their escapes, credentials, the users file. No IO, no clock.
+
+mod auth;
+mod digest;
+mod nonce;
+mod target;
+mod users;
+
+pub use auth::{Authenticator, Verdict};
+pub use digest::{Credentials, CredentialsError, DigestResponse};
+pub use nonce::{NonceState, Nonces};
+pub use target::{TargetError, path_of, percent_decode};
+pub use users::{DEFAULT_REALM, Ha1, Users, UsersError};

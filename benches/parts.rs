@@ -1,0 +1,117 @@
+//! The parts of a packet's way that run for every packet, viewer or join: the walk, the window, the client port pool.
+
+#![allow(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::unwrap_used, reason = "a bench prints, and panics where its own numbers are wrong")]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use wmrelay::asf::{StreamSet, walk};
+use wmrelay::relay::admission::{Claim, ClientPortPool};
+use wmrelay::relay::{Batch, BatchPacket, Generation, Window};
+use wmrelay::settings::{Settings, WindowBounds};
+
+/// Whole packets of a sample: everything behind its header that is a multiple of the packet size.
+fn packets(sample: &str, packet_size: usize) -> Vec<Vec<u8>> {
+    let path = format!("{}/tests/data/{sample}", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let header = wmrelay::asf::Header::gather_len(&bytes).expect("a header").expect("a whole one");
+    bytes[header..].chunks_exact(packet_size).filter(|packet| walk(packet).is_ok()).map(<[u8]>::to_vec).collect()
+}
+
+fn packet_walk(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("packet_walk");
+    for (sample, size) in [("vod-wmv2-wmav2-indexed.wmv", 3200), ("live-asf-pipe.asf", 1400), ("edge-packets-pcmu.asf", 800)] {
+        let packets = packets(sample, size);
+        group.throughput(Throughput::Elements(packets.len() as u64));
+        group.bench_function(sample, |bencher| {
+            bencher.iter(|| {
+                for packet in &packets {
+                    let _ = black_box(walk(black_box(packet)));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn batch(generation: &Arc<Generation>, first: u64, now: Instant) -> Arc<Batch> {
+    let packets = (0..7)
+        .map(|index| BatchPacket { send_time_ms: (first as u32 + index) * 5, join_point: (first + u64::from(index)).is_multiple_of(200), used_len: 1400 })
+        .collect();
+    Arc::new(Batch { generation: Arc::clone(generation), first, bytes: Bytes::from(vec![0; 7 * 1400]), packets, due: now })
+}
+
+fn window(criterion: &mut Criterion) {
+    #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+    let now = Instant::now();
+    let video: StreamSet = [1].into_iter().collect();
+    let header = Bytes::from_static(b"header");
+    let generation =
+        Arc::new(Generation { number: 0, header, packet_size: 1400, preroll_ms: 3000, bit_rate: 2_000_000, streams: video, video });
+    let bounds = WindowBounds { seconds: 20, bytes: 32 << 20 };
+    let mut group = criterion.benchmark_group("window");
+    for viewers in [1_u64, 100, 10_000] {
+        let mut window: Window<u64> = Window::new(&bounds);
+        let mut first = 0;
+        for _ in 0..500 {
+            window.push(batch(&generation, first, now));
+            first += 7;
+        }
+        group.throughput(Throughput::Elements(viewers));
+        // A push and one look per viewer: most at the live edge, every tenth some seconds behind.
+        group.bench_function(BenchmarkId::new("push_and_find", viewers), |bencher| {
+            bencher.iter_batched(
+                || {
+                    first += 7;
+                    batch(&generation, first - 7, now)
+                },
+                |batch| {
+                    window.push(batch);
+                    for viewer in 0..viewers {
+                        let behind = if viewer.is_multiple_of(10) { 700 } else { 7 };
+                        black_box(window.run(window.end() - behind).map(|run| run.index));
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn port_pool(criterion: &mut Criterion) {
+    #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+    let start = Instant::now();
+    let mut group = criterion.benchmark_group("port_pool");
+    for held in [0_u16, 100, 3000] {
+        let pool = ClientPortPool::new(&Settings::default().udp);
+        let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let leases: Vec<_> =
+            (0..held).map(|owner| pool.claim_lowest(start, address, u64::from(owner)).expect("a free port")).collect();
+        let mut round = 0;
+        group.bench_function(BenchmarkId::new("lowest", held), |bencher| {
+            bencher.iter(|| {
+                // Each claim a minute after the one before, so that the freed port has rested.
+                round += 1;
+                black_box(pool.claim_lowest(start + Duration::from_secs(60 * round), address, 1_000_000).is_ok())
+            });
+        });
+        group.bench_function(BenchmarkId::new("announced", held), |bencher| {
+            bencher.iter(|| {
+                round += 1;
+                let claim = Claim { address, port: 4_999, announced: None, player: None, owner: 1_000_000 };
+                black_box(pool.claim(start + Duration::from_secs(60 * round), claim).is_ok())
+            });
+        });
+        drop(leases);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, packet_walk, window, port_pool);
+criterion_main!(benches);

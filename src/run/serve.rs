@@ -1,0 +1,175 @@
+//! From checked settings to running threads, and back.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant as Clock;
+
+use crate::control::{self, Control, Health, systemd};
+use crate::ingest::Ingest;
+use crate::relay::Relay;
+use crate::settings::Settings;
+use crate::shard::listen::{self, MmsListener};
+use crate::shard::{Mailboxes, Shards};
+use crate::wire::Guid;
+
+/// How long viewers have to take in the end of the stream when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What the command line says beside the settings.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// Where the bound addresses are written once all is bound, as JSON.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Something cannot be bound, read or started; the text says what, and what to do.
+pub fn serve(settings: Settings, options: &ServeOptions) -> anyhow::Result<()> {
+    let recorder = control::install_recorder().context("metrics cannot be recorded")?;
+    raise_descriptor_limit();
+    let settings = Arc::new(settings);
+    let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
+    let http = listen::bind_tcp("http.listen", &settings.http)?;
+    let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
+    let bound = Bound::new(&mms, &http, &admin);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(async {
+        let mut stop = Signals::new()?;
+        let mailboxes = Mailboxes::new(settings.shards);
+        let relay = Relay::new(&settings, Box::new(random_guid), mailboxes.ports());
+        let health = Health::new(Clock::now().into_std(), settings.shards.max(1));
+        let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay)?;
+        let beats = Arc::clone(&health);
+        let beat = Arc::new(move |shard, now| beats.beat(shard, now));
+        let mut shards =
+            Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, mms, http, ingest.push_handoff(), beat)
+                .context("a thread cannot be started")?;
+        let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
+
+        if let Some(path) = &options.ready_file {
+            bound.write(path)?;
+        }
+        health.set_ready();
+        systemd::ready(&bound.status(&relay));
+        tracing::info!("{}", bound.status(&relay));
+
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                now = second.tick() => {
+                    relay.tick(now.into_std());
+                    count_leases(&relay);
+                }
+                name = stop.next() => {
+                    tracing::info!("{name}: stopping; viewers get the end of the stream");
+                    break;
+                }
+            }
+        }
+        health.set_stopping();
+        systemd::stopping();
+        shards.stop();
+        if !shards.join(FAREWELL).await {
+            tracing::info!("some viewers did not leave in time; their connections are cut");
+        }
+        ingest.stop().await;
+        control.stop();
+        Ok(())
+    })
+}
+
+/// The addresses that are bound, port numbers included.
+struct Bound {
+    mms: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    admin: Vec<SocketAddr>,
+}
+
+impl Bound {
+    fn new(mms: &[MmsListener], http: &[TcpListener], admin: &[TcpListener]) -> Self {
+        let local = |listener: &TcpListener| listener.local_addr().ok();
+        Self {
+            mms: mms.iter().filter_map(|listener| local(&listener.tcp)).collect(),
+            http: http.iter().filter_map(local).collect(),
+            admin: admin.iter().filter_map(local).collect(),
+        }
+    }
+
+    /// Writes the ready file in one step: whoever sees it sees it whole.
+    fn write(&self, path: &std::path::Path) -> anyhow::Result<()> {
+        let json = serde_json::json!({ "mms": self.mms, "http": self.http, "admin": self.admin });
+        let part = path.with_extension("part");
+        std::fs::write(&part, format!("{json}\n"))
+            .and_then(|()| std::fs::rename(&part, path))
+            .with_context(|| format!("the ready file {} cannot be written", path.display()))
+    }
+
+    /// One line for the log and for `systemctl status`.
+    fn status(&self, relay: &Relay) -> String {
+        let list = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let points: Vec<String> = relay.points().iter().map(|point| point.name().to_owned()).collect();
+        let port = self.mms.first().map_or(1755, SocketAddr::port);
+        let at = if port == 1755 { String::new() } else { format!(":{port}") };
+        let first = points.first().map_or("", String::as_str);
+        format!(
+            "Serving {} (mms://localhost{at}/{first}): MMS on {}, push on {}, admin on {}",
+            points.join(", "),
+            list(&self.mms),
+            list(&self.http),
+            list(&self.admin)
+        )
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let open = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self { terminate: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Each viewer takes a descriptor: what the system allows at most is what we ask for.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit on open files stays low");
+        }
+    }
+}
+
+fn random_guid() -> Guid {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    Guid(bytes)
+}
+
+fn count_leases(relay: &Relay) {
+    let counts = relay.admission().ports().counts();
+    for (state, count) in [("leased", counts.leased), ("resting", counts.resting)] {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        metrics::gauge!(crate::metrics::PORT_LEASES, "state" => state).set(count as f64);
+    }
+}

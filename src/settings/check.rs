@@ -1,0 +1,301 @@
+//! From what was written to what it means. All mistakes are noted, not only the first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+
+use super::listen::{listen_addresses, network};
+use super::points::publishing_points;
+use super::problem::{Problem, SettingsError};
+use super::raw::{
+    List, Raw, RawAccess, RawLimits, RawListen, RawLog, RawLogFormat, RawOutsidePool, RawOversize, RawUdp, RawWindow,
+};
+use super::{
+    Access, FOREVER, Limits, Listen, Log, LogFormat, OutsidePool, Oversize, PortRanges, Settings, Source, Udp, WindowBounds,
+};
+
+/// More threads than this is a typing error.
+const SHARDS_MAX: u32 = 1024;
+/// Smallest datagram that is worth a header of 28 bytes; every IPv4 host takes 576 with it.
+const DATAGRAM_MIN: u32 = 512;
+/// Largest UDP payload over IPv4.
+const DATAGRAM_MAX: u32 = 65_507;
+/// The payload that fills an Ethernet frame over IPv4.
+const DATAGRAM_ETHERNET: u32 = 1472;
+/// A window must hold at least a few of the largest ASF packets (64 KiB each).
+const WINDOW_BYTES_MIN: u64 = 1 << 20;
+/// Below 1024 no viewer's port is ever used, whatever the range says.
+const PORT_UNPRIVILEGED: u16 = 1024;
+
+/// Settings and warnings from the sum of all layers. `base`: the folder that relative paths start from.
+pub(super) fn settings(
+    raw: &Raw,
+    base: &Path,
+    places: &BTreeMap<String, String>,
+) -> Result<(Settings, Vec<Problem>), SettingsError> {
+    let mut check = Check { base, places, problems: Vec::new(), warnings: Vec::new() };
+    let built_in = Settings::default();
+    let source_timeout = raw.source_timeout_s.map_or(built_in.source_timeout, |seconds| check.time_or_never(seconds));
+    let settings = Settings {
+        shards: check.shards(raw.shards).unwrap_or(built_in.shards),
+        mms: check.listen("mms.listen", &raw.mms, built_in.mms),
+        http: check.listen("http.listen", &raw.http, built_in.http),
+        admin: check.listen("admin.listen", &raw.admin, built_in.admin),
+        udp: check.udp(&raw.udp, built_in.udp),
+        limits: check.limits(&raw.limits, &built_in.limits),
+        window: check.window(&raw.window, &built_in.window),
+        access: check.access(&raw.access),
+        users_file: raw.users.file.as_deref().map(|path| check.existing_file("users.file", path)),
+        log: check.log(&raw.log, built_in.log),
+        source_timeout,
+        publishing_points: publishing_points(&mut check, &raw.publishing_point, source_timeout),
+    };
+    check.whole(&settings);
+    let Check { problems, warnings, .. } = check;
+    if problems.is_empty() { Ok((settings, warnings)) } else { Err(SettingsError { problems }) }
+}
+
+/// Collects what is found.
+pub(super) struct Check<'a> {
+    base: &'a Path,
+    places: &'a BTreeMap<String, String>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Check<'_> {
+    pub(super) fn problem(&mut self, key: &str, message: String) {
+        let problem = self.placed(key, message);
+        self.problems.push(problem);
+    }
+
+    pub(super) fn warning(&mut self, key: &str, message: String) {
+        let warning = self.placed(key, message);
+        self.warnings.push(warning);
+    }
+
+    /// At the key's own place, or at that of the nearest table or list around it.
+    fn placed(&self, key: &str, message: String) -> Problem {
+        let mut around = key;
+        let place = loop {
+            match (self.places.get(around), around.rfind(['.', '['])) {
+                (Some(place), _) => break place.clone(),
+                (None, Some(end)) => around = around.get(..end).unwrap_or_default(),
+                (None, None) => break String::new(),
+            }
+        };
+        Problem { place, key: key.to_owned(), message }
+    }
+
+    /// Seconds, of which 0 means never.
+    pub(super) fn time_or_never(&self, seconds: u32) -> Option<Duration> {
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// A path from the settings' folder; that nothing is there now is a warning only, for it may still come.
+    pub(super) fn existing_file(&mut self, key: &str, path: &Path) -> PathBuf {
+        let path = self.base.join(path);
+        if !path.as_os_str().is_empty() && !path.is_file() {
+            self.warning(key, format!("{} is not there, or is no file, or may not be seen by this user", path.display()));
+        }
+        path
+    }
+
+    fn shards(&mut self, written: Option<u32>) -> Option<usize> {
+        let shards = written.filter(|shards| *shards > 0)?;
+        if shards > SHARDS_MAX {
+            self.problem("shards", format!("{shards} threads are too many; 0 takes one for each processor"));
+        }
+        usize::try_from(shards).ok()
+    }
+
+    fn listen(&mut self, key: &str, raw: &RawListen, built_in: Listen) -> Listen {
+        let Some(List(items)) = &raw.listen else { return built_in };
+        let mut listen = Listen { addresses: Vec::new(), built_in: false };
+        for (i, item) in items.iter().enumerate() {
+            match listen_addresses(item) {
+                Ok((addresses, spelt_out)) => {
+                    listen.addresses.extend(addresses);
+                    listen.built_in |= spelt_out;
+                }
+                Err(why) => self.problem(&format!("{key}[{i}]"), why),
+            }
+        }
+        listen
+    }
+
+    fn udp(&mut self, raw: &RawUdp, built_in: Udp) -> Udp {
+        let datagram = raw.max_datagram.and_then(|bytes| {
+            if !(DATAGRAM_MIN..=DATAGRAM_MAX).contains(&bytes) {
+                self.problem("udp.max_datagram", format!("{bytes} is not between {DATAGRAM_MIN} and {DATAGRAM_MAX} bytes"));
+            } else if bytes > DATAGRAM_ETHERNET {
+                self.warning(
+                    "udp.max_datagram",
+                    format!("datagrams over {DATAGRAM_ETHERNET} bytes do not pass an Ethernet whole"),
+                );
+            }
+            usize::try_from(bytes).ok()
+        });
+        Udp {
+            enabled: raw.enabled.unwrap_or(built_in.enabled),
+            client_ports: self.client_ports(raw.client_ports.as_ref()).unwrap_or(built_in.client_ports),
+            outside_pool: match raw.outside_pool {
+                Some(RawOutsidePool::Refuse) => OutsidePool::Refuse,
+                Some(RawOutsidePool::Allow) => OutsidePool::Allow,
+                None => built_in.outside_pool,
+            },
+            refuse_on_nat_mismatch: raw.refuse_on_nat_mismatch.unwrap_or(built_in.refuse_on_nat_mismatch),
+            max_datagram_v4: datagram.unwrap_or(built_in.max_datagram_v4),
+            max_datagram_v6: datagram.unwrap_or(built_in.max_datagram_v6),
+            oversize: match raw.oversize {
+                Some(RawOversize::Fragment) => Oversize::Fragment,
+                Some(RawOversize::Refuse) => Oversize::Refuse,
+                None => built_in.oversize,
+            },
+        }
+    }
+
+    fn client_ports(&mut self, written: Option<&List>) -> Option<PortRanges> {
+        let List(items) = written?;
+        let key = "udp.client_ports";
+        match items.join(",").parse::<PortRanges>() {
+            Err(why) => self.problem(key, why),
+            Ok(ports) if ports.0.iter().all(|range| *range.end() < PORT_UNPRIVILEGED) => {
+                let why = "holds no port from 1024 on, so that no viewer could take UDP; if that is meant, say `enabled = false`";
+                self.problem(key, why.into());
+            }
+            Ok(ports) => {
+                if ports.0.iter().any(|range| *range.start() < PORT_UNPRIVILEGED) {
+                    self.warning(key, "ports below 1024 are never sent to, whatever the range says".into());
+                }
+                return Some(ports);
+            }
+        }
+        None
+    }
+
+    fn limits(&mut self, raw: &RawLimits, built_in: &Limits) -> Limits {
+        if raw.joins_burst.is_some_and(|burst| burst > 0) && raw.joins_per_s.unwrap_or(built_in.joins_per_s) == 0 {
+            self.warning("limits.joins_burst", "has no effect without `joins_per_s`".into());
+        }
+        let mut time = |key: &str, written: Option<u32>, built_in: Duration| match written {
+            None => built_in,
+            Some(0) => {
+                self.warning(key, "0 is no limit: connections that say nothing stay open for good".into());
+                FOREVER
+            }
+            Some(seconds) => Duration::from_secs(seconds.into()),
+        };
+        Limits {
+            handshake: time("limits.handshake_s", raw.handshake_s, built_in.handshake),
+            idle: time("limits.idle_s", raw.idle_s, built_in.idle),
+            viewers: raw.viewers.unwrap_or(built_in.viewers),
+            viewers_per_point: raw.viewers_per_point.unwrap_or(built_in.viewers_per_point),
+            viewers_per_address: raw.viewers_per_address.unwrap_or(built_in.viewers_per_address),
+            bandwidth_kbps: raw.bandwidth_kbps.unwrap_or(built_in.bandwidth_kbps),
+            joins_per_s: raw.joins_per_s.unwrap_or(built_in.joins_per_s),
+            joins_burst: raw.joins_burst.unwrap_or(built_in.joins_burst),
+        }
+    }
+
+    fn window(&mut self, raw: &RawWindow, built_in: &WindowBounds) -> WindowBounds {
+        if raw.seconds == Some(0) {
+            self.problem("window.seconds", "viewers join from the window, so it needs at least 1 second".into());
+        }
+        let bytes = raw.bytes.and_then(|bytes| {
+            if bytes < WINDOW_BYTES_MIN {
+                self.problem("window.bytes", format!("{bytes} is too little; a window needs at least {WINDOW_BYTES_MIN}"));
+            }
+            usize::try_from(bytes).ok()
+        });
+        WindowBounds { seconds: raw.seconds.unwrap_or(built_in.seconds), bytes: bytes.unwrap_or(built_in.bytes) }
+    }
+
+    fn access(&mut self, raw: &RawAccess) -> Access {
+        let access = Access {
+            viewers_allow: self.networks("access.viewers_allow", raw.viewers_allow.as_ref()),
+            viewers_deny: self.networks("access.viewers_deny", raw.viewers_deny.as_ref()),
+            publishers_allow: self.networks("access.publishers_allow", raw.publishers_allow.as_ref()),
+            publishers_deny: self.networks("access.publishers_deny", raw.publishers_deny.as_ref()),
+        };
+        let pairs = [
+            ("access.viewers_allow", &access.viewers_allow, &access.viewers_deny),
+            ("access.publishers_allow", &access.publishers_allow, &access.publishers_deny),
+        ];
+        for (key, allow, deny) in pairs {
+            let shut = |net: &IpNet| deny.iter().any(|denied| denied.contains(net));
+            for (i, net) in allow.iter().enumerate().filter(|(_, net)| shut(net)) {
+                self.warning(&format!("{key}[{i}]"), format!("{net} is denied too, and deny wins"));
+            }
+        }
+        access
+    }
+
+    fn networks(&mut self, key: &str, written: Option<&List>) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for (i, item) in written.iter().flat_map(|List(items)| items).enumerate() {
+            match network(item) {
+                Ok(network) => networks.push(network),
+                Err(why) => self.problem(&format!("{key}[{i}]"), why),
+            }
+        }
+        networks
+    }
+
+    fn log(&mut self, raw: &RawLog, built_in: Log) -> Log {
+        let level = raw.level.clone().unwrap_or(built_in.level);
+        if let Err(error) = EnvFilter::try_new(&level) {
+            let why = format!("{error}; write a level (error, warn, info, debug, trace), or \"info,wmrelay::mms=debug\"");
+            self.problem("log.level", why);
+        }
+        let format = match raw.format {
+            Some(RawLogFormat::Auto) => LogFormat::Auto,
+            Some(RawLogFormat::Text) => LogFormat::Text,
+            Some(RawLogFormat::Json) => LogFormat::Json,
+            Some(RawLogFormat::Journald) => LogFormat::Journald,
+            None => built_in.format,
+        };
+        Log { format, level }
+    }
+
+    /// What only the whole can say.
+    fn whole(&mut self, settings: &Settings) {
+        let Settings { mms, http, admin, .. } = settings;
+        let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
+        if mms.addresses.is_empty() && !failed("mms.listen") {
+            self.problem("mms.listen", "is empty, so there is nothing to serve; write \"*:1755\", or leave it out".into());
+        }
+        for (key, listen) in [("mms.listen", mms), ("http.listen", http), ("admin.listen", admin)] {
+            if let Some((one, two)) = listen.collides_itself() {
+                self.problem(key, format!("{one} and {two} take the same port"));
+            }
+        }
+        for (key, later, earlier_key, earlier) in [
+            ("http.listen", http, "mms.listen", mms),
+            ("admin.listen", admin, "mms.listen", mms),
+            ("admin.listen", admin, "http.listen", http),
+        ] {
+            if let Some((one, two)) = later.collides(earlier) {
+                self.problem(key, format!("{one} takes the port of {two} ({earlier_key})"));
+            }
+        }
+        if let Some(open) = admin.addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+            self.warning(
+                "admin.listen",
+                format!("{open} can be reached from other machines, and the admin port asks for no password"),
+            );
+        }
+        let mut pushes = settings.publishing_points.iter().filter(|point| point.source == Source::Push);
+        if let Some(point) = pushes.next() {
+            let name = &point.name;
+            if http.addresses.is_empty() {
+                self.warning("http.listen", format!("is empty, so nobody can publish {name:?}"));
+            } else if settings.users_file.is_none() {
+                self.warning("users.file", format!("is not set, so only this machine itself can publish {name:?}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The settings in force, written as a settings file again.
+
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use super::load::Loaded;
+use super::{FOREVER, Listen, LogFormat, OutsidePool, Oversize, Source, Start};
+
+/// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
+/// file gives the same settings.
+pub fn effective(loaded: &Loaded) -> String {
+    let settings = &loaded.settings;
+    let mut page = Page { text: String::new(), table: "", loaded };
+
+    page.line("shards", settings.shards);
+    page.line("source_timeout_s", seconds_or_never(settings.source_timeout));
+    for (table, of) in [("mms", &settings.mms), ("http", &settings.http), ("admin", &settings.admin)] {
+        page.table(table);
+        page.line("listen", listen(of));
+    }
+
+    let udp = &settings.udp;
+    page.table("udp");
+    page.line("enabled", udp.enabled);
+    page.line("client_ports", quoted(&udp.client_ports.to_string()));
+    let outside_pool = match udp.outside_pool {
+        OutsidePool::Refuse => "refuse",
+        OutsidePool::Allow => "allow",
+    };
+    page.line("outside_pool", quoted(outside_pool));
+    page.line("refuse_on_nat_mismatch", udp.refuse_on_nat_mismatch);
+    if udp.max_datagram_v4 == udp.max_datagram_v6 {
+        page.line("max_datagram", udp.max_datagram_v4);
+    } else {
+        page.note(&format!("max_datagram: {} over IPv4, {} over IPv6", udp.max_datagram_v4, udp.max_datagram_v6));
+    }
+    let oversize = match udp.oversize {
+        Oversize::Fragment => "fragment",
+        Oversize::Refuse => "refuse",
+    };
+    page.line("oversize", quoted(oversize));
+
+    let limits = &settings.limits;
+    page.table("limits");
+    page.line("viewers", limits.viewers);
+    page.line("viewers_per_point", limits.viewers_per_point);
+    page.line("viewers_per_address", limits.viewers_per_address);
+    page.line("bandwidth_kbps", limits.bandwidth_kbps);
+    page.line("joins_per_s", limits.joins_per_s);
+    page.line("joins_burst", limits.joins_burst);
+    for (key, time) in [("handshake_s", limits.handshake), ("idle_s", limits.idle)] {
+        page.line(key, if time == FOREVER { 0 } else { time.as_secs() });
+    }
+
+    page.table("window");
+    page.line("seconds", settings.window.seconds);
+    page.line("bytes", settings.window.bytes);
+
+    let access = &settings.access;
+    page.table("access");
+    page.line("viewers_allow", array(&access.viewers_allow));
+    page.line("viewers_deny", array(&access.viewers_deny));
+    page.line("publishers_allow", array(&access.publishers_allow));
+    page.line("publishers_deny", array(&access.publishers_deny));
+
+    page.table("users");
+    match &settings.users_file {
+        Some(file) => page.line("file", quoted(&file.to_string_lossy())),
+        None => page.note("file: none, so that only this machine itself may publish"),
+    }
+
+    page.table("log");
+    let format = match settings.log.format {
+        LogFormat::Auto => "auto",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+        LogFormat::Journald => "journald",
+    };
+    page.line("format", quoted(format));
+    page.line("level", quoted(&settings.log.level));
+
+    if settings.publishing_points.is_empty() {
+        page.text.push('\n');
+        page.note("no publishing point is configured, so the built-in \"demo\" runs");
+    }
+    for (i, point) in settings.publishing_points.iter().enumerate() {
+        page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
+        page.line("name", quoted(&point.name));
+        page.line("source", source(&point.source));
+        page.line("source_timeout_s", seconds_or_never(point.source_timeout));
+    }
+    page.text
+}
+
+struct Page<'a> {
+    text: String,
+    table: &'static str,
+    loaded: &'a Loaded,
+}
+
+impl Page<'_> {
+    fn table(&mut self, table: &'static str) {
+        self.table = table;
+        let _ = writeln!(self.text, "\n[{table}]"); // writing to a String cannot fail
+    }
+
+    /// A head whose place is told instead of that of the lines below it.
+    fn head(&mut self, head: &str, key: &str) {
+        self.table = "publishing_point";
+        let place = self.loaded.places.get(key).map(|place| format!(" # {}", one_line(place))).unwrap_or_default();
+        let _ = writeln!(self.text, "\n{head}{place}");
+    }
+
+    fn line(&mut self, key: &str, value: impl Display) {
+        let dotted = if self.table.is_empty() { key.to_owned() } else { format!("{}.{key}", self.table) };
+        let place = self.loaded.places.get(&dotted).map(|place| format!(" # {}", one_line(place))).unwrap_or_default();
+        let _ = writeln!(self.text, "{key} = {value}{place}");
+    }
+
+    fn note(&mut self, text: &str) {
+        let _ = writeln!(self.text, "# {text}");
+    }
+}
+
+/// A file's name may hold what would end a comment.
+fn one_line(place: &str) -> String {
+    place.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn seconds_or_never(time: Option<Duration>) -> u64 {
+    time.map_or(0, |time| time.as_secs())
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn array<T: Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// The addresses, the pairs that were spelt out put back into their short form.
+fn listen(listen: &Listen) -> String {
+    let Listen { addresses, built_in } = listen;
+    let mut short = Vec::new();
+    let mut rest = addresses.as_slice();
+    while let Some((first, more)) = rest.split_first() {
+        let pair =
+            more.first().filter(|second| *built_in && first.is_ipv4() && second.is_ipv6() && first.port() == second.port());
+        let word = match pair {
+            Some(second) if first.ip().is_unspecified() && second.ip().is_unspecified() => Some("*"),
+            Some(second) if first.ip().is_loopback() && second.ip().is_loopback() => Some("localhost"),
+            _ => None,
+        };
+        match word {
+            Some(word) => {
+                short.push(format!("{word}:{}", first.port()));
+                rest = more.get(1..).unwrap_or_default();
+            }
+            None => {
+                short.push(first.to_string());
+                rest = more;
+            }
+        }
+    }
+    array(&short)
+}
+
+fn source(source: &Source) -> String {
+    match source {
+        Source::Push => "{ type = \"push\" }".to_owned(),
+        Source::Demo => "{ type = \"demo\" }".to_owned(),
+        Source::File { paths } => {
+            let paths: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+            match paths.as_slice() {
+                [path] => format!("{{ type = \"file\", path = {} }}", quoted(path)),
+                _ => format!("{{ type = \"file\", paths = {} }}", array(&paths)),
+            }
+        }
+        Source::Exec { argv, start, linger } => {
+            let (start, linger) = match start {
+                Start::Always => ("always", String::new()),
+                Start::Watched => ("watched", format!(", linger_s = {}", linger.as_secs())),
+            };
+            format!("{{ type = \"exec\", argv = {}, start = \"{start}\"{linger} }}", array(argv))
+        }
+    }
+}

@@ -1,0 +1,303 @@
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::settings::{FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, effective};
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("conf.d")).unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn sources(&self) -> Sources {
+        Sources { file: Some(self.0.path().join("w.toml")), ..Sources::default() }
+    }
+
+    /// All messages, one a line, without the folder's name.
+    fn problems(&self, sources: &Sources) -> Vec<String> {
+        let text = load(sources).unwrap_err().to_string();
+        text.replace(&format!("{}/", self.0.path().display()), "").lines().map(String::from).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let warnings = load(&self.sources()).unwrap().warnings;
+        warnings.iter().map(|warning| warning.to_string().replace(&format!("{}/", self.0.path().display()), "")).collect()
+    }
+}
+
+fn file(text: &str) -> Folder {
+    Folder::new(&[("w.toml", text)])
+}
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[test]
+fn nothing_said_is_the_built_in() {
+    let loaded = load(&Sources::default()).unwrap();
+    assert_eq!(loaded.settings, Settings::default());
+    assert!(loaded.warnings.is_empty() && loaded.places.is_empty() && loaded.files.is_empty());
+    assert_eq!(loaded.settings.publishing_points_or_demo()[0].source, Source::Demo);
+    assert_eq!(load(&file("").sources()).unwrap().settings, Settings::default());
+}
+
+#[test]
+fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
+    let sample = include_str!("../../../config/wmrelay.toml");
+    let loaded = load(&file(sample).sources()).unwrap();
+    assert_eq!(loaded.settings, Settings::default());
+    assert!(loaded.warnings.is_empty());
+
+    let example =
+        |line: &str| line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with([' ', '#'])).map(String::from);
+    let uncommented: Vec<String> = sample.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
+    let uncommented = uncommented.join("\n");
+    let raw: Raw = toml::from_str(&uncommented).unwrap();
+    let settings = load(&file(&uncommented).sources()).unwrap().settings;
+    assert_eq!(settings.publishing_points.len(), 4);
+    assert_eq!(settings.publishing_points[0].source_timeout, Some(Duration::from_secs(120)));
+    assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
+    assert!(settings.users_file.unwrap().ends_with("users"));
+
+    // Every key there is stands in the sample; the points' keys depend on the type of the source.
+    let mut all = serde_json::to_value(&raw).unwrap();
+    let points = all.as_object_mut().unwrap().remove("publishing_point").unwrap();
+    let missing: Vec<String> = all
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(table, value)| match value.as_object() {
+            Some(keys) => keys.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| format!("{table}.{key}")).collect(),
+            None if value.is_null() => vec![table.clone()],
+            None => Vec::new(),
+        })
+        .collect();
+    assert!(missing.is_empty(), "the sample lacks {missing:?}");
+    let points = points.as_array().unwrap();
+    for key in ["/name", "/source_timeout_s", "/source/paths", "/source/argv", "/source/start", "/source/linger_s"] {
+        let shown = points.iter().any(|point| point.pointer(key).is_some_and(|value| !value.is_null()));
+        assert!(shown, "the sample lacks {key}");
+    }
+}
+
+#[test]
+fn later_layers_beat_earlier_ones() {
+    let folder = Folder::new(&[
+        ("w.toml", "shards = 1\n[limits]\nviewers = 1\nidle_s = 1\n[mms]\nlisten = '127.0.0.1:1'\n[log]\nlevel = 'warn'"),
+        ("conf.d/20-b.toml", "limits.viewers = 3\nlimits.viewers_per_point = 3"),
+        ("conf.d/10-a.toml", "limits.viewers = 2\nshards = 2"),
+        ("conf.d/.30-hidden.toml", "shards = 'no number'"),
+        ("conf.d/30.toml.bak", "shards = 'no number'"),
+    ]);
+    let mut sources = folder.sources();
+    sources.env = env(&[
+        ("WMRELAY__LIMITS__VIEWERS_PER_POINT", "4"),
+        ("WMRELAY__MMS__LISTEN", "127.0.0.1:2, [::1]:3"),
+        ("WMRELAY__UDP__ENABLED", "false"),
+        ("WMRELAY__UDP__OVERSIZE", "refuse"),
+        ("WMRELAY__HTTP__LISTEN", ""),
+        ("WMRELAY_PORT", "tcp://a container platform's own"),
+        ("PATH", "/bin"),
+    ]);
+    sources.flags = vec![Flag { name: "--log-format", key: "log.format", value: "json".into() }];
+    let Loaded { settings, places, files, .. } = load(&sources).unwrap();
+    assert_eq!(settings.shards, 2);
+    assert_eq!((settings.limits.viewers, settings.limits.viewers_per_point), (3, 4));
+    assert_eq!(settings.limits.idle, Duration::from_secs(1));
+    assert_eq!(settings.mms.addresses, ["127.0.0.1:2".parse().unwrap(), "[::1]:3".parse().unwrap()]);
+    assert_eq!((settings.udp.enabled, settings.udp.oversize), (false, Oversize::Refuse));
+    assert!(settings.http.addresses.is_empty());
+    assert_eq!((settings.log.level.as_str(), settings.log.format), ("warn", LogFormat::Json));
+    assert!(places["limits.viewers"].ends_with("conf.d/20-b.toml:1"));
+    assert_eq!(places["mms.listen"], "environment variable WMRELAY__MMS__LISTEN");
+    assert_eq!(places["log.format"], "--log-format");
+    assert_eq!(files.len(), 3);
+
+    sources.flags.push(Flag { name: "--mms-listen", key: "mms.listen", value: "*:4".into() });
+    assert_eq!(load(&sources).unwrap().settings.mms, crate::settings::Listen::anywhere(4));
+}
+
+#[test]
+fn publishing_points_are_merged_by_name() {
+    let point = |name: &str, source: &str| format!("[[publishing_point]]\nname = '{name}'\nsource = {{ type = '{source}' }}\n");
+    let folder = Folder::new(&[
+        ("w.toml", &(point("a", "push") + &point("b", "push"))),
+        ("conf.d/1.toml", &(point("c", "demo") + &point("a", "demo"))),
+    ]);
+    let points = load(&folder.sources()).unwrap().settings.publishing_points;
+    let told: Vec<_> = points.iter().map(|point| (point.name.as_str(), point.source.clone())).collect();
+    assert_eq!(told, [("a", Source::Demo), ("b", Source::Push), ("c", Source::Demo)]);
+
+    let twice = file(&(point("a", "push") + &point("a", "demo")));
+    let problems = twice.problems(&twice.sources());
+    assert_eq!(
+        problems,
+        [
+            "w.toml:4: publishing_point.name: the publishing point \"a\" was already defined at w.toml:1; names are unique in a file"
+        ]
+    );
+    let capitals = file(&(point("a", "push") + &point("A", "demo")));
+    assert!(
+        capitals.problems(&capitals.sources())[0].starts_with("w.toml:5: publishing_point[1].name: \"A\" and \"a\" differ only")
+    );
+}
+
+#[test]
+fn sources_of_all_types() {
+    let folder = file(
+        "source_timeout_s = 0\n\
+         [[publishing_point]]\nname = 'f'\nsource = { type = 'file', path = 'x.asf' }\n\
+         [[publishing_point]]\nname = 'g'\nsource = { type = 'file', paths = ['/a.asf', 'b.asf'] }\nsource_timeout_s = 5\n\
+         [[publishing_point]]\nname = 'e'\nsource = { type = 'exec', argv = ['cat', 'x'], start = 'watched' }\n",
+    );
+    let points = load(&folder.sources()).unwrap().settings.publishing_points;
+    let base = folder.0.path();
+    assert_eq!(points[0].source, Source::File { paths: vec![base.join("x.asf")] });
+    assert_eq!(points[0].source_timeout, None);
+    assert_eq!(points[1].source, Source::File { paths: vec!["/a.asf".into(), base.join("b.asf")] });
+    assert_eq!(points[1].source_timeout, Some(Duration::from_secs(5)));
+    let argv = vec!["cat".to_owned(), "x".to_owned()];
+    assert_eq!(points[2].source, Source::Exec { argv, start: Start::Watched, linger: Duration::from_secs(10) });
+    assert_eq!(folder.warnings().len(), 3);
+    assert!(folder.warnings()[0].starts_with("w.toml:4: publishing_point[0].source.path: x.asf is not there"));
+}
+
+#[test]
+fn all_mistakes_of_meaning_are_told() {
+    let folder = file(
+        "[mms]\nlisten = [\n'*:1755',\n'1755',\n]\n\
+         [http]\nlisten = '0.0.0.0:1755'\n\
+         [udp]\nclient_ports = '5000-1024'\nmax_datagram = 100\n\
+         [window]\nseconds = 0\nbytes = 1\n\
+         [access]\nviewers_deny = ['home']\n\
+         [log]\nlevel = 'wmrelay=loud'\n\
+         [[publishing_point]]\n\
+         [[publishing_point]]\nname = 'publish'\nsource = { type = 'push', path = 'x' }\n\
+         [[publishing_point]]\nname = 'x'\nsource = { type = 'file' }\n\
+         [[publishing_point]]\nname = 'y'\nsource = { type = 'exec' }\n\
+         [[publishing_point]]\nname = 'z'\nsource = { path = 'a' }\n",
+    );
+    let problems = folder.problems(&folder.sources());
+    for start in [
+        "w.toml:4: mms.listen[1]: \"1755\" is a port without an address",
+        "w.toml:7: http.listen: 0.0.0.0:1755 takes the port of 0.0.0.0:1755 (mms.listen)",
+        "w.toml:9: udp.client_ports: \"5000-1024\" ends before it begins",
+        "w.toml:10: udp.max_datagram: 100 is not between 512 and 65507",
+        "w.toml:12: window.seconds: ",
+        "w.toml:13: window.bytes: ",
+        "w.toml:15: access.viewers_deny[0]: \"home\" is not a network",
+        "w.toml:17: log.level: ",
+        "w.toml:18: publishing_point[0]: lacks `name`",
+        "w.toml:18: publishing_point[0]: lacks `source`",
+        "w.toml:20: publishing_point[1].name: \"publish\": \"publish\" is reserved",
+        "w.toml:21: publishing_point[1].source.path: a source of type \"push\" has no `path`",
+        "w.toml:24: publishing_point[2].source: lacks `path`",
+        "w.toml:27: publishing_point[3].source: lacks `argv`",
+        "w.toml:30: publishing_point[4].source: lacks `type`",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start:?} is not in {problems:#?}");
+    }
+    assert_eq!(problems.len(), 15, "{problems:#?}");
+}
+
+#[test]
+fn mistakes_of_all_layers_are_told_with_their_place() {
+    let folder = Folder::new(&[("w.toml", "\nshard = 1"), ("conf.d/a.toml", "[udp]\nenabled = 'yes'")]);
+    let mut sources = folder.sources();
+    sources.env = env(&[
+        ("WMRELAY__MMS__LISTN", "x"),
+        ("WMRELAY__MMS", "x"),
+        ("WMRELAY__", "x"),
+        ("WMRELAY__LIMITS__VIEWERS", "many"),
+        ("WMRELAY__UDP__OUTSIDE_POOL", "deny"),
+        ("WMRELAY__PUBLISHING_POINT__0__NAME", "a"),
+    ]);
+    sources.flags = vec![Flag { name: "--log-format", key: "log.format", value: "jsn".into() }];
+    let problems = folder.problems(&sources);
+    for start in [
+        "w.toml:2: shard: unknown key `shard`; did you mean `shards`?",
+        "conf.d/a.toml:2: udp.enabled: invalid type: string \"yes\", expected true or false",
+        "environment variable WMRELAY__MMS__LISTN: mms.listn: unknown key `listn`; did you mean `listen`?",
+        "environment variable WMRELAY__MMS: mms: ",
+        "environment variable WMRELAY__: unknown key",
+        "environment variable WMRELAY__LIMITS__VIEWERS: limits.viewers: invalid type: string \"many\", expected a whole number",
+        "environment variable WMRELAY__UDP__OUTSIDE_POOL: udp.outside_pool: unknown value \"deny\"; known here: \"refuse\", \"allow\"",
+        "environment variable WMRELAY__PUBLISHING_POINT__0__NAME: publishing points are set in files",
+        "--log-format: log.format: unknown value \"jsn\"; did you mean \"json\"?",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start:?} is not in {problems:#?}");
+    }
+    assert_eq!(problems.len(), 9, "{problems:#?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let folder = Folder::new(&[]);
+    assert!(folder.problems(&folder.sources())[0].starts_with("w.toml: cannot be read: "));
+}
+
+#[test]
+fn nothing_to_serve_is_refused() {
+    let folder = file("mms.listen = []");
+    assert!(folder.problems(&folder.sources())[0].starts_with("w.toml:1: mms.listen: is empty"));
+}
+
+#[test]
+fn what_was_probably_not_meant_is_a_warning() {
+    let folder = file(
+        "admin.listen = '*:9755'\nlimits.joins_burst = 5\nlimits.idle_s = 0\nudp.max_datagram = 1500\nudp.client_ports = '1-2000'\n\
+         users.file = 'nobody'\naccess.viewers_allow = '10.1.0.0/16'\naccess.viewers_deny = '10.0.0.0/8'\nhttp.listen = []\n\
+         [[publishing_point]]\nname = 'a'\nsource = { type = 'push' }\n\
+         [[publishing_point]]\nname = 'b'\nsource = { type = 'exec', argv = ['cat x'], linger_s = 5 }\n",
+    );
+    let warnings = folder.warnings();
+    for start in [
+        "w.toml:1: admin.listen: 0.0.0.0:9755 can be reached",
+        "w.toml:2: limits.joins_burst: has no effect",
+        "w.toml:3: limits.idle_s: ",
+        "w.toml:4: udp.max_datagram: ",
+        "w.toml:5: udp.client_ports: ports below 1024",
+        "w.toml:6: users.file: nobody is not there",
+        "w.toml:7: access.viewers_allow[0]: 10.1.0.0/16 is denied too",
+        "w.toml:9: http.listen: is empty, so nobody can publish \"a\"",
+        "w.toml:15: publishing_point[1].source.argv: ",
+        "w.toml:15: publishing_point[1].source.linger_s: ",
+    ] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(start)), "{start:?} is not in {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 10, "{warnings:#?}");
+    assert_eq!(load(&folder.sources()).unwrap().settings.limits.idle, FOREVER);
+    let no_users = file("[[publishing_point]]\nname = 'a'\nsource = { type = 'push' }\n");
+    assert!(no_users.warnings()[0].contains("only this machine itself can publish \"a\""));
+}
+
+#[test]
+fn what_is_in_force_can_be_read_again() {
+    let folder = file(
+        "shards = 3\nmms.listen = ['*:1', 'localhost:2', '[::1]:3']\nadmin.listen = ''\nudp.client_ports = [1024, '2000-2010']\n\
+         udp.outside_pool = 'allow'\nudp.max_datagram = 1400\nlimits.idle_s = 0\nsource_timeout_s = 0\nusers.file = 'u\"s\\ers'\n\
+         access.publishers_allow = '10.0.0.0/8'\nlog.format = 'journald'\n\
+         [[publishing_point]]\nname = 'Übung \"1\"'\nsource = { type = 'file', paths = ['a\\tb', 'c'] }\n\
+         [[publishing_point]]\nname = 'e'\nsource_timeout_s = 7\nsource = { type = 'exec', argv = ['x', '\u{1F3A5}', \"\\u007F\\n\"], start = 'watched', linger_s = 3 }\n",
+    );
+    for sources in [folder.sources(), Sources::default()] {
+        let loaded = load(&sources).unwrap();
+        let text = effective(&loaded);
+        let again = load(&file(&text).sources()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(again.settings, loaded.settings, "{text}");
+    }
+    let text = effective(&load(&folder.sources()).unwrap());
+    assert!(text.contains("outside_pool = \"allow\" # "), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("shards = 3 # ") && line.ends_with("w.toml:1")), "{text}");
+    assert_eq!(load(&folder.sources()).unwrap().settings.udp.outside_pool, OutsidePool::Allow);
+}

@@ -1,0 +1,202 @@
+//! Publishing points: what names they may have and what each type of source needs.
+
+use std::time::Duration;
+
+use super::check::Check;
+use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
+use super::{PublishingPoint, Source, Start};
+
+/// Longest name that an MMS viewer can ask for, UTF-16 units (mms.md 9.1).
+const NAME_MAX: usize = 1024;
+
+/// Endings that belong to announcement files and session descriptions of a publishing point.
+const RESERVED_ENDINGS: [&str; 4] = [".asx", ".m3u", ".nsc", ".sdp"];
+
+/// Whether viewers can open, and publishers name, a publishing point of that name.
+///
+/// # Errors
+/// A sentence for the person who wrote it.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let told = |why: &str| Err(format!("{name:?}: {why}"));
+    let lower = name.to_ascii_lowercase();
+    let drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+    if name.is_empty() {
+        return Err("the name is empty".into());
+    }
+    if name.encode_utf16().count() > NAME_MAX {
+        return Err(format!("the name is longer than {NAME_MAX} characters"));
+    }
+    if name.chars().any(char::is_control) {
+        return told("control characters are not allowed in a name");
+    }
+    if name.trim() != name {
+        return told("a name does not begin or end with a space");
+    }
+    if name.contains('\\') || drive {
+        return told("it looks like a Windows path; folders in a name are separated by /");
+    }
+    if name.contains(['?', '#']) {
+        return told("? and # end the name in a URL, so no player could ask for it");
+    }
+    if name.starts_with('/') || name.ends_with('/') {
+        return told("write the name without / at its ends");
+    }
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return told("empty parts, . and .. are not allowed between /");
+    }
+    if lower == "publish" || lower.starts_with("publish/") {
+        return told("\"publish\" is reserved: publishers send to /publish/NAME");
+    }
+    if let Some(ending) = RESERVED_ENDINGS.iter().find(|ending| lower.ends_with(**ending)) {
+        return told(&format!("names that end in {ending} are reserved for announcements of a publishing point"));
+    }
+    Ok(())
+}
+
+/// Checks all publishing points. Those that are wrong are left out; the check has noted why.
+pub(super) fn publishing_points(check: &mut Check<'_>, raw: &[RawPoint], timeout: Option<Duration>) -> Vec<PublishingPoint> {
+    let mut points: Vec<PublishingPoint> = Vec::new();
+    for (i, raw) in raw.iter().enumerate() {
+        let key = format!("publishing_point[{i}]");
+        let name = raw.name.clone().unwrap_or_default();
+        if raw.name.is_none() {
+            check.problem(&key, "lacks `name`".into());
+        } else if let Err(why) = check_name(&name) {
+            check.problem(&format!("{key}.name"), why);
+        } else if let Some(other) = points.iter().find(|other| other.name.eq_ignore_ascii_case(&name)) {
+            let why = format!("{name:?} and {:?} differ only in capitals, which viewers do not keep apart", other.name);
+            check.problem(&format!("{key}.name"), why);
+        }
+        let source = match &raw.source {
+            Some(source) => self::source(check, &format!("{key}.source"), source),
+            None => {
+                check.problem(&key, "lacks `source`, such as source = { type = \"push\" }".into());
+                None
+            }
+        };
+        let source_timeout = raw.source_timeout_s.map_or(timeout, |seconds| check.time_or_never(seconds));
+        points.extend(source.map(|source| PublishingPoint { name, source, source_timeout }));
+    }
+    points
+}
+
+fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
+    let Some(kind) = raw.kind else {
+        check.problem(key, "lacks `type`: \"push\", \"file\", \"exec\" or \"demo\"".into());
+        return None;
+    };
+    let (word, uses): (_, &[&str]) = match kind {
+        RawSourceKind::Push => ("push", &[]),
+        RawSourceKind::Demo => ("demo", &[]),
+        RawSourceKind::File => ("file", &["path", "paths"]),
+        RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
+    };
+    let written = [
+        ("path", raw.path.is_some()),
+        ("paths", raw.paths.is_some()),
+        ("argv", raw.argv.is_some()),
+        ("start", raw.start.is_some()),
+        ("linger_s", raw.linger_s.is_some()),
+    ];
+    for (name, written) in written {
+        if written && !uses.contains(&name) {
+            check.problem(&format!("{key}.{name}"), format!("a source of type \"{word}\" has no `{name}`"));
+        }
+    }
+    match kind {
+        RawSourceKind::Push => Some(Source::Push),
+        RawSourceKind::Demo => Some(Source::Demo),
+        RawSourceKind::File => file(check, key, raw),
+        RawSourceKind::Exec => exec(check, key, raw),
+    }
+}
+
+fn file(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
+    let written = match (&raw.path, &raw.paths) {
+        (Some(path), None) => vec![(format!("{key}.path"), path)],
+        (None, Some(paths)) => paths.iter().enumerate().map(|(i, path)| (format!("{key}.paths[{i}]"), path)).collect(),
+        (Some(_), Some(_)) => {
+            check.problem(key, "has both `path` and `paths`; keep one".into());
+            return None;
+        }
+        (None, None) => Vec::new(),
+    };
+    if written.is_empty() {
+        check.problem(key, "lacks `path` (one ASF file) or `paths` (several, one after the other)".into());
+        return None;
+    }
+    let paths = written.into_iter().map(|(key, path)| {
+        if path.as_os_str().is_empty() {
+            check.problem(&key, "the path is empty".into());
+        }
+        check.existing_file(&key, path)
+    });
+    Some(Source::File { paths: paths.collect() })
+}
+
+fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
+    let argv = raw.argv.clone().unwrap_or_default();
+    match argv.first() {
+        None => {
+            check.problem(key, "lacks `argv`: the program and its arguments, one string each".into());
+            return None;
+        }
+        Some(program) if program.is_empty() => check.problem(&format!("{key}.argv"), "the program's name is empty".into()),
+        Some(program) if argv.len() == 1 && program.contains(' ') => {
+            let why = "the program's name contains spaces; there is no shell, so every argument is a string of its own";
+            check.warning(&format!("{key}.argv"), why.into());
+        }
+        Some(_) => {}
+    }
+    if argv.iter().any(|argument| argument.contains('\0')) {
+        check.problem(&format!("{key}.argv"), "an argument contains a NUL character, which no program can be given".into());
+    }
+    let start = match raw.start {
+        Some(RawStart::Watched) => Start::Watched,
+        Some(RawStart::Always) | None => Start::Always,
+    };
+    if start == Start::Always && raw.linger_s.is_some() {
+        check.warning(&format!("{key}.linger_s"), "has no effect without start = \"watched\"".into());
+    }
+    Some(Source::Exec { argv, start, linger: Duration::from_secs(raw.linger_s.unwrap_or(LINGER_S).into()) })
+}
+
+/// Long enough for a player's second connection and for zapping back, short enough to free a camera.
+const LINGER_S: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_viewers_can_open() {
+        for good in ["cam1", "live/cam 1", "Übung", "a..b", "publisher", "cam.asf", "x.sdpx", "cam:1"] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        let cases = [
+            ("", "empty"),
+            ("publish", "reserved"),
+            ("Publish/x", "reserved"),
+            ("a.ASX", ".asx"),
+            ("a/b.sdp", ".sdp"),
+            ("a.m3u", ".m3u"),
+            ("a.nsc", ".nsc"),
+            ("a\u{7}", "control"),
+            ("a\0", "control"),
+            ("../a", ".."),
+            ("a/../b", ".."),
+            ("a//b", "empty parts"),
+            ("/a", "without /"),
+            ("a/", "without /"),
+            ("a\\b", "Windows"),
+            ("c:a", "Windows"),
+            (" a", "space"),
+            ("a?b", "URL"),
+        ];
+        for (bad, word) in cases {
+            assert!(check_name(bad).unwrap_err().contains(word), "{bad:?}: {:?}", check_name(bad));
+        }
+        assert!(check_name(&"n".repeat(1024)).is_ok());
+        assert!(check_name(&"n".repeat(1025)).is_err());
+    }
+}

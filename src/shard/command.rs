@@ -1,0 +1,87 @@
+//! What reaches a shard from outside.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::udp::UdpPort;
+use crate::relay::{Delivery, ShardPort};
+
+/// A viewer's connection on its way to a shard.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    /// When it was accepted.
+    pub(super) at: Instant,
+    /// Bytes read to tell the protocol.
+    pub(super) head: Vec<u8>,
+    /// The UDP port with the number that it connected to.
+    pub(super) udp: Option<Arc<UdpPort>>,
+}
+
+/// Why somebody outside ends a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndCause {
+    /// An ICMP error: nobody listens on the leased port.
+    Unreachable,
+    /// The same player connected again and took the lease.
+    TakenOver,
+}
+
+impl EndCause {
+    /// The label in metrics.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "port_unreachable",
+            Self::TakenOver => "taken_over",
+        }
+    }
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "nobody listens on the client's UDP port (ICMP port unreachable)",
+            Self::TakenOver => "the same player connected again and took its UDP port over",
+        })
+    }
+}
+
+/// What reaches a shard from outside.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A new viewer.
+    Connection(Accepted),
+    /// News of a publishing point.
+    Delivery(Delivery),
+    /// A resend request of a session's own address.
+    Datagram { conn: usize, client_id: u32, bytes: Box<[u8]> },
+    /// End a session.
+    End { conn: usize, client_id: u32, why: EndCause },
+    /// End all sessions with the end of the stream.
+    Stop,
+}
+
+/// A shard's mailbox.
+#[derive(Debug, Clone)]
+pub(super) struct CommandSender(pub(super) UnboundedSender<Command>);
+
+impl CommandSender {
+    /// Puts a command in; false when the shard is gone.
+    // Unbounded, because nobody here may wait for a shard: what is queued are references to batches that the shard's window
+    // bounds, and connections that the acceptor bounds.
+    pub(super) fn send(&self, command: Command) -> bool {
+        self.0.send(command).is_ok()
+    }
+}
+
+impl ShardPort for CommandSender {
+    fn deliver(&self, delivery: Delivery) {
+        self.send(Command::Delivery(delivery));
+    }
+}

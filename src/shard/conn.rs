@@ -1,0 +1,94 @@
+//! One MMS connection: its socket, its engine, what it holds of the daemon's resources.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::broadcast::{Transport, Viewer};
+use super::out_queue::OutQueue;
+use super::routes::Entry;
+use super::udp::{Route, UdpPort};
+use crate::mms::session::Session;
+use crate::relay::admission::{Lease, SessionPermit};
+use crate::relay::{Point, Watch};
+
+/// One MMS connection of this shard.
+pub(super) struct Conn {
+    /// Number of the session in the log.
+    pub(super) session: u64,
+    pub(super) stream: Rc<TcpStream>,
+    /// The viewer; a mapped IPv4 address is an IPv4 address.
+    pub(super) peer: SocketAddr,
+    /// The address that it connected to.
+    pub(super) local: SocketAddr,
+    pub(super) accepted: Instant,
+    pub(super) engine: Box<Session>,
+    pub(super) out: OutQueue,
+    /// Wakes the connection's task: something was queued, or it is to end.
+    pub(super) wake: Rc<Notify>,
+    /// The UDP port of the listener; `None` while UDP is off.
+    pub(super) udp: Option<Arc<UdpPort>>,
+    pub(super) entry: Entry,
+    pub(super) permit: Option<SessionPermit>,
+    pub(super) lease: Option<Lease>,
+    pub(super) route: Option<Route>,
+    pub(super) opened: Option<Opened>,
+    pub(super) place: Place,
+    /// Why it ends, once it does.
+    pub(super) closing: Option<Ending>,
+    /// The first media packet was sent.
+    pub(super) joined: bool,
+    /// Bytes written when progress was last looked at, and when that was.
+    pub(super) progress: (u64, Instant),
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// For the metrics: one of few.
+    pub(super) label: &'static str,
+    /// For the log.
+    pub(super) text: String,
+}
+
+/// The publishing point that a session opened.
+pub(super) struct Opened {
+    pub(super) point: Arc<Point>,
+    /// The header that the engine was given last; `None` while there is none yet.
+    pub(super) generation: Option<u32>,
+    /// Counts the viewer for sources that run while they are watched.
+    pub(super) _watch: Watch,
+}
+
+/// Where a session's sequence numbers and cursor are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It has not played yet.
+    Nowhere,
+    /// It plays: its index among the viewers of the broadcast.
+    Seat(usize),
+    /// It has stopped; numbers run on, and resends are still served.
+    Parked(Box<Viewer>),
+}
+
+impl Conn {
+    /// How media would reach it.
+    pub(super) fn transport(&self) -> Transport {
+        match (&self.route, &self.udp) {
+            (Some(route), Some(port)) => Transport::Udp(*route, Arc::clone(port)),
+            _ => Transport::Tcp,
+        }
+    }
+
+    /// Ends the session; the first reason counts.
+    pub(super) fn close(&mut self, label: &'static str, text: impl Into<String>) {
+        if self.closing.is_none() {
+            self.closing = Some(Ending { label, text: text.into() });
+        }
+        self.wake.notify_one();
+    }
+}

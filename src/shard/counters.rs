@@ -1,0 +1,79 @@
+//! Metric handles of a shard, fetched once.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use super::broadcast::Tally;
+use crate::metrics as names;
+
+/// Metric handles of a shard.
+pub(super) struct Counters {
+    pub(super) connections: Gauge,
+    pub(super) sessions: Counter,
+    pub(super) join_seconds: Histogram,
+    pub(super) send_delay_seconds: Histogram,
+    pub(super) late_sends: Counter,
+    viewers_tcp: Gauge,
+    viewers_udp: Gauge,
+    sent: [[Counter; 3]; 2],
+    udp_failed: Counter,
+    skipped: Counter,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        let sent = ["tcp", "udp"].map(|transport| {
+            [names::SENT_PACKETS, names::SENT_BYTES, names::SEND_CALLS].map(|name| counter!(name, "transport" => transport))
+        });
+        Self {
+            connections: gauge!(names::CONNECTIONS),
+            sessions: counter!(names::SESSIONS, "protocol" => "mms"),
+            join_seconds: histogram!(names::JOIN_SECONDS),
+            send_delay_seconds: histogram!(names::SEND_DELAY_SECONDS),
+            late_sends: counter!(names::LATE_SENDS),
+            viewers_tcp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "tcp"),
+            viewers_udp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "udp"),
+            sent,
+            udp_failed: counter!(names::UDP_SEND_ERRORS, "cause" => "refused"),
+            skipped: counter!(names::SKIPPED_PACKETS),
+        }
+    }
+
+    /// Playing viewers of a transport.
+    pub(super) fn viewers(&self, transport: &str) -> &Gauge {
+        if transport == "udp" { &self.viewers_udp } else { &self.viewers_tcp }
+    }
+
+    /// A viewer got its first media packet.
+    pub(super) fn joined(&self, transport: &'static str, point: &str) {
+        counter!(names::JOINS, "protocol" => "mms", "transport" => transport, "point" => names::point_label(point)).increment(1);
+    }
+
+    /// A session ended.
+    pub(super) fn ended(&self, reason: &'static str) {
+        counter!(names::SESSION_ENDS, "reason" => reason).increment(1);
+    }
+
+    /// A packet was asked for again.
+    pub(super) fn resent(&self, result: &'static str) {
+        counter!(names::RESENDS, "result" => result).increment(1);
+    }
+
+    /// Adds what a pass sent.
+    pub(super) fn add(&self, tally: &Tally) {
+        let [[tcp_packets, tcp_bytes, tcp_calls], [udp_packets, udp_bytes, udp_calls]] = &self.sent;
+        for (counter, value) in [
+            (tcp_packets, tally.tcp_packets),
+            (tcp_bytes, tally.tcp_bytes),
+            (tcp_calls, tally.tcp_calls),
+            (udp_packets, tally.udp_packets),
+            (udp_bytes, tally.udp_bytes),
+            (udp_calls, tally.udp_calls),
+            (&self.udp_failed, tally.udp_failed),
+            (&self.skipped, tally.skipped),
+        ] {
+            if value > 0 {
+                counter.increment(value);
+            }
+        }
+    }
+}

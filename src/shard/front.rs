@@ -1,0 +1,180 @@
+//! The thread at the door: accepts connections, tells their protocol, hands them on; receives resend requests.
+
+use std::io::IoSliceMut;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_udp::RecvMeta;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant as Clock, timeout};
+
+use super::command::{Accepted, Command};
+use super::handoff::Handed;
+use super::listen::MmsListener;
+use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
+use super::udp::UdpPort;
+use super::{Context, HandOff};
+use crate::metrics as names;
+use crate::mms::resend::Request;
+
+/// Connections that have not yet said what they speak.
+const UNDECIDED: usize = 16_384;
+/// Resend requests are 140 bytes at most; the kernel may merge 64 of them.
+const DATAGRAM_BYTES: usize = 16 << 10;
+const DATAGRAMS: usize = 4;
+
+/// What a listener serves.
+#[derive(Clone)]
+enum Door {
+    Mms(Option<Arc<UdpPort>>),
+    Http,
+}
+
+/// Runs the doors until told to stop.
+pub(super) fn run(
+    context: Arc<Context>,
+    mms: Vec<MmsListener>,
+    http: Vec<TcpListener>,
+    handoff: HandOff,
+    mut stop: watch::Receiver<bool>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "no runtime to accept connections"),
+    };
+    runtime.block_on(async move {
+        let undecided = Arc::new(Semaphore::new(UNDECIDED));
+        let doors = mms.into_iter().map(|listener| (listener.tcp, Door::Mms(listener.udp)));
+        for (listener, door) in doors.chain(http.into_iter().map(|tcp| (tcp, Door::Http))) {
+            if let Door::Mms(Some(port)) = &door {
+                tokio::spawn(receive(Arc::clone(&context), Arc::clone(port)));
+            }
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    tokio::spawn(accept(Arc::clone(&context), listener, door, Arc::clone(&handoff), Arc::clone(&undecided)));
+                }
+                Err(error) => tracing::error!(%error, "a listener was lost"),
+            }
+        }
+        let _ = stop.wait_for(|stop| *stop).await;
+    });
+}
+
+/// Accepts at one address.
+async fn accept(
+    context: Arc<Context>,
+    listener: tokio::net::TcpListener,
+    door: Door,
+    handoff: HandOff,
+    undecided: Arc<Semaphore>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let at = Clock::now();
+                let Ok(permit) = Arc::clone(&undecided).try_acquire_owned() else {
+                    metrics::counter!(names::REFUSALS, "cause" => "too_many_connections").increment(1);
+                    continue;
+                };
+                let (context, door, handoff) = (Arc::clone(&context), door.clone(), Arc::clone(&handoff));
+                tokio::spawn(async move {
+                    let limit = context.settings.limits.handshake;
+                    // Who never says a word is let go without one.
+                    if let Ok(Some((head, protocol))) = timeout(limit, first_bytes(&stream)).await
+                        && let Ok(local) = stream.local_addr()
+                        && let Ok(stream) = stream.into_std()
+                    {
+                        hand_on(&context, &door, &handoff, protocol, Accepted { stream, peer, local, at: at.into_std(), head, udp: None });
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors: the ones that wait go on waiting, those that are here go on playing.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Reads until the protocol is clear; `None` when it is none of ours.
+async fn first_bytes(stream: &TcpStream) -> Option<(Vec<u8>, Protocol)> {
+    let mut head = Vec::new();
+    loop {
+        stream.readable().await.ok()?;
+        let mut buffer = [0; DECIDING_BYTES];
+        let room = buffer.get_mut(..DECIDING_BYTES.saturating_sub(head.len()).max(1))?;
+        match stream.try_read(room) {
+            Ok(0) => return None,
+            Ok(read) => head.extend_from_slice(room.get(..read)?),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return None,
+        }
+        match sniff(&head) {
+            Sniffed::Is(protocol) => return Some((head, protocol)),
+            Sniffed::Undecided => {}
+            Sniffed::Unknown => {
+                metrics::counter!(names::REFUSALS, "cause" => "unknown_protocol").increment(1);
+                tracing::debug!(peer = ?stream.peer_addr().ok(), first = %head.escape_ascii(), "speaks nothing that is served here");
+                return None;
+            }
+        }
+    }
+}
+
+fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol, accepted: Accepted) {
+    match (door, protocol) {
+        (Door::Mms(udp), Protocol::Mms) => {
+            context.least_loaded().send(Command::Connection(Accepted { udp: udp.clone(), ..accepted }));
+        }
+        (Door::Http, Protocol::Http) => {
+            let Accepted { stream, peer, local, head, .. } = accepted;
+            handoff(Handed { stream, peer, local, head });
+        }
+        (_, Protocol::Mms | Protocol::Http) => {
+            metrics::counter!(names::REFUSALS, "cause" => "wrong_port").increment(1);
+            tracing::debug!(peer = %accepted.peer, local = %accepted.local, ?protocol, "not served on this port");
+        }
+    }
+}
+
+/// Receives resend requests on one UDP port.
+async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
+    let socket = match port.another_handle().and_then(tokio::net::UdpSocket::from_std) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(local = %port.local(), %error, "resend requests cannot be received"),
+    };
+    let mut storage = vec![[0_u8; DATAGRAM_BYTES]; DATAGRAMS];
+    loop {
+        if socket.readable().await.is_err() {
+            return;
+        }
+        let mut buffers: Vec<IoSliceMut<'_>> = storage.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let mut metas = [RecvMeta::default(); DATAGRAMS];
+        match socket.try_io(Interest::READABLE, || port.receive(&mut buffers, &mut metas)) {
+            Ok(count) => {
+                for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
+                    let bytes = buffer.get(..meta.len).unwrap_or_default();
+                    for datagram in bytes.chunks(meta.stride.max(1)) {
+                        let known = Request::parse(datagram)
+                            .is_ok_and(|request| context.routes.datagram(request.client_id, meta.addr.ip(), datagram));
+                        if !known {
+                            metrics::counter!(names::RESENDS, "result" => "stranger").increment(1);
+                        }
+                    }
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                // An ICMP error of an earlier send; the queue names whose it was.
+                while let Some(destination) = port.next_unreachable() {
+                    context.routes.unreachable(destination);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Binding the media ports: TCP, and for MMS the UDP port of the same number.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::udp::UdpPort;
+use crate::settings::{Listen, Udp};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 4096;
+/// Free TCP ports that are tried until UDP has the same number free.
+const PORT_ATTEMPTS: usize = 32;
+
+/// A listener that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} cannot listen on {address} ({transport}): {error}. Is another server running, or does the port need a privilege?")]
+pub struct BindError {
+    /// The setting that names the address, `mms.listen`.
+    pub key: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    /// TCP or UDP.
+    pub transport: &'static str,
+    /// What the system said.
+    #[source]
+    pub error: io::Error,
+}
+
+/// A bound MMS listener.
+#[derive(Debug)]
+pub struct MmsListener {
+    /// Control connections, and media over TCP.
+    pub tcp: TcpListener,
+    /// Media out and resend requests in; `None` while UDP is switched off.
+    pub udp: Option<Arc<UdpPort>>,
+}
+
+/// Binds all addresses of a listener for TCP.
+///
+/// # Errors
+/// [`BindError`] for the first address that cannot be had; a built-in IPv6 address on a machine without IPv6 is passed over.
+pub fn bind_tcp(key: &'static str, listen: &Listen) -> Result<Vec<TcpListener>, BindError> {
+    let mut bound = Vec::new();
+    for &address in &listen.addresses {
+        match listener(address) {
+            Ok(tcp) => bound.push(tcp),
+            Err(error) if passed_over(listen, address, &error) => {}
+            Err(error) => return Err(BindError { key, address, transport: "TCP", error }),
+        }
+    }
+    Ok(bound)
+}
+
+/// Binds the MMS addresses, TCP and UDP with one number; port 0 takes a number that both have free.
+///
+/// # Errors
+/// As [`bind_tcp`].
+pub fn bind_mms(listen: &Listen, settings: &Udp) -> Result<Vec<MmsListener>, BindError> {
+    let key = "mms.listen";
+    let mut bound = Vec::new();
+    for &address in &listen.addresses {
+        let max_datagram = if address.is_ipv4() { settings.max_datagram_v4 } else { settings.max_datagram_v6 };
+        let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            let tcp = match listener(address) {
+                Ok(tcp) => tcp,
+                Err(error) if passed_over(listen, address, &error) => break,
+                Err(error) => return Err(BindError { key, address, transport: "TCP", error }),
+            };
+            if !settings.enabled {
+                bound.push(MmsListener { tcp, udp: None });
+                break;
+            }
+            match tcp.local_addr().and_then(|local| UdpPort::bind(local, max_datagram)) {
+                Ok(udp) => {
+                    bound.push(MmsListener { tcp, udp: Some(Arc::new(udp)) });
+                    break;
+                }
+                Err(_) if attempts > 0 => {}
+                Err(error) => return Err(BindError { key, address, transport: "UDP", error }),
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn passed_over(listen: &Listen, address: SocketAddr, error: &io::Error) -> bool {
+    listen.built_in
+        && address.is_ipv6()
+        && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT))
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // IPv4 has its own socket; a mapped address would hide the viewer's real one.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn tcp_and_udp_share_a_number() {
+        let listen = Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], built_in: false };
+        let bound = bind_mms(&listen, &Settings::default().udp).unwrap();
+        let [pair] = bound.as_slice() else { panic!("one address, one listener") };
+        assert_eq!(pair.tcp.local_addr().unwrap(), pair.udp.as_ref().unwrap().local());
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listen = Listen { addresses: vec![taken.local_addr().unwrap()], built_in: false };
+        let error = bind_tcp("http.listen", &listen).unwrap_err().to_string();
+        assert!(error.contains("http.listen") && error.contains(&taken.local_addr().unwrap().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,397 @@
+//! The UDP socket of one MMS listener: shared by all shards for sending, read by one task.
+//!
+//! quinn-udp finds out what the kernel can do and receives. Sending and the error queue are our own calls beside it, for two
+//! reasons that a relay has and a QUIC endpoint has not: one viewer behind a narrow link (EINVAL, EIO on a segmented send) must
+//! not switch segmentation off for everybody, and an ICMP error must name the *port* it was about, since many viewers share an
+//! address.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+
+use quinn_udp::{RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+
+/// Most bytes that one segmented send can carry over IPv4: 65,535 less the IP and UDP heads.
+const SEGMENTED_BYTES: usize = 65_507;
+/// Pending ICMP errors of other viewers that one send swallows before it gives up.
+const PENDING_ERRORS: usize = 8;
+/// What we ask for; the system may grant less.
+const SEND_BUFFER_BYTES: usize = 4 << 20;
+
+/// A bound UDP socket with the number of an MMS listener's TCP port.
+#[derive(Debug)]
+pub struct UdpPort {
+    socket: UdpSocket,
+    /// Without don't-fragment, for packets that exceed a datagram; its port is the system's choice.
+    fragments: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    max_datagram: usize,
+}
+
+/// Where a viewer's datagrams go, and from which of our addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// The viewer's address and leased port.
+    pub destination: SocketAddr,
+    /// The address that the viewer connected to by TCP.
+    pub source: IpAddr,
+    /// False once the path refused a segmented send; then every datagram is a send of its own.
+    pub segmented: bool,
+}
+
+/// What a send came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes that are done with: sent, or given up on.
+    pub bytes: usize,
+    /// System calls made.
+    pub calls: u32,
+    /// Datagrams that the system refused.
+    pub failed: u32,
+    /// The system refused a segmented send on this path.
+    pub unsegmentable: bool,
+    /// The send buffer is full: the rest waits.
+    pub blocked: bool,
+    /// ICMP errors are waiting in the error queue.
+    pub errors_pending: bool,
+}
+
+impl UdpPort {
+    /// Binds to `address`; `max_datagram` is the largest payload that is sent unfragmented.
+    ///
+    /// # Errors
+    /// What the system says to socket, options or bind.
+    pub fn bind(address: SocketAddr, max_datagram: usize) -> io::Result<Self> {
+        let socket = open(address)?;
+        let state = UdpSocketState::new((&socket).into())?;
+        state.enable_transport_errors((&socket).into())?;
+        // A smaller buffer only means that a full one is waited for more often.
+        let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let fragments = open(SocketAddr::new(address.ip(), 0))?;
+        let local = socket.local_addr()?;
+        Ok(Self { socket, fragments, state, local, max_datagram })
+    }
+
+    /// The address it is bound to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether packets of this size, head included, fit into one unfragmented datagram.
+    pub fn fits(&self, datagram: usize) -> bool {
+        datagram <= self.max_datagram
+    }
+
+    /// Datagrams that one segmented send of this size can carry; 1 where the kernel cannot segment.
+    pub fn segments(&self, datagram: usize) -> usize {
+        self.state.max_gso_segments().min(SEGMENTED_BYTES / datagram.max(1)).max(1)
+    }
+
+    /// A handle of the same socket for another runtime to wait on.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn another_handle(&self) -> io::Result<UdpSocket> {
+        self.socket.try_clone()
+    }
+
+    /// Sends to one viewer what `parts` hold: datagrams of `len` bytes each, a whole number of them in every part.
+    ///
+    /// At most [`Self::segments`] datagrams in all, so that one system call can carry them. Nothing here fails as a whole: a full
+    /// buffer stops with [`Sent::blocked`], a datagram that the system does not take is counted and passed over.
+    pub fn send(&self, route: &Route, parts: &[IoSlice<'_>], len: usize) -> Sent {
+        let mut sent = Sent::default();
+        let source = self.local.ip().is_unspecified().then_some(route.source);
+        let to = SockAddr::from(route.destination);
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let fits = self.fits(len);
+        if fits && (total <= len || route.segmented && self.state.max_gso_segments() > 1) {
+            let segment = if total > len { u16::try_from(len).ok() } else { None };
+            match send_past_errors(&self.socket, &to, source, parts, segment, &mut sent) {
+                Ok(()) => sent.bytes = total,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sent.blocked = true,
+                Err(_) if total > len => sent.unsegmentable = true,
+                Err(_) => {
+                    sent.bytes = total;
+                    sent.failed = 1;
+                }
+            }
+            if !sent.unsegmentable {
+                return sent;
+            }
+        }
+        let socket = if fits { &self.socket } else { &self.fragments };
+        for single in parts.iter().flat_map(|part| part.chunks(len.max(1))) {
+            match send_past_errors(socket, &to, source, &[IoSlice::new(single)], None, &mut sent) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    sent.blocked = true;
+                    return sent;
+                }
+                Err(_) => sent.failed += 1,
+            }
+            sent.bytes += single.len();
+        }
+        sent
+    }
+
+    /// The destination of the next datagram in the error queue that met a closed port, if there is one.
+    ///
+    /// Other errors in the queue are passed over: a path that is down for a moment ends no session.
+    pub fn next_unreachable(&self) -> Option<SocketAddr> {
+        loop {
+            match receive_error(self.socket.as_raw_fd()) {
+                Ok(Some((destination, errno))) if errno == libc::ECONNREFUSED => return Some(destination),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Receives what is there into `buffers`; `metas` tell where from, how much, and the stride of merged datagrams.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing is there.
+    pub fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        self.state.recv((&self.socket).into(), buffers, metas)
+    }
+}
+
+/// One system call, repeated while it only reports the ICMP error of some earlier datagram.
+fn send_past_errors(
+    socket: &UdpSocket,
+    to: &SockAddr,
+    source: Option<IpAddr>,
+    parts: &[IoSlice<'_>],
+    segment: Option<u16>,
+    sent: &mut Sent,
+) -> io::Result<()> {
+    let mut attempts = 0;
+    loop {
+        sent.calls += 1;
+        let result = send_message(socket.as_raw_fd(), to, source, parts, segment);
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_pending_icmp(error) && attempts < PENDING_ERRORS => {
+                sent.errors_pending = true;
+                attempts += 1;
+            }
+            _ => return result,
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Errors that an unconnected socket reports for a datagram that it sent before, to somebody else.
+fn is_pending_icmp(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::EPROTO | libc::ENOPROTOOPT))
+}
+
+/// Room for the two control messages that a send can carry, aligned as the kernel reads them.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// `sendmsg` of gathered buffers, cut by the kernel into datagrams of `segment` bytes where that is given.
+#[allow(unsafe_code, reason = "sendmsg with control messages has no safe form in the libraries at hand")]
+fn send_message(fd: RawFd, to: &SockAddr, source: Option<IpAddr>, parts: &[IoSlice<'_>], segment: Option<u16>) -> io::Result<()> {
+    let mut control = Control([0; 64]);
+    // SAFETY: msghdr is plain data for which all zeros is a valid value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    // std promises that an IoSlice has the layout of an iovec.
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len();
+    if segment.is_some() || source.is_some() {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len();
+        let mut used = 0;
+        // SAFETY: `msg_control` points to `control`, which outlives the call, and `msg_controllen` is its size, so the first
+        // header lies inside it.
+        let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        if let Some(segment) = segment {
+            // SAFETY: `header` is the first header of a buffer with room for both messages (checked by `put`'s assertion).
+            unsafe { put(header, libc::SOL_UDP, libc::UDP_SEGMENT, segment, &mut used) };
+            // SAFETY: as above; the next header is within the 64 bytes or null, which `put` refuses.
+            header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+        }
+        match source {
+            Some(IpAddr::V4(address)) => {
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                // SAFETY: as above.
+                unsafe { put(header, libc::IPPROTO_IP, libc::IP_PKTINFO, info, &mut used) };
+            }
+            Some(IpAddr::V6(address)) => {
+                let info =
+                    libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: address.octets() } };
+                // SAFETY: as above.
+                unsafe { put(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info, &mut used) };
+            }
+            None => {}
+        }
+        message.msg_controllen = used;
+    }
+    // SAFETY: every pointer in `message` refers to a live local or argument, with its true length; sendmsg only reads them.
+    let result = unsafe { libc::sendmsg(fd, &raw const message, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Writes one control message and adds its padded size to `used`.
+///
+/// # Safety
+/// `header` must point into a control buffer with room for a `T` behind it.
+#[allow(unsafe_code, reason = "control messages are laid out by pointer")]
+unsafe fn put<T: Copy>(header: *mut libc::cmsghdr, level: libc::c_int, kind: libc::c_int, value: T, used: &mut usize) {
+    assert!(!header.is_null(), "the control buffer has room for both messages");
+    let size = libc::c_uint::try_from(size_of::<T>()).expect("control values are a few bytes");
+    // SAFETY: the caller vouches for `header`; CMSG_DATA lies behind it, and write_unaligned asks for no alignment.
+    unsafe {
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
+        (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+        libc::CMSG_DATA(header).cast::<T>().write_unaligned(value);
+        *used += libc::CMSG_SPACE(size) as usize;
+    }
+}
+
+/// Takes one entry of the error queue: the datagram's destination and the error number.
+#[allow(unsafe_code, reason = "the error queue is read by recvmsg only")]
+fn receive_error(fd: RawFd) -> io::Result<Option<(SocketAddr, i32)>> {
+    #[repr(C, align(8))]
+    struct Queue([u8; 256]);
+    let mut control = Queue([0; 256]);
+    let mut payload = [0_u8; 1];
+    let mut part = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+    let mut name = SockAddrStorage::zeroed();
+    // SAFETY: msghdr is plain data for which all zeros is a valid value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = (&raw mut name).cast();
+    message.msg_namelen = name.size_of();
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len();
+    // SAFETY: every pointer in `message` refers to a live local of the stated length.
+    let result = unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+    }
+    // SAFETY: the kernel filled `name` with an address of `msg_namelen` bytes, at most the storage's size.
+    let destination = unsafe { SockAddr::new(name, message.msg_namelen) }.as_socket();
+    // SAFETY: the kernel set `msg_controllen` to the bytes that it wrote into `control`.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: `header` points to a whole header inside `control`.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        if (level, kind) == (libc::IPPROTO_IP, libc::IP_RECVERR) || (level, kind) == (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) {
+            // SAFETY: the data of this kind begins with a sock_extended_err.
+            let error = unsafe { libc::CMSG_DATA(header).cast::<libc::sock_extended_err>().read_unaligned() };
+            let errno = i32::try_from(error.ee_errno).unwrap_or(0);
+            // An entry without a destination tells nothing; errno 0 is passed over by the caller.
+            let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+            return Ok(Some(destination.map_or((nowhere, 0), |destination| (destination, errno))));
+        }
+        // SAFETY: as for the first header.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok(Some((SocketAddr::from(([0, 0, 0, 0], 0)), 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    fn port() -> UdpPort {
+        UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap()
+    }
+
+    fn route(to: &UdpSocket) -> Route {
+        Route { destination: to.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true }
+    }
+
+    fn receiver() -> UdpSocket {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    fn numbered(datagrams: u8, len: usize) -> Vec<u8> {
+        (0..datagrams).flat_map(|number| vec![number; len]).collect()
+    }
+
+    #[test]
+    fn gathered_parts_arrive_as_single_datagrams_in_order() {
+        let (port, viewer) = (port(), receiver());
+        let bytes = numbered(40, 100);
+        let (first, second) = bytes.split_at(700);
+        for segmented in [true, false] {
+            let route = Route { segmented, ..route(&viewer) };
+            let sent = port.send(&route, &[IoSlice::new(first), IoSlice::new(second)], 100);
+            assert_eq!((sent.bytes, sent.failed, sent.blocked), (bytes.len(), 0, false));
+            assert_eq!(sent.calls, if segmented { 1 } else { 40 });
+            let mut buffer = [0; 2048];
+            for expected in bytes.chunks(100) {
+                let (len, from) = viewer.recv_from(&mut buffer).unwrap();
+                assert_eq!((&buffer[..len], from), (expected, port.local()));
+            }
+        }
+    }
+
+    #[test]
+    fn oversize_packets_go_as_fragments() {
+        let (port, viewer) = (port(), receiver());
+        let packet = vec![7; 60_000];
+        assert_eq!(port.send(&route(&viewer), &[IoSlice::new(&packet)], packet.len()).bytes, packet.len());
+        let mut buffer = vec![0; 65_536];
+        assert_eq!(viewer.recv(&mut buffer).unwrap(), packet.len());
+    }
+
+    #[test]
+    fn a_closed_port_is_named_and_costs_nobody_else_a_packet() {
+        let (port, alive, dead) = (port(), receiver(), receiver());
+        let gone = route(&dead);
+        drop(dead);
+        for _ in 0..3 {
+            assert_eq!(port.send(&gone, &[IoSlice::new(b"to nobody")], 9).failed, 0);
+            assert_eq!(port.send(&route(&alive), &[IoSlice::new(b"to a viewer")], 11).failed, 0);
+            let mut buffer = [0; 64];
+            assert_eq!(alive.recv(&mut buffer).unwrap(), 11);
+        }
+        assert_eq!(port.next_unreachable(), Some(gone.destination));
+    }
+
+    #[test]
+    fn a_refused_segmented_send_goes_datagram_by_datagram_and_changes_nothing_for_others() {
+        let (port, viewer) = (port(), receiver());
+        let before = port.segments(10);
+        // More segments than the kernel cuts: EINVAL, as a path with a smaller MTU gives.
+        let bytes = numbered(200, 10);
+        let sent = port.send(&route(&viewer), &[IoSlice::new(&bytes)], 10);
+        assert!(sent.unsegmentable);
+        assert_eq!((sent.bytes, sent.failed), (bytes.len(), 0));
+        let mut buffer = [0; 64];
+        for number in 0..200 {
+            assert_eq!((viewer.recv(&mut buffer).unwrap(), buffer[0]), (10, number));
+        }
+        assert_eq!(port.segments(10), before);
+    }
+}
