@@ -1,0 +1,206 @@
+//! A running daemon on ports that the system chooses.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::process::send_signal;
+use super::wait_for;
+
+/// How a daemon is started.
+pub struct Launch {
+    settings: String,
+    namespace: Option<String>,
+    listen: [&'static str; 3],
+}
+
+/// A daemon, ended when dropped; its log is shown when the test fails.
+pub struct Daemon {
+    child: Child,
+    folder: tempfile::TempDir,
+    /// Where it listens, as its ready file says.
+    pub mms: SocketAddr,
+    /// Where publishers push.
+    pub http: SocketAddr,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+    stopped: bool,
+}
+
+impl Launch {
+    /// Settings as of `wmrelay.toml`; the listeners are added behind them, so keys without a table go first.
+    pub fn new(settings: impl Into<String>) -> Self {
+        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3] }
+    }
+
+    /// Runs it in a network namespace.
+    pub fn in_namespace(mut self, name: &str) -> Self {
+        self.namespace = Some(name.to_owned());
+        self
+    }
+
+    /// Listens there instead of on the system's choice: MMS, HTTP, admin.
+    pub fn listen(mut self, listen: [&'static str; 3]) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Starts it and waits until everything is bound.
+    #[track_caller]
+    pub fn start(self) -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let [mms, http, admin] = self.listen;
+        let settings =
+            format!("{}\n[mms]\nlisten = \"{mms}\"\n[http]\nlisten = \"{http}\"\n[admin]\nlisten = \"{admin}\"\n", self.settings);
+        let config = folder.path().join("wmrelay.toml");
+        std::fs::write(&config, settings).unwrap();
+        let ready = folder.path().join("ready.json");
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+
+        let mut command = match &self.namespace {
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name, env!("CARGO_BIN_EXE_wmrelay")]);
+                command
+            }
+            None => Command::new(env!("CARGO_BIN_EXE_wmrelay")),
+        };
+        command.arg("serve").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().unwrap();
+
+        // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut daemon = Daemon { child, folder, mms: nowhere, http: nowhere, admin: nowhere, stopped: false };
+        let bound: serde_json::Value = wait_for("the daemon's ready file", Duration::from_secs(20), || {
+            assert!(daemon.runs(), "the daemon ended before it was ready");
+            serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()
+        });
+        let first = |part: &str| -> SocketAddr {
+            let address = bound[part][0].as_str().and_then(|text| text.parse().ok());
+            address.unwrap_or_else(|| panic!("no address of {part} in the ready file: {bound}"))
+        };
+        (daemon.mms, daemon.http, daemon.admin) = (first("mms"), first("http"), first("admin"));
+        daemon
+    }
+}
+
+impl Daemon {
+    /// A daemon with these settings, on loopback.
+    #[track_caller]
+    pub fn start(settings: impl Into<String>) -> Self {
+        Launch::new(settings).start()
+    }
+
+    /// `mmst://127.0.0.1:PORT/NAME`.
+    pub fn url(&self, scheme: &str, name: &str) -> String {
+        format!("{scheme}://{}/{name}", self.mms)
+    }
+
+    /// Where a publisher posts to.
+    pub fn publish_url(&self, user: &str, name: &str) -> String {
+        format!("http://{user}{}/publish/{name}", self.http)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A folder that lives as long as the daemon.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Resident memory, KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// All metrics as text.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        http_get(self.admin, "/metrics").1
+    }
+
+    /// The sum of the series of a metric that carry all these labels; 0 where there is none.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        sum_of(&self.metrics(), name, labels)
+    }
+
+    /// Ends it as a service manager does.
+    #[track_caller]
+    pub fn stop(mut self) -> ExitStatus {
+        send_signal(self.id(), "TERM");
+        let status = wait_for("the daemon's end after SIGTERM", Duration::from_secs(20), || self.child.try_wait().unwrap());
+        self.stopped = true;
+        status
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if !self.stopped && self.runs() {
+            send_signal(self.id(), "TERM");
+            let limit = std::time::Instant::now() + Duration::from_secs(5);
+            while self.runs() && std::time::Instant::now() < limit {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.len().saturating_sub(60);
+            eprintln!("--- the daemon's log, last lines of {}\n{}\n---", lines.len(), lines[tail..].join("\n"));
+        }
+    }
+}
+
+/// The sum of the series of a metric, in Prometheus' text format, that carry all these labels.
+pub fn sum_of(metrics: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let series = metrics.lines().filter(|line| {
+        let rest = line.strip_prefix(name);
+        let whole_name = rest.is_some_and(|rest| rest.starts_with(['{', ' ']));
+        whole_name && labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+    });
+    series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+/// A plain GET: status and body.
+#[track_caller]
+pub fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    parse_answer(&answer)
+}
+
+/// Status and body of an HTTP answer that ends with its connection.
+pub fn parse_answer(answer: &str) -> (u16, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    (status, body.to_owned())
+}
