@@ -1,1 +1,22 @@
-//! relay
+//! Publishing points, their windows and sources, and who may watch: no socket, no protocol, no clock.
+//!
+//! A source publishes into a [`Point`]; every shard gets the same [`Batch`]es through its [`ShardPort`] and keeps
+//! them in [`Window`]s of its own, so that viewers never wait for a lock of another thread.
+
+pub mod admission;
+mod batch;
+mod delivery;
+mod point;
+mod publish;
+mod registry;
+#[cfg(test)]
+mod testing;
+mod window;
+
+pub use admission::Admission;
+pub use batch::{Batch, BatchPacket, Generation};
+pub use delivery::{Delivery, PointId, ShardPort};
+pub use point::{Point, Watch};
+pub use publish::{PublishRefusal, Publisher, PublisherId};
+pub use registry::Relay;
+pub use window::{Run, Window};

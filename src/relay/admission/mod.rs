@@ -1,0 +1,73 @@
+//! Who comes in: access rules, limits, and leases of client ports.
+
+mod address;
+mod limits;
+mod ports;
+mod rate;
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+pub use address::{canonical, limit_key};
+pub use limits::{Refusal, SessionPermit};
+pub use ports::{Claim, ClientPortPool, Lease, LeaseRefusal, PortCounts};
+pub use rate::TokenBucket;
+
+use super::delivery::PointId;
+use crate::settings::Settings;
+
+/// Decides about every viewer, for all shards.
+#[derive(Debug)]
+pub struct Admission {
+    gate: limits::Gate,
+    ports: ClientPortPool,
+}
+
+impl Admission {
+    /// Nobody is there yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self { gate: limits::Gate::new(&settings.limits, &settings.access), ports: ClientPortPool::new(&settings.udp) }
+    }
+
+    /// A place for a new session of `peer`, by the access rules and the limits on sessions.
+    ///
+    /// # Errors
+    /// [`Refusal::Access`], [`Refusal::Viewers`], [`Refusal::Address`] or [`Refusal::Joins`].
+    pub fn connect(&self, now: Instant, peer: IpAddr) -> Result<SessionPermit, Refusal> {
+        self.gate.connect(now, peer)
+    }
+
+    /// A place at a publishing point for a session that will draw `bit_rate` bit/s; the one it had open before,
+    /// if any, is given back. A session that is refused keeps what it had.
+    ///
+    /// # Errors
+    /// [`Refusal::Point`] or [`Refusal::Bandwidth`].
+    pub fn open(&self, permit: &mut SessionPermit, point: PointId, bit_rate: u32) -> Result<(), Refusal> {
+        self.gate.open(permit, point, bit_rate)
+    }
+
+    /// Whether the access rules let an address publish.
+    pub fn may_publish(&self, peer: IpAddr) -> bool {
+        self.gate.may_publish(peer)
+    }
+
+    /// Sessions that have a place now.
+    pub fn viewers(&self) -> u32 {
+        self.gate.viewers()
+    }
+
+    /// Sum of the bit rates of all open sessions, bit/s.
+    pub fn bit_rate(&self) -> u64 {
+        self.gate.bit_rate()
+    }
+
+    /// The client ports that UDP funnels lease.
+    pub fn ports(&self) -> &ClientPortPool {
+        &self.ports
+    }
+
+    /// Lets time pass: ports end their rest.
+    pub fn tick(&self, now: Instant) {
+        self.ports.tick(now);
+    }
+}

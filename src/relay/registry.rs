@@ -1,0 +1,74 @@
+//! All publishing points of the daemon.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::admission::Admission;
+use super::delivery::{PointId, ShardPort};
+use super::point::Point;
+use super::publish::{PublishRefusal, Publisher, PublisherId};
+use crate::settings::Settings;
+use crate::wire::Guid;
+
+/// The publishing points and who may watch them; shared by all threads.
+pub struct Relay {
+    points: Vec<Arc<Point>>,
+    by_name: HashMap<String, PointId>,
+    /// The first publishing point of each name in lower case.
+    by_folded_name: HashMap<String, PointId>,
+    admission: Admission,
+}
+
+impl Relay {
+    /// The publishing points of the settings, without sources. `file_ids` makes the File IDs of broadcast headers,
+    /// which are to be random.
+    pub fn new(settings: &Settings, file_ids: Box<dyn FnMut() -> Guid + Send>, shards: Vec<Arc<dyn ShardPort>>) -> Arc<Self> {
+        let _ = file_ids;
+        let shards: Arc<[_]> = shards.into();
+        let mut relay = Self {
+            points: Vec::new(),
+            by_name: HashMap::new(),
+            by_folded_name: HashMap::new(),
+            admission: Admission::new(settings),
+        };
+        for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
+            relay.by_name.entry(settings.name.clone()).or_insert(id);
+            relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
+            relay.points.push(Arc::new(Point::new(id, settings, Arc::clone(&shards))));
+        }
+        Arc::new(relay)
+    }
+
+    /// The publishing point that a viewer or publisher names: the exact name first, else one that differs only in
+    /// the case of ASCII letters, as Windows servers did not tell them apart.
+    pub fn point(&self, name: &str) -> Option<Arc<Point>> {
+        let id = self.by_name.get(name).or_else(|| self.by_folded_name.get(&name.to_ascii_lowercase()))?;
+        self.points.get(usize::try_from(id.0).ok()?).cloned()
+    }
+
+    /// All publishing points, by their ids.
+    pub fn points(&self) -> Vec<Arc<Point>> {
+        self.points.clone()
+    }
+
+    /// Who comes in.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// The right to feed a publishing point. A publisher with the same credentials that was silent for 2 s is
+    /// superseded: its calls fail from now on.
+    ///
+    /// # Errors
+    /// Any [`PublishRefusal`].
+    pub fn publish(&self, now: Instant, name: &str, credentials: PublisherId) -> Result<Publisher, PublishRefusal> {
+        let point = self.point(name).ok_or_else(|| PublishRefusal::Unknown { name: name.to_owned() })?;
+        Publisher::new(point, now, credentials)
+    }
+
+    /// Lets time pass, about once a second: streams whose source stays away end, ports end their rest.
+    pub fn tick(&self, now: Instant) {
+        self.admission.tick(now);
+    }
+}
