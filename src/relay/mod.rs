@@ -6,17 +6,19 @@
 pub mod admission;
 mod batch;
 mod delivery;
+mod join_points;
 mod point;
 mod publish;
 mod registry;
 #[cfg(test)]
 mod testing;
+mod timeline;
 mod window;
 
 pub use admission::Admission;
 pub use batch::{Batch, BatchPacket, Generation};
 pub use delivery::{Delivery, PointId, ShardPort};
 pub use point::{Point, Watch};
-pub use publish::{PublishRefusal, Publisher, PublisherId};
+pub use publish::{Accepted, PublishError, PublishRefusal, Publisher, PublisherId};
 pub use registry::Relay;
 pub use window::{Run, Window};

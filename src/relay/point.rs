@@ -1,23 +1,57 @@
 //! A publishing point: a name, one live source, many viewers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use metrics::{Counter, Gauge, counter, gauge};
 
 use super::batch::Generation;
 use super::delivery::{Delivery, PointId, ShardPort};
 use super::publish::Feed;
-use crate::settings::{PublishingPoint, Source};
+use crate::metrics as names;
+use crate::settings::{PublishingPoint, Source, WindowBounds};
+use crate::wire::Guid;
 
 /// Metrics name at most this many publishing points; the rest share one label.
 const LABELLED_POINTS: u32 = 100;
+
+/// Larger batches would make viewers wait for each other; smaller ones are the source's own business.
+const MAX_BATCH_BYTES: usize = 256 << 10;
 
 /// A name that viewers can open, and the state of its source.
 pub struct Point {
     id: PointId,
     settings: PublishingPoint,
-    shards: Arc<[Arc<dyn ShardPort>]>,
+    shared: Arc<Shared>,
+    meters: Meters,
     generation: Mutex<Option<Arc<Generation>>>,
-    pub(super) feed: Mutex<Feed>,
+    feed: Mutex<Feed>,
     watchers: Mutex<Watchers>,
+}
+
+/// What all publishing points have in common.
+pub(super) struct Shared {
+    pub(super) shards: Vec<Arc<dyn ShardPort>>,
+    /// Makes the File IDs of broadcast headers.
+    pub(super) file_ids: Mutex<Box<dyn FnMut() -> Guid + Send>>,
+    pub(super) max_batch_bytes: usize,
+}
+
+impl Shared {
+    /// Batches are cut so that a window holds several of them.
+    pub(super) fn new(shards: Vec<Arc<dyn ShardPort>>, file_ids: Box<dyn FnMut() -> Guid + Send>, window: &WindowBounds) -> Self {
+        let share = if window.bytes == 0 { MAX_BATCH_BYTES } else { window.bytes / 8 };
+        Self { shards, file_ids: Mutex::new(file_ids), max_batch_bytes: share.min(MAX_BATCH_BYTES) }
+    }
+}
+
+/// The metrics of one publishing point's source.
+pub(super) struct Meters {
+    /// Sources that send; one at most, but the label `other` counts several.
+    pub(super) up: Gauge,
+    pub(super) restarts: Counter,
+    pub(super) packets: Counter,
+    pub(super) invalid: Counter,
 }
 
 #[derive(Default)]
@@ -32,9 +66,18 @@ pub struct Watch {
 }
 
 impl Point {
-    pub(super) fn new(id: PointId, settings: PublishingPoint, shards: Arc<[Arc<dyn ShardPort>]>) -> Self {
+    pub(super) fn new(id: PointId, settings: PublishingPoint, shared: Arc<Shared>) -> Self {
+        let label = label(id, &settings).to_owned();
+        let meters = Meters {
+            up: gauge!(names::SOURCE_UP, "point" => label.clone()),
+            restarts: counter!(names::SOURCE_RESTARTS, "point" => label.clone()),
+            packets: counter!(names::SOURCE_PACKETS, "point" => label.clone()),
+            invalid: counter!(names::SOURCE_INVALID_PACKETS, "point" => label),
+        };
+        // So that the metric is there before the source is.
+        meters.up.increment(0);
         let (generation, feed, watchers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { id, settings, shards, generation, feed, watchers }
+        Self { id, settings, shared, meters, generation, feed, watchers }
     }
 
     /// Its index.
@@ -54,7 +97,7 @@ impl Point {
 
     /// The `point` label of metrics: the name, or `other` from the 101st publishing point on.
     pub fn label(&self) -> &str {
-        if self.id.0 < LABELLED_POINTS { &self.settings.name } else { "other" }
+        label(self.id, &self.settings)
     }
 
     /// The current header; `None` before the first one, and after the end of the stream until a source is back.
@@ -92,12 +135,35 @@ impl Point {
         *self.lock_generation() = generation;
     }
 
+    /// Makes a generation the current one and tells the shards.
+    pub(super) fn open_generation(&self, generation: Arc<Generation>) {
+        self.set_generation(Some(Arc::clone(&generation)));
+        self.deliver(&Delivery::Generation { point: self.id, generation });
+    }
+
     pub(super) fn deliver(&self, delivery: &Delivery) {
-        self.shards.iter().for_each(|shard| shard.deliver(delivery.clone()));
+        self.shared.shards.iter().for_each(|shard| shard.deliver(delivery.clone()));
+    }
+
+    /// A new File ID.
+    pub(super) fn file_id(&self) -> Guid {
+        (self.shared.file_ids.lock().unwrap_or_else(PoisonError::into_inner))()
+    }
+
+    pub(super) fn max_batch_bytes(&self) -> usize {
+        self.shared.max_batch_bytes
+    }
+
+    pub(super) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     pub(super) fn lock_feed(&self) -> MutexGuard<'_, Feed> {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tick(&self, now: Instant) {
+        self.lock_feed().tick(now, self);
     }
 
     fn lock_generation(&self) -> MutexGuard<'_, Option<Arc<Generation>>> {
@@ -113,6 +179,10 @@ impl Point {
         watchers.count = change(watchers.count);
         watchers.listeners.iter().for_each(|listener| listener(watchers.count));
     }
+}
+
+fn label(id: PointId, settings: &PublishingPoint) -> &str {
+    if id.0 < LABELLED_POINTS { &settings.name } else { "other" }
 }
 
 impl Drop for Watch {

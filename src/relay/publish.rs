@@ -1,17 +1,24 @@
 //! How a source feeds a publishing point.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use thiserror::Error;
 
+use super::batch::{Batch, BatchPacket, Generation};
 use super::delivery::Delivery;
 use super::point::Point;
+use super::timeline::Timeline;
+use crate::asf::{Header, PacketError};
 use crate::settings::Source;
 
 /// A publisher that was silent for so long gives way to another one with the same credentials: its connection is
 /// most likely dead, and the newcomer is the same encoder.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// So many invalid packets one after the other are no accident.
+const INVALID_IN_A_ROW: u32 = 50;
 
 /// Who publishes: what has to be equal for a take-over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +54,63 @@ pub enum PublishRefusal {
     },
 }
 
+/// Why a publisher cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PublishError {
+    /// Another connection of the same publisher took over.
+    #[error("another connection with the same credentials took over after this one was silent for 2 s")]
+    Superseded,
+    /// Packets before the header.
+    #[error("packets came before an ASF header")]
+    NoHeader,
+    /// The bytes are not whole packets.
+    #[error("{len} bytes are not a whole number of packets of {packet_size} bytes")]
+    NotWhole {
+        /// Bytes that came.
+        len: usize,
+        /// The packet size by the header.
+        packet_size: usize,
+    },
+    /// Too many invalid packets one after the other.
+    #[error("{count} invalid ASF packets in a row, the last one: {last}; does the header belong to this stream?")]
+    Invalid {
+        /// How many.
+        count: u32,
+        /// What was wrong with the last one.
+        last: PacketError,
+    },
+}
+
+/// What became of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// Sent on.
+    pub packets: u64,
+    /// Invalid, and left out.
+    pub invalid: u64,
+}
+
 /// The source side of a publishing point.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Feed {
+    timeline: Timeline,
     publisher: Option<Current>,
+    /// Since when there is none; the first tick after the loss tells.
+    gone_since: Option<Instant>,
+    /// Whether packets came since the source was lost last.
+    up: bool,
     tokens: u64,
 }
 
-#[derive(Debug)]
 struct Current {
     /// Tells this publisher from earlier ones.
     token: u64,
     id: PublisherId,
     /// When it last gave a sign of life.
     active: Instant,
+    /// Its header came.
+    headed: bool,
+    invalid_in_a_row: u32,
 }
 
 /// The right to feed a publishing point; the source is gone when it is dropped.
@@ -84,7 +134,8 @@ impl Publisher {
         }
         feed.tokens += 1;
         let token = feed.tokens;
-        feed.publisher = Some(Current { token, id, active: now });
+        feed.publisher = Some(Current { token, id, active: now, headed: false, invalid_in_a_row: 0 });
+        feed.gone_since = None;
         drop(feed);
         Ok(Self { point, token })
     }
@@ -93,6 +144,90 @@ impl Publisher {
     pub fn point(&self) -> &Arc<Point> {
         &self.point
     }
+
+    /// Bytes came that are no whole packet yet: the source is not silent.
+    ///
+    /// # Errors
+    /// [`PublishError::Superseded`].
+    pub fn alive(&self, now: Instant) -> Result<(), PublishError> {
+        self.lock(now).map(drop)
+    }
+
+    /// The source begins, or begins anew, with this header. `created` is the present time as FILETIME, 100 ns since 1601.
+    ///
+    /// A header that continues the current one keeps it: packets go on where the last ones ended, as much later as
+    /// time passed. Any other opens a new generation.
+    ///
+    /// # Errors
+    /// [`PublishError::Superseded`].
+    pub fn header(&mut self, now: Instant, created: u64, header: &Header) -> Result<(), PublishError> {
+        let mut guard = self.lock(now)?;
+        let Feed { timeline, publisher: Some(current), .. } = &mut *guard else { return Err(PublishError::Superseded) };
+        if !std::mem::replace(&mut current.headed, true) && timeline.packet_size().is_some() {
+            self.point.meters().restarts.increment(1);
+        }
+        if let Some(generation) = timeline.header(now, created, header, &mut || self.point.file_id()) {
+            self.point.open_generation(generation);
+        }
+        Ok(())
+    }
+
+    /// Sends whole packets on, as batches that are due now. Each is walked once; an invalid one is left out.
+    ///
+    /// # Errors
+    /// [`PublishError`]; after [`PublishError::Invalid`] the source is to be dropped, what was valid has been sent.
+    pub fn packets(&mut self, now: Instant, mut packets: BytesMut) -> Result<Accepted, PublishError> {
+        let point = &self.point;
+        let mut guard = self.lock(now)?;
+        let Feed { timeline, publisher: Some(current), up, .. } = &mut *guard else { return Err(PublishError::Superseded) };
+        let packet_size = timeline.packet_size().filter(|_| current.headed).ok_or(PublishError::NoHeader)?;
+        let len = packets.len();
+        if !len.is_multiple_of(packet_size) {
+            return Err(PublishError::NotWhole { len, packet_size });
+        }
+        let mut outbox = Outbox { point, now, left: len / packet_size, draft: None };
+        let (mut accepted, mut broken) = (Accepted::default(), None);
+        for packet in packets.chunks_exact_mut(packet_size) {
+            match timeline.place(now, packet, &mut || point.file_id()) {
+                Ok(Some(placed)) => {
+                    if let Some(generation) = placed.opened {
+                        outbox.send();
+                        point.open_generation(generation);
+                    }
+                    if let Some(generation) = timeline.generation() {
+                        outbox.push(generation, placed.number, placed.packet, packet);
+                    }
+                    accepted.packets += 1;
+                    current.invalid_in_a_row = 0;
+                }
+                Ok(None) => return Err(PublishError::NoHeader),
+                Err(last) => {
+                    accepted.invalid += 1;
+                    current.invalid_in_a_row += 1;
+                    if current.invalid_in_a_row >= INVALID_IN_A_ROW {
+                        broken = Some(PublishError::Invalid { count: current.invalid_in_a_row, last });
+                        break;
+                    }
+                }
+            }
+            outbox.left -= 1;
+        }
+        outbox.send();
+        if accepted.packets > 0 && !std::mem::replace(up, true) {
+            point.meters().up.increment(1);
+        }
+        point.meters().packets.increment(accepted.packets);
+        point.meters().invalid.increment(accepted.invalid);
+        broken.map_or(Ok(accepted), Err)
+    }
+
+    fn lock(&self, now: Instant) -> Result<MutexGuard<'_, Feed>, PublishError> {
+        let mut feed = self.point.lock_feed();
+        let current = feed.publisher.as_mut().filter(|current| current.token == self.token);
+        let current = current.ok_or(PublishError::Superseded)?;
+        current.active = current.active.max(now);
+        Ok(feed)
+    }
 }
 
 impl Drop for Publisher {
@@ -100,7 +235,77 @@ impl Drop for Publisher {
         let mut feed = self.point.lock_feed();
         if feed.publisher.as_ref().is_some_and(|current| current.token == self.token) {
             feed.publisher = None;
+            feed.down(&self.point);
             self.point.deliver(&Delivery::SourceLost { point: self.point.id() });
         }
+    }
+}
+
+impl Feed {
+    /// Ends the stream of a source that stayed away, or silent, for longer than its time-out.
+    pub(super) fn tick(&mut self, now: Instant, point: &Point) {
+        let since = match &self.publisher {
+            Some(current) => current.active,
+            None => *self.gone_since.get_or_insert(now),
+        };
+        let timed_out = |timeout| now.saturating_duration_since(since) >= timeout;
+        if point.settings().source_timeout.is_some_and(timed_out) && self.timeline.generation().is_some() {
+            self.timeline.end();
+            self.down(point);
+            point.set_generation(None);
+            point.deliver(&Delivery::Ended { point: point.id() });
+        }
+    }
+
+    fn down(&mut self, point: &Point) {
+        if std::mem::take(&mut self.up) {
+            point.meters().up.decrement(1);
+        }
+    }
+}
+
+/// Makes batches of one generation and of a bounded size, and sends them.
+struct Outbox<'p> {
+    point: &'p Point,
+    now: Instant,
+    /// Packets that are still to come, at most.
+    left: usize,
+    draft: Option<Draft>,
+}
+
+/// A batch in the making.
+// Packets are copied out of the reader's buffer: a slice of it would keep all of the buffer in the windows, whatever
+// the slice's length, and the byte bound of a window would bound nothing.
+struct Draft {
+    generation: Arc<Generation>,
+    first: u64,
+    bytes: Vec<u8>,
+    packets: Vec<BatchPacket>,
+}
+
+impl Outbox<'_> {
+    fn push(&mut self, generation: &Arc<Generation>, number: u64, packet: BatchPacket, bytes: &[u8]) {
+        let most = (self.point.max_batch_bytes() / bytes.len().max(1)).max(1);
+        if self.draft.as_ref().is_some_and(|draft| draft.packets.len() >= most) {
+            self.send();
+        }
+        let draft = self.draft.get_or_insert_with(|| {
+            let packets = self.left.min(most);
+            Draft {
+                generation: Arc::clone(generation),
+                first: number,
+                bytes: Vec::with_capacity(packets * bytes.len()),
+                packets: Vec::with_capacity(packets),
+            }
+        });
+        draft.bytes.extend_from_slice(bytes);
+        draft.packets.push(packet);
+    }
+
+    fn send(&mut self) {
+        let Some(Draft { generation, first, bytes, packets }) = self.draft.take() else { return };
+        let bytes = bytes.into_boxed_slice().into();
+        let batch = Arc::new(Batch { generation, first, bytes, packets: packets.into_boxed_slice(), due: self.now });
+        self.point.deliver(&Delivery::Batch { point: self.point.id(), batch });
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::admission::Admission;
 use super::delivery::{PointId, ShardPort};
-use super::point::Point;
+use super::point::{Point, Shared};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
 use crate::settings::Settings;
 use crate::wire::Guid;
@@ -24,8 +24,7 @@ impl Relay {
     /// The publishing points of the settings, without sources. `file_ids` makes the File IDs of broadcast headers,
     /// which are to be random.
     pub fn new(settings: &Settings, file_ids: Box<dyn FnMut() -> Guid + Send>, shards: Vec<Arc<dyn ShardPort>>) -> Arc<Self> {
-        let _ = file_ids;
-        let shards: Arc<[_]> = shards.into();
+        let shared = Arc::new(Shared::new(shards, file_ids, &settings.window));
         let mut relay = Self {
             points: Vec::new(),
             by_name: HashMap::new(),
@@ -35,7 +34,7 @@ impl Relay {
         for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
             relay.by_name.entry(settings.name.clone()).or_insert(id);
             relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
-            relay.points.push(Arc::new(Point::new(id, settings, Arc::clone(&shards))));
+            relay.points.push(Arc::new(Point::new(id, settings, Arc::clone(&shared))));
         }
         Arc::new(relay)
     }
@@ -69,6 +68,7 @@ impl Relay {
 
     /// Lets time pass, about once a second: streams whose source stays away end, ports end their rest.
     pub fn tick(&self, now: Instant) {
+        self.points.iter().for_each(|point| point.tick(now));
         self.admission.tick(now);
     }
 }
