@@ -69,7 +69,10 @@ pub enum Output {
     /// A piece of the stream.
     Body(Bytes),
     /// The body is complete: use what came of it, and hand in an [`Answer`].
-    BodyEnd,
+    BodyEnd {
+        /// The connection closes after the response, so that no other request can carry the stream on.
+        last: bool,
+    },
     /// Close the sending half.
     HalfClose,
     /// Close. Nothing follows.
@@ -262,8 +265,9 @@ impl Connection {
         if let State::Body { body, keeps_alive, .. } = &self.state
             && body.is_done()
         {
-            self.state = State::Ended { keeps_alive: *keeps_alive };
-            self.outputs.push_back(Output::BodyEnd);
+            let keeps_alive = *keeps_alive;
+            self.state = State::Ended { keeps_alive };
+            self.outputs.push_back(Output::BodyEnd { last: !keeps_alive });
         }
     }
 

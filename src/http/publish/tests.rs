@@ -46,7 +46,7 @@ impl<F: FnMut(Option<&PublishRequest>) -> Answer> Driver<F> {
                     self.connection.handle(self.now, Input::Answer(answer));
                 }
                 Output::Body(bytes) => self.seen.bodies.extend_from_slice(&bytes),
-                Output::BodyEnd => {
+                Output::BodyEnd { .. } => {
                     self.seen.ends += 1;
                     let answer = (self.decide)(None);
                     self.connection.handle(self.now, Input::Answer(answer));
