@@ -1,1 +1,16 @@
-//! http
+//! HTTP/1.1 on the media port, sans-IO. So far: publishers that push (`POST` or `PUT` to `/publish/NAME`).
+//!
+//! Heads and body lengths are read more strictly than most servers do: a request that two parsers could understand
+//! differently is refused, so that no proxy in front of us can be used to smuggle one request inside another.
+
+mod body;
+mod head;
+mod publish;
+mod request;
+mod response;
+
+pub use body::{Body, BodyError, Framing, FramingError};
+pub use head::{Head, HeadError, HeadReader};
+pub use publish::{Answer, CloseReason, Connection, Input, Output, Timeouts};
+pub use request::PublishRequest;
+pub use response::{Refusal, Status};

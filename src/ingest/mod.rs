@@ -1,1 +1,143 @@
-//! ingest
+//! What feeds publishing points: publishers that push, files, child processes, the built-in picture.
+//!
+//! Every source becomes bytes of ASF; [`crate::asf::Reader`] makes packets of them and [`crate::relay::Publisher`] takes these on.
+//! Each source is one task on the runtime that [`Ingest::start`] is given; a source that fails waits and tries again.
+
+mod back_off;
+mod demo;
+mod exec;
+mod feed;
+mod file;
+mod gate;
+mod laps;
+mod lead;
+mod playlist;
+mod push;
+mod slots;
+mod stderr;
+mod stop;
+#[cfg(test)]
+mod testing;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::relay::Relay;
+use crate::settings::{Settings, Source};
+use crate::shard::{HandOff, Handed};
+use crate::text::Users;
+use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
+
+use gate::Gate;
+use playlist::Medium;
+use slots::Slots;
+use stop::{Stop, Stopper};
+
+/// Connections of publishers at once.
+const CONNECTIONS: usize = 512;
+/// Of them, from one address (IPv6: one /64).
+const CONNECTIONS_PER_ADDRESS: usize = 64;
+/// How long [`Ingest::stop`] waits: a child process has 3 s to end by itself.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Reads the file of the users that may publish.
+///
+/// # Errors
+/// The file cannot be read, or a line of it is wrong; the error names both.
+pub fn read_users(path: &Path) -> anyhow::Result<Users> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the users file {}", path.display()))?;
+    Ok(Users::parse(&text, &path.display().to_string())?)
+}
+
+/// All sources of the daemon.
+pub struct Ingest {
+    runtime: Handle,
+    gate: Arc<Gate>,
+    slots: Arc<Slots>,
+    stop: Stop,
+    stopper: Stopper,
+}
+
+impl Ingest {
+    /// Starts the sources of all publishing points on a runtime (with time and IO), which may be a current-thread one.
+    ///
+    /// # Errors
+    /// The system has no random numbers for nonces.
+    pub fn start(runtime: &Handle, settings: &Settings, relay: &Arc<Relay>, users: Option<Users>) -> anyhow::Result<Self> {
+        let (stopper, stop) = stop::channel();
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
+        let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
+        for point in relay.points() {
+            let stop = stop.clone();
+            match point.settings().source.clone() {
+                Source::Push => {}
+                Source::File { paths } => {
+                    let media = paths.into_iter().map(Medium::File).collect();
+                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, media)));
+                }
+                Source::Demo => {
+                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, vec![demo::medium()])));
+                }
+                Source::Exec { argv, start, linger } => {
+                    let command = exec::Command { argv, start, linger };
+                    runtime.spawn(exec::run(Arc::clone(relay), point, command, stop));
+                }
+            }
+        }
+        let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
+        Ok(Self { runtime: runtime.clone(), gate: Arc::new(gate), slots, stop, stopper })
+    }
+
+    /// Takes the connections of publishers from the shards, on any thread.
+    pub fn push_handoff(&self) -> HandOff {
+        let Self { runtime, gate, slots, stop, .. } = self;
+        let (runtime, gate, slots, stop) = (runtime.clone(), Arc::clone(gate), Arc::clone(slots), stop.downgrade());
+        Arc::new(move |handed: Handed| {
+            // Nothing comes in while the daemon stops.
+            let Some(stop) = stop.upgrade() else { return };
+            let Some(slot) = slots.take(canonical(handed.peer.ip())) else {
+                warn!(peer = %handed.peer, "publisher's connection closed: there are too many");
+                return;
+            };
+            let gate = Arc::clone(&gate);
+            runtime.spawn(async move {
+                push::serve(handed, gate, stop).await;
+                drop(slot);
+            });
+        })
+    }
+
+    /// Ends all sources and waits until they have: child processes are gone, publishers have heard why.
+    pub async fn stop(self) {
+        let Self { stop, stopper, .. } = self;
+        drop(stop);
+        if tokio::time::timeout(STOP_TIME, stopper.stop()).await.is_err() {
+            warn!("some sources did not end in time");
+        }
+    }
+}
+
+/// IPv4 in IPv6 clothes is IPv4 (ruling 13 of the design).
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// tokio's clock, which tests can pause, as the layers below want it.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// The present time as ASF headers have it: 100 ns since 1601.
+#[expect(clippy::disallowed_methods, reason = "the creation date of a broadcast is the only use of the calendar here")]
+fn file_time() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_nanos() / 100).unwrap_or(u64::MAX).saturating_add(UNIX_EPOCH_AS_FILE_TIME)
+}

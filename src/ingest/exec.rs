@@ -1,0 +1,207 @@
+//! A child process that writes ASF to its standard output: ffmpeg with a camera, mostly.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStdout};
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep, timeout};
+use tracing::{Instrument as _, Span, info, info_span, warn};
+
+use super::back_off::BackOff;
+use super::feed::{Feed, Flow};
+use super::stop::Stop;
+use super::{now, stderr};
+use crate::relay::{Point, PublisherId, Relay};
+use crate::settings::Start;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// A child that writes nothing for so long hangs.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A child that was asked to end has so long to do it.
+const GRACE: Duration = Duration::from_secs(3);
+/// What its own children still write to stderr after its end is waited for so long.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What to run, and when.
+pub(super) struct Command {
+    pub(super) argv: Vec<String>,
+    pub(super) start: Start,
+    pub(super) linger: Duration,
+}
+
+/// Why a run ended.
+#[derive(Debug)]
+enum End {
+    /// Nobody watches any more.
+    Unwatched,
+    /// The daemon stops.
+    Stopped,
+    /// It ended, failed or hung.
+    Failed(String),
+}
+
+/// Runs the child, again and again, until the daemon stops.
+pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, command: Command, stop: Stop) {
+    let span = info_span!("exec", point = point.name());
+    let (watchers, watched) = watch::channel(0);
+    if command.start == Start::Watched {
+        point.on_watchers(Box::new(move |count| {
+            watchers.send_replace(count);
+        }));
+    } else {
+        watchers.send_replace(1);
+        // Kept by nobody: the count stays 1.
+        drop(watchers);
+    }
+    let source = Exec { relay, point, command, watched };
+    source.run(stop).instrument(span).await;
+}
+
+struct Exec {
+    relay: Arc<Relay>,
+    point: Arc<Point>,
+    command: Command,
+    watched: watch::Receiver<u32>,
+}
+
+impl Exec {
+    async fn run(mut self, mut stop: Stop) {
+        let mut back_off = BackOff::new();
+        loop {
+            tokio::select! {
+                () = until_watched(&mut self.watched) => {}
+                () = stop.requested() => return,
+            }
+            let begin = Instant::now();
+            let reason = match self.run_once(&mut stop).await {
+                End::Stopped => return,
+                End::Unwatched => {
+                    info!("stopped, nobody watches");
+                    back_off = BackOff::new();
+                    continue;
+                }
+                End::Failed(reason) => reason,
+            };
+            let wait = back_off.after(begin.elapsed());
+            warn!(reason, retry_s = wait.as_secs_f32(), "ended");
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = stop.requested() => return,
+            }
+        }
+    }
+
+    /// One life of the child. It has ended and is reaped when this returns.
+    async fn run_once(&mut self, stop: &mut Stop) -> End {
+        let [program, arguments @ ..] = self.command.argv.as_slice() else { return End::Failed("no program is named".into()) };
+        let publisher = match self.relay.publish(now(), self.point.name(), PublisherId::BuiltIn) {
+            Ok(publisher) => publisher,
+            Err(refusal) => return End::Failed(refusal.to_string()),
+        };
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own, so that its children end with it and a terminal's Ctrl-C leaves the ending to us.
+        command.process_group(0).kill_on_drop(true);
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return End::Failed(format!("cannot run {program}: {error}")),
+        };
+        info!(program, pid = child.id(), "started");
+        let words = child
+            .stderr
+            .take()
+            .map(|words| tokio::spawn(stderr::lines(words, |line| info!(line, "says")).instrument(Span::current())));
+        let stdout = child.stdout.take();
+        let mut feed = Feed::new(publisher);
+        let mut watched = self.watched.clone();
+        let end = tokio::select! {
+            reason = pump(&mut feed, stdout) => Some(End::Failed(reason)),
+            () = until_unwatched(&mut watched, self.command.linger) => Some(End::Unwatched),
+            () = stop.requested() => Some(End::Stopped),
+        };
+        drop(feed);
+        let status = terminate(&mut child, matches!(end, Some(End::Failed(_)))).await;
+        if let Some(mut words) = words
+            && timeout(LAST_WORDS, &mut words).await.is_err()
+        {
+            words.abort();
+        }
+        match end {
+            Some(End::Failed(reason)) => End::Failed(format!("{reason}; {status}")),
+            other => other.unwrap_or(End::Stopped),
+        }
+    }
+}
+
+/// Feeds what the child writes; returns why that is over. The pipe is closed then, so a child that still writes ends too.
+async fn pump(feed: &mut Feed, stdout: Option<ChildStdout>) -> String {
+    let Some(mut stdout) = stdout else { return "it has no standard output".into() };
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let flow = match timeout(SILENCE, stdout.read(&mut buffer)).await {
+            Err(_) => return format!("it wrote nothing for {} s", SILENCE.as_secs()),
+            Ok(Err(error)) => return format!("its output cannot be read: {error}"),
+            Ok(Ok(0)) => match feed.finish().await {
+                Ok(_) => return "its output ended".into(),
+                Err(error) => return format!("its output is of no use: {error}"),
+            },
+            Ok(Ok(count)) => feed.bytes(buffer.get(..count).unwrap_or_default()).await,
+        };
+        match flow {
+            Ok(Flow::More) => {}
+            Ok(Flow::Ended) => return "its stream ended".into(),
+            Err(error) => return format!("its output is of no use: {error}"),
+        }
+    }
+}
+
+/// Ends the child and its group: by itself if it is about to, by SIGTERM, by SIGKILL. Says how it ended.
+async fn terminate(child: &mut Child, ending: bool) -> String {
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    // The end of its output mostly is its end: then its own exit status is worth more than our signal.
+    let mut outcome = if ending { timeout(LAST_WORDS, child.wait()).await.ok() } else { None };
+    for signal in [Signal::TERM, Signal::KILL] {
+        // To the group even if the child itself is gone: its own children may not be.
+        if let Some(group) = group {
+            let _ = kill_process_group(group, signal);
+        }
+        if outcome.is_none() {
+            outcome = timeout(GRACE, child.wait()).await.ok();
+        }
+    }
+    match outcome {
+        Some(Ok(status)) => describe(status),
+        Some(Err(error)) => format!("its end is unknown: {error}"),
+        // Uninterruptible in the kernel; tokio reaps it when it ends after all.
+        None => "it does not die".into(),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+async fn until_watched(watched: &mut watch::Receiver<u32>) {
+    if watched.wait_for(|count| *count > 0).await.is_err() && *watched.borrow() == 0 {
+        std::future::pending().await
+    }
+}
+
+/// Returns once nobody has watched for all of `linger`.
+async fn until_unwatched(watched: &mut watch::Receiver<u32>, linger: Duration) {
+    loop {
+        if watched.wait_for(|count| *count == 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if timeout(linger, watched.wait_for(|count| *count > 0)).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::ingest::playlist::Medium;
+use crate::ingest::{demo, stop, testing};
+use crate::settings::Source;
+use std::path::Path;
+
+/// Shell scripts stand for ffmpeg; these tests run on the real clock, as children do, and wait for what must come.
+struct Bench {
+    relay: Arc<Relay>,
+    collector: Arc<testing::Collector>,
+    stopper: stop::Stopper,
+    folder: tempfile::TempDir,
+    _task: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    fn new(start: Start, script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let Medium::BuiltIn(asf) = demo::medium() else { panic!() };
+        // Less than the lead, so that nothing is held back.
+        std::fs::write(folder.path().join("a.asf"), &asf[..20_000]).unwrap();
+        let script = format!("cd '{}'; {script}", folder.path().display());
+        let argv = vec!["sh".into(), "-c".into(), script];
+        let linger = Duration::from_millis(50);
+        let source = Source::Exec { argv: argv.clone(), start, linger };
+        let (relay, collector) = testing::collecting(&[("cam", source)]);
+        let (stopper, stop) = stop::channel();
+        let point = relay.point("cam").unwrap();
+        let task = tokio::spawn(run(Arc::clone(&relay), point, Command { argv, start, linger }, stop));
+        Self { relay, collector, stopper, folder, _task: task }
+    }
+
+    /// Waits until a file has so many lines; the script counts by writing them.
+    async fn lines(&self, file: &str, count: usize) -> Vec<String> {
+        let path = self.folder.path().join(file);
+        until(|| read(&path).lines().count() >= count).await;
+        read(&path).lines().map(str::to_owned).collect()
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), poll).await.expect("it never came");
+}
+
+fn is_running(pid: &str) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Of a zombie that a test's own grandchild became, nobody but init can take care.
+    state.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
+}
+
+#[tokio::test]
+async fn a_child_that_ends_is_run_again() {
+    let bench = Bench::new(Start::Always, "echo run >> runs; echo hello >&2; cat a.asf");
+    bench.lines("runs", 2).await;
+    until(|| bench.collector.packets().len() >= 20).await;
+    // The same header again: viewers notice a pause, nothing else.
+    assert_eq!(bench.collector.generations(), 1);
+    let packets = bench.collector.packets();
+    assert!(packets.windows(2).all(|pair| pair[0].1 <= pair[1].1), "the timeline runs on");
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_child_and_its_children() {
+    let bench = Bench::new(Start::Always, "echo $$ >> pids; (echo $BASHPID; exec sleep 1000) & echo $! >> pids; cat a.asf; wait");
+    let pids = bench.lines("pids", 2).await;
+    until(|| !bench.collector.packets().is_empty()).await;
+    assert!(pids.iter().all(|pid| is_running(pid)));
+    bench.stopper.stop().await;
+    until(|| !pids.iter().any(|pid| is_running(pid))).await;
+    // Reaped, not only dead.
+    assert!(!Path::new(&format!("/proc/{}", pids[0])).exists());
+    assert_eq!(bench.collector.losses(), 1);
+}
+
+#[tokio::test]
+async fn a_child_that_ignores_sigterm_is_killed() {
+    let bench = Bench::new(Start::Always, "trap '' TERM PIPE; echo $$ >> pids; cat a.asf; while :; do sleep 1; done");
+    let pids = bench.lines("pids", 1).await;
+    until(|| !bench.collector.packets().is_empty()).await;
+    bench.stopper.stop().await;
+    assert!(!is_running(&pids[0]));
+}
+
+#[tokio::test]
+async fn a_watched_child_runs_while_somebody_watches() {
+    let bench = Bench::new(Start::Watched, "echo $$ >> pids; cat a.asf; exec sleep 1000");
+    tokio::task::yield_now().await;
+    assert_eq!(read(&bench.folder.path().join("pids")), "");
+    let watch = bench.relay.point("cam").unwrap().watch();
+    let pids = bench.lines("pids", 1).await;
+    until(|| !bench.collector.packets().is_empty()).await;
+    assert!(is_running(&pids[0]));
+    drop(watch);
+    until(|| !is_running(&pids[0])).await;
+    let _watch = bench.relay.point("cam").unwrap().watch();
+    bench.lines("pids", 2).await;
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_asf_is_run_again_later() {
+    let bench = Bench::new(Start::Always, "echo run >> runs; echo this is not ASF");
+    bench.lines("runs", 2).await;
+    assert!(bench.collector.packets().is_empty());
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_tried_again() {
+    let (relay, _) = testing::collecting(&[("cam", Source::Demo)]);
+    let (stopper, stop) = stop::channel();
+    let argv = vec!["no-such-program-here".to_owned()];
+    let point = relay.point("cam").unwrap();
+    let command = Command { argv, start: Start::Always, linger: Duration::ZERO };
+    let task = tokio::spawn(run(relay, point, command, stop));
+    tokio::task::yield_now().await;
+    assert!(!task.is_finished());
+    stopper.stop().await;
+    task.await.unwrap();
+}

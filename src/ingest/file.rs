@@ -1,0 +1,135 @@
+//! Files played as a live source: in real time, one after the other, from the start again after the last.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::time::{Duration, Instant, sleep, sleep_until};
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::back_off::BackOff;
+use super::laps::Laps;
+use super::playlist::{self, Item, Medium};
+use super::{file_time, now};
+use crate::asf::Header;
+use crate::relay::{Point, PublishError, Publisher, PublisherId, Relay};
+
+/// Packets that are due so soon go along with the ones that are due now: fewer, larger batches.
+const EARLY: Duration = Duration::from_millis(20);
+/// Who is later than this (a machine that slept, a disk that hung) goes on from there instead of rushing after.
+const LATE: Duration = Duration::from_secs(5);
+
+/// Plays until it is dropped.
+pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>) {
+    let span = info_span!("file", point = point.name());
+    let player = Player { relay, point, on_air: None, back_off: BackOff::new() };
+    player.run(media).instrument(span).await;
+}
+
+struct Player {
+    relay: Arc<Relay>,
+    point: Arc<Point>,
+    on_air: Option<OnAir>,
+    back_off: BackOff,
+}
+
+/// The state while something is played.
+struct OnAir {
+    publisher: Publisher,
+    header: Header,
+    laps: Laps,
+    /// When the first packet was sent, or would have been.
+    start: Instant,
+    since: Instant,
+}
+
+impl Player {
+    async fn run(mut self, media: Vec<Medium>) {
+        let mut items = playlist::read(media);
+        while let Some(item) = items.recv().await {
+            let outcome = match item {
+                Item::Header(header) => self.header(header),
+                Item::Packets(packets) => self.packets(packets).await,
+                Item::Failed { medium, reason } => {
+                    warn!(medium, reason, "cannot be played");
+                    Ok(())
+                }
+                Item::Nothing { wait } => {
+                    warn!(retry_s = wait.as_secs_f32(), "nothing can be played");
+                    self.on_air = None;
+                    Ok(())
+                }
+            };
+            if let Err(error) = outcome {
+                let run = self.on_air.take().map(|on_air| on_air.since.elapsed()).unwrap_or_default();
+                let wait = self.back_off.after(run);
+                warn!(%error, retry_s = wait.as_secs_f32(), "the file is given up");
+                sleep(wait).await;
+            }
+        }
+    }
+
+    fn header(&mut self, header: Header) -> anyhow::Result<()> {
+        if let Some(OnAir { publisher, header: current, laps, .. }) = &mut self.on_air {
+            let joined = header.continues(current);
+            laps.begin(&header, joined);
+            if !joined {
+                publisher.header(now(), file_time(), &header)?;
+                *current = header;
+            }
+        } else {
+            let mut publisher = self.relay.publish(now(), self.point.name(), PublisherId::BuiltIn)?;
+            publisher.header(now(), file_time(), &header)?;
+            let mut laps = Laps::default();
+            laps.begin(&header, false);
+            info!(packet_size = header.packet_size(), bit_rate = header.bit_rate(), "begins");
+            self.on_air = Some(OnAir { publisher, header, laps, start: Instant::now(), since: Instant::now() });
+        }
+        Ok(())
+    }
+
+    /// Sends packets, each when it is due.
+    async fn packets(&mut self, mut packets: BytesMut) -> anyhow::Result<()> {
+        // Given up: the next header begins anew.
+        let Some(on_air) = &mut self.on_air else { return Ok(()) };
+        let size = on_air.header.packet_size();
+        // Bytes at the front that have their place on the timeline.
+        let mut placed = 0;
+        loop {
+            let now = Instant::now();
+            let mut wait = None;
+            for packet in packets.get_mut(placed..).unwrap_or_default().chunks_exact_mut(size) {
+                // The publisher counts the invalid ones and leaves them out.
+                let due = on_air.laps.place(packet).map_or(now, |position_ms| on_air.due(position_ms, now));
+                if due > now + EARLY {
+                    wait = Some(due);
+                    break;
+                }
+                placed += size;
+            }
+            on_air.publish(packets.split_to(placed))?;
+            let Some(due) = wait else { return Ok(()) };
+            sleep_until(due).await;
+            placed = size;
+        }
+    }
+}
+
+impl OnAir {
+    fn due(&mut self, position_ms: u64, now: Instant) -> Instant {
+        let position = Duration::from_millis(position_ms);
+        let due = self.start + position;
+        if due + LATE < now {
+            warn!(late_s = (now - due).as_secs(), "behind time, goes on from here");
+            self.start += now - due;
+            return now;
+        }
+        due
+    }
+
+    fn publish(&mut self, packets: BytesMut) -> Result<(), PublishError> {
+        if packets.is_empty() { Ok(()) } else { self.publisher.packets(now(), packets).map(drop) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

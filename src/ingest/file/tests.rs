@@ -1,0 +1,72 @@
+use super::*;
+use crate::ingest::{demo, testing};
+use crate::settings::Source;
+
+/// Plays for a virtual time; returns the relay's deliveries.
+async fn play(media: Vec<Medium>, seconds: u64) -> (Arc<testing::Collector>, Instant) {
+    let (relay, collector) = testing::collecting(&[("loop", Source::Demo)]);
+    let point = relay.point("loop").unwrap();
+    let start = Instant::now();
+    let player = tokio::spawn(run(relay, point, media));
+    sleep(Duration::from_secs(seconds)).await;
+    player.abort();
+    let _ = player.await;
+    (collector, start)
+}
+
+#[tokio::test(start_paused = true)]
+async fn plays_in_real_time_lap_after_lap() {
+    let (collector, start) = play(vec![demo::medium()], 28).await;
+    let packets = collector.packets();
+    assert_eq!((collector.generations(), collector.losses()), (1, 1));
+    let first = packets[0].1;
+    for (at, send_time_ms, _) in &packets {
+        let early_ms = i128::from(send_time_ms - first) - at.duration_since(start).as_millis() as i128;
+        assert!((0..=20).contains(&early_ms), "{early_ms} ms early at {send_time_ms}");
+    }
+    assert!(packets.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+    assert!(packets.last().unwrap().1 - first > 27_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn packets_that_are_due_together_go_together() {
+    let (collector, _) = play(vec![demo::medium()], 8).await;
+    let batches = collector.deliveries.lock().unwrap().len();
+    assert!(batches < 8 * 50, "{batches}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_file_does_not_stop_the_others() {
+    let missing = Medium::File("no/such/file.asf".into());
+    let (collector, _) = play(vec![missing, demo::medium()], 20).await;
+    assert_eq!((collector.generations(), collector.losses()), (1, 1));
+    assert!(collector.packets().windows(2).all(|pair| pair[1].1 - pair[0].1 < 200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_comes_back_is_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late.asf");
+    let (relay, collector) = testing::collecting(&[("loop", Source::Demo)]);
+    let point = relay.point("loop").unwrap();
+    let player = tokio::spawn(run(relay, point, vec![Medium::File(path.clone())]));
+    sleep(Duration::from_secs(3)).await;
+    assert!(collector.packets().is_empty());
+    let Medium::BuiltIn(bytes) = demo::medium() else { panic!() };
+    std::fs::write(&path, bytes).unwrap();
+    sleep(Duration::from_secs(40)).await;
+    assert!(collector.packets().len() > 100);
+    player.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn rubbish_is_given_up() {
+    let Medium::BuiltIn(bytes) = demo::medium() else { panic!() };
+    let mut rubbish = bytes.to_vec();
+    rubbish[2000..].fill(0xFF);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rubbish).unwrap();
+    let (collector, _) = play(vec![Medium::File(file.path().to_owned())], 60).await;
+    assert!(collector.packets().len() < 20);
+    assert!((2..20).contains(&collector.losses()), "it waits longer and longer: {}", collector.losses());
+}

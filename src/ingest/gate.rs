@@ -1,0 +1,191 @@
+//! Who may publish what.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+
+use crate::http::{PublishRequest, Refusal, Status};
+use crate::metrics::REFUSALS;
+use crate::relay::{PublishRefusal, Publisher, PublisherId, Relay};
+use crate::settings::Access;
+use crate::text::{Authenticator, Users, Verdict};
+
+/// Decides about requests to publish.
+pub(super) struct Gate {
+    access: Access,
+    relay: Arc<Relay>,
+    authenticator: Option<Mutex<Authenticator>>,
+}
+
+impl Gate {
+    /// `key` is random; it seals the nonces of Digest.
+    pub(super) fn new(now: Instant, access: Access, relay: Arc<Relay>, users: Option<Users>, key: [u8; 32]) -> Self {
+        let authenticator = users.map(|users| Mutex::new(Authenticator::new(now, users, key)));
+        Self { access, relay, authenticator }
+    }
+
+    /// Who sends the request, if that one may publish at all.
+    ///
+    /// The address rules come first. Then credentials count; a program on this machine needs none, unless a browser or proxy
+    /// sends on behalf of somebody else. Which names there are is only told to who passed.
+    pub(super) fn authorise(&self, now: Instant, peer: IpAddr, request: &PublishRequest) -> Result<PublisherId, Refusal> {
+        if !self.access.may_publish(peer) {
+            return Err(Refusal::new(Status::Forbidden, format!("The settings do not let {peer} publish.")));
+        }
+        match (&request.authorization, &self.authenticator) {
+            (Some(authorization), Some(authenticator)) => {
+                let mut authenticator = authenticator.lock().unwrap_or_else(PoisonError::into_inner);
+                match authenticator.check(now, &request.method, &request.target, authorization) {
+                    Ok(Verdict::Granted { user }) => Ok(PublisherId::User(user)),
+                    Ok(Verdict::Denied) => {
+                        Err(Refusal::unauthorized("User or password is wrong.", authenticator.challenges(now, false)))
+                    }
+                    Ok(Verdict::Stale) => {
+                        Err(Refusal::unauthorized("The nonce is used up, try the new one.", authenticator.challenges(now, true)))
+                    }
+                    Err(error) => Err(Refusal::new(Status::BadRequest, format!("Bad request: {error}."))),
+                }
+            }
+            // Without users no password can be wrong, and a program on this machine needs none.
+            (_, None) | (None, Some(_)) if peer.is_loopback() => match request.third_party {
+                None => Ok(PublisherId::Local),
+                Some(field) => Err(Refusal::new(
+                    Status::Forbidden,
+                    format!("A password is needed: the {field} field tells that somebody else is behind this request."),
+                )),
+            },
+            (None, Some(authenticator)) => {
+                let mut authenticator = authenticator.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(Refusal::unauthorized("User and password are needed.", authenticator.challenges(now, false)))
+            }
+            (_, None) => Err(Refusal::new(
+                Status::Forbidden,
+                "Publishing from another machine needs a user, and the settings name no users file; make one with `wmrelay passwd`.",
+            )),
+        }
+    }
+
+    /// Whether there is such a publishing point.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.relay.point(name).is_some()
+    }
+
+    /// The right to feed the publishing point that was named.
+    pub(super) fn claim(&self, now: Instant, name: &str, id: PublisherId) -> Result<Publisher, Refusal> {
+        self.relay.publish(now, name, id).map_err(|refusal| {
+            let text = format!("{}.", capitalised(&refusal.to_string()));
+            match refusal {
+                PublishRefusal::Unknown { .. } => Refusal::new(Status::NotFound, text),
+                PublishRefusal::NotPush { .. } => Refusal::new(Status::Forbidden, text),
+                PublishRefusal::Busy { .. } => {
+                    Refusal { retry_after: Some(Duration::from_secs(2)), ..Refusal::new(Status::Conflict, text) }
+                }
+            }
+        })
+    }
+}
+
+/// Counts a refusal.
+pub(super) fn count(refusal: &Refusal) {
+    let cause = match refusal.status {
+        Status::Unauthorized => "publisher_credentials",
+        Status::Forbidden => "publisher_forbidden",
+        Status::NotFound => "publisher_unknown_point",
+        Status::Conflict => "publisher_conflict",
+        Status::UnsupportedMediaType => "publisher_not_asf",
+        _ => "publisher_other",
+    };
+    counter!(REFUSALS, "cause" => cause).increment(1);
+}
+
+/// A sentence from an error's words.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::testing;
+    use crate::settings::Source;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    const LOOPBACK: &str = "::1";
+    const ELSEWHERE: &str = "192.0.2.7";
+
+    fn gate(users: bool) -> Gate {
+        let relay = testing::relay(&[("cam", Source::Push), ("demo", Source::Demo)]);
+        let line = Users::line("cam", "studio", "secret").unwrap();
+        let users = users.then(|| Users::parse(&line, "users").unwrap());
+        let access = Access { publishers_deny: vec!["198.51.100.0/24".parse().unwrap()], ..Access::default() };
+        Gate::new(testing::start(), access, relay, users, [9; 32])
+    }
+
+    fn request(password: Option<&str>) -> PublishRequest {
+        PublishRequest {
+            method: "POST".into(),
+            target: "/publish/cam".into(),
+            name: "cam".into(),
+            authorization: password.map(|password| format!("Basic {}", STANDARD.encode(format!("cam:{password}")))),
+            third_party: None,
+            user_agent: None,
+            empty: false,
+        }
+    }
+
+    #[test]
+    fn rules_then_credentials_then_loopback() {
+        let user = || Ok(PublisherId::User("cam".into()));
+        for (users, peer, password, expected) in [
+            (true, ELSEWHERE, Some("secret"), user()),
+            (true, ELSEWHERE, Some("wrong"), Err(Status::Unauthorized)),
+            (true, ELSEWHERE, None, Err(Status::Unauthorized)),
+            (false, ELSEWHERE, None, Err(Status::Forbidden)),
+            (false, ELSEWHERE, Some("secret"), Err(Status::Forbidden)),
+            (true, LOOPBACK, None, Ok(PublisherId::Local)),
+            (true, LOOPBACK, Some("secret"), user()),
+            (true, LOOPBACK, Some("wrong"), Err(Status::Unauthorized)),
+            (false, "127.8.8.8", None, Ok(PublisherId::Local)),
+            (false, LOOPBACK, Some("any"), Ok(PublisherId::Local)),
+            (true, "198.51.100.3", Some("secret"), Err(Status::Forbidden)),
+        ] {
+            let result = gate(users).authorise(testing::start(), peer.parse().unwrap(), &request(password));
+            assert_eq!(result.map_err(|refusal| refusal.status), expected, "{users} {peer} {password:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_challenges() {
+        let refusal = gate(true).authorise(testing::start(), ELSEWHERE.parse().unwrap(), &request(None)).unwrap_err();
+        assert!(refusal.challenges[0].starts_with("Digest ") && refusal.challenges[1].starts_with("Basic "));
+    }
+
+    #[test]
+    fn browsers_and_proxies_on_this_machine_need_a_password() {
+        let gate = gate(true);
+        let (now, peer) = (testing::start(), LOOPBACK.parse().unwrap());
+        let behind = |password| PublishRequest { third_party: Some("Origin"), ..request(password) };
+        let refusal = gate.authorise(now, peer, &behind(None)).unwrap_err();
+        assert_eq!(refusal.status, Status::Forbidden);
+        assert!(refusal.text.contains("Origin"));
+        assert_eq!(gate.authorise(now, peer, &behind(Some("secret"))), Ok(PublisherId::User("cam".into())));
+    }
+
+    #[test]
+    fn names() {
+        let gate = gate(false);
+        let now = testing::start();
+        let claim = |name: &str| gate.claim(now, name, PublisherId::Local).map_err(|refusal| (refusal.status, refusal.text));
+        let first = claim("cam").map_err(|_| ()).unwrap();
+        let Err((Status::Conflict, text)) = claim("cam") else { panic!("two publishers") };
+        assert!(text.starts_with("Publishing point \"cam\" has a publisher"), "{text}");
+        drop(first);
+        assert!(claim("cam").is_ok());
+        assert!(matches!(claim("demo"), Err((Status::Forbidden, _))));
+        assert!(matches!(claim("nobody"), Err((Status::NotFound, _))));
+    }
+}

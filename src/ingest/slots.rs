@@ -1,0 +1,79 @@
+//! How many connections of publishers there may be.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Counts connections, in all and by address.
+pub(super) struct Slots {
+    most: usize,
+    most_per_address: usize,
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection that counts until it is dropped.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    address: IpAddr,
+}
+
+impl Slots {
+    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_per_address, taken: Mutex::default() })
+    }
+
+    /// A slot, if one is free for the address.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+        let address = network(address);
+        let mut taken = self.lock();
+        let (all, of_address) = (taken.values().sum::<usize>(), taken.get(&address).copied().unwrap_or_default());
+        if all >= self.most || of_address >= self.most_per_address {
+            return None;
+        }
+        taken.insert(address, of_address + 1);
+        Some(Slot { slots: Arc::clone(self), address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.lock();
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// One IPv6 subscriber has a whole /64.
+const fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_network_and_in_all() {
+        let slots = Slots::new(3, 2);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = slots.take(address("2001:db8::1")).unwrap();
+        let _second = slots.take(address("2001:db8::2")).unwrap();
+        assert!(slots.take(address("2001:db8::3")).is_none());
+        let _third = slots.take(address("192.0.2.1")).unwrap();
+        assert!(slots.take(address("192.0.2.2")).is_none());
+        drop(first);
+        assert!(slots.take(address("192.0.2.2")).is_some());
+        assert_eq!(slots.lock().len(), 2);
+    }
+}
