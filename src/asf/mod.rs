@@ -1,5 +1,23 @@
 //! The Advanced Systems Format: header, packets, framing. No IO.
 
+mod broadcast;
+pub mod chunk;
+pub mod guids;
+pub mod header;
+mod objects;
+pub mod packet;
+pub mod padding;
+pub mod payloads;
+mod properties;
+pub mod shift;
+pub mod stream;
 mod stream_set;
 
+pub use header::{Header, HeaderError};
+pub use packet::{PacketError, PacketInfo, walk};
+pub use padding::{restore, strip};
+pub use payloads::{Payload, Payloads, payloads};
+pub use properties::{Format, Stream, StreamKind};
+pub use shift::{ObjectNumbers, Shift, shift};
+pub use stream::{Event, Reader, StreamError};
 pub use stream_set::StreamSet;

@@ -1,0 +1,372 @@
+//! The Header Object: what a stream is, and whether another header describes the same one.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::objects::{Object, Objects};
+use super::properties::{ExtendedStream, FileProperties, Format, Stream, StreamKind, stream_bit_rates};
+use super::{StreamSet, guids};
+use crate::wire::{Cursor, DecodeError, Guid};
+
+/// Largest Header Object taken, in bytes. Real ones have under 10 KiB.
+pub const MAX_HEADER_LEN: usize = 1 << 20;
+
+/// Bytes of a Data Object in front of its first packet; on every wire they travel with the header.
+pub const DATA_HEAD_LEN: usize = 50;
+
+/// Bytes of a Header Object in front of its first child.
+pub(super) const HEADER_HEAD_LEN: usize = 30;
+/// Bytes of a Header Extension Object in front of its first child.
+pub(super) const EXTENSION_HEAD_LEN: usize = 46;
+
+/// Counts from here on are fill patterns of writers that do not know.
+const ABSURD_PACKET_COUNT: u64 = 0xFFFF_FFFF;
+/// A year; longer durations are fill patterns too.
+const ABSURD_DURATION_MS: u64 = 366 * 86_400_000;
+
+/// Why a header is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// The bytes are something else.
+    #[error("not ASF: the Header Object's GUID is not at the start")]
+    NotAsf,
+    /// The stated size is beyond all bounds.
+    #[error("ASF header of {0} bytes: the relay takes at most 1 MiB")]
+    TooLong(u64),
+    /// One object is malformed.
+    #[error("ASF header: {object} at byte {at}: {cause}")]
+    Object {
+        /// Name of the object.
+        object: &'static str,
+        /// Where it begins, in bytes from the start of the header.
+        at: usize,
+        /// What is wrong in it; its offsets count from the object's body.
+        cause: DecodeError,
+    },
+    /// There is no File Properties Object, so the packet size is unknown.
+    #[error("ASF header without a File Properties Object")]
+    NoFileProperties,
+    /// There is a second one, so the packet size is anybody's guess.
+    #[error("ASF header with two File Properties Objects")]
+    TwoFileProperties,
+    /// Nothing to play.
+    #[error("ASF header without a stream")]
+    NoStreams,
+    /// Two streams share a number.
+    #[error("ASF header describes stream {0} twice")]
+    TwoStreams(u8),
+}
+
+/// A parsed ASF header: the Header Object and what the relay needs of it.
+///
+/// Cheap to clone, the bytes are shared.
+#[derive(Debug, Clone)]
+pub struct Header {
+    bytes: Bytes,
+    file: FileProperties,
+    /// Packets by the Data Object, where that and the header agree.
+    data_packets: Option<u64>,
+    bit_rate: u32,
+    streams: Vec<Stream>,
+    video: StreamSet,
+    /// The Stream Properties Object of each stream, in the order of `streams`.
+    stream_properties: Vec<Range<usize>>,
+    encryption: Vec<Range<usize>>,
+}
+
+impl Header {
+    /// Reads a Header Object, and the head of the Data Object where its 50 bytes follow.
+    ///
+    /// # Errors
+    /// [`HeaderError`] where the bytes end early, lie about their sizes, or describe a stream that cannot be
+    /// relayed.
+    ///
+    /// Source: ASF 3; bounds of our own.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let mut start = Cursor::new(bytes);
+        let too_short = |cause| HeaderError::Object { object: "Header Object", at: 0, cause };
+        let len = Self::header_len(bytes)?.unwrap_or(HEADER_HEAD_LEN);
+        let header = start.take("header", len).map_err(too_short)?;
+        let mut found = Found::default();
+        found.read_children(header, 0, HEADER_HEAD_LEN, "Header Object", Level::Header)?;
+        found.finish(header, start.rest())
+    }
+
+    /// How many bytes the Header Object and the 50 bytes behind it are, told from the first 30 bytes.
+    ///
+    /// `None` where fewer than 30 are there.
+    ///
+    /// # Errors
+    /// [`HeaderError`] where they do not begin a header, or one that is too long.
+    pub fn gather_len(first: &[u8]) -> Result<Option<usize>, HeaderError> {
+        Ok(Self::header_len(first)?.map(|len| len + DATA_HEAD_LEN))
+    }
+
+    /// How many bytes the Header Object has, told from its first 30.
+    fn header_len(first: &[u8]) -> Result<Option<usize>, HeaderError> {
+        let mut cursor = Cursor::new(first);
+        match cursor.guid("object id") {
+            Ok(guids::HEADER) => (),
+            Ok(_) => return Err(HeaderError::NotAsf),
+            Err(_) => return Ok(None),
+        }
+        let (Ok(size), Ok(_children), Ok(_one), Ok(two)) =
+            (cursor.u64("object size"), cursor.u32("children"), cursor.u8("reserved 1"), cursor.u8("reserved 2"))
+        else {
+            return Ok(None);
+        };
+        let invalid = |cause| HeaderError::Object { object: "Header Object", at: 0, cause };
+        if two != 2 {
+            // The standard asks readers to refuse any other value.
+            return Err(invalid(cursor.invalid("reserved 2", 1, "must be 2")));
+        }
+        match usize::try_from(size) {
+            Ok(len @ HEADER_HEAD_LEN..=MAX_HEADER_LEN) => Ok(Some(len)),
+            Ok(..HEADER_HEAD_LEN) => Err(invalid(cursor.invalid("object size", 14, "under the 30 bytes of its own head"))),
+            _ => Err(HeaderError::TooLong(size)),
+        }
+    }
+
+    /// Size of every packet, 100 to 65527 bytes.
+    pub fn packet_size(&self) -> usize {
+        usize::from(self.file.packet_size)
+    }
+
+    /// What a player buffers before it shows anything; every presentation time includes it.
+    ///
+    /// At most a minute; more is taken for a mistake and read as 5 s.
+    pub const fn preroll_ms(&self) -> u32 {
+        self.file.preroll_ms
+    }
+
+    /// Bits a second of all streams together, at least 1.
+    ///
+    /// The sum of what the streams state; where one states nothing, at least the maximum that the file states.
+    pub const fn bit_rate(&self) -> u32 {
+        self.bit_rate
+    }
+
+    /// Whether the header says that the stream is live: sizes, counts and durations are then unknown.
+    pub const fn is_broadcast(&self) -> bool {
+        self.file.broadcast
+    }
+
+    /// How long the stream plays, without the preroll. `None` if live, or if the figure is absurd.
+    pub fn play_duration_ms(&self) -> Option<u64> {
+        let ms = (self.file.play_duration / 10_000).saturating_sub(u64::from(self.file.preroll_ms));
+        (!self.file.broadcast && (1..ABSURD_DURATION_MS).contains(&ms)).then_some(ms)
+    }
+
+    /// How many packets the header says there are. `None` if live, or if the figure is absurd.
+    pub fn packet_count(&self) -> Option<u64> {
+        let count = self.file.packet_count;
+        (!self.file.broadcast && (1..ABSURD_PACKET_COUNT).contains(&count)).then_some(count)
+    }
+
+    /// How many packets the Data Object holds, where its size, its own count and the packet size agree and the
+    /// stream is not live. `None` too where the header came without the Data Object's head.
+    pub const fn data_packet_count(&self) -> Option<u64> {
+        self.data_packets
+    }
+
+    /// The streams, in the header's order; at least one.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// The video streams, whose key frames make join points; empty where every packet is one.
+    ///
+    /// A video stream that declares itself without clean points is not among them: nobody would ever join.
+    pub const fn video(&self) -> StreamSet {
+        self.video
+    }
+
+    /// The Header Object as given, without the Data Object's head.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether the streams are the same as in an earlier header, so that players can go on with that one.
+    ///
+    /// Packet size, preroll, every Stream Properties Object and the encryption objects must match; names, dates,
+    /// durations and the File ID need not.
+    pub fn continues(&self, earlier: &Self) -> bool {
+        self.file.packet_size == earlier.file.packet_size
+            && self.file.preroll_ms == earlier.file.preroll_ms
+            && self.streams.len() == earlier.streams.len()
+            && self.streams.iter().all(|stream| {
+                let ours = self.properties_of(stream.number);
+                ours.is_some() && ours == earlier.properties_of(stream.number)
+            })
+            && self.encryption_objects().eq(earlier.encryption_objects())
+    }
+
+    /// A stream's Stream Properties Object around its reserved field, where writers leave arbitrary bytes.
+    fn properties_of(&self, number: u8) -> Option<(&[u8], &[u8])> {
+        let index = self.streams.iter().position(|stream| stream.number == number)?;
+        let object = self.bytes.get(self.stream_properties.get(index)?.clone())?;
+        Some((object.get(..74)?, object.get(78..)?))
+    }
+
+    fn encryption_objects(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        self.encryption.iter().map(|range| self.bytes.get(range.clone()))
+    }
+}
+
+/// Where the walk through the header is: the standard lets most objects stand on either level.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Header,
+    Extension,
+}
+
+/// What the walk has found so far.
+#[derive(Default)]
+struct Found {
+    file: Option<FileProperties>,
+    streams: Vec<Stream>,
+    stream_properties: Vec<Range<usize>>,
+    encryption: Vec<Range<usize>>,
+    leaky_bucket_rates: Rates,
+    average_rates: Rates,
+    no_clean_points: StreamSet,
+}
+
+/// Bits a second by stream number, 0 where not stated.
+struct Rates([u32; 128]);
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl Rates {
+    /// Notes a rate; of several for one stream the first counts.
+    fn note(&mut self, number: u8, rate: u32) {
+        if let Some(known) = self.0.get_mut(usize::from(number)).filter(|known| **known == 0) {
+            *known = rate;
+        }
+    }
+
+    fn of(&self, number: u8) -> Option<u32> {
+        self.0.get(usize::from(number)).copied().filter(|rate| *rate > 0)
+    }
+}
+
+impl Found {
+    /// Reads the children of an object, `bytes`, which begins at byte `at` of the header; they begin at `start` in it.
+    fn read_children(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        start: usize,
+        name: &'static str,
+        level: Level,
+    ) -> Result<(), HeaderError> {
+        for object in Objects::new(bytes.get(start..).unwrap_or_default()) {
+            let mut object = object.map_err(|cause| HeaderError::Object { object: name, at: at + start, cause })?;
+            object.at += at + start;
+            self.read_object(&object, level)?;
+        }
+        Ok(())
+    }
+
+    fn read_object(&mut self, object: &Object<'_>, level: Level) -> Result<(), HeaderError> {
+        let within = |name| move |cause| HeaderError::Object { object: name, at: object.at, cause };
+        let range = object.at..object.at + object.bytes.len();
+        match object.guid {
+            guids::FILE_PROPERTIES => {
+                let file = FileProperties::parse(object.body()).map_err(within("File Properties Object"))?;
+                if self.file.replace(file).is_some() {
+                    return Err(HeaderError::TwoFileProperties);
+                }
+            }
+            guids::STREAM_PROPERTIES => self.read_stream(object)?,
+            guids::EXTENDED_STREAM_PROPERTIES => {
+                let name = "Extended Stream Properties Object";
+                let extended = ExtendedStream::parse(object).map_err(within(name))?;
+                if extended.no_clean_points {
+                    self.no_clean_points.insert(extended.number);
+                }
+                self.leaky_bucket_rates.note(extended.number, extended.bit_rate);
+                if let Some(embedded) = extended.embedded {
+                    self.read_stream(&embedded)?;
+                }
+            }
+            guids::STREAM_BITRATE_PROPERTIES => {
+                let rates = &mut self.average_rates;
+                stream_bit_rates(object.body(), |number, rate| rates.note(number, rate))
+                    .map_err(within("Stream Bitrate Properties Object"))?;
+            }
+            guids::CONTENT_ENCRYPTION | guids::EXTENDED_CONTENT_ENCRYPTION | guids::ADVANCED_CONTENT_ENCRYPTION => {
+                self.encryption.push(range);
+            }
+            guids::HEADER_EXTENSION if level == Level::Header => {
+                let name = "Header Extension Object";
+                object.body().skip("extension head", EXTENSION_HEAD_LEN - 24).map_err(within(name))?;
+                // Its own data size field repeats the object's size, not always right; only the latter counts.
+                self.read_children(object.bytes, object.at, EXTENSION_HEAD_LEN, name, Level::Extension)?;
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    fn read_stream(&mut self, object: &Object<'_>) -> Result<(), HeaderError> {
+        let name = "Stream Properties Object";
+        let stream = Stream::parse(object.body()).map_err(|cause| HeaderError::Object { object: name, at: object.at, cause })?;
+        if self.streams.iter().any(|other| other.number == stream.number) {
+            return Err(HeaderError::TwoStreams(stream.number));
+        }
+        self.streams.push(stream);
+        self.stream_properties.push(object.at..object.at + object.bytes.len());
+        Ok(())
+    }
+
+    fn finish(mut self, header: &[u8], behind: &[u8]) -> Result<Header, HeaderError> {
+        let file = self.file.ok_or(HeaderError::NoFileProperties)?;
+        if self.streams.is_empty() {
+            return Err(HeaderError::NoStreams);
+        }
+        let mut video = StreamSet::EMPTY;
+        for stream in &mut self.streams {
+            stream.bit_rate = bit_rate(stream, &self.leaky_bucket_rates, &self.average_rates);
+            if stream.kind == StreamKind::Video && !self.no_clean_points.contains(stream.number) {
+                video.insert(stream.number);
+            }
+        }
+        let sum = self.streams.iter().fold(0_u32, |sum, stream| sum.saturating_add(stream.bit_rate));
+        let all_known = self.streams.iter().all(|stream| stream.bit_rate > 0 || stream.kind == StreamKind::Command);
+        Ok(Header {
+            bytes: Bytes::copy_from_slice(header),
+            file,
+            data_packets: data_packets(behind, &file),
+            bit_rate: if all_known { sum } else { sum.max(file.max_bit_rate) }.max(1),
+            streams: self.streams,
+            video,
+            stream_properties: self.stream_properties,
+            encryption: self.encryption,
+        })
+    }
+}
+
+/// The stream's leaky-bucket rate, else its average, else what its audio format says, else 0.
+fn bit_rate(stream: &Stream, leaky_bucket: &Rates, average: &Rates) -> u32 {
+    leaky_bucket.of(stream.number).or_else(|| average.of(stream.number)).unwrap_or(match stream.format {
+        Format::Audio { bytes_per_s, .. } => bytes_per_s.saturating_mul(8),
+        _ => 0,
+    })
+}
+
+/// Packets by the Data Object's head, if that is there and agrees with itself.
+fn data_packets(behind: &[u8], file: &FileProperties) -> Option<u64> {
+    let mut head = Cursor::new(behind.get(..DATA_HEAD_LEN)?);
+    let guid: Guid = head.guid("object id").ok()?;
+    let size = head.u64("object size").ok()?;
+    head.guid("file id").ok()?;
+    let count = head.u64("packet count").ok()?;
+    let whole = count.checked_mul(u64::from(file.packet_size))?.checked_add(50)?;
+    (guid == guids::DATA && !file.broadcast && count > 0 && whole == size).then_some(count)
+}
