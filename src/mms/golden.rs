@@ -178,11 +178,7 @@ fn pings_and_ends() {
         8,
         "01000000cefa0bb0200000004d4d532004000000080000000000000000000000020000001e000400000000000a000000",
     );
-    golden(
-        &CloseFile,
-        9,
-        "01000000cefa0bb0200000004d4d532004000000090000000000000000000000020000000d0003000000000001000000",
-    );
+    golden(&CloseFile, 9, "01000000cefa0bb0200000004d4d532004000000090000000000000000000000020000000d0003000000000001000000");
     golden(
         &ReportStreamChange { packet_size: 1400, header_size: 809, bit_rate: 152_000 },
         9,
@@ -191,9 +187,12 @@ fn pings_and_ends() {
     );
 }
 
-/// One packet of every message, and what cutting it short must do.
-fn every_message() -> Vec<(u32, Bytes, fn(&[u8]) -> Result<(), DecodeError>)> {
-    fn case<M: Message + PartialEq + Debug>(message: M) -> (u32, Bytes, fn(&[u8]) -> Result<(), DecodeError>) {
+/// Identifier, packet and parser of a message.
+type Case = (u32, Bytes, fn(&[u8]) -> Result<(), DecodeError>);
+
+/// One packet of every message.
+fn every_message() -> Vec<Case> {
+    fn case<M: Message + PartialEq + Debug>(message: M) -> Case {
         let packet = encode(3, &message);
         assert_eq!(M::parse(&packet[TCP_HEAD_LEN..]), Ok(message));
         (M::MID, packet, |bytes| M::parse(bytes).map(|_| ()))
