@@ -166,18 +166,14 @@ impl Decoder {
                 self.buffer = BytesMut::new();
                 return Ok(None);
             }
-            if self.from_server && !self.is_control() {
-                return self.next_data();
-            }
-            if !self.take_packet()? {
-                return Ok(None);
+            // Bytes 4 to 7 tell control from data (MS-MMSP 3.1.5.2); clients send no data.
+            match self.buffer.get(4..8).map(|id| id == SESSION_ID.to_le_bytes()) {
+                None if self.from_server => return Ok(None),
+                Some(false) if self.from_server => return self.next_data(),
+                _ if self.take_packet()? => {}
+                _ => return Ok(None),
             }
         }
-    }
-
-    fn is_control(&self) -> bool {
-        // Until byte 8 is there both kinds wait for more bytes, so the answer does not matter.
-        self.buffer.get(4..8).is_none_or(|id| id == SESSION_ID.to_le_bytes())
     }
 
     fn next_data(&mut self) -> Result<Option<Item>, FrameError> {

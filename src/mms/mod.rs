@@ -29,3 +29,5 @@ pub use hresult::Hresult;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod testing;

@@ -147,6 +147,7 @@ impl Session {
     pub(super) fn close_if_ended(&mut self, now: Instant) {
         if self.opened.as_ref().is_some_and(|opened| opened.ended) && !self.timers.runs(Timer::Linger) {
             self.timers.set(Timer::Linger, now + self.config.linger);
+            self.timers.stop(Timer::KeepAlive);
         }
     }
 

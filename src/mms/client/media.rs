@@ -1,0 +1,81 @@
+//! Media packets and their gaps.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::gaps::Place;
+use super::{Client, ClientEvent, ClientOutput, Step, Transport};
+use crate::asf;
+use crate::mms::data::{CHANGED_INCARNATION, DataHead};
+use crate::mms::resend::Request;
+
+impl Client {
+    pub(super) fn data(&mut self, now: Instant, head: DataHead, payload: Bytes) {
+        if self.is_fragment(head) {
+            self.fragment(now, head, payload);
+        } else if self.is_media(head) && (1..=self.packet_size).contains(&payload.len()) {
+            self.packet(now, head, payload);
+        } else {
+            self.stats.stale += 1;
+        }
+    }
+
+    /// Media counts as soon as it was asked for: over UDP it may overtake the answer (MS-MMSP 3.1.5.9.1).
+    fn is_media(&self, head: DataHead) -> bool {
+        // While the next header is on its way, late packets still belong to the one before.
+        let asked = matches!(self.step, Step::Started | Step::Playing | Step::Changing | Step::Ending | Step::Header);
+        (asked && head.incarnation == self.play_incarnation)
+            || (self.changed && head.incarnation == CHANGED_INCARNATION && self.step != Step::Header)
+    }
+
+    fn packet(&mut self, now: Instant, head: DataHead, payload: Bytes) {
+        let lossy = self.transport == Transport::Udp;
+        let (sequence, resent) = match self.gaps.place(now, head.flags, head.location, lossy) {
+            Place::Newest { sequence, missing } => {
+                self.stats.gaps += u64::from(missing);
+                (sequence, false)
+            }
+            Place::Filled { sequence, requested } => {
+                self.stats.recovered += 1;
+                self.stats.reordered += u64::from(!requested);
+                (sequence, requested)
+            }
+            Place::Duplicate => {
+                self.stats.duplicates += 1;
+                return;
+            }
+        };
+        self.stats.packets += 1;
+        self.stats.bytes += payload.len() as u64;
+        let bytes = restored(payload, self.packet_size);
+        self.event(ClientEvent::Packet { location: head.location, sequence, bytes, resent });
+        self.leave_if_whole();
+    }
+
+    /// Asks for what is missing, and gives up what was asked for often enough.
+    pub(super) fn request_missing(&mut self, now: Instant) {
+        let (requests, lost) = self.gaps.due(now);
+        self.stats.lost += lost;
+        let [low, high, ..] = self.file_id.to_le_bytes();
+        for sequences in requests {
+            self.stats.resend_requests += 1;
+            let request = Request { client_id: self.client_id, source_id: u16::from_le_bytes([low, high]), sequences };
+            self.outputs.push_back(ClientOutput::Datagram(request.bytes().into()));
+        }
+        self.leave_if_whole();
+    }
+}
+
+/// A packet of the fixed size: servers may send it without its padding (MS-MMSP 2.2.2).
+fn restored(packet: Bytes, packet_size: usize) -> Bytes {
+    if packet.len() == packet_size {
+        return packet;
+    }
+    let mut out = BytesMut::with_capacity(packet_size);
+    match asf::restore(&packet, packet_size, &mut out) {
+        Ok(()) => out.freeze(),
+        // Broken, but the player is to judge that.
+        Err(_) => packet,
+    }
+}

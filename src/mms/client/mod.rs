@@ -1,0 +1,251 @@
+//! The client's engine: plays one stream, without decoding it. Source: MS-MMSP 3.1.
+//!
+//! Bytes and datagrams go in, messages, resend requests and packets come out; the engine knows neither sockets nor clocks.
+
+mod answers;
+mod api;
+mod gaps;
+mod header;
+mod media;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport};
+use gaps::Gaps;
+use header::HeaderFetch;
+
+use super::connect::{Connect, NO_PACKET_PAIR};
+use super::data::{DataHead, HEAD_LEN};
+use super::end::{CloseFile, StopPlaying};
+use super::frame::{Decoder, Item, Message, encode};
+use super::log::Logging;
+use super::session::Transport;
+
+/// Time for each answer. A server may wait for its source before it answers OpenFile.
+const ANSWER_TIME: Duration = Duration::from_secs(15);
+/// Time for the answer to our goodbye.
+const STOP_TIME: Duration = Duration::from_secs(2);
+/// Servers ping every 30 to 60 seconds.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Connected,
+    FunnelInfo,
+    Funnel,
+    Opened,
+    /// ReportReadBlock may come before, amid or after the header; the header alone counts.
+    Header,
+    Switched,
+    Started,
+    Playing,
+    /// The server said that another stream follows.
+    Changing,
+    /// The stream is over; missing packets are still wanted.
+    Ending,
+    /// EndOfStream, after which we leave.
+    Stopping,
+    Done,
+}
+
+/// One session of a client.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    decoder: Decoder,
+    seq: u16,
+    step: Step,
+    /// What we asked for or were granted.
+    transport: Transport,
+    /// Our name in resend requests.
+    client_id: u32,
+    file_id: u32,
+    server_major: u16,
+    broadcast: bool,
+    header: HeaderFetch,
+    has_header: bool,
+    packet_size: usize,
+    /// Incarnations: header requests count 1 to 8, opens and plays 9 to 254, as Windows Media Format 9 does.
+    header_incarnation: u8,
+    play_incarnation: u8,
+    /// Media after a StreamChange on TCP carries 0xFF until our StartPlaying is answered.
+    changed: bool,
+    gaps: Gaps,
+    stats: ClientStats,
+    answer_due: Option<(Instant, &'static str)>,
+    silent_at: Instant,
+    outputs: VecDeque<ClientOutput>,
+}
+
+impl Client {
+    /// A client on a connection that has just come about; its first message is in the queue.
+    pub fn new(now: Instant, config: ClientConfig) -> Self {
+        let transport = match config.transport {
+            ClientTransport::Tcp => Transport::Tcp,
+            ClientTransport::Udp { .. } => Transport::Udp,
+        };
+        let subscriber = vec![format!("{}; Host: {}", config.player, config.host)];
+        let mut client = Self {
+            config,
+            decoder: Decoder::from_server(),
+            seq: 0,
+            step: Step::Connected,
+            transport,
+            client_id: 0,
+            file_id: 0,
+            server_major: 0,
+            broadcast: false,
+            header: HeaderFetch::default(),
+            has_header: false,
+            packet_size: 0,
+            header_incarnation: 0,
+            play_incarnation: 9,
+            changed: false,
+            gaps: Gaps::default(),
+            stats: ClientStats::default(),
+            answer_due: None,
+            silent_at: now + SILENCE,
+            outputs: VecDeque::new(),
+        };
+        client.send(&Connect { incarnation: NO_PACKET_PAIR, subscriber });
+        client.await_answer(now, Step::Connected, "Connect");
+        client
+    }
+
+    /// Takes one input in; drain [`Client::poll_output`] behind it. After [`ClientOutput::Close`] inputs do nothing.
+    pub fn handle(&mut self, now: Instant, input: ClientInput<'_>) {
+        if self.step == Step::Done {
+            return;
+        }
+        match input {
+            ClientInput::Bytes(bytes) => {
+                self.silent_at = now + SILENCE;
+                self.decoder.feed(bytes);
+                while self.step != Step::Done {
+                    match self.decoder.poll() {
+                        Ok(Some(Item::Message(frame))) => self.answer(now, &frame),
+                        Ok(Some(Item::Data { head, payload })) => self.data(now, head, payload),
+                        Ok(None) => break,
+                        Err(error) => self.close(ClientEnd::Protocol(error.to_string())),
+                    }
+                }
+            }
+            ClientInput::Datagram(datagram) => {
+                if self.transport != Transport::Udp {
+                    return;
+                }
+                let Ok(head) = DataHead::parse(datagram) else { return };
+                let payload = datagram.get(HEAD_LEN..usize::from(head.size)).filter(|_| datagram.len() == usize::from(head.size));
+                match payload {
+                    Some(payload) => {
+                        self.silent_at = now + SILENCE;
+                        self.data(now, head, bytes::Bytes::copy_from_slice(payload));
+                    }
+                    None => self.stats.stale += 1,
+                }
+            }
+            ClientInput::Timeout => self.timeout(now),
+            ClientInput::Stop => self.stop(now),
+        }
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self) -> Option<ClientOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`ClientInput::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.step == Step::Done {
+            return None;
+        }
+        let answer = self.answer_due.map(|(at, _)| at);
+        [Some(self.silent_at), answer, self.header.due(), self.gaps.next_due()].into_iter().flatten().min()
+    }
+
+    /// What was counted so far.
+    pub const fn stats(&self) -> ClientStats {
+        self.stats
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        if now >= self.silent_at {
+            return self.close(ClientEnd::Silent(SILENCE));
+        }
+        match self.answer_due {
+            Some((at, _)) if now >= at && self.step == Step::Stopping => return self.leave(ClientEnd::Stopped),
+            Some((at, what)) if now >= at => return self.close(ClientEnd::NoAnswer { what, limit: ANSWER_TIME }),
+            _ => {}
+        }
+        if self.header.due().is_some_and(|at| now >= at) {
+            self.retry_header(now);
+        }
+        self.request_missing(now);
+    }
+
+    fn stop(&mut self, now: Instant) {
+        if !matches!(self.step, Step::Started | Step::Playing | Step::Changing) {
+            return self.leave(ClientEnd::Stopped);
+        }
+        self.send(&StopPlaying { incarnation: self.play_incarnation.into() });
+        self.send(&self.log());
+        self.stats.lost += self.gaps.give_up();
+        self.step = Step::Stopping;
+        self.answer_due = Some((now + STOP_TIME, "StopPlaying"));
+    }
+
+    /// What a server may want to know about our playing.
+    fn log(&self) -> Logging {
+        let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Logging {
+            url: format!("mms://{}/{}", self.config.host, self.config.name),
+            user_agent: self.config.player.split(';').next().unwrap_or_default().to_owned(),
+            rate: 1,
+            bytes_received: self.stats.bytes,
+            packets_received: count(self.stats.packets),
+            packets_lost: count(self.stats.lost),
+            packets_lost_net: count(self.stats.gaps),
+            resend_requests: count(self.stats.resend_requests),
+            packets_recovered: count(self.stats.recovered),
+            source_id: self.file_id,
+            protocol: "mms".into(),
+            transport: match self.transport {
+                Transport::Tcp => "TCP".into(),
+                Transport::Udp => "UDP".into(),
+            },
+            ..Logging::default()
+        }
+    }
+
+    fn await_answer(&mut self, now: Instant, step: Step, what: &'static str) {
+        self.step = step;
+        self.answer_due = Some((now + ANSWER_TIME, what));
+    }
+
+    fn send<M: Message>(&mut self, message: &M) {
+        let packet = encode(self.seq, message);
+        self.seq = self.seq.wrapping_add(1);
+        self.outputs.push_back(ClientOutput::Send(packet));
+    }
+
+    fn event(&mut self, event: ClientEvent) {
+        self.outputs.push_back(ClientOutput::Event(event));
+    }
+
+    /// Says goodbye and closes.
+    fn leave(&mut self, end: ClientEnd) {
+        self.send(&CloseFile);
+        self.close(end);
+    }
+
+    fn close(&mut self, end: ClientEnd) {
+        self.stats.lost += self.gaps.give_up();
+        self.outputs.push_back(ClientOutput::Close(end));
+        self.step = Step::Done;
+    }
+}
