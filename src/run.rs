@@ -2,10 +2,9 @@
 
 mod check;
 mod passwd;
-// pub mod serve; // takes the place of `serve` and `ServeOptions` below once the parts it starts are all there
+mod serve;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -13,17 +12,10 @@ use tracing::warn;
 
 use crate::args::{Args, Command, PlayArgs, ServeArgs};
 use crate::logging;
-use crate::settings::{self, Settings, SettingsError};
+use crate::settings::{self, SettingsError};
 
 /// Settings that cannot be used; clap takes the same for a command line that cannot.
 const EXIT_SETTINGS: u8 = 2;
-
-/// What `serve` was told that is no setting.
-#[derive(Debug, Clone, Default)]
-pub struct ServeOptions {
-    /// Where all bound addresses are written as JSON, once they are bound.
-    pub ready_file: Option<PathBuf>,
-}
 
 /// Does what the command line says.
 pub fn main(args: Args) -> ExitCode {
@@ -54,16 +46,7 @@ fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
     for problem in &loaded.warnings {
         warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
-    serve(loaded.settings, ServeOptions { ready_file: args.ready_file })
-}
-
-/// Serves until SIGTERM or SIGINT.
-///
-/// # Errors
-/// An address that cannot be bound, a thread that cannot be started.
-pub fn serve(settings: Settings, options: ServeOptions) -> anyhow::Result<()> {
-    let _ = (settings, options);
-    bail!("`serve` is not wired up in this build")
+    serve::serve(loaded.settings, args.ready_file.as_deref())
 }
 
 /// Plays a stream without decoding it and prints the report.

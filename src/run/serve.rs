@@ -1,7 +1,7 @@
 //! From checked settings to running threads, and back.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant as Clock;
 
 use crate::control::{self, Control, Health, systemd};
-use crate::ingest::Ingest;
+use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::Settings;
 use crate::shard::listen::{self, MmsListener};
@@ -20,21 +20,17 @@ use crate::wire::Guid;
 /// How long viewers have to take in the end of the stream when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What the command line says beside the settings.
-#[derive(Debug, Clone, Default)]
-pub struct ServeOptions {
-    /// Where the bound addresses are written once all is bound, as JSON.
-    pub ready_file: Option<PathBuf>,
-}
-
 /// Runs the daemon until SIGTERM or SIGINT.
+///
+/// The bound addresses are written to `ready_file` as JSON once all is bound.
 ///
 /// # Errors
 /// Something cannot be bound, read or started; the text says what, and what to do.
-pub fn serve(settings: Settings, options: &ServeOptions) -> anyhow::Result<()> {
+pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Result<()> {
     let recorder = control::install_recorder().context("metrics cannot be recorded")?;
     raise_descriptor_limit();
     let settings = Arc::new(settings);
+    let users = settings.users_file.as_deref().map(ingest::read_users).transpose()?;
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
     let http = listen::bind_tcp("http.listen", &settings.http)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
@@ -46,7 +42,7 @@ pub fn serve(settings: Settings, options: &ServeOptions) -> anyhow::Result<()> {
         let mailboxes = Mailboxes::new(settings.shards);
         let relay = Relay::new(&settings, Box::new(random_guid), mailboxes.ports());
         let health = Health::new(Clock::now().into_std(), settings.shards.max(1));
-        let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay)?;
+        let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
         let mut shards =
@@ -54,7 +50,7 @@ pub fn serve(settings: Settings, options: &ServeOptions) -> anyhow::Result<()> {
                 .context("a thread cannot be started")?;
         let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
 
-        if let Some(path) = &options.ready_file {
+        if let Some(path) = ready_file {
             bound.write(path)?;
         }
         health.set_ready();
@@ -101,7 +97,7 @@ impl Bound {
     }
 
     /// Writes the ready file in one step: whoever sees it sees it whole.
-    fn write(&self, path: &std::path::Path) -> anyhow::Result<()> {
+    fn write(&self, path: &Path) -> anyhow::Result<()> {
         let json = serde_json::json!({ "mms": self.mms, "http": self.http, "admin": self.admin });
         let part = path.with_extension("part");
         std::fs::write(&part, format!("{json}\n"))
