@@ -4,13 +4,16 @@
 
 mod support;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::Need::{Program, Root};
 use support::daemon::{Launch, sum_of};
 use support::mms::{self, Control, Incoming, result_of};
 use support::namespace::{CLIENT, Network, SERVER};
+use support::player::{assert_clip_over_and_over, ffmpeg_arguments, frames, of_stream};
 use support::process::Process;
+use support::publisher::push_arguments;
 use support::viewer::{PLAYER, open_and_start};
 use support::{ready, wait_until};
 
@@ -79,6 +82,53 @@ fn ten_udp_viewers_behind_one_address_and_the_eleventh_by_tcp() {
     assert_eq!(network.counted("stray"), 0, "the daemon sent UDP that the firewall had to drop");
     let metrics = network.get_at_server(9755, "/metrics");
     assert!(sum_of(&metrics, "wmrelay_transport_fallbacks_total", &[]) >= 2.0, "{metrics}");
+}
+
+/// From another machine nobody publishes without a password; ffmpeg knows Digest and shows the refusal.
+#[test]
+fn publishers_on_other_machines_need_a_password() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("ffmpeg")];
+    if !ready("publishers_on_other_machines_need_a_password", &needs) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    let mut passwd = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+    passwd.arg("passwd").arg(&users).arg("anna");
+    let mut passwd = Process::start(passwd);
+    passwd.say("secret");
+    let made = passwd.finish(MINUTE);
+    assert!(made.status.success(), "{}{}", made.stdout, made.stderr);
+    assert!(!std::fs::read_to_string(&users).unwrap().contains("secret"), "the password itself is in the file");
+
+    let network = Network::new("table ip wmrelay { }");
+    let settings = format!(
+        "[users]\nfile = \"{}\"\n[[publishing_point]]\nname = \"cam1\"\nsource = {{ type = \"push\" }}\n",
+        users.display()
+    );
+    let listen = ["10.77.1.1:1755", "10.77.1.1:8080", "127.0.0.1:9755"];
+    let daemon = Launch::new(settings).in_namespace(network.server()).listen(listen).start();
+    let push = |user: &str| {
+        let url = format!("http://{user}{SERVER}:8080/publish/cam1");
+        Process::start(network.client_command("ffmpeg", &push_arguments("asf_stream", "POST", &url)))
+    };
+    let source_up = || sum_of(&network.get_at_server(9755, "/metrics"), "wmrelay_source_up", &[("point", "cam1")]);
+
+    // ffmpeg sends on and reads no answer before its own end: it learns of a refusal by a broken connection.
+    for user in ["", "anna:wrong@", "bert:secret@"] {
+        let refused = push(user).finish(MINUTE);
+        assert!(!refused.status.success() || refused.stderr.contains("Broken pipe"), "{user}: {}", refused.stderr);
+    }
+    assert_eq!(source_up(), 0.0);
+    assert_eq!(daemon.log().matches("publisher refused").count(), 3);
+
+    let _publisher = push("anna:secret@");
+    wait_until("the publisher with the right password", MINUTE, || source_up() == 1.0);
+    let url = format!("mmst://{SERVER}/cam1");
+    let played = Process::start(network.client_command("ffmpeg", &ffmpeg_arguments(&url, 3))).finish(MINUTE);
+    let pictures = of_stream(&frames(&played.stdout), 0);
+    assert!(pictures.len() >= 40, "{} pictures\n{}", pictures.len(), played.stderr);
+    assert_clip_over_and_over(pictures.iter().map(|picture| picture.md5.as_str()));
 }
 
 /// The yardstick itself: the firewall passes the pool's ports, and counts and drops the one beside them.
