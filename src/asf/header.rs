@@ -370,3 +370,231 @@ fn data_packets(behind: &[u8], file: &FileProperties) -> Option<u64> {
     let whole = count.checked_mul(u64::from(file.packet_size))?.checked_add(50)?;
     (guid == guids::DATA && !file.broadcast && count > 0 && whole == size).then_some(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::asf::fabricate::{
+        audio, bit_rates, data_head, extended_stream, extension, file_properties, header, object, video,
+    };
+    use crate::asf::samples;
+
+    fn parse(children: &[Vec<u8>]) -> Result<Header, HeaderError> {
+        Header::parse(&header(children))
+    }
+
+    #[test]
+    fn headers_of_the_samples() {
+        let facts = |name| {
+            let (header, _) = samples::stream(name);
+            (
+                header.packet_size(),
+                header.preroll_ms(),
+                header.packet_count(),
+                header.is_broadcast(),
+                header.video().iter().collect(),
+            )
+        };
+        assert_eq!(facts("vod-wmv2-wmav2-indexed.wmv"), (3200, 3100, Some(94), false, vec![1]));
+        assert_eq!(facts("live-asf-pipe.asf"), (1400, 3100, None, true, vec![1]));
+        assert_eq!(facts("audio-wmav2.wma"), (3200, 3100, Some(54), false, vec![]));
+        assert_eq!(facts("mbr-2video-1audio.asf"), (1400, 3100, Some(180), false, vec![1, 2]));
+        assert_eq!(facts("edge-packets-pcmu.asf"), (800, 1000, Some(130), false, vec![]));
+
+        let (vod, _) = samples::stream("vod-wmv2-wmav2-indexed.wmv");
+        assert_eq!(vod.data_packet_count(), Some(94));
+        assert!(vod.play_duration_ms().is_some_and(|ms| (10_000..10_200).contains(&ms)), "{:?}", vod.play_duration_ms());
+        assert_eq!(vod.streams()[0].format, Format::Video { four_cc: *b"WMV2", width: 320, height: 240 });
+        assert!(matches!(vod.streams()[1].format, Format::Audio { tag: 0x161, sample_rate: 44_100, .. }));
+        let (mbr, _) = samples::stream("mbr-2video-1audio.asf");
+        assert_eq!(mbr.streams().iter().map(|stream| stream.bit_rate).collect::<Vec<_>>(), [120_000, 40_000, 32_000]);
+        assert_eq!(mbr.bit_rate(), 192_000);
+    }
+
+    #[test]
+    fn cut_at_every_length() {
+        for (name, ..) in samples::STREAMS {
+            let (header, _) = samples::stream(name);
+            for cut in 0..header.bytes().len() {
+                let part = &header.bytes()[..cut];
+                assert!(Header::parse(part).is_err(), "{name} {cut}");
+                assert_eq!(Header::gather_len(part), Ok((cut >= 30).then(|| header.bytes().len() + 50)), "{name} {cut}");
+            }
+        }
+    }
+
+    /// Each object of a header cut short inside a header whose sizes are right again.
+    #[test]
+    fn each_object_cut_at_every_length() {
+        let hidden = video(3);
+        let objects = [
+            file_properties(1400, 0),
+            audio(1),
+            video(2),
+            extended_stream(3, 90_000, 0, &hidden),
+            bit_rates(&[(1, 5), (2, 6)]),
+            extension(&[extended_stream(2, 1, 0, &[])]),
+        ];
+        assert_eq!(parse(&objects).unwrap().streams().len(), 3);
+        for (index, whole) in objects.iter().enumerate() {
+            for cut in 24..whole.len() {
+                let mut objects = objects.clone();
+                objects[index] = object(Guid(*whole.first_chunk().unwrap()), &whole[24..cut]);
+                // An Extended Stream Properties Object may end before the object hidden in it.
+                let tail = index == 3 && (88..88 + 24).contains(&cut);
+                // Bytes at the end of a level that are no object are passed over.
+                let gap = index == 5 && (46..46 + 24).contains(&cut);
+                assert_eq!(parse(&objects).is_ok(), tail || gap, "object {index} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn header_object_bounds() {
+        let good = header(&[file_properties(1400, 0), audio(1)]);
+        let with = |at: usize, bytes: &[u8]| {
+            let mut header = good.clone();
+            header[at..at + bytes.len()].copy_from_slice(bytes);
+            Header::parse(&header).map(|_| ())
+        };
+        assert_eq!(with(24, &u32::MAX.to_le_bytes()), Ok(()), "the number of children is not believed");
+        assert_eq!(with(0, &[0]), Err(HeaderError::NotAsf));
+        assert_eq!(with(16, &(1_u64 << 20 | 1).to_le_bytes()), Err(HeaderError::TooLong((1 << 20) + 1)));
+        assert_eq!(with(16, &u64::MAX.to_le_bytes()), Err(HeaderError::TooLong(u64::MAX)));
+        for (at, bytes) in
+            [(29, &[1][..]), (16, &29_u64.to_le_bytes()), (16, &0_u64.to_le_bytes()), (16, &(1_u64 << 20).to_le_bytes())]
+        {
+            assert!(matches!(with(at, bytes), Err(HeaderError::Object { object: "Header Object", .. })), "{at} {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_header_needs() {
+        let file = || file_properties(1400, 0);
+        assert_eq!(parse(&[audio(1)]).err(), Some(HeaderError::NoFileProperties));
+        assert_eq!(parse(&[file()]).err(), Some(HeaderError::NoStreams));
+        assert_eq!(parse(&[file(), audio(1), file()]).err(), Some(HeaderError::TwoFileProperties));
+        assert_eq!(parse(&[file(), audio(1), extension(&[file()])]).err(), Some(HeaderError::TwoFileProperties));
+        assert_eq!(parse(&[file(), audio(1), video(1)]).err(), Some(HeaderError::TwoStreams(1)));
+        assert_eq!(parse(&[file(), audio(1), extended_stream(1, 0, 0, &video(1))]).err(), Some(HeaderError::TwoStreams(1)));
+        assert!(parse(&[audio(1), extension(&[video(2)]), file()]).is_ok(), "in any order, on either level");
+    }
+
+    #[test]
+    fn extensions_do_not_nest() {
+        let mut nested = extension(&[audio(9)]);
+        for _ in 0..1_000 {
+            nested = extension(&[nested]);
+        }
+        let header = parse(&[file_properties(1400, 0), audio(1), nested]).unwrap();
+        assert_eq!(header.streams().len(), 1, "only the first level of extension is read");
+    }
+
+    #[test]
+    fn all_streams_there_can_be() {
+        let mut children: Vec<_> = (1..=127).map(audio).collect();
+        children.push(file_properties(1400, 0));
+        assert_eq!(parse(&children).unwrap().bit_rate(), 127 * 64_000);
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let error = parse(&[file_properties(99, 0), audio(1)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ASF header: File Properties Object at byte 30: packet size at byte 72: outside 100 to 65527; set the encoder's packet size, 1400 suits most"
+        );
+    }
+
+    #[test]
+    fn bit_rates_of_streams() {
+        let rate = |children: &[Vec<u8>]| {
+            let header = parse(&[&[file_properties(1400, 0)], children].concat()).unwrap();
+            (header.streams().iter().map(|stream| stream.bit_rate).collect::<Vec<_>>(), header.bit_rate())
+        };
+        assert_eq!(rate(&[audio(1)]), (vec![64_000], 64_000), "from the audio format");
+        assert_eq!(rate(&[audio(1), video(2)]), (vec![64_000, 0], 500_000), "the file's maximum where a stream says nothing");
+        assert_eq!(rate(&[audio(1), video(2), bit_rates(&[(2, 90_000)])]), (vec![64_000, 90_000], 154_000));
+        assert_eq!(rate(&[bit_rates(&[(2, 9)]), video(2), extended_stream(2, 70_000, 0, &[])]), (vec![70_000], 70_000));
+        let top = [audio(1), video(2), bit_rates(&[(1, u32::MAX), (2, u32::MAX)])];
+        assert_eq!(rate(&top).1, u32::MAX, "saturates");
+    }
+
+    #[test]
+    fn streams_without_clean_points_make_no_join_points() {
+        let header = parse(&[file_properties(1400, 0), video(1), video(2), extended_stream(2, 1, 4, &[])]).unwrap();
+        assert_eq!(header.video().iter().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn counts_and_durations() {
+        let read = |flags, data: &[u8]| {
+            let bytes = [header(&[file_properties(1400, flags), audio(1)]), data.to_vec()].concat();
+            let header = Header::parse(&bytes).unwrap();
+            (header.packet_count(), header.data_packet_count(), header.play_duration_ms())
+        };
+        assert_eq!(read(2, &data_head(7, 1400)), (Some(7), Some(7), Some(7_000)));
+        assert_eq!(read(2, &data_head(7, 1400)[..49]), (Some(7), None, Some(7_000)));
+        assert_eq!(read(2, &data_head(7, 1399)).1, None, "its size and its count disagree");
+        assert_eq!(read(2, &data_head(0, 1400)).1, None);
+        assert_eq!(read(3, &data_head(7, 1400)), (None, None, None), "live: nothing of it counts");
+    }
+
+    #[test]
+    fn a_header_continues_another() {
+        let base = [file_properties(1400, 1), audio(1), video(2)];
+        let continues = |children: &[Vec<u8>]| {
+            let (now, before) = (parse(children).unwrap(), parse(&base).unwrap());
+            assert_eq!(now.continues(&before), before.continues(&now));
+            now.continues(&before)
+        };
+        let mut garbage = audio(1);
+        garbage[74..78].fill(0x77);
+        let mut other_codec = video(2);
+        *other_codec.last_mut().unwrap() = 1;
+        let drm = object(guids::CONTENT_ENCRYPTION, &[1; 16]);
+        assert!(continues(&base));
+        assert!(
+            continues(&[video(2), bit_rates(&[(1, 4)]), file_properties(1400, 2), garbage]),
+            "order, rates and flags do not count"
+        );
+        assert!(!continues(&[file_properties(1200, 1), audio(1), video(2)]));
+        assert!(!continues(&[file_properties(1400, 1), audio(1)]));
+        assert!(!continues(&[file_properties(1400, 1), audio(1), video(3)]));
+        assert!(!continues(&[file_properties(1400, 1), audio(1), other_codec]));
+        assert!(!continues(&[file_properties(1400, 1), audio(1), video(2), video(3)]));
+        assert!(!continues(&[file_properties(1400, 1), audio(1), video(2), drm]));
+        let (pipe, _) = samples::stream("live-asf-pipe.asf");
+        let (framed, _) = samples::stream("live-asf_stream-pipe.mmsh");
+        let (file, _) = samples::stream("vod-wmv2-wmav2-indexed.wmv");
+        assert!(pipe.continues(&framed) && !pipe.continues(&file));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Header::gather_len(&bytes);
+            let _ = Header::parse(&bytes);
+            let _ = Header::parse(&header(&[file_properties(1400, 0), audio(1), bytes]));
+        }
+
+        #[test]
+        fn damaged_headers_never_panic(
+            sample in 0..samples::STREAMS.len(),
+            hits in proptest::collection::vec((any::<u16>(), prop_oneof![Just(0_u8), Just(0xFF), any::<u8>()]), 1..6),
+        ) {
+            let (sound, _) = samples::stream(samples::STREAMS[sample].0);
+            let mut bytes = sound.bytes().to_vec();
+            for (at, value) in hits {
+                let at = 30 + usize::from(at) % (bytes.len() - 30);
+                bytes[at] = value;
+            }
+            if let Ok(header) = Header::parse(&bytes) {
+                let live = header.broadcast(Guid([7; 16]), 1);
+                prop_assert!(Header::parse(&live).unwrap().continues(&header));
+            }
+        }
+    }
+}

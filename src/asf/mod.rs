@@ -2,13 +2,19 @@
 
 mod broadcast;
 pub mod chunk;
+#[cfg(test)]
+mod fabricate;
+mod framed;
 pub mod guids;
 pub mod header;
+mod layout;
 mod objects;
 pub mod packet;
 pub mod padding;
 pub mod payloads;
 mod properties;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod shift;
 pub mod stream;
 mod stream_set;

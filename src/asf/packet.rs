@@ -1,14 +1,10 @@
 //! Data packets: finding times, streams and key frames without touching the media.
 //!
-//! A packet is: error correction, flags, optional lengths, send time, payloads, padding. Nearly every length in
-//! it has a type of its own, 0 to 4 bytes, and all of them are the writer's word: every one is checked against
-//! the packet's own slice.
+//! A packet is: error correction, flags, optional lengths, send time, payloads, padding.
 
 use super::StreamSet;
+use super::layout::Layout;
 use crate::wire::DecodeError;
-
-/// A packet longer than this fits no wire that the relay speaks.
-const MAX_PACKET_LEN: usize = 65_535;
 
 /// Why a packet is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,323 +39,275 @@ pub struct PacketInfo {
 ///
 /// Source: ASF 5.2.
 pub fn walk(packet: &[u8]) -> Result<PacketInfo, PacketError> {
-    Ok(Layout::parse(packet)?.walk(packet)?)
+    Ok(walk_by(&Layout::parse(packet)?, packet)?)
 }
 
-/// Bytes of a field by its two-bit type: none, u8, u16, u32.
-const fn width(code: u8) -> usize {
-    match code & 3 {
-        0 => 0,
-        1 => 1,
-        2 => 2,
-        _ => 4,
-    }
-}
-
-#[cold]
-const fn short(field: &'static str, offset: usize, needed: usize, len: usize) -> DecodeError {
-    DecodeError::Short { field, offset, missing: (offset + needed).saturating_sub(len) }
-}
-
-#[cold]
-const fn invalid(field: &'static str, offset: usize, reason: &'static str) -> DecodeError {
-    DecodeError::Invalid { field, offset, reason }
-}
-
-fn byte(bytes: &[u8], at: usize, field: &'static str) -> Result<u8, DecodeError> {
-    bytes.get(at).copied().ok_or_else(|| short(field, at, 1, bytes.len()))
-}
-
-/// A little-endian number of 0, 1, 2 or 4 bytes; 0 where it is absent.
-fn number(bytes: &[u8], at: usize, width: usize, field: &'static str) -> Result<u32, DecodeError> {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let value = match width {
-        0 => Some(0),
-        1 => rest.first().map(|byte| u32::from(*byte)),
-        2 => rest.first_chunk().map(|bytes| u32::from(u16::from_le_bytes(*bytes))),
-        _ => rest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)),
-    };
-    value.ok_or_else(|| short(field, at, width, bytes.len()))
-}
-
-fn length(value: u32) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
-}
-
-/// Where the parts of one packet are. Offsets are bytes from its start.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    /// The length type flags; error correction stands before them.
-    pub(super) flags_at: usize,
-    /// The sequence field, behind the packet length.
-    pub(super) sequence_at: usize,
-    pub(super) padding_at: usize,
-    pub(super) send_time_at: usize,
-    /// Where the payloads must end: the explicit packet length, or the bytes there are.
-    limit: usize,
-    /// The limit less the padding.
-    end: usize,
-    padding: usize,
-    first_payload_at: usize,
-    payloads: u8,
-    multiple: bool,
-    /// Widths of fields in bytes.
-    pub(super) packet_length_width: usize,
-    pub(super) padding_width: usize,
-    payload_length_width: usize,
-    replicated_width: usize,
-    offset_width: usize,
-    pub(super) object_width: usize,
-    send_time_ms: u32,
-    duration_ms: u16,
-}
-
-/// One payload's head, checked against its packet.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RawPayload {
-    pub(super) stream: u8,
-    pub(super) key: bool,
-    pub(super) object_at: usize,
-    pub(super) object: u32,
-    pub(super) offset_at: usize,
-    /// Offset into the media object; the presentation time of a compressed payload.
-    pub(super) offset: u32,
-    pub(super) replicated_at: usize,
-    pub(super) replicated_len: usize,
-    pub(super) data_at: usize,
-    pub(super) data_len: usize,
-}
-
-impl RawPayload {
-    /// Several whole objects in one payload.
-    pub(super) const fn is_compressed(&self) -> bool {
-        self.replicated_len == 1
-    }
-
-    /// Where the presentation time stands, if the payload has one of its own.
-    pub(super) const fn presentation_at(&self) -> Option<usize> {
-        match self.replicated_len {
-            0 => None,
-            1 => Some(self.offset_at),
-            _ => Some(self.replicated_at + 4),
+/// [`walk`] for a caller that has the layout.
+pub(super) fn walk_by(layout: &Layout, packet: &[u8]) -> Result<PacketInfo, DecodeError> {
+    let (mut streams, mut key_starts) = (StreamSet::EMPTY, StreamSet::EMPTY);
+    let mut first_presentation_ms = None;
+    let used = layout.each(packet, |payload| {
+        if payload.data_len == 0 {
+            return;
         }
-    }
-
-    const fn next(&self) -> usize {
-        self.data_at + self.data_len
-    }
+        streams.insert(payload.stream);
+        if payload.key && (payload.offset == 0 || payload.is_compressed()) {
+            key_starts.insert(payload.stream);
+        }
+        if first_presentation_ms.is_none() {
+            first_presentation_ms = Some(layout.presentation_ms(packet, payload));
+        }
+    })?;
+    Ok(PacketInfo {
+        send_time_ms: layout.send_time_ms,
+        duration_ms: layout.duration_ms,
+        used_len: u32::try_from(used).unwrap_or(u32::MAX),
+        streams,
+        key_starts,
+        first_presentation_ms: first_presentation_ms.unwrap_or(layout.send_time_ms),
+        payloads: layout.payloads,
+    })
 }
 
-impl Layout {
-    /// Reads everything in front of the first payload.
-    pub(super) fn parse(packet: &[u8]) -> Result<Self, DecodeError> {
-        if packet.len() > MAX_PACKET_LEN {
-            return Err(invalid("packet", 0, "over 65535 bytes"));
-        }
-        let first = byte(packet, 0, "error correction flags")?;
-        let flags_at = if first & 0x80 == 0 {
-            0
-        } else if first & 0x70 == 0 {
-            1 + usize::from(first & 0x0F)
-        } else {
-            return Err(invalid("error correction flags", 0, "opaque data or a length type other than 0"));
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::asf::fabricate::{Form, Piece, Plan, plans};
+    use crate::asf::layout::MAX_PACKET_LEN;
+    use crate::asf::{payloads, samples};
+
+    fn plan(multiple: bool) -> Plan {
+        let piece = |stream| Piece {
+            stream,
+            key: true,
+            object: 5,
+            offset: 0,
+            presentation_ms: 3100,
+            form: Form::Replicated(vec![9; 20], 0),
         };
-        let flags = byte(packet, flags_at, "length type flags")?;
-        let properties = byte(packet, flags_at + 1, "property flags")?;
-        if flags & 0x80 != 0 {
-            return Err(invalid("length type flags", flags_at, "error correction bit where none can be"));
-        }
-        if properties >> 6 != 1 {
-            return Err(invalid("property flags", flags_at + 1, "stream numbers are not one byte"));
-        }
-        let (packet_length_width, padding_width) = (width(flags >> 5), width(flags >> 3));
-        let sequence_at = flags_at + 2 + packet_length_width;
-        let padding_at = sequence_at + width(flags >> 1);
-        let send_time_at = padding_at + padding_width;
-        let packet_length = number(packet, flags_at + 2, packet_length_width, "packet length")?;
-        let padding = length(number(packet, padding_at, padding_width, "padding length")?);
-        let send_time_ms = number(packet, send_time_at, 4, "send time")?;
-        let duration = number(packet, send_time_at + 4, 2, "duration")?;
-
-        let explicit = packet_length_width > 0;
-        let limit = if explicit { length(packet_length).min(packet.len()) } else { packet.len() };
-        let multiple = flags & 1 != 0;
-        let mut first_payload_at = send_time_at + 6;
-        let (payloads, payload_length_width) = if multiple {
-            let payload_flags = byte(packet, first_payload_at, "payload flags")?;
-            if payload_flags & 0x3F == 0 {
-                return Err(invalid("payload flags", first_payload_at, "no payloads"));
-            }
-            if payload_flags >> 6 == 0 {
-                return Err(invalid("payload flags", first_payload_at, "payloads without lengths"));
-            }
-            first_payload_at += 1;
-            (payload_flags & 0x3F, width(payload_flags >> 6))
-        } else {
-            (1, 0)
-        };
-        if limit < first_payload_at {
-            return Err(invalid("packet length", flags_at + 2, "less than the packet's own head"));
-        }
-        let end = match limit.checked_sub(padding) {
-            Some(end) => end,
-            // GStreamer counts padding outside an explicit length. Payloads with lengths of their own need neither.
-            None if multiple && explicit => limit,
-            None => return Err(invalid("padding length", padding_at, "more than the packet")),
-        };
-        Ok(Self {
-            flags_at,
-            sequence_at,
-            padding_at,
-            send_time_at,
-            limit,
-            end,
-            padding,
-            first_payload_at,
-            payloads,
+        Plan {
+            correction: Some(2),
             multiple,
-            packet_length_width,
-            padding_width,
-            payload_length_width,
-            replicated_width: width(properties),
-            offset_width: width(properties >> 2),
-            object_width: width(properties >> 4),
-            send_time_ms,
-            duration_ms: u16::try_from(duration).unwrap_or(u16::MAX),
-        })
+            packet_length: 0,
+            sequence: 0,
+            padding: 2,
+            object: 1,
+            payload_length: 2,
+            send_time_ms: 70,
+            pieces: if multiple { vec![piece(1), piece(2)] } else { vec![piece(1)] },
+            spare: 30,
+        }
     }
 
-    pub(super) const fn send_time_ms(&self) -> u32 {
-        self.send_time_ms
+    fn streams(info: StreamSet) -> Vec<u8> {
+        info.iter().collect()
     }
 
-    /// Whether a padding length stands that is not zero, beside an explicit packet length.
-    pub(super) const fn pads_inside_length(&self) -> bool {
-        self.packet_length_width > 0 && self.padding > 0
+    /// The start of a packet that FFmpeg wrote: two payloads, the end of a key frame and a whole audio object.
+    #[test]
+    fn several_payloads_with_padding() {
+        let mut packet = vec![0x82, 0, 0, 0x09, 0x5D, 44, 0x2E, 0, 0, 0, 0, 0, 0x82];
+        packet.extend_from_slice(&[0x81, 1, 0x08, 0x24, 0, 0, 8, 0x17, 0x2F, 0, 0, 0x4A, 0x0C, 0, 0, 0x0F, 0x0B]);
+        packet.resize(packet.len() + 2831, 1);
+        packet.extend_from_slice(&[2, 2, 0, 0, 0, 0, 8, 0x16, 1, 0, 0, 0x4A, 0x0C, 0, 0, 0x16, 1]);
+        packet.resize(packet.len() + 278, 2);
+        packet.resize(3200, 0);
+        let info = walk(&packet).unwrap();
+        assert_eq!((info.send_time_ms, info.duration_ms, info.used_len, info.payloads), (46, 0, 3156, 2));
+        assert_eq!((streams(info.streams), streams(info.key_starts)), (vec![1, 2], vec![]), "a piece of a key frame is no start");
+        assert_eq!(info.first_presentation_ms, 3146);
     }
 
-    /// The head of the payload that begins at `at`.
-    fn payload(&self, packet: &[u8], at: usize) -> Result<RawPayload, DecodeError> {
-        // `limit` is at most the packet's length.
-        let bytes = packet.get(..self.limit).unwrap_or_default();
-        let stream = byte(bytes, at, "stream number")?;
-        if stream & 0x7F == 0 {
-            return Err(invalid("stream number", at, "0 is not a stream"));
+    #[test]
+    fn one_payload_without_padding() {
+        let mut packet =
+            vec![0x82, 0, 0, 0, 0x5D, 0x2E, 0, 0, 0, 0, 0, 0x81, 1, 0, 0, 0, 0, 8, 0x17, 0x2F, 0, 0, 0x4A, 0x0C, 0, 0];
+        packet.resize(3200, 7);
+        let info = walk(&packet).unwrap();
+        assert_eq!((info.used_len, info.payloads, streams(info.key_starts)), (3200, 1, vec![1]));
+        for cut in 0..27 {
+            assert!(walk(&packet[..cut]).is_err(), "{cut}");
         }
-        let object_at = at + 1;
-        let object = number(bytes, object_at, self.object_width, "media object number")?;
-        let offset_at = object_at + self.object_width;
-        let offset = number(bytes, offset_at, self.offset_width, "offset into media object")?;
-        let replicated_len_at = offset_at + self.offset_width;
-        let replicated_len = length(number(bytes, replicated_len_at, self.replicated_width, "replicated data length")?);
-        let replicated_at = replicated_len_at + self.replicated_width;
-        if matches!(replicated_len, 2..=7) {
-            return Err(invalid("replicated data length", replicated_len_at, "2 to 7 has no meaning"));
+        assert_eq!(walk(&packet[..27]).map(|info| info.used_len), Ok(27), "a byte of media is enough");
+    }
+
+    #[test]
+    fn compressed_payload() {
+        let mut packet = vec![0x82, 0, 0, 0x10, 0x5D, 0x87, 0, 0x50, 0, 0, 0, 0x50, 0, 0x81, 4, 0x38, 4, 0, 0, 1, 0x14];
+        for _ in 0..4 {
+            packet.push(0xA0);
+            packet.resize(packet.len() + 160, 0xFE);
         }
-        if replicated_len == 1 && self.offset_width != 4 {
-            return Err(invalid("offset into media object", offset_at, "too narrow for a compressed payload's time"));
-        }
-        if replicated_len > bytes.len().saturating_sub(replicated_at) {
-            return Err(short("replicated data", replicated_at, replicated_len, bytes.len()));
-        }
-        let mut data_at = replicated_at + replicated_len;
-        let data_len = if self.multiple {
-            let data_len = length(number(bytes, data_at, self.payload_length_width, "payload length")?);
-            data_at += self.payload_length_width;
-            if data_len > bytes.len() - data_at {
-                return Err(short("payload", data_at, data_len, bytes.len()));
+        packet.resize(packet.len() + 135, 0);
+        let info = walk(&packet).unwrap();
+        assert_eq!((info.send_time_ms, info.duration_ms, info.first_presentation_ms), (80, 80, 1080));
+        assert_eq!((info.used_len, info.payloads, streams(info.key_starts)), (665, 1, vec![1]));
+        packet[21] = 0xA1;
+        assert!(walk(&packet).is_err(), "the last object would run past the payload");
+    }
+
+    #[test]
+    fn samples_walk_to_the_end() {
+        for (name, count, size) in samples::STREAMS {
+            let (header, packets) = samples::stream(name);
+            assert_eq!((packets.len(), header.packet_size()), (count, size), "{name}");
+            let infos: Vec<_> = packets.iter().map(|packet| walk(packet).unwrap()).collect();
+            assert!(infos.is_sorted_by_key(|info| info.send_time_ms), "{name}");
+            let seen: Vec<u8> = streams(infos.iter().flat_map(|info| info.streams.iter()).collect());
+            assert_eq!(seen, header.streams().iter().map(|stream| stream.number).collect::<Vec<_>>(), "{name}");
+            for video in header.video().iter() {
+                let starts = infos.iter().filter(|info| info.key_starts.contains(video)).count();
+                assert!(starts >= 3 && infos[0].key_starts.contains(video) || video > 1, "{name}: {starts}");
             }
-            data_len
-        } else {
-            match self.end.checked_sub(data_at) {
-                Some(data_len @ 1..) => data_len,
-                _ => return Err(invalid("padding length", self.padding_at, "leaves nothing for the payload")),
+        }
+    }
+
+    /// Cutting a packet never gives one with more in it, and never reads what is not there.
+    #[test]
+    fn packets_cut_at_every_length() {
+        for (name, ..) in samples::STREAMS {
+            for packet in samples::stream(name).1.iter().step_by(13) {
+                let whole = walk(packet).unwrap();
+                for cut in 0..packet.len() {
+                    if let Ok(info) = walk(&packet[..cut]) {
+                        assert!(usize::try_from(info.used_len).unwrap() <= cut && info.payloads == whole.payloads, "{name}");
+                        assert!(payloads(&packet[..cut]).unwrap().count() > 0);
+                    }
+                }
             }
+        }
+    }
+
+    #[test]
+    fn send_time_by_every_length_type() {
+        for flags in (0..0x80_u8).step_by(2) {
+            let mut packet = vec![flags, 0x5D];
+            for (shift, value) in [(5, 100), (1, 0xFFFF_FFFF), (3, 3_u32)] {
+                packet.extend_from_slice(&value.to_le_bytes()[..[0, 1, 2, 4][usize::from(flags >> shift & 3)]]);
+            }
+            packet.extend_from_slice(&[0xEF, 0xBE, 0xAD, 0xDE, 0x34, 0x12]);
+            packet.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0]);
+            packet.resize(100, 1);
+            let info = walk(&packet).unwrap();
+            assert_eq!((info.send_time_ms, info.duration_ms), (0xDEAD_BEEF, 0x1234), "{flags:02X}");
+            assert_eq!(info.used_len, if flags & 0x18 == 0 { 100 } else { 97 });
+            assert_eq!(info.first_presentation_ms, 0xDEAD_BEEF, "no replicated data, so the send time");
+        }
+    }
+
+    #[test]
+    fn hostile_fields_are_refused() {
+        let patched = |multiple: bool, at: usize, bytes: &[u8]| {
+            let mut packet = plan(multiple).build();
+            assert!(walk(&packet).is_ok());
+            packet[at..at + bytes.len()].copy_from_slice(bytes);
+            walk(&packet)
         };
-        let payload = RawPayload {
-            stream: stream & 0x7F,
-            key: stream & 0x80 != 0,
-            object_at,
-            object,
-            offset_at,
-            offset,
-            replicated_at,
-            replicated_len,
-            data_at,
-            data_len,
+        for (what, multiple, at, bytes) in [
+            ("opaque data", false, 0, &[0x92][..]),
+            ("error correction length type", false, 0, &[0xA2]),
+            ("no error correction, but its bit", false, 3, &[0x90]),
+            ("stream numbers of no bytes", false, 4, &[0x1D]),
+            ("stream numbers of two bytes", false, 4, &[0x9D]),
+            ("padding beyond the packet", false, 5, &[0xFF, 0xFF]),
+            ("padding leaves nothing", false, 5, &[50, 0]),
+            ("padding beyond the packet, several payloads", true, 5, &[0xFF, 0xFF]),
+            ("no payloads", true, 13, &[0x80]),
+            ("63 payloads in a short packet", true, 13, &[0xBF]),
+            ("payloads without lengths", true, 13, &[0x02]),
+            ("stream 0", true, 14, &[0x80]),
+            ("replicated data of 2", true, 20, &[2]),
+            ("replicated data of 7", true, 20, &[7]),
+            ("replicated data past the end", true, 20, &[0xFF]),
+            ("payload past the end", true, 29, &[0xFF, 0xFF]),
+        ] {
+            assert!(patched(multiple, at, bytes).is_err(), "{what}");
+        }
+        assert!(patched(true, 29, &[0, 0]).is_err(), "what follows a payload made empty is no payload");
+        assert!(walk(&vec![0; MAX_PACKET_LEN + 1]).is_err());
+    }
+
+    #[test]
+    fn an_empty_payload_is_counted_and_nothing_more() {
+        let mut plan = plan(true);
+        plan.pieces[0].form = Form::Replicated(Vec::new(), 0);
+        let info = walk(&plan.build()).unwrap();
+        assert_eq!((info.payloads, streams(info.streams), streams(info.key_starts)), (2, vec![2], vec![2]));
+    }
+
+    #[test]
+    fn explicit_packet_length_bounds() {
+        let mut explicit = plan(false);
+        (explicit.packet_length, explicit.padding) = (2, 0);
+        let packet = explicit.build();
+        let used = packet.len() - 30;
+        let with = |len: usize| {
+            let mut packet = packet.clone();
+            packet[5..7].copy_from_slice(&u16::try_from(len).unwrap().to_le_bytes());
+            walk(&packet).map(|info| usize::try_from(info.used_len).unwrap())
         };
-        if payload.is_compressed() {
-            check_compressed(bytes, &payload)?;
+        assert_eq!(with(used), Ok(used));
+        assert_eq!(with(used - 5), Ok(used - 5));
+        assert_eq!(with(65_535), Ok(packet.len()), "more than there is means all there is");
+        assert!(with(0).is_err() && with(12).is_err() && with(used - 20).is_err());
+    }
+
+    /// GStreamer's muxer states a packet length that leaves the padding out, and the padding too.
+    #[test]
+    fn padding_outside_the_packet_length() {
+        for (media, size) in [(4000, 4800), (200, 4800)] {
+            let mut quirk = plan(true);
+            (quirk.packet_length, quirk.spare) = (2, 0);
+            quirk.pieces[1].form = Form::Replicated(vec![3; media], 0);
+            let mut packet = quirk.build();
+            let used = packet.len();
+            let padding = u16::try_from(size - used).unwrap();
+            packet[7..9].copy_from_slice(&padding.to_le_bytes());
+            packet.resize(size, 0);
+            assert_eq!(walk(&packet).map(|info| usize::try_from(info.used_len).unwrap()), Ok(used), "{size}");
         }
-        Ok(payload)
     }
 
-    /// Hands every payload to `visit`, empty ones too, and returns where the last one ends.
-    pub(super) fn each(&self, packet: &[u8], mut visit: impl FnMut(&RawPayload)) -> Result<usize, DecodeError> {
-        let mut at = self.first_payload_at;
-        for _ in 0..self.payloads {
-            let payload = self.payload(packet, at)?;
-            visit(&payload);
-            at = payload.next();
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(packet in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(info) = walk(&packet) {
+                prop_assert!(usize::try_from(info.used_len).unwrap() <= packet.len());
+            }
         }
-        Ok(at)
-    }
 
-    pub(super) fn walk(&self, packet: &[u8]) -> Result<PacketInfo, DecodeError> {
-        let (mut streams, mut key_starts) = (StreamSet::EMPTY, StreamSet::EMPTY);
-        let mut first_presentation_ms = None;
-        let used = self.each(packet, |payload| {
-            if payload.data_len == 0 {
-                return;
+        #[test]
+        fn damaged_packets_never_panic(plan in plans(), hits in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4), cut in any::<u16>()) {
+            let mut packet = plan.build();
+            for (at, value) in hits {
+                let at = usize::from(at) % packet.len();
+                packet[at] = value;
             }
-            streams.insert(payload.stream);
-            if payload.key && (payload.offset == 0 || payload.is_compressed()) {
-                key_starts.insert(payload.stream);
+            packet.truncate(usize::from(cut).max(40));
+            if let Ok(info) = walk(&packet) {
+                prop_assert!(usize::try_from(info.used_len).unwrap() <= packet.len());
+                prop_assert!(payloads(&packet).unwrap().map(|payload| payload.data.len()).sum::<usize>() <= packet.len());
+            } else {
+                prop_assert!(payloads(&packet).is_err());
             }
-            if first_presentation_ms.is_none() {
-                first_presentation_ms = Some(self.presentation_ms(packet, payload));
-            }
-        })?;
-        Ok(PacketInfo {
-            send_time_ms: self.send_time_ms,
-            duration_ms: self.duration_ms,
-            used_len: u32::try_from(used).unwrap_or(u32::MAX),
-            streams,
-            key_starts,
-            first_presentation_ms: first_presentation_ms.unwrap_or(self.send_time_ms),
-            payloads: self.payloads,
-        })
-    }
+        }
 
-    /// Presentation time of a payload's (first) object; without replicated data that is the send time.
-    pub(super) fn presentation_ms(&self, packet: &[u8], payload: &RawPayload) -> u32 {
-        payload.presentation_at().and_then(|at| number(packet, at, 4, "presentation time").ok()).unwrap_or(self.send_time_ms)
+        #[test]
+        fn sound_packets_of_every_form_walk(plan in plans()) {
+            let packet = plan.build();
+            let info = walk(&packet).unwrap();
+            prop_assert_eq!(info.send_time_ms, plan.send_time_ms);
+            prop_assert_eq!(usize::from(info.payloads), plan.pieces.len());
+            let starts = plan.pieces.iter().filter(|piece| {
+                piece.key && match &piece.form {
+                    Form::Compressed(..) => true,
+                    Form::Bare(_) | Form::Replicated(..) => piece.offset == 0,
+                }
+            });
+            prop_assert_eq!(info.key_starts, starts.map(|piece| piece.stream).collect());
+            prop_assert_eq!(info.streams, plan.pieces.iter().map(|piece| piece.stream).collect());
+        }
     }
-
-    /// Payload heads one after the other, for a caller that keeps its own place; `None` after the last.
-    pub(super) fn nth_from(&self, packet: &[u8], previous: Option<&RawPayload>) -> Option<RawPayload> {
-        self.payload(packet, previous.map_or(self.first_payload_at, RawPayload::next)).ok()
-    }
-
-    /// Where the last payload ends, of a packet that is sound.
-    pub(super) fn used(&self, packet: &[u8]) -> Result<usize, DecodeError> {
-        self.each(packet, |_| ())
-    }
-
-    pub(super) const fn payload_count(&self) -> u8 {
-        self.payloads
-    }
-}
-
-/// Checks that the lengths inside a compressed payload end where it ends.
-fn check_compressed(bytes: &[u8], payload: &RawPayload) -> Result<(), DecodeError> {
-    let end = payload.next();
-    let mut at = payload.data_at;
-    while at < end {
-        at += 1 + usize::from(byte(bytes, at, "compressed payload length")?);
-    }
-    if at > end {
-        return Err(invalid("compressed payload length", payload.data_at, "an object runs past the payload's end"));
-    }
-    Ok(())
 }

@@ -7,7 +7,8 @@
 
 use bytes::BufMut;
 
-use super::packet::{Layout, PacketError};
+use super::layout::Layout;
+use super::packet::{PacketError, walk_by};
 use crate::wire::DecodeError;
 
 /// Padding below this is not worth a new head.
@@ -128,7 +129,7 @@ pub fn settle(packet: &mut [u8]) {
     if !layout.pads_inside_length() {
         return;
     }
-    let Ok(info) = layout.walk(packet) else { return };
+    let Ok(info) = walk_by(&layout, packet) else { return };
     let mut put = |at: usize, width: usize, value: u32| {
         if let Some(field) = packet.get_mut(at..at + width) {
             field.copy_from_slice(value.to_le_bytes().get(..width).unwrap_or_default());
@@ -137,4 +138,129 @@ pub fn settle(packet: &mut [u8]) {
     // Narrowing cannot lose anything: the field held a length at least as large before.
     put(layout.flags_at + 2, layout.packet_length_width, info.used_len);
     put(layout.padding_at, layout.padding_width, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::asf::fabricate::plans;
+    use crate::asf::{PacketInfo, Payload, payloads, samples, walk};
+
+    /// What must survive: everything but where the payloads end.
+    fn meaning(packet: &[u8]) -> (PacketInfo, Vec<Payload<'_>>) {
+        (PacketInfo { used_len: 0, ..walk(packet).unwrap() }, payloads(packet).unwrap().collect())
+    }
+
+    fn stripped(packet: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        strip(packet, &mut out).unwrap();
+        out
+    }
+
+    fn restored(packet: &[u8], fixed: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        restore(packet, fixed, &mut out).unwrap();
+        out
+    }
+
+    fn check_round_trip(packet: &[u8]) {
+        let short = stripped(packet);
+        assert!(short.len() <= packet.len());
+        assert_eq!(meaning(&short), meaning(packet));
+        if short.len() < packet.len() {
+            let layout = Layout::parse(&short).unwrap();
+            assert_eq!((layout.packet_length_width, layout.padding_width), (2, 0));
+            assert_eq!(layout.used(&short), Ok(short.len()), "nothing is left behind the payloads");
+            // What a careless player does: fill up first, then read.
+            let mut filled = short.clone();
+            filled.resize(packet.len(), 0);
+            assert_eq!(meaning(&filled), meaning(packet));
+        }
+        let whole = restored(&short, packet.len());
+        assert_eq!(whole.len(), packet.len());
+        assert_eq!(meaning(&whole), meaning(packet));
+    }
+
+    #[test]
+    fn samples_survive() {
+        samples::packets().iter().for_each(|packet| check_round_trip(packet));
+    }
+
+    #[test]
+    fn a_padding_length_of_two_bytes_is_swapped_for_the_packet_length() {
+        let (_, packets) = samples::stream("edge-packets-pcmu.asf");
+        let short = stripped(&packets[0]);
+        assert_eq!(short[..13], [0x82, 0, 0, 0x40, 0x5D, 188, 0, 0, 0, 0, 0, 20, 0]);
+        assert_eq!((short.len(), &short[13..]), (188, &packets[0][13..188]), "the rest stays where it was");
+        assert!(restored(&short, 800) == packets[0], "restored to the very bytes");
+    }
+
+    #[test]
+    fn little_padding_stays() {
+        let (_, packets) = samples::stream("edge-packets-pcmu.asf");
+        for (spare, kept) in [(0, true), (15, true), (16, false)] {
+            let mut packet = packets[0][..188 + spare].to_vec();
+            packet[5..7].copy_from_slice(&u16::try_from(spare).unwrap().to_le_bytes());
+            assert_eq!(stripped(&packet) == packet, kept, "{spare}");
+        }
+    }
+
+    /// Single payload, neither packet length nor padding length: a field has to be inserted.
+    #[test]
+    fn restores_into_one_two_and_three_free_bytes() {
+        let mut packet = vec![0x82, 0, 0, 0, 0x5D, 7, 0, 0, 0, 0, 0, 0x81, 1, 0, 0, 0, 0, 0];
+        packet.resize(120, 9);
+        for (fixed, flags, field) in [(121, 0x08, &[0][..]), (122, 0x10, &[0, 0]), (123, 0x10, &[1, 0]), (500, 0x10, &[122, 1])] {
+            let whole = restored(&packet, fixed);
+            assert_eq!((whole[3], &whole[5..5 + field.len()]), (flags, field), "{fixed}");
+            assert_eq!(meaning(&whole), meaning(&packet), "{fixed}");
+        }
+        let mut out = Vec::new();
+        assert!(restore(&packet, 119, &mut out).is_err() && restore(&packet[..10], 119, &mut out).is_err());
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn both_lengths_are_settled_into_one() {
+        let (_, packets) = samples::stream("edge-packets-pcmu.asf");
+        let file = samples::bytes("edge-packets-pcmu.asf");
+        let first = file.len() - packets.len() * 800;
+        let original = &file[first + 6 * 800..first + 7 * 800];
+        assert_eq!(original[5..7], [0x20, 3], "the seventh form states all 800 bytes, and padding");
+        let settled = &packets[6];
+        assert_eq!((&settled[5..10], settled.len()), (&[191, 0, 6, 0, 0][..], 800));
+        assert_eq!(meaning(settled), meaning(original));
+        let mut again = settled.clone();
+        settle(&mut again);
+        assert!(again == *settled);
+    }
+
+    proptest! {
+        #[test]
+        fn every_form_survives(plan in plans()) {
+            check_round_trip(&plan.build());
+        }
+
+        #[test]
+        fn every_form_settles(plan in plans()) {
+            let packet = plan.build();
+            let mut settled = packet.clone();
+            settle(&mut settled);
+            prop_assert_eq!(meaning(&settled), meaning(&packet));
+            prop_assert!(!Layout::parse(&settled).unwrap().pads_inside_length());
+        }
+
+        #[test]
+        fn any_bytes_never_panic(mut packet in proptest::collection::vec(any::<u8>(), 0..200), fixed in 0..400_usize) {
+            let mut out = Vec::new();
+            let short = strip(&packet, &mut out).is_ok();
+            prop_assert!(short || out.is_empty());
+            out.clear();
+            let restored = restore(&packet, fixed, &mut out).is_ok();
+            prop_assert_eq!(out.len(), if restored { fixed } else { 0 });
+            settle(&mut packet);
+        }
+    }
 }

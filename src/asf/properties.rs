@@ -12,10 +12,9 @@ const MAX_PACKET_SIZE: u32 = 65_527;
 const MAX_PREROLL_MS: u64 = 60_000;
 /// What a preroll over the bound is taken for.
 const FALLBACK_PREROLL_MS: u32 = 5_000;
-/// Codec data of a stream; real codecs need some hundred bytes.
-const MAX_CODEC_DATA_LEN: usize = 65_536;
+/// Payload extension systems of one stream.
 const MAX_EXTENSION_SYSTEMS: u16 = 32;
-/// Replicated data is one byte long at most in practice: 255 less object size and time.
+/// What one byte of replicated data length leaves for payload extensions, behind object size and time.
 const MAX_EXTENSION_LEN: u32 = 247;
 /// Size of a payload extension system whose data brings its own length.
 const VARIABLE: u16 = 0xFFFF;
@@ -214,9 +213,6 @@ fn video_format(type_specific: &[u8]) -> Result<Format, DecodeError> {
     bitmap.skip("bitmap size and planes", 12)?;
     let four_cc = bitmap.array("video codec")?;
     bitmap.skip("bitmap header", 20)?;
-    if bitmap.remaining() > MAX_CODEC_DATA_LEN {
-        return Err(bitmap.invalid("video codec data", 0, "over 64 KiB"));
-    }
     Ok(Format::Video { four_cc, width, height })
 }
 
@@ -228,7 +224,7 @@ pub(super) struct ExtendedStream<'a> {
     pub(super) bit_rate: u32,
     /// The stream has no clean points to begin at.
     pub(super) no_clean_points: bool,
-    /// A stream whose Stream Properties are hidden in here, and where they begin in the object.
+    /// The Stream Properties Object of a stream that is hidden from old readers.
     pub(super) embedded: Option<Object<'a>>,
 }
 

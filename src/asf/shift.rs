@@ -1,7 +1,8 @@
 //! Moving a packet in time, and numbering its objects on, without laying it out anew.
 
 use super::StreamSet;
-use super::packet::{Layout, PacketError, PacketInfo, RawPayload};
+use super::layout::{Layout, RawPayload};
+use super::packet::{PacketError, PacketInfo, walk_by};
 
 /// What to add to the times and object numbers of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,8 @@ fn add_u8(object: u32, deltas: &[u8; 128], stream: u8) -> u32 {
 fn apply(packet: &mut [u8], delta_ms: u32, mut renumber: impl FnMut(&RawPayload, u32) -> u32) -> Result<PacketInfo, PacketError> {
     let layout = Layout::parse(packet)?;
     // A first pass for the errors: a packet is shifted whole or not at all.
-    let info = layout.walk(packet)?;
-    put(packet, layout.send_time_at, 4, layout.send_time_ms().wrapping_add(delta_ms));
+    let info = walk_by(&layout, packet)?;
+    put(packet, layout.send_time_at, 4, layout.send_time_ms.wrapping_add(delta_ms));
     let mut last = None;
     for _ in 0..info.payloads {
         let Some(payload) = layout.nth_from(packet, last.as_ref()) else { break };
@@ -136,5 +137,90 @@ impl ObjectNumbers {
         }
         *last = object.wrapping_add(*delta).wrapping_add(objects);
         add_u8(payload.object, &self.delta, stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::asf::fabricate::plans;
+    use crate::asf::{payloads, samples, walk};
+
+    fn objects(packets: &[Vec<u8>], stream: u8) -> Vec<u32> {
+        let mut numbers: Vec<_> = packets
+            .iter()
+            .flat_map(|packet| payloads(packet).unwrap())
+            .filter(|p| p.stream == stream)
+            .map(|p| p.object)
+            .collect();
+        numbers.dedup();
+        numbers
+    }
+
+    #[test]
+    fn numbers_run_on_over_restarts() {
+        for (name, ..) in samples::STREAMS {
+            let (header, lap) = samples::stream(name);
+            let mut numbers = ObjectNumbers::new();
+            let mut out = Vec::new();
+            for n in 0..3 {
+                for packet in &lap {
+                    let mut packet = packet.clone();
+                    let info = numbers.shift(&mut packet, n * 100_000).unwrap();
+                    assert_eq!(info, walk(&packet).unwrap(), "{name}");
+                    out.push(packet);
+                }
+                numbers.restart();
+            }
+            assert!(out[..lap.len()] == lap[..], "{name}: the first lap passes as it is");
+            for stream in header.streams() {
+                let found = objects(&out, stream.number);
+                assert!(found.windows(2).all(|pair| pair[1] == (pair[0] + 1) & 0xFF), "{name}, stream {}", stream.number);
+            }
+        }
+    }
+
+    #[test]
+    fn an_invalid_packet_uses_no_number_and_stays_as_it_is() {
+        let (_, packets) = samples::stream("h264-aac-nobframes.asf");
+        let mut numbers = ObjectNumbers::new();
+        let mut good = packets[0].clone();
+        numbers.shift(&mut good, 0).unwrap();
+        let before = numbers.clone();
+        let mut bad = packets[1].clone();
+        bad.truncate(20);
+        let copy = bad.clone();
+        assert!(numbers.shift(&mut bad, 5).is_err() && shift(&mut bad, &Shift::times(5)).is_err());
+        assert_eq!((bad, numbers.last, numbers.delta), (copy, before.last, before.delta));
+    }
+
+    proptest! {
+        #[test]
+        fn shifts_times_and_numbers_and_back(plan in plans(), delta_ms in any::<u32>(), by in any::<u8>()) {
+            let packet = plan.build();
+            let mut moved = packet.clone();
+            let info = shift(&mut moved, &Shift { delta_ms, objects: [by; 128] }).unwrap();
+            prop_assert_eq!(info, walk(&moved).unwrap());
+            prop_assert_eq!(info.send_time_ms, plan.send_time_ms.wrapping_add(delta_ms));
+            let mask = [0, 0xFF, 0xFFFF, u32::MAX][usize::from(plan.object)];
+            for (before, after) in payloads(&packet).unwrap().zip(payloads(&moved).unwrap()) {
+                prop_assert_eq!(after.presentation_ms, before.presentation_ms.wrapping_add(delta_ms));
+                prop_assert_eq!(after.object, before.object.wrapping_add(u32::from(by)) & mask);
+                prop_assert_eq!((after.stream, after.key, after.offset, after.data), (before.stream, before.key, before.offset, before.data));
+            }
+            if plan.object <= 1 {
+                shift(&mut moved, &Shift { delta_ms: delta_ms.wrapping_neg(), objects: [by.wrapping_neg(); 128] }).unwrap();
+                prop_assert_eq!(moved, packet);
+            }
+        }
+
+        #[test]
+        fn any_bytes_never_panic(mut packet in proptest::collection::vec(any::<u8>(), 0..200), delta_ms in any::<u32>()) {
+            let copy = packet.clone();
+            let sound = ObjectNumbers::new().shift(&mut packet, delta_ms).is_ok();
+            prop_assert!(sound || packet == copy);
+        }
     }
 }

@@ -1,21 +1,15 @@
 //! A source's bytes, however they come, as headers and packets.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 
-use super::chunk::{ChunkHead, ChunkKind, PreHeader};
+use super::chunk::ChunkHead;
+use super::framed::Chunks;
 use super::header::{DATA_HEAD_LEN, Header, HeaderError};
 use super::{guids, padding};
 use crate::wire::{Cursor, DecodeError, Guid};
 
-/// Packets of chunks are handed out once there are so many bytes of them. Chunks may be far shorter than the
-/// packets they become, so this, not the input, bounds what one event takes.
-const MAX_BATCH_LEN: usize = 256 * 1024;
-
 /// Bytes of an object's GUID and size.
 const OBJECT_HEAD_LEN: usize = 24;
-
-/// First byte of what stands for a packet that could not be restored: no walk accepts it.
-const INVALID_FILL: u8 = 0xFF;
 
 /// Something that the input has brought.
 #[derive(Debug)]
@@ -84,18 +78,8 @@ enum State {
     Done,
 }
 
-#[derive(Debug, Default)]
-struct Chunks {
-    /// Packet size, once there was a header.
-    size: Option<usize>,
-    /// Headers and packets stand behind a pre-header; the first header tells.
-    pre_headers: bool,
-    /// A header of which pieces are missing.
-    header: BytesMut,
-}
-
 /// What one step of reading brought.
-enum Step {
+pub(super) enum Step {
     Event(Event),
     /// Another step may bring more.
     Again,
@@ -146,7 +130,8 @@ impl Reader {
     /// What it means that the bytes are at their end.
     fn at_end(&self) -> Result<Event, StreamError> {
         match &self.state {
-            State::PlainPackets { .. } | State::Chunks(Chunks { size: Some(_), .. }) => Ok(Event::End),
+            State::PlainPackets { .. } => Ok(Event::End),
+            State::Chunks(chunks) if chunks.had_header() => Ok(Event::End),
             _ => Err(StreamError::NoHeader),
         }
     }
@@ -197,21 +182,15 @@ impl Reader {
     }
 }
 
-/// Plain or chunks, told from up to four bytes; `None` where fewer leave it open.
+/// Plain or chunks, told from the first four bytes; `None` until they are there.
 fn sniff(input: &[u8]) -> Result<Option<State>, StreamError> {
-    let begins = |with: &[u8]| input.iter().zip(with).all(|(a, b)| a == b);
-    let [a, b, c, d, ..] = guids::HEADER.0;
-    let framed = input.first().is_none_or(|mark| mark & 0x7F == b'$') && input.get(1).is_none_or(|kind| b"HMCF".contains(kind));
-    let plain = begins(&[a, b, c, d]);
-    match input.first_chunk() {
-        _ if !plain && !framed => {
-            let mut first = [0; 4];
-            first.iter_mut().zip(input).for_each(|(to, from)| *to = *from);
-            Err(StreamError::NotAsf(first))
-        }
-        None::<&[u8; 4]> => Ok(None),
-        Some(_) if plain => Ok(Some(State::PlainHeader)),
-        Some(_) => Ok(Some(State::Chunks(Chunks::default()))),
+    let Some(first) = input.first_chunk::<4>() else { return Ok(None) };
+    if guids::HEADER.0.starts_with(first) {
+        return Ok(Some(State::PlainHeader));
+    }
+    match ChunkHead::parse(first) {
+        Ok(_) => Ok(Some(State::Chunks(Chunks::default()))),
+        Err(_) => Err(StreamError::NotAsf(*first)),
     }
 }
 
@@ -242,91 +221,281 @@ fn plain_packets(input: &mut BytesMut, size: usize, left: &mut Option<u64>) -> S
     Step::Event(Event::Packets(packets))
 }
 
-impl Chunks {
-    fn step(&mut self, input: &mut BytesMut) -> Result<Step, StreamError> {
-        let mut packets = BytesMut::new();
-        while let Some((head, body)) = whole_chunk(input)? {
-            if head.kind != ChunkKind::Data && !packets.is_empty() {
-                break;
-            }
-            match head.kind {
-                ChunkKind::Data => {
-                    let size = self.size.filter(|_| self.header.is_empty());
-                    let size = size.ok_or(StreamError::Order("a packet comes before the header is whole"))?;
-                    if packets.is_empty() {
-                        packets.reserve(size.max(input.len() / size * size).min(MAX_BATCH_LEN + size));
-                    }
-                    let start = packets.len();
-                    self.packet(body, size, &mut packets);
-                    if let Some(packet) = packets.get_mut(start..) {
-                        padding::settle(packet);
-                    }
-                    input.advance(ChunkHead::LEN + usize::from(head.len));
-                    if packets.len() >= MAX_BATCH_LEN {
-                        break;
-                    }
-                }
-                ChunkKind::Header | ChunkKind::Change => {
-                    let header = self.header_piece(head.kind, body)?;
-                    input.advance(ChunkHead::LEN + usize::from(head.len));
-                    return Ok(header.map_or(Step::Again, |header| Step::Event(Event::Header(header))));
-                }
-                ChunkKind::End => {
-                    // 1 announces a new header. FFmpeg writes a pre-header where the reason should stand.
-                    let reason = (head.len == 4).then(|| body.first_chunk().map(|reason| u32::from_le_bytes(*reason))).flatten();
-                    input.advance(ChunkHead::LEN + usize::from(head.len));
-                    return Ok(if reason == Some(1) { Step::Again } else { Step::Event(Event::End) });
-                }
-                ChunkKind::Filler | ChunkKind::Metadata | ChunkKind::Test => {
-                    input.advance(ChunkHead::LEN + usize::from(head.len));
-                }
-                ChunkKind::PacketPair => return Err(StreamError::Order("a packet pair comes from a source")),
-            }
-        }
-        Ok(if packets.is_empty() { Step::Wait } else { Step::Event(Event::Packets(packets)) })
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::asf::chunk::{ChunkKind, PreHeader};
+    use crate::asf::fabricate::{audio, data_head, file_properties, header, object};
+    use crate::asf::framed::MAX_BATCH_LEN;
+    use crate::asf::{samples, strip, walk};
+
+    /// What came out of a reader, with the packets joined.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Read {
+        headers: Vec<bytes::Bytes>,
+        packets: Vec<u8>,
+        ended: bool,
+        error: Option<StreamError>,
     }
 
-    /// Appends one packet of `size` bytes, whatever came.
-    fn packet(&self, body: &[u8], size: usize, out: &mut BytesMut) {
-        let packet = if self.pre_headers { body.get(PreHeader::LEN..).unwrap_or_default() } else { body };
-        if padding::restore(packet, size, out).is_err() {
-            out.put_bytes(INVALID_FILL, size);
+    fn take(reader: &mut Reader, into: &mut Read) {
+        while let Some(event) = reader.poll() {
+            assert!(!into.ended && into.error.is_none(), "something came after the end");
+            match event {
+                Ok(Event::Header(header)) => into.headers.push(header.bytes().clone()),
+                Ok(Event::Packets(packets)) => {
+                    assert!(!packets.is_empty());
+                    into.packets.extend_from_slice(&packets);
+                }
+                Ok(Event::End) => into.ended = true,
+                Err(error) => into.error = Some(error),
+            }
         }
     }
 
-    /// Takes a header, or a piece of one; returns it when it is whole.
-    fn header_piece(&mut self, kind: ChunkKind, body: &[u8]) -> Result<Option<Header>, StreamError> {
-        let (piece, last) = if kind == ChunkKind::Change {
-            // A reason, then perhaps the header; without it a `$H` follows.
-            let Some(piece) = body.get(4..).filter(|piece| !piece.is_empty()) else { return Ok(None) };
-            self.header.clear();
-            self.pre_headers = false;
-            (piece, true)
-        } else {
-            if self.header.is_empty() {
-                self.pre_headers = !body.starts_with(&guids::HEADER.0);
+    fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
+        let (mut reader, mut read) = (Reader::new(), Read::default());
+        for piece in pieces {
+            reader.feed(piece);
+            take(&mut reader, &mut read);
+        }
+        reader.finish();
+        take(&mut reader, &mut read);
+        assert!(read.ended != read.error.is_some(), "one end, or one error");
+        read
+    }
+
+    fn chunk(kind: ChunkKind, body: &[u8]) -> Vec<u8> {
+        let head = ChunkHead { kind, more: false, len: u16::try_from(body.len()).unwrap() };
+        [&head.write()[..], body].concat()
+    }
+
+    /// A small live header with the Data Object's head.
+    fn small(packet_size: u32) -> Vec<u8> {
+        [header(&[file_properties(packet_size, 1), audio(1)]), data_head(0, 0)].concat()
+    }
+
+    /// A packet of one payload and no length but its own.
+    fn packet(len: usize, fill: u8) -> Vec<u8> {
+        let mut packet = vec![0x82, 0, 0, 0, 0x5D, 7, 0, 0, 0, 0, 0, 0x81, 1, 0, 0, 0, 0, 0];
+        packet.resize(len, fill);
+        packet
+    }
+
+    #[test]
+    fn plain_and_framed_give_the_same_packets() {
+        let (plain, framed) = (samples::bytes("live-asf-pipe.asf"), samples::bytes("live-asf_stream-pipe.mmsh"));
+        let (plain, framed) = (read([&plain[..]]), read([&framed[..]]));
+        assert_eq!(plain.packets.len(), 217 * 1400);
+        assert!(plain == framed, "same encoder, same input, two framings");
+    }
+
+    #[test]
+    fn packets_are_the_bytes_of_the_file() {
+        let file = samples::bytes("vod-wmv2-wmav2-indexed.wmv");
+        let read = read([&file[..]]);
+        let start = read.headers[0].len() + 50;
+        assert!(read.packets == file[start..start + 94 * 3200], "without the index behind them");
+    }
+
+    #[test]
+    fn sources_split_at_every_byte() {
+        let header = small(100);
+        let plain = [header.clone(), packet(100, 1), packet(100, 2), object(guids::SIMPLE_INDEX, &[0; 100])].concat();
+        let pushed = [
+            chunk(ChunkKind::Header, &header),
+            chunk(ChunkKind::Filler, &[0; 9]),
+            chunk(ChunkKind::Data, &packet(60, 1)),
+            chunk(ChunkKind::End, &[1, 0, 0, 0]),
+            chunk(ChunkKind::Change, &[&[0; 4], &small(120)[..]].concat()),
+            chunk(ChunkKind::Data, &packet(120, 2)),
+            chunk(ChunkKind::End, &[0; 4]),
+        ]
+        .concat();
+        for input in [plain, pushed] {
+            let whole = read([&input[..]]);
+            assert!(whole.ended && whole.packets.len() >= 200);
+            assert_eq!(read(input.chunks(1)), whole);
+            for cut in 0..input.len() {
+                assert_eq!(read([&input[..cut], &input[cut..]]), whole, "cut at {cut}");
             }
-            match PreHeader::parse(body) {
-                Ok(pre) if self.pre_headers => (body.get(PreHeader::LEN..).unwrap_or_default(), pre.flags & PreHeader::LAST != 0),
-                _ => (body, true),
-            }
+        }
+    }
+
+    /// Wherever a source breaks off, what was whole before has come out.
+    #[test]
+    fn sources_cut_at_every_length() {
+        let plain = [small(100), packet(100, 1), packet(100, 2)].concat();
+        let head = plain.len() - 200;
+        for cut in 0..plain.len() {
+            let read = read([&plain[..cut]]);
+            assert_eq!(read.packets.len(), cut.saturating_sub(head) / 100 * 100, "{cut}");
+            assert_eq!(read.error, (cut < head).then_some(StreamError::NoHeader), "{cut}");
+        }
+        let framed = [chunk(ChunkKind::Header, &small(100)), chunk(ChunkKind::Data, &packet(100, 1))].concat();
+        for cut in 0..framed.len() {
+            let read = read([&framed[..cut]]);
+            assert_eq!(read.error, (cut < framed.len() - 104).then_some(StreamError::NoHeader), "{cut}");
+        }
+    }
+
+    #[test]
+    fn stripped_packets_are_restored() {
+        let (_, packets) = samples::stream("edge-packets-pcmu.asf");
+        let file = samples::bytes("edge-packets-pcmu.asf");
+        let mut input = chunk(ChunkKind::Header, &file[..file.len() - 130 * 800]);
+        for packet in &packets {
+            let mut short = Vec::new();
+            strip(packet, &mut short).unwrap();
+            input.extend_from_slice(&chunk(ChunkKind::Data, &short));
+        }
+        let read = read(input.chunks(1000));
+        assert_eq!(read.packets.len(), 130 * 800);
+        for (restored, packet) in read.packets.chunks(800).zip(&packets) {
+            assert!(crate::asf::payloads(restored).unwrap().eq(crate::asf::payloads(packet).unwrap()));
+        }
+    }
+
+    #[test]
+    fn packets_that_cannot_be_restored_count_as_invalid() {
+        let header = chunk(ChunkKind::Header, &small(100));
+        for bad in [&[0x82; 40][..], &[], &packet(101, 1)] {
+            let read =
+                read([&[&header[..], &chunk(ChunkKind::Data, bad), &chunk(ChunkKind::Data, &packet(100, 1))].concat()[..]]);
+            assert_eq!(read.packets.len(), 200);
+            assert!(walk(&read.packets[..100]).is_err() && walk(&read.packets[100..]).is_ok());
+        }
+    }
+
+    /// A header in pieces, each behind a pre-header, as servers send it.
+    #[test]
+    fn a_header_in_pieces() {
+        let header = small(100);
+        let piece = |flags, bytes: &[u8]| {
+            let len = u16::try_from(bytes.len() + 8).unwrap();
+            let pre = PreHeader { location: 0, incarnation: 0, flags, len };
+            chunk(ChunkKind::Header, &[&pre.write()[..], bytes].concat())
         };
-        self.header.extend_from_slice(piece);
-        let whole = Header::gather_len(&self.header)?.is_some_and(|whole| self.header.len() >= whole);
-        if !whole && !last {
-            return Ok(None);
+        for at in [16, 29, 30, 100, header.len() - 50, header.len() - 1] {
+            let input = [piece(PreHeader::FIRST, &header[..at]), piece(PreHeader::LAST, &header[at..])].concat();
+            let read = read([&input[..]]);
+            assert_eq!((read.headers.len(), read.ended), (1, true), "{at}");
         }
-        let header = Header::parse(&std::mem::take(&mut self.header))?;
-        self.size = Some(header.packet_size());
-        Ok(Some(header))
+        let early = [piece(PreHeader::FIRST, &header[..100]), chunk(ChunkKind::Data, &[0; 108])].concat();
+        assert!(matches!(read([&early[..]]).error, Some(StreamError::Order(_))));
     }
-}
 
-/// The chunk at the start of the input, if all of it is there.
-fn whole_chunk(input: &[u8]) -> Result<Option<(ChunkHead, &[u8])>, StreamError> {
-    if input.len() < ChunkHead::LEN {
-        return Ok(None);
+    #[test]
+    fn objects_between_header_and_data_are_passed_over() {
+        let (head, data) = (header(&[file_properties(100, 1), audio(1)]), data_head(0, 0));
+        let between = |size: u64| {
+            let mut other = object(Guid([4; 16]), &[0; 700]);
+            other[16..24].copy_from_slice(&size.to_le_bytes());
+            [&head[..], &other, &data, &packet(100, 1)].concat()
+        };
+        let good = between(724);
+        assert_eq!(read(good.chunks(10)).packets.len(), 100);
+        assert_eq!(read([&between(23)[..]]).error, Some(StreamError::Object(23)));
+        assert_eq!(read([&between(u64::MAX)[..]]).error, Some(StreamError::NoHeader), "skips to the end without a buffer");
     }
-    let head = ChunkHead::parse(input).map_err(StreamError::Chunk)?;
-    Ok(input.get(ChunkHead::LEN..).and_then(|body| body.get(..usize::from(head.len))).map(|body| (head, body)))
+
+    #[test]
+    fn ends_where_the_data_object_does() {
+        let file =
+            [header(&[file_properties(100, 2), audio(1)]), data_head(2, 100), packet(100, 1).repeat(2), vec![0; 500]].concat();
+        assert_eq!(read(file.chunks(70)).packets.len(), 200);
+        for index in [guids::SIMPLE_INDEX, guids::INDEX, guids::MEDIA_OBJECT_INDEX, guids::TIMECODE_INDEX] {
+            let live = [small(100), packet(100, 1).repeat(3), object(index, &[0; 500])].concat();
+            assert_eq!(read(live.chunks(333)).packets.len(), 300);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_at_once() {
+        for input in [&b"GET / HTTP/1.1"[..], b"$X\0\0", &[0x47; 188], &guids::DATA.0] {
+            let mut reader = Reader::new();
+            reader.feed(&input[..4]);
+            let first = *input.first_chunk().unwrap();
+            assert_eq!(reader.poll().map(|event| event.err()), Some(Some(StreamError::NotAsf(first))));
+        }
+        assert_eq!(read([&b"0&"[..]]).error, Some(StreamError::NoHeader));
+        assert_eq!(read([&[][..]]).error, Some(StreamError::NoHeader));
+        assert!(matches!(read([&chunk(ChunkKind::Header, &[0; 60])[..]]).error, Some(StreamError::Header(HeaderError::NotAsf))));
+        let framed = chunk(ChunkKind::Header, &small(100));
+        assert!(matches!(read([&[&framed[..], b"\0\0\0\0"].concat()[..]]).error, Some(StreamError::Chunk(_))));
+        assert!(matches!(read([&[framed, chunk(ChunkKind::PacketPair, &[])].concat()[..]]).error, Some(StreamError::Order(_))));
+    }
+
+    /// Tiny chunks become whole packets; what one event holds stays bounded all the same.
+    #[test]
+    fn tiny_chunks_do_not_blow_up() {
+        let mut reader = Reader::new();
+        reader.feed(&chunk(ChunkKind::Header, &small(65_527)));
+        reader.feed(&chunk(ChunkKind::Data, &packet(30, 1)).repeat(1_000));
+        let mut packets = 0;
+        while let Some(event) = reader.poll() {
+            if let Event::Packets(batch) = event.unwrap() {
+                assert!(batch.capacity() <= 2 * MAX_BATCH_LEN, "{}", batch.capacity());
+                packets += batch.len() / 65_527;
+            }
+        }
+        assert_eq!(packets, 1_000);
+    }
+
+    #[test]
+    fn what_is_fed_after_the_end_is_not_kept() {
+        let mut reader = Reader::new();
+        reader.feed(b"no ASF");
+        assert!(reader.poll().unwrap().is_err());
+        reader.feed(&[0; 1000]);
+        assert!(reader.poll().is_none() && reader.input.is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn samples_cut_anywhere_read_the_same(sample in 0..samples::STREAMS.len(), cuts in proptest::collection::vec(1..9000_usize, 1..40)) {
+            let file = samples::bytes(samples::STREAMS[sample].0);
+            let (mut pieces, mut rest, mut cuts) = (Vec::new(), &file[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                pieces.push(piece);
+                rest = behind;
+            }
+            prop_assert!(read(pieces) == read([&file[..]]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(
+            start in 0..4_usize,
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            step in 1..50_usize,
+        ) {
+            let start = match start {
+                0 => Vec::new(),
+                1 => small(100),
+                2 => chunk(ChunkKind::Header, &small(100)),
+                _ => [chunk(ChunkKind::Header, &small(100)), b"$D".to_vec()].concat(),
+            };
+            let input = [start, bytes].concat();
+            let stepwise = read(input.chunks(step));
+            prop_assert_eq!(stepwise, read([&input[..]]));
+        }
+
+        #[test]
+        fn damaged_sources_never_panic(hits in proptest::collection::vec((0..4000_usize, any::<u8>()), 1..8), framed in any::<bool>()) {
+            let name = if framed { "live-asf_stream-pipe.mmsh" } else { "live-asf-pipe.asf" };
+            let mut file = samples::bytes(name);
+            file.truncate(20_000);
+            for (at, value) in hits {
+                file[at] = value;
+            }
+            prop_assert!(read(file.chunks(777)) == read([&file[..]]));
+        }
+    }
 }

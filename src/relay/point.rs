@@ -190,3 +190,32 @@ impl Drop for Watch {
         self.point.change_watchers(|count| count.saturating_sub(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    fn point(id: u32) -> Arc<Point> {
+        let settings = Settings::default();
+        let shared = Shared::new(Vec::new(), Box::new(Guid::default), &settings.window);
+        Arc::new(Point::new(PointId(id), settings.publishing_points_or_demo().remove(0), Arc::new(shared)))
+    }
+
+    #[test]
+    fn watchers_are_told_in_order() {
+        let (point, told) = (point(0), Arc::new(Mutex::new(Vec::new())));
+        let first = point.watch();
+        let listener = Arc::clone(&told);
+        point.on_watchers(Box::new(move |count| listener.lock().unwrap().push(count)));
+        let second = point.watch();
+        drop((first, second));
+        assert_eq!(*told.lock().unwrap(), [1, 2, 1, 0]);
+        assert_eq!(point.watchers(), 0);
+    }
+
+    #[test]
+    fn metrics_name_a_hundred_points() {
+        assert_eq!((point(99).label(), point(100).label()), ("demo", "other"));
+    }
+}

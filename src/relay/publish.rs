@@ -309,3 +309,6 @@ impl Outbox<'_> {
         self.point.deliver(&Delivery::Batch { point: self.point.id(), batch });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::admission::Admission;
+use metrics::{Gauge, gauge};
+
+use super::admission::{Admission, PortCounts};
 use super::delivery::{PointId, ShardPort};
 use super::point::{Point, Shared};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
+use crate::metrics as names;
 use crate::settings::Settings;
 use crate::wire::Guid;
 
@@ -18,11 +21,13 @@ pub struct Relay {
     /// The first publishing point of each name in lower case.
     by_folded_name: HashMap<String, PointId>,
     admission: Admission,
+    leased: Gauge,
+    resting: Gauge,
 }
 
 impl Relay {
     /// The publishing points of the settings, without sources. `file_ids` makes the File IDs of broadcast headers,
-    /// which are to be random.
+    /// which are to be random. The recorder of metrics is to be there already.
     pub fn new(settings: &Settings, file_ids: Box<dyn FnMut() -> Guid + Send>, shards: Vec<Arc<dyn ShardPort>>) -> Arc<Self> {
         let shared = Arc::new(Shared::new(shards, file_ids, &settings.window));
         let mut relay = Self {
@@ -30,6 +35,8 @@ impl Relay {
             by_name: HashMap::new(),
             by_folded_name: HashMap::new(),
             admission: Admission::new(settings),
+            leased: gauge!(names::PORT_LEASES, "state" => "leased"),
+            resting: gauge!(names::PORT_LEASES, "state" => "resting"),
         };
         for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
             relay.by_name.entry(settings.name.clone()).or_insert(id);
@@ -40,7 +47,7 @@ impl Relay {
     }
 
     /// The publishing point that a viewer or publisher names: the exact name first, else one that differs only in
-    /// the case of ASCII letters, as Windows servers did not tell them apart.
+    /// the case of ASCII letters, as people type them.
     pub fn point(&self, name: &str) -> Option<Arc<Point>> {
         let id = self.by_name.get(name).or_else(|| self.by_folded_name.get(&name.to_ascii_lowercase()))?;
         self.points.get(usize::try_from(id.0).ok()?).cloned()
@@ -70,5 +77,13 @@ impl Relay {
     pub fn tick(&self, now: Instant) {
         self.points.iter().for_each(|point| point.tick(now));
         self.admission.tick(now);
+        let PortCounts { leased, resting } = self.admission.ports().counts();
+        self.leased.set(count(leased));
+        self.resting.set(count(resting));
     }
+}
+
+/// A metric's value; more than four billion leases there are not.
+fn count(leases: usize) -> u32 {
+    u32::try_from(leases).unwrap_or(u32::MAX)
 }

@@ -183,3 +183,267 @@ impl Open {
         u64::try_from(latest_ms + step_ms).unwrap_or(latest.send_time_ms.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asf::{PacketInfo, payloads, samples, walk};
+    use crate::relay::testing::{at, base};
+    use proptest::prelude::*;
+
+    /// Video 1, audio 2, packets of 1400 bytes, ten seconds.
+    const LIVE: &str = "live-asf-pipe.asf";
+
+    /// A timeline with its virtual clock, and what came out of it.
+    struct Bench {
+        base: Instant,
+        timeline: Timeline,
+        file_ids: u8,
+        out: Vec<(u64, PacketInfo, Vec<u8>)>,
+        opened: Vec<Arc<Generation>>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { base: base(), timeline: Timeline::default(), file_ids: 0, out: Vec::new(), opened: Vec::new() }
+        }
+
+        fn header(&mut self, ms: u64, header: &Header) {
+            let Self { base, timeline, file_ids, opened, .. } = self;
+            opened.extend(timeline.header(at(*base, ms), 0, header, &mut || next_id(file_ids)));
+        }
+
+        fn place(&mut self, ms: u64, packet: &[u8]) -> Result<BatchPacket, PacketError> {
+            let mut packet = packet.to_vec();
+            let Self { base, timeline, file_ids, opened, out } = self;
+            let placed = timeline.place(at(*base, ms), &mut packet, &mut || next_id(file_ids))?.unwrap();
+            opened.extend(placed.opened);
+            let info = walk(&packet).unwrap();
+            assert_eq!((info.send_time_ms, info.used_len), (placed.packet.send_time_ms, placed.packet.used_len));
+            out.push((placed.number, info, packet));
+            Ok(placed.packet)
+        }
+
+        /// A packet that has this send time in the source; its own lead of presentation over send time stays.
+        fn place_at(&mut self, ms: u64, send_time_ms: u32, packet: &[u8]) -> u32 {
+            let mut packet = packet.to_vec();
+            let own = walk(&packet).unwrap().send_time_ms;
+            shift(&mut packet, &Shift::times(send_time_ms.wrapping_sub(own))).unwrap();
+            self.place(ms, &packet).unwrap().send_time_ms
+        }
+
+        fn numbers(&self) -> Vec<u64> {
+            self.out.iter().map(|(number, ..)| *number).collect()
+        }
+    }
+
+    fn next_id(last: &mut u8) -> Guid {
+        *last += 1;
+        Guid([*last; 16])
+    }
+
+    fn lead(info: &PacketInfo) -> u32 {
+        info.first_presentation_ms.wrapping_sub(info.send_time_ms)
+    }
+
+    #[test]
+    fn a_first_source_passes_as_it_is() {
+        for (name, ..) in samples::STREAMS {
+            let (header, packets) = samples::stream(name);
+            let mut bench = Bench::new();
+            bench.header(0, &header);
+            for packet in &packets {
+                bench.place(walk(packet).unwrap().send_time_ms.into(), packet).unwrap();
+            }
+            assert!(bench.out.iter().map(|(.., packet)| packet).eq(&packets), "{name}");
+            assert_eq!(bench.numbers(), (0..packets.len() as u64).collect::<Vec<_>>());
+            let [generation] = &bench.opened[..] else { panic!("{name}: {:?}", bench.opened) };
+            assert_eq!((generation.number, generation.packet_size), (0, header.packet_size()));
+            assert_eq!((generation.preroll_ms, generation.bit_rate), (header.preroll_ms(), header.bit_rate()));
+            assert_eq!(generation.header, header.broadcast(Guid([1; 16]), 0));
+            assert_eq!(generation.streams.len() as usize, header.streams().len());
+        }
+    }
+
+    #[test]
+    fn key_frames_of_the_first_video_stream_are_join_points() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        let mut joins = 0;
+        for packet in &packets {
+            let join = bench.place(0, packet).unwrap().join_point;
+            assert_eq!(join, walk(packet).unwrap().key_starts.contains(1));
+            joins += usize::from(join);
+        }
+        assert_eq!(joins, 5, "a key frame every two seconds");
+    }
+
+    #[test]
+    fn a_source_that_comes_back_goes_on_after_the_time_that_passed() {
+        for (name, ..) in samples::STREAMS {
+            let (header, packets) = samples::stream(name);
+            let mut bench = Bench::new();
+            let mut ms = 0;
+            for pause in [0, 7000, 0] {
+                let begun = bench.out.len();
+                let before = bench.out.last().map(|(_, info, _)| info.send_time_ms);
+                bench.header(ms, &header);
+                let start = ms + pause;
+                for packet in &packets {
+                    ms = start + u64::from(walk(packet).unwrap().send_time_ms);
+                    bench.place(ms, packet).unwrap();
+                }
+                let latest = bench.out[..begun].iter().map(|(_, info, _)| info.send_time_ms).max();
+                let first = bench.out[begun].1.send_time_ms;
+                if let (Some(_), Some(latest)) = (before, latest) {
+                    let passed = u32::try_from(pause).unwrap() + walk(&packets[0]).unwrap().send_time_ms;
+                    assert_eq!(first, latest + passed.max(1), "{name}");
+                }
+                for ((_, info, _), source) in bench.out[begun..].iter().zip(&packets) {
+                    assert_eq!(lead(info), lead(&walk(source).unwrap()), "{name}: send and presentation times move together");
+                }
+            }
+            assert_eq!(bench.opened.len(), 1, "{name}");
+            assert_eq!(bench.numbers(), (0..3 * packets.len() as u64).collect::<Vec<_>>());
+            for stream in header.streams() {
+                let objects = bench.out.iter().flat_map(|(.., packet)| payloads(packet).unwrap());
+                let mut numbers: Vec<u32> = objects.filter(|p| p.stream == stream.number).map(|p| p.object).collect();
+                numbers.dedup();
+                let follow = numbers.windows(2).all(|pair| pair[1] == (pair[0] + 1) & 0xFF);
+                assert!(follow, "{name}: object numbers of stream {} run on", stream.number);
+            }
+        }
+    }
+
+    #[test]
+    fn a_different_header_opens_a_generation_on_the_sources_own_clock() {
+        let (header, packets) = samples::stream(LIVE);
+        let (other, others) = samples::stream("mbr-2video-1audio.asf");
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        bench.place_at(0, 5000, &packets[0]);
+        bench.header(1000, &other);
+        assert_eq!(bench.place_at(1000, 77, &others[0]), 77);
+        bench.header(2000, &header);
+        assert_eq!(bench.place_at(2000, 5000, &packets[0]), 5000);
+        assert_eq!(bench.numbers(), [0, 1, 2], "numbers run on");
+        let generations: Vec<_> = bench.opened.iter().map(|generation| generation.number).collect();
+        assert_eq!(generations, [0, 1, 2]);
+        assert!(bench.opened.windows(2).all(|pair| pair[0].header != pair[1].header));
+        assert_eq!(bench.timeline.generation().map(|generation| generation.number), Some(2));
+    }
+
+    #[test]
+    fn leaps_of_the_sources_clock_are_taken_out() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        let packet = &packets[0];
+        assert_eq!(bench.place_at(0, 10_000, packet), 10_000);
+        assert_eq!(bench.place_at(100, 3_600_000, packet), 10_100, "an hour ahead in 100 ms");
+        assert_eq!(bench.place_at(150, 3_600_040, packet), 10_140, "and on from there");
+        assert_eq!(bench.place_at(160, 3_595_041, packet), 5141, "4999 ms back: out of order, no leap");
+        assert_eq!(bench.place_at(170, 3_595_039, packet), 10_150, "5001 ms before the latest");
+        assert_eq!(bench.place_at(170, 0, packet), 10_151, "never the same time twice");
+        assert_eq!(bench.place_at(3_600_170, 3_600_000, packet), 3_610_151, "an hour ahead in an hour");
+        assert_eq!(bench.opened.len(), 1);
+    }
+
+    #[test]
+    fn a_wrap_of_the_sources_clock_is_no_leap() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        bench.place_at(0, 1000, &packets[0]);
+        bench.header(0, &header);
+        assert_eq!(bench.place_at(100, u32::MAX - 20, &packets[0]), 1100);
+        assert_eq!(bench.place_at(140, 19, &packets[0]), 1140);
+        assert_eq!(bench.out.last().map(|(_, info, _)| lead(info)), Some(lead(&walk(&packets[0]).unwrap())));
+    }
+
+    #[test]
+    fn times_that_players_cannot_count_get_a_generation_near_zero() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        let packet = &packets[0];
+        assert_eq!(bench.place_at(0, LAST_SEND_TIME_MS + 1, packet), NEAR_ZERO_MS, "the source begins there");
+        assert_eq!(bench.opened.len(), 1, "the header has not been used yet");
+        bench.timeline.end();
+        assert_eq!(bench.place_at(0, LAST_SEND_TIME_MS - 10, packet), LAST_SEND_TIME_MS - 10);
+        assert_eq!(bench.place_at(10, LAST_SEND_TIME_MS, packet), LAST_SEND_TIME_MS);
+        assert_eq!(bench.place_at(20, LAST_SEND_TIME_MS + 10, packet), NEAR_ZERO_MS);
+        assert_eq!(bench.place_at(30, LAST_SEND_TIME_MS + 20, packet), NEAR_ZERO_MS + 10);
+        assert_eq!((bench.numbers(), bench.opened.len()), (vec![0, 1, 2, 3, 4], 3));
+        assert!(bench.out.iter().all(|(_, info, _)| lead(info) == lead(&walk(packet).unwrap())));
+        assert_eq!(bench.opened[2].header, header.broadcast(Guid([3; 16]), 20 * FILETIME_PER_MS), "the same but for the File ID");
+    }
+
+    #[test]
+    fn a_pause_past_the_last_time_opens_a_generation() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        bench.place_at(0, LAST_SEND_TIME_MS, &packets[0]);
+        bench.header(0, &header);
+        assert_eq!(bench.place_at(60_000, 0, &packets[0]), NEAR_ZERO_MS);
+        assert_eq!(bench.opened.len(), 2);
+    }
+
+    #[test]
+    fn creation_dates_go_with_the_time() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        bench.header(0, &header);
+        bench.timeline.end();
+        bench.place(2000, &packets[0]).unwrap();
+        assert_eq!(bench.opened[1].header, header.broadcast(Guid([2; 16]), 20_000_000));
+    }
+
+    proptest! {
+        #[test]
+        fn any_clock_becomes_one_that_players_can_follow(
+            steps in prop::collection::vec((0_u32..10, any::<u32>(), 0_u64..20_000), 1..60),
+        ) {
+            let (header, packets) = samples::stream("edge-packets-pcmu.asf");
+            let (mut bench, mut ms, mut source_ms, mut latest) = (Bench::new(), 0, 0_u32, 0);
+            bench.header(0, &header);
+            for (index, (kind, jump, elapsed)) in steps.into_iter().enumerate() {
+                ms += elapsed;
+                source_ms = if kind == 0 { jump } else { source_ms.wrapping_add(jump % 3000) };
+                if kind == 1 {
+                    bench.header(ms, &header);
+                }
+                let (generations, packet) = (bench.opened.len(), &packets[index]);
+                let send_time_ms = bench.place_at(ms, source_ms, packet);
+                prop_assert!(send_time_ms <= LAST_SEND_TIME_MS);
+                if index > 0 && bench.opened.len() == generations {
+                    prop_assert!(i64::from(send_time_ms) >= i64::from(latest) - LEAP_MS);
+                    prop_assert!(i64::from(send_time_ms) <= i64::from(latest) + LEAP_MS + i64::try_from(elapsed).unwrap());
+                    latest = latest.max(send_time_ms);
+                } else {
+                    latest = send_time_ms;
+                }
+                let (number, info, _) = bench.out.last().unwrap();
+                prop_assert_eq!(*number, index as u64);
+                prop_assert_eq!(lead(info), lead(&walk(packet).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn invalid_packets_change_nothing() {
+        let (header, packets) = samples::stream(LIVE);
+        let mut bench = Bench::new();
+        assert!(bench.timeline.place(bench.base, &mut packets[0].clone(), &mut || unreachable!()).unwrap().is_none());
+        bench.header(0, &header);
+        bench.place_at(0, 1000, &packets[0]);
+        assert!(bench.place(5, &[0xFF; 1400]).is_err());
+        assert_eq!(bench.place_at(10, 1010, &packets[0]), 1010);
+        bench.timeline.end();
+        assert!(bench.place(15, &[0xFF; 1400]).is_err() && bench.timeline.generation().is_none());
+        assert_eq!(bench.place_at(20, 30, &packets[0]), 30, "after the end another generation begins");
+        assert_eq!((bench.numbers(), bench.opened.len()), (vec![0, 1, 2], 2));
+    }
+}

@@ -175,29 +175,41 @@ fn nothing_is_kept_of_addresses_that_left() {
     assert!(state.hosts.is_empty() && state.rests.is_empty());
 }
 
+/// GUID and announced address of a player, as small numbers.
+type Player = Option<(u8, u8)>;
+
 /// The rules written down as plainly as can be: a list of ports with who had them last.
 #[derive(Default)]
 struct Model {
-    ports: Vec<(IpAddr, u16, Option<Instant>, u64, Option<(u8, u8)>)>,
+    ports: Vec<ModelPort>,
+}
+
+struct ModelPort {
+    address: IpAddr,
+    port: u16,
+    /// The end of its rest.
+    until: Option<Instant>,
+    owner: u64,
+    player: Player,
 }
 
 impl Model {
     fn forget(&mut self, now: Instant) {
-        self.ports.retain(|(_, _, until, ..)| until.is_none_or(|until| until > now));
+        self.ports.retain(|slot| slot.until.is_none_or(|until| until > now));
     }
 
-    fn find(&mut self, address: IpAddr, port: u16) -> Option<&mut (IpAddr, u16, Option<Instant>, u64, Option<(u8, u8)>)> {
-        self.ports.iter_mut().find(|slot| slot.0 == address && slot.1 == port)
+    fn find(&mut self, address: IpAddr, port: u16) -> Option<&mut ModelPort> {
+        self.ports.iter_mut().find(|slot| slot.address == address && slot.port == port)
     }
 
     /// Whether the port is free for this owner and player, or theirs already.
-    fn open(&mut self, address: IpAddr, port: u16, owner: u64, player: Option<(u8, u8)>) -> bool {
-        self.find(address, port).is_none_or(|slot| slot.3 == owner || (player.is_some() && slot.4 == player))
+    fn open(&mut self, address: IpAddr, port: u16, owner: u64, player: Player) -> bool {
+        self.find(address, port).is_none_or(|slot| slot.owner == owner || (player.is_some() && slot.player == player))
     }
 
-    fn take(&mut self, address: IpAddr, port: u16, owner: u64, player: Option<(u8, u8)>) {
-        self.ports.retain(|slot| (slot.0, slot.1) != (address, port));
-        self.ports.push((address, port, None, owner, player));
+    fn take(&mut self, address: IpAddr, port: u16, owner: u64, player: Player) {
+        self.ports.retain(|slot| (slot.address, slot.port) != (address, port));
+        self.ports.push(ModelPort { address, port, until: None, owner, player });
     }
 }
 
@@ -238,7 +250,7 @@ proptest! {
                     let result = pool.claim(now, Claim { address, port, announced: ip, player: guid, owner });
                     prop_assert_eq!(result.is_ok(), may, "{:?}", result);
                     if let Ok(lease) = result {
-                        let loser = model.find(address, port).filter(|slot| slot.2.is_none() && slot.3 != owner).map(|slot| slot.3);
+                        let loser = model.find(address, port).filter(|slot| slot.until.is_none() && slot.owner != owner).map(|slot| slot.owner);
                         prop_assert_eq!((lease.port(), lease.superseded()), (port, loser));
                         model.take(address, port, owner, identity);
                         leases.push((lease, address, owner));
@@ -247,7 +259,7 @@ proptest! {
                 Step::Lowest { host, owner } => {
                     let address = IpAddr::from([192, 0, 2, host]);
                     model.forget(now);
-                    let free = |port: &u16| model.find(address, *port).is_none_or(|slot| slot.2.is_some() && slot.3 == owner);
+                    let free = |port: &u16| model.find(address, *port).is_none_or(|slot| slot.until.is_some() && slot.owner == owner);
                     let expected = in_pool.into_iter().find(free).ok_or(LeaseRefusal::Exhausted);
                     let result = pool.claim_lowest(now, address, owner);
                     prop_assert_eq!(result.as_ref().map(Lease::port).map_err(|refusal| *refusal), expected);
@@ -263,8 +275,8 @@ proptest! {
                     let newest = lease.epoch == pool.shared.lock().hosts[&address].slots.get(&lease.port()).map_or(0, |slot| slot.epoch);
                     if newest {
                         let slot = model.find(address, lease.port()).unwrap();
-                        prop_assert_eq!((slot.2, slot.3), (None, owner));
-                        slot.2 = Some(now + REST);
+                        prop_assert_eq!((slot.until, slot.owner), (None, owner));
+                        slot.until = Some(now + REST);
                     }
                     drop(lease);
                 }
@@ -275,7 +287,7 @@ proptest! {
                 }
             }
             model.forget(now);
-            let leased = model.ports.iter().filter(|slot| slot.2.is_none()).count();
+            let leased = model.ports.iter().filter(|slot| slot.until.is_none()).count();
             prop_assert_eq!(pool.counts(), PortCounts { leased, resting: model.ports.len() - leased });
         }
         drop(leases);

@@ -1,0 +1,284 @@
+use super::*;
+use crate::asf::{samples, walk};
+use crate::relay::testing::{at, base};
+use crate::relay::{PointId, Relay, ShardPort};
+use crate::settings::{PublishingPoint, Settings};
+use crate::wire::Guid;
+use std::sync::Mutex;
+
+/// A shard that remembers.
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<Delivery>>);
+
+impl ShardPort for Mailbox {
+    fn deliver(&self, delivery: Delivery) {
+        self.0.lock().unwrap().push(delivery);
+    }
+}
+
+impl Mailbox {
+    fn take(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// A relay with a publishing point that is pushed to and one that is not, two shards, and a real stream.
+struct Bench {
+    base: Instant,
+    relay: Arc<Relay>,
+    shards: [Arc<Mailbox>; 2],
+    header: Header,
+    packets: Vec<Vec<u8>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let timeout = Some(Duration::from_secs(30));
+        let point = |name: &str, source| PublishingPoint { name: name.into(), source, source_timeout: timeout };
+        let publishing_points = vec![point("cam", Source::Push), point("demo", Source::Demo)];
+        let mut settings = Settings { publishing_points, ..Settings::default() };
+        change(&mut settings);
+        let shards = [Arc::default(), Arc::default()];
+        let ports = shards.iter().map(|shard: &Arc<Mailbox>| Arc::clone(shard) as Arc<dyn ShardPort>).collect();
+        let mut last = 0;
+        let file_ids = move || {
+            last += 1;
+            Guid([last; 16])
+        };
+        let (header, packets) = samples::stream("live-asf-pipe.asf");
+        Self { base: base(), relay: Relay::new(&settings, Box::new(file_ids), ports), shards, header, packets }
+    }
+
+    fn at(&self, ms: u64) -> Instant {
+        at(self.base, ms)
+    }
+
+    fn publish(&self, ms: u64, user: &str) -> Result<Publisher, PublishRefusal> {
+        self.relay.publish(self.at(ms), "cam", PublisherId::User(user.into()))
+    }
+
+    /// A publisher whose header and first packet have come.
+    fn begin(&self, ms: u64) -> Publisher {
+        let mut publisher = self.publish(ms, "ann").unwrap();
+        publisher.header(self.at(ms), 0, &self.header).unwrap();
+        publisher.packets(self.at(ms), self.some(0..1)).unwrap();
+        publisher
+    }
+
+    fn some(&self, range: std::ops::Range<usize>) -> BytesMut {
+        self.packets[range].concat().as_slice().into()
+    }
+
+    /// What the first shard got, in words; the second got the same.
+    fn seen(&self) -> Vec<String> {
+        let [first, second] = [0, 1].map(|shard| self.shards[shard].take());
+        assert_eq!(first.len(), second.len());
+        for pair in first.iter().zip(&second) {
+            if let (Delivery::Batch { batch, .. }, Delivery::Batch { batch: other, .. }) = pair {
+                assert!(Arc::ptr_eq(batch, other), "shards share the packets");
+            }
+        }
+        first.iter().map(word).collect()
+    }
+}
+
+fn word(delivery: &Delivery) -> String {
+    match delivery {
+        Delivery::Generation { point: PointId(0), generation } => format!("generation {}", generation.number),
+        Delivery::Batch { point: PointId(0), batch } => format!("{:?} of {}", batch.numbers(), batch.generation.number),
+        Delivery::SourceLost { point: PointId(0) } => "lost".into(),
+        Delivery::Ended { point: PointId(0) } => "ended".into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn shards_get_the_generation_and_then_its_batches() {
+    let bench = Bench::new();
+    let point = bench.relay.point("cam").unwrap();
+    assert!(point.generation().is_none());
+    let mut publisher = bench.publish(0, "ann").unwrap();
+    publisher.header(bench.base, 0, &bench.header).unwrap();
+    assert_eq!(point.generation().unwrap().header, bench.header.broadcast(Guid([1; 16]), 0));
+    let accepted = publisher.packets(bench.at(40), bench.some(0..3)).unwrap();
+    assert_eq!(accepted, Accepted { packets: 3, invalid: 0 });
+    publisher.packets(bench.at(80), BytesMut::new()).unwrap();
+    let [_, Delivery::Batch { batch, .. }] = &bench.shards[0].0.lock().unwrap()[..] else { panic!("no batch") };
+    assert_eq!((batch.bytes.as_ref(), batch.due), (bench.some(0..3).as_ref(), bench.at(40)));
+    for (packet, source) in batch.packets.iter().zip(&bench.packets) {
+        let info = walk(source).unwrap();
+        let expected =
+            BatchPacket { send_time_ms: info.send_time_ms, join_point: info.key_starts.contains(1), used_len: info.used_len };
+        assert_eq!(*packet, expected);
+    }
+}
+
+#[test]
+fn names_are_found_in_any_case_but_exactly_first() {
+    let point = |name: &str| PublishingPoint { name: name.into(), source: Source::Push, source_timeout: None };
+    let bench = Bench::with(|settings| settings.publishing_points = ["Cam", "cam", "Ünï"].map(point).into());
+    let found = |name| bench.relay.point(name).map(|point| point.id());
+    assert_eq!(found("cam"), Some(PointId(1)));
+    assert_eq!((found("Cam"), found("CAM")), (Some(PointId(0)), Some(PointId(0))));
+    assert_eq!((found("ÜNï"), found("ünï"), found("")), (Some(PointId(2)), None, None), "only ASCII letters are folded");
+    assert_eq!(bench.relay.points().len(), 3);
+}
+
+#[test]
+fn refusals_tell_why() {
+    let bench = Bench::new();
+    let publish = |name: &str, id| bench.relay.publish(bench.base, name, id).map(drop);
+    assert_eq!(publish("none", PublisherId::Local), Err(PublishRefusal::Unknown { name: "none".into() }));
+    assert_eq!(publish("demo", PublisherId::Local), Err(PublishRefusal::NotPush { name: "demo".into() }));
+    assert_eq!(publish("demo", PublisherId::BuiltIn), Ok(()));
+    let _publisher = bench.publish(0, "ann").unwrap();
+    assert_eq!(publish("cam", PublisherId::Local), Err(PublishRefusal::Busy { name: "cam".into() }));
+}
+
+#[test]
+fn a_silent_publisher_yields_to_the_same_credentials_only() {
+    let bench = Bench::new();
+    let mut old = bench.begin(0);
+    assert!(bench.publish(1999, "ann").is_err());
+    assert!(bench.publish(60_000, "bob").is_err(), "other credentials wait for the end");
+    old.alive(bench.at(3000)).unwrap();
+    assert!(bench.publish(4999, "ann").is_err());
+    let mut new = bench.publish(5000, "ann").unwrap();
+    let late = bench.at(5001);
+    assert_eq!(old.packets(late, bench.some(1..2)), Err(PublishError::Superseded));
+    assert_eq!(old.header(late, 0, &bench.header), Err(PublishError::Superseded));
+    assert_eq!(old.alive(late), Err(PublishError::Superseded));
+    drop(old);
+    new.header(late, 0, &bench.header).unwrap();
+    new.packets(late, bench.some(0..2)).unwrap();
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..3 of 0"], "viewers notice a pause only");
+}
+
+#[test]
+fn a_source_that_comes_back_in_time_loses_no_viewer() {
+    let bench = Bench::new();
+    drop(bench.begin(0));
+    bench.relay.tick(bench.at(1000));
+    bench.relay.tick(bench.at(30_999));
+    let publisher = bench.begin(31_000);
+    bench.relay.tick(bench.at(32_000));
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "lost", "1..2 of 0"]);
+    drop(publisher);
+    bench.relay.tick(bench.at(61_000));
+    assert_eq!(bench.seen(), ["lost"], "the time-out begins anew");
+}
+
+#[test]
+fn a_source_that_stays_away_ends_the_stream() {
+    let bench = Bench::new();
+    let point = bench.relay.point("cam").unwrap();
+    drop(bench.begin(0));
+    for second in 1..100 {
+        bench.relay.tick(bench.at(second * 1000));
+        assert_eq!(point.generation().is_some(), second < 31, "{second}");
+    }
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "lost", "ended"]);
+    let _publisher = bench.begin(200_000);
+    assert_eq!(bench.seen(), ["generation 1", "1..2 of 1"], "an equal header, but nobody has the old one");
+    assert_eq!(point.generation().unwrap().number, 1);
+}
+
+#[test]
+fn without_a_time_out_viewers_wait_for_ever() {
+    let bench = Bench::with(|settings| settings.publishing_points[0].source_timeout = None);
+    drop(bench.begin(0));
+    (0..100).for_each(|hour| bench.relay.tick(bench.at(hour * 3_600_000)));
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "lost"]);
+}
+
+#[test]
+fn a_connection_that_hangs_times_out_like_one_that_is_gone() {
+    let bench = Bench::new();
+    let mut publisher = bench.begin(0);
+    bench.relay.tick(bench.at(29_999));
+    bench.relay.tick(bench.at(30_000));
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "ended"]);
+    publisher.packets(bench.at(40_000), bench.some(1..2)).unwrap();
+    assert_eq!(bench.seen(), ["generation 1", "1..2 of 1"]);
+    assert_eq!(bench.relay.point("cam").unwrap().generation().unwrap().number, 1);
+}
+
+#[test]
+fn nothing_ends_that_never_began() {
+    let bench = Bench::new();
+    let publisher = bench.publish(0, "ann").unwrap();
+    bench.relay.tick(bench.at(100_000));
+    drop(publisher);
+    bench.relay.tick(bench.at(200_000));
+    bench.relay.tick(bench.at(300_000));
+    assert_eq!(bench.seen(), ["lost"]);
+}
+
+#[test]
+fn invalid_packets_are_left_out() {
+    let bench = Bench::new();
+    let mut publisher = bench.begin(0);
+    let invalid = || vec![0xFF; 1400];
+    let mixed = [bench.packets[1].clone(), invalid(), bench.packets[2].clone()].concat();
+    let accepted = publisher.packets(bench.base, mixed.as_slice().into()).unwrap();
+    assert_eq!(accepted, Accepted { packets: 2, invalid: 1 });
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..3 of 0"]);
+}
+
+#[test]
+fn fifty_invalid_packets_in_a_row_are_the_end() {
+    let bench = Bench::new();
+    let mut publisher = bench.begin(0);
+    let bad = |count: usize| BytesMut::from(&vec![0xFF; 1400 * count][..]);
+    publisher.packets(bench.base, bad(49)).unwrap();
+    publisher.packets(bench.base, bench.some(1..2)).unwrap();
+    publisher.packets(bench.base, bad(49)).unwrap();
+    let last: Vec<u8> = [bad(1).to_vec(), bench.packets[2].clone()].concat();
+    let error = publisher.packets(bench.base, last.as_slice().into()).unwrap_err();
+    assert!(matches!(&error, PublishError::Invalid { count: 50, .. }), "{error}");
+    assert!(error.to_string().starts_with("50 invalid ASF packets in a row"), "{error}");
+    drop(publisher);
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..2 of 0", "lost"]);
+    bench.begin(1).packets(bench.at(1), bad(49)).unwrap();
+}
+
+#[test]
+fn packets_need_a_header_of_their_own_publisher() {
+    let bench = Bench::new();
+    drop(bench.begin(0));
+    let mut publisher = bench.publish(0, "ann").unwrap();
+    assert_eq!(publisher.packets(bench.base, bench.some(0..1)), Err(PublishError::NoHeader));
+    publisher.header(bench.base, 0, &bench.header).unwrap();
+    let cut = PublishError::NotWhole { len: 1399, packet_size: 1400 };
+    assert_eq!(publisher.packets(bench.base, bench.some(0..1).split_to(1399)), Err(cut));
+}
+
+#[test]
+fn batches_are_cut_so_that_a_window_holds_several() {
+    let bench = Bench::with(|settings| settings.window.bytes = 8 * 1400 * 4);
+    let mut publisher = bench.begin(0);
+    publisher.packets(bench.base, bench.some(1..11)).unwrap();
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..5 of 0", "5..9 of 0", "9..11 of 0"]);
+}
+
+#[test]
+fn a_generation_that_opens_among_packets_cuts_the_batch() {
+    let bench = Bench::new();
+    let mut publisher = bench.begin(0);
+    let near_the_end = |ms: u32, packet: &[u8]| {
+        let (mut packet, own) = (packet.to_vec(), walk(packet).unwrap().send_time_ms);
+        crate::asf::shift(&mut packet, &crate::asf::Shift::times(ms.wrapping_sub(own))).unwrap();
+        packet
+    };
+    publisher.packets(bench.base, BytesMut::from(&near_the_end(1000, &bench.packets[1])[..])).unwrap();
+    // Twenty-four days of source time in one step, as if they had passed.
+    let later = bench.at(0x7FFF_F000);
+    let packets = [0x7FFF_FFF0, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0010].map(|ms| near_the_end(ms, &bench.packets[2])).concat();
+    publisher.packets(later, packets.as_slice().into()).unwrap();
+    assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..2 of 0", "2..4 of 0", "generation 1", "4..6 of 1"]);
+    assert_eq!(bench.relay.point("cam").unwrap().generation().unwrap().number, 1);
+}
