@@ -177,6 +177,7 @@ mod tests {
             assert!(out[..lap.len()] == lap[..], "{name}: the first lap passes as it is");
             for stream in header.streams() {
                 let found = objects(&out, stream.number);
+                assert_eq!(found.len(), 3 * objects(&lap, stream.number).len(), "{name}: no two objects become one");
                 assert!(found.windows(2).all(|pair| pair[1] == (pair[0] + 1) & 0xFF), "{name}, stream {}", stream.number);
             }
         }

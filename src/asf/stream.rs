@@ -428,6 +428,14 @@ mod tests {
         assert!(matches!(read([&[framed, chunk(ChunkKind::PacketPair, &[])].concat()[..]]).error, Some(StreamError::Order(_))));
     }
 
+    #[test]
+    fn packets_before_a_fault_come_out() {
+        let input = [chunk(ChunkKind::Header, &small(100)), chunk(ChunkKind::Data, &packet(100, 1)), vec![0; 4]].concat();
+        let read = read([&input[..]]);
+        assert_eq!(read.packets.len(), 100);
+        assert!(matches!(read.error, Some(StreamError::Chunk(_))));
+    }
+
     /// Tiny chunks become whole packets; what one event holds stays bounded all the same.
     #[test]
     fn tiny_chunks_do_not_blow_up() {
