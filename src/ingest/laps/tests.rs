@@ -63,7 +63,7 @@ fn demo_runs_on_without_a_seam() {
             assert_eq!(pair[1].1 - pair[0].1, step, "stream {stream}");
             assert_eq!(pair[1].0, (pair[0].0 + 1) & 0xFF, "stream {stream}");
         }
-        assert_eq!(objects.len() as u32 * step, 32_000);
+        assert_eq!(u32::try_from(objects.len()).unwrap() * step, 32_000);
     }
     assert!(played.sends.is_sorted() && played.dues.is_sorted());
     assert_eq!(*played.dues.last().unwrap(), 24_000 + played.dues[packets.len() - 1]);
