@@ -36,7 +36,7 @@ pub(super) fn asf_header(packet_size: u32, streams: &[u16], len: usize) -> Bytes
     }
     let mut children = Writer::default();
     let mut file = Writer::default();
-    file.zeros(16).zeros(48).u64(3000).u32(1).u32(packet_size).u32(packet_size).u32(64_000);
+    file.zeros(16).zeros(40).u64(3000).u32(1).u32(packet_size).u32(packet_size).u32(64_000);
     children.bytes(&object(guids::FILE_PROPERTIES, file));
     for number in streams {
         let mut stream = Writer::default();
