@@ -36,6 +36,7 @@ pub(super) struct State {
     pub(super) broadcasts: Vec<Broadcast>,
     pub(super) tally: Tally,
     pub(super) counters: super::counters::Counters,
+    window_bytes: Vec<metrics::Gauge>,
     /// The pump has something to do.
     pub(super) pump_wake: Rc<Notify>,
     /// Some viewer catches up: the next tick has work.
@@ -47,8 +48,12 @@ pub(super) struct State {
 impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
-        let points = context.relay.points().len();
-        let broadcasts = (0..points).map(|_| Broadcast::new(&context.settings.window)).collect();
+        let points = context.relay.points();
+        let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
+        let window_bytes = match index {
+            0 => points.iter().map(|point| metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name()))).collect(),
+            _ => Vec::new(),
+        };
         Self {
             context,
             index,
@@ -56,6 +61,7 @@ impl State {
             broadcasts,
             tally: Tally::default(),
             counters: super::counters::Counters::new(),
+            window_bytes,
             pump_wake: Rc::new(Notify::new()),
             catching_up: false,
             stopping: false,
@@ -214,6 +220,9 @@ impl State {
             return;
         }
         opened.generation = Some(generation.number);
+        if let Some(permit) = &mut conn.permit {
+            permit.rebook(generation.bit_rate);
+        }
         self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(&generation))));
     }
 
@@ -542,6 +551,14 @@ impl State {
     /// Keys are used again: a command that comes late must not meet another session.
     fn is(&self, key: usize, client_id: u32) -> bool {
         self.conns.get(key).is_some_and(|conn| conn.entry.client_id() == client_id)
+    }
+
+    /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.
+    pub(super) fn measure(&self) {
+        for (broadcast, gauge) in self.broadcasts.iter().zip(&self.window_bytes) {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            gauge.set(broadcast.window.bytes() as f64);
+        }
     }
 
     /// Ends viewers that take nothing any more.
