@@ -10,12 +10,12 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::Context;
 use super::broadcast::{Broadcast, Served, Tally, Viewer};
+use super::command::{Accepted, Command};
 use super::conn::{Conn, Opened, Place};
 use super::out_queue::Flushed;
 use super::udp::Route;
-use super::Context;
-use super::command::{Accepted, Command};
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Ask, CloseReason, Description, Input, OpenRefusal, Output, Session};
@@ -51,7 +51,10 @@ impl State {
         let points = context.relay.points();
         let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
         let window_bytes = match index {
-            0 => points.iter().map(|point| metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name()))).collect(),
+            0 => points
+                .iter()
+                .map(|point| metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name())))
+                .collect(),
             _ => Vec::new(),
         };
         Self {
@@ -213,7 +216,9 @@ impl State {
     fn announce_generation(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(opened) = &mut conn.opened else { return };
-        let Some(generation) = self.broadcasts.get(opened.point.id().0 as usize).and_then(|broadcast| broadcast.generation.clone()) else {
+        let Some(generation) =
+            self.broadcasts.get(opened.point.id().0 as usize).and_then(|broadcast| broadcast.generation.clone())
+        else {
             return;
         };
         if opened.generation == Some(generation.number) {
@@ -236,7 +241,9 @@ impl State {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
                 let permit = self.context.relay.admission().connect(now, conn.peer.ip());
-                Some(Answer::Admitted(permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal))))
+                Some(Answer::Admitted(
+                    permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal)),
+                ))
             }
             Ask::ClaimPort { port, announced } => Some(Answer::Funnel(self.claim(key, now, port, announced))),
             Ask::ReleasePort => {
@@ -325,7 +332,8 @@ impl State {
     }
 
     fn every_source_is_oversize(&self, udp: &super::udp::UdpPort) -> bool {
-        let mut sizes = self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
+        let mut sizes =
+            self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
         sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
     }
 
@@ -381,7 +389,8 @@ impl State {
     fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
         self.park(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some((point, generation)) = conn.opened.as_ref().and_then(|opened| Some((opened.point.id(), opened.generation?))) else {
+        let Some((point, generation)) = conn.opened.as_ref().and_then(|opened| Some((opened.point.id(), opened.generation?)))
+        else {
             return;
         };
         let transport = conn.transport();
