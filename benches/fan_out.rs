@@ -12,7 +12,13 @@
 //! Left out after measuring: heads and packets gathered by two buffers a packet instead of stamped into the image. 14 buffers of
 //! heads and packets cost more than the 14 bytes that are stamped.
 
-#![allow(clippy::print_stdout, clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::unwrap_used, reason = "a bench prints, and panics where its own numbers are wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "a bench prints, and panics where its own numbers are wrong"
+)]
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::io::IoSlice;
@@ -104,7 +110,8 @@ impl Rig {
     fn batch(&mut self, now: Instant) -> Arc<Batch> {
         let first = self.next;
         self.next += self.packets as u64;
-        let packet = BatchPacket { send_time_ms: u32::try_from(first).expect("short runs"), join_point: first == 0, used_len: 1400 };
+        let packet =
+            BatchPacket { send_time_ms: u32::try_from(first).expect("short runs"), join_point: first == 0, used_len: 1400 };
         Arc::new(Batch {
             generation: Arc::clone(&self.generation),
             first,

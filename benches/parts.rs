@@ -1,6 +1,11 @@
 //! The parts of a packet's way that run for every packet, viewer or join: the walk, the window, the client port pool.
 
-#![allow(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::unwrap_used, reason = "a bench prints, and panics where its own numbers are wrong")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "a bench prints, and panics where its own numbers are wrong"
+)]
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;
@@ -41,7 +46,11 @@ fn packet_walk(criterion: &mut Criterion) {
 
 fn batch(generation: &Arc<Generation>, first: u64, now: Instant) -> Arc<Batch> {
     let packets = (0..7)
-        .map(|index| BatchPacket { send_time_ms: (first as u32 + index) * 5, join_point: (first + u64::from(index)).is_multiple_of(200), used_len: 1400 })
+        .map(|index| BatchPacket {
+            send_time_ms: (first as u32 + index) * 5,
+            join_point: (first + u64::from(index)).is_multiple_of(200),
+            used_len: 1400,
+        })
         .collect();
     Arc::new(Batch { generation: Arc::clone(generation), first, bytes: Bytes::from(vec![0; 7 * 1400]), packets, due: now })
 }
@@ -51,8 +60,15 @@ fn window(criterion: &mut Criterion) {
     let now = Instant::now();
     let video: StreamSet = [1].into_iter().collect();
     let header = Bytes::from_static(b"header");
-    let generation =
-        Arc::new(Generation { number: 0, header, packet_size: 1400, preroll_ms: 3000, bit_rate: 2_000_000, streams: video, video });
+    let generation = Arc::new(Generation {
+        number: 0,
+        header,
+        packet_size: 1400,
+        preroll_ms: 3000,
+        bit_rate: 2_000_000,
+        streams: video,
+        video,
+    });
     let bounds = WindowBounds { seconds: 20, bytes: 32 << 20 };
     let mut group = criterion.benchmark_group("window");
     for viewers in [1_u64, 100, 10_000] {

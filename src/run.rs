@@ -2,15 +2,15 @@
 
 mod check;
 mod passwd;
+mod play;
 mod serve;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use tracing::warn;
 
-use crate::args::{Args, Command, PlayArgs, ServeArgs};
+use crate::args::{Args, Command, ServeArgs};
 use crate::logging;
 use crate::settings::{self, SettingsError};
 
@@ -23,7 +23,7 @@ pub fn main(args: Args) -> ExitCode {
         Command::Serve(args) => load_and_serve(args),
         Command::Check(args) => check::check(&args),
         Command::Passwd(args) => passwd::passwd(&args),
-        Command::Play(args) => play(args),
+        Command::Play(args) => play::play(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,12 +47,4 @@ fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
         warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
     serve::serve(loaded.settings, args.ready_file.as_deref())
-}
-
-/// Plays a stream without decoding it and prints the report.
-///
-/// # Errors
-/// A stream that cannot be played.
-pub fn play(args: PlayArgs) -> anyhow::Result<()> {
-    bail!("`play {}` is not wired up in this build", args.url)
 }

@@ -1,1 +1,14 @@
-//! client
+//! `wmrelay play`: plays a stream without decoding it, and tells how it was.
+//!
+//! The conversation is [`crate::mms::client`]; here are its sockets.
+
+mod connection;
+mod play;
+mod sockets;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
+pub use url::{DEFAULT_PORT, MmsUrl, UrlError, UrlTransport};

@@ -157,9 +157,11 @@ impl Connection {
                 self.ended = true;
                 self.end();
             }
-            // No request is there to answer.
-            Input::Answer(Answer::Refuse(_)) if matches!(self.state, State::Head { .. }) => self.close(CloseReason::Idle),
-            Input::Answer(Answer::Refuse(refusal)) => self.refuse(now, &refusal),
+            Input::Answer(Answer::Refuse(refusal)) => match &self.state {
+                // No request is there to answer.
+                State::Head { reader, .. } if reader.is_empty() => self.close(CloseReason::Idle),
+                _ => self.refuse(now, &refusal),
+            },
             Input::Answer(Answer::Accept) => self.accepted(now),
             Input::Timeout => self.timeout(now),
         }

@@ -12,6 +12,8 @@ use super::playlist::Medium;
 //     -c:v wmv2 -b:v 170k -maxrate 190k -bufsize 100k -g 25 -keyint_min 25 -sc_threshold 1000000000 \
 //     -c:a wmav2 -ac 1 -b:a 24k $BX -f asf whole.asf
 //   ffmpeg -i whole.asf -ss 8.064 -t 8 -c copy $BX -f asf demo.asf          (FFmpeg 5.1)
+//
+// A stream copy does not know the video's rate: 194,000 bit/s was then written into the maximum bit rate of File Properties.
 static ASF: &[u8] = include_bytes!("demo.asf");
 
 /// The picture, to be played in a loop.

@@ -6,7 +6,9 @@ use crate::asf::{Header, ObjectNumbers, PacketError, PacketInfo, payloads};
 
 /// A step of the send time over this, inside a file, is a fault of the file: the gap is closed.
 const LEAP_MS: i32 = 5000;
-/// So far the duration in a header may be over the one measured and still be believed.
+/// A header's duration that is so near to the one measured is the same, with the muxer's delays and rounding in it.
+const SAME_MS: u32 = 250;
+/// So far it may be over the one measured and still be believed: the last picture stays.
 const TRUST_MS: u32 = 2000;
 /// What a file lasts of which no stream has two objects.
 const STILL_MS: u32 = 1000;
@@ -127,25 +129,30 @@ impl Extent {
         span.objects += 1;
     }
 
-    /// How long the content lasts: what the header states if that can be, else what was seen, and the time of a frame.
-    /// Never less than what it took to send.
+    /// How long the content lasts: what was seen and the time of one more frame, unless the header states something else that
+    /// can be. Never less than what it took to send.
+    ///
+    /// That is the longest stream's own duration: streams that begin late end late, each joins its own beginning.
     fn played_ms(&self, stated_ms: Option<u64>, last_send_ms: u32) -> u32 {
-        let spans = || self.streams.values();
-        let first = spans().map(|span| span.first).min().unwrap_or_default();
-        let last = spans().map(|span| span.last).max().unwrap_or_default();
-        let end = spans().filter_map(Span::end).max().unwrap_or(last.saturating_add_unsigned(STILL_MS));
-        let (seen_ms, measured_ms) = (first.abs_diff(last), first.abs_diff(end));
+        let seen_ms = self.streams.values().map(Span::seen_ms).max().unwrap_or_default();
+        let measured_ms = self.streams.values().filter_map(Span::lasts_ms).max().unwrap_or(seen_ms.saturating_add(STILL_MS));
         let stated_ms = stated_ms.and_then(|stated| u32::try_from(stated).ok());
-        let believable = stated_ms.filter(|stated| *stated > seen_ms && *stated <= measured_ms.saturating_add(TRUST_MS));
-        believable.unwrap_or(measured_ms).max(last_send_ms.wrapping_sub(self.first_send_ms)).max(1)
+        let can_be = |stated: &u32| *stated > seen_ms && *stated <= measured_ms.saturating_add(TRUST_MS);
+        let believed = stated_ms.filter(|stated| stated.abs_diff(measured_ms) > SAME_MS && can_be(stated));
+        believed.unwrap_or(measured_ms).max(last_send_ms.wrapping_sub(self.first_send_ms)).max(1)
     }
 }
 
 impl Span {
-    /// The last object's end: it lasts as long as the others do on average.
-    fn end(&self) -> Option<i32> {
+    /// From the first object's beginning to the last one's.
+    const fn seen_ms(&self) -> u32 {
+        self.first.abs_diff(self.last)
+    }
+
+    /// To the last one's end: it lasts as long as the others do on average.
+    fn lasts_ms(&self) -> Option<u32> {
         let steps = self.objects.checked_sub(1).filter(|steps| *steps > 0)?;
-        Some(self.last.saturating_add_unsigned(self.first.abs_diff(self.last).div_ceil(steps)))
+        Some(self.seen_ms().saturating_add(self.seen_ms().div_ceil(steps)))
     }
 }
 

@@ -25,10 +25,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use metrics::counter;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::metrics::REFUSALS;
 use crate::relay::Relay;
 use crate::settings::{Settings, Source};
 use crate::shard::{HandOff, Handed};
@@ -104,6 +106,7 @@ impl Ingest {
             // Nothing comes in while the daemon stops.
             let Some(stop) = stop.upgrade() else { return };
             let Some(slot) = slots.take(canonical(handed.peer.ip())) else {
+                counter!(REFUSALS, "cause" => "publisher_connections").increment(1);
                 warn!(peer = %handed.peer, "publisher's connection closed: there are too many");
                 return;
             };
@@ -140,4 +143,59 @@ fn now() -> std::time::Instant {
 fn file_time() -> u64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_nanos() / 100).unwrap_or(u64::MAX).saturating_add(UNIX_EPOCH_AS_FILE_TIME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Start;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn sources_start_and_stop_together() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let argv = vec!["sleep".to_owned(), "1000".to_owned()];
+        let exec = Source::Exec { argv, start: Start::Always, linger: Duration::ZERO };
+        let file = Source::File { paths: vec!["no/such/file.asf".into()] };
+        let (relay, collector) =
+            testing::collecting(&[("demo", Source::Demo), ("exec", exec), ("file", file), ("cam", Source::Push)]);
+        let ingest = Ingest::start(runtime.handle(), &Settings::default(), &relay, None).unwrap();
+        let hand_off = ingest.push_handoff();
+
+        // A shard on another thread hands a connection over.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(local).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        hand_off(Handed { stream, peer, local, head: b"PUT /publish/ca".to_vec() });
+        client.write_all(b"m HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n0&\xb2u").unwrap();
+
+        runtime.block_on(async {
+            while collector.packets().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            ingest.stop().await;
+        });
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+        assert!(collector.losses() >= 2, "demo and exec");
+        // What comes later is closed.
+        let mut late = TcpStream::connect(local).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        hand_off(Handed { stream, peer, local, head: Vec::new() });
+        assert_eq!(late.read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn errors_of_the_users_file_name_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nonsense").unwrap();
+        let error = format!("{:#}", read_users(file.path()).unwrap_err());
+        assert!(error.starts_with(&format!("{}:1: ", file.path().display())), "{error}");
+        let error = format!("{:#}", read_users(Path::new("no/such/file")).unwrap_err());
+        assert!(error.contains("no/such/file: No such file"), "{error}");
+    }
 }

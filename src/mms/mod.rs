@@ -30,4 +30,4 @@ pub use hresult::Hresult;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -22,12 +22,12 @@ use crate::wire::{Guid, Writer};
 
 /// The one instant that the virtual clock counts from.
 #[expect(clippy::disallowed_methods, reason = "the base of the virtual clock")]
-pub(super) fn base() -> Instant {
+pub(crate) fn base() -> Instant {
     Instant::now()
 }
 
 /// A live header of audio streams, padded to `len` bytes with the 50 of the Data Object.
-pub(super) fn asf_header(packet_size: u32, streams: &[u16], len: usize) -> Bytes {
+pub(crate) fn asf_header(packet_size: u32, streams: &[u16], len: usize) -> Bytes {
     fn object(guid: Guid, body: Writer) -> Vec<u8> {
         let body = body.finish();
         let mut out = Writer::default();
@@ -36,7 +36,7 @@ pub(super) fn asf_header(packet_size: u32, streams: &[u16], len: usize) -> Bytes
     }
     let mut children = Writer::default();
     let mut file = Writer::default();
-    file.zeros(16).zeros(48).u64(3000).u32(1).u32(packet_size).u32(packet_size).u32(64_000);
+    file.zeros(16).zeros(40).u64(3000).u32(1).u32(packet_size).u32(packet_size).u32(64_000);
     children.bytes(&object(guids::FILE_PROPERTIES, file));
     for number in streams {
         let mut stream = Writer::default();
@@ -49,15 +49,16 @@ pub(super) fn asf_header(packet_size: u32, streams: &[u16], len: usize) -> Bytes
     padding.zeros(rest);
     children.bytes(&object(guids::PADDING, padding));
     let children = children.finish();
+    let children_count = u32::try_from(streams.len()).unwrap() + 2;
     let mut out = Writer::default();
-    out.guid(guids::HEADER).u64(30 + children.len() as u64).u32(streams.len() as u32 + 2).u8(1).u8(2).bytes(&children);
+    out.guid(guids::HEADER).u64(30 + children.len() as u64).u32(children_count).u8(1).u8(2).bytes(&children);
     out.guid(guids::DATA).u64(50).zeros(16).u64(0).u8(1).u8(1);
     assert_eq!(out.len(), len);
     out.finish().into()
 }
 
 /// Packets of 1,400 bytes at 1 Mbit/s, two streams, a header of 5,000 bytes.
-pub(super) fn description() -> Description {
+pub(crate) fn description() -> Description {
     Description {
         header: asf_header(1400, &[1, 2], 5000),
         packet_size: 1400,
@@ -67,7 +68,7 @@ pub(super) fn description() -> Description {
 }
 
 /// The message in a control packet, by name, with its result where it is not 0.
-pub(super) fn name_of(packet: &[u8]) -> String {
+pub(crate) fn name_of(packet: &[u8]) -> String {
     let word = |at: usize| u32::from_le_bytes(packet[TCP_HEAD_LEN + at..TCP_HEAD_LEN + at + 4].try_into().unwrap());
     let name = match word(4) {
         Connect::MID => "Connect",
@@ -105,7 +106,7 @@ pub(super) fn name_of(packet: &[u8]) -> String {
 }
 
 /// A data packet of the header, by its head.
-pub(super) fn data_name(packet: &[u8]) -> String {
+pub(crate) fn data_name(packet: &[u8]) -> String {
     let head = DataHead::parse(packet).unwrap();
     assert_eq!(usize::from(head.size), packet.len());
     format!("header {} pi {} {:02X}", head.location, head.incarnation, head.flags)

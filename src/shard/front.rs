@@ -87,7 +87,13 @@ async fn accept(
                         && let Ok(local) = stream.local_addr()
                         && let Ok(stream) = stream.into_std()
                     {
-                        hand_on(&context, &door, &handoff, protocol, Accepted { stream, peer, local, at: at.into_std(), head, udp: None });
+                        hand_on(
+                            &context,
+                            &door,
+                            &handoff,
+                            protocol,
+                            Accepted { stream, peer, local, at: at.into_std(), head, udp: None },
+                        );
                     }
                     drop(permit);
                 });

@@ -87,8 +87,10 @@ pub struct Mailboxes {
 impl Mailboxes {
     /// As many as there are to be shards, at least one.
     pub fn new(shards: usize) -> Self {
-        let (senders, receivers) =
-            (0..shards.max(1)).map(|_| mpsc::unbounded_channel()).map(|(sender, receiver)| (CommandSender(sender), receiver)).unzip();
+        let (senders, receivers) = (0..shards.max(1))
+            .map(|_| mpsc::unbounded_channel())
+            .map(|(sender, receiver)| (CommandSender(sender), receiver))
+            .unzip();
         Self { senders, receivers }
     }
 
@@ -151,7 +153,8 @@ impl Shards {
         }
         let (close_door, stop) = watch::channel(false);
         let at_door = Arc::clone(&context);
-        let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, mms, http, handoff, stop))?;
+        let door =
+            std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, mms, http, handoff, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })
     }
 

@@ -10,12 +10,12 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::Context;
 use super::broadcast::{Broadcast, Served, Tally, Viewer};
+use super::command::{Accepted, Command};
 use super::conn::{Conn, Opened, Place};
 use super::out_queue::Flushed;
 use super::udp::Route;
-use super::Context;
-use super::command::{Accepted, Command};
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Ask, CloseReason, Description, Input, OpenRefusal, Output, Session};
@@ -36,6 +36,7 @@ pub(super) struct State {
     pub(super) broadcasts: Vec<Broadcast>,
     pub(super) tally: Tally,
     pub(super) counters: super::counters::Counters,
+    window_bytes: Vec<metrics::Gauge>,
     /// The pump has something to do.
     pub(super) pump_wake: Rc<Notify>,
     /// Some viewer catches up: the next tick has work.
@@ -47,8 +48,15 @@ pub(super) struct State {
 impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
-        let points = context.relay.points().len();
-        let broadcasts = (0..points).map(|_| Broadcast::new(&context.settings.window)).collect();
+        let points = context.relay.points();
+        let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
+        let window_bytes = match index {
+            0 => points
+                .iter()
+                .map(|point| metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name())))
+                .collect(),
+            _ => Vec::new(),
+        };
         Self {
             context,
             index,
@@ -56,6 +64,7 @@ impl State {
             broadcasts,
             tally: Tally::default(),
             counters: super::counters::Counters::new(),
+            window_bytes,
             pump_wake: Rc::new(Notify::new()),
             catching_up: false,
             stopping: false,
@@ -207,13 +216,18 @@ impl State {
     fn announce_generation(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(opened) = &mut conn.opened else { return };
-        let Some(generation) = self.broadcasts.get(opened.point.id().0 as usize).and_then(|broadcast| broadcast.generation.clone()) else {
+        let Some(generation) =
+            self.broadcasts.get(opened.point.id().0 as usize).and_then(|broadcast| broadcast.generation.clone())
+        else {
             return;
         };
         if opened.generation == Some(generation.number) {
             return;
         }
         opened.generation = Some(generation.number);
+        if let Some(permit) = &mut conn.permit {
+            permit.rebook(generation.bit_rate);
+        }
         self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(&generation))));
     }
 
@@ -227,7 +241,9 @@ impl State {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
                 let permit = self.context.relay.admission().connect(now, conn.peer.ip());
-                Some(Answer::Admitted(permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal))))
+                Some(Answer::Admitted(
+                    permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal)),
+                ))
             }
             Ask::ClaimPort { port, announced } => Some(Answer::Funnel(self.claim(key, now, port, announced))),
             Ask::ReleasePort => {
@@ -316,7 +332,8 @@ impl State {
     }
 
     fn every_source_is_oversize(&self, udp: &super::udp::UdpPort) -> bool {
-        let mut sizes = self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
+        let mut sizes =
+            self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
         sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
     }
 
@@ -372,7 +389,8 @@ impl State {
     fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
         self.park(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some((point, generation)) = conn.opened.as_ref().and_then(|opened| Some((opened.point.id(), opened.generation?))) else {
+        let Some((point, generation)) = conn.opened.as_ref().and_then(|opened| Some((opened.point.id(), opened.generation?)))
+        else {
             return;
         };
         let transport = conn.transport();
@@ -542,6 +560,14 @@ impl State {
     /// Keys are used again: a command that comes late must not meet another session.
     fn is(&self, key: usize, client_id: u32) -> bool {
         self.conns.get(key).is_some_and(|conn| conn.entry.client_id() == client_id)
+    }
+
+    /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.
+    pub(super) fn measure(&self) {
+        for (broadcast, gauge) in self.broadcasts.iter().zip(&self.window_bytes) {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            gauge.set(broadcast.window.bytes() as f64);
+        }
     }
 
     /// Ends viewers that take nothing any more.

@@ -238,8 +238,7 @@ fn send_message(fd: RawFd, to: &SockAddr, source: Option<IpAddr>, parts: &[IoSli
                 unsafe { put(header, libc::IPPROTO_IP, libc::IP_PKTINFO, info, &mut used) };
             }
             Some(IpAddr::V6(address)) => {
-                let info =
-                    libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: address.octets() } };
+                let info = libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: address.octets() } };
                 // SAFETY: as above.
                 unsafe { put(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info, &mut used) };
             }

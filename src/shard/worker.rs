@@ -56,6 +56,7 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
                 let (mut state, now) = (state.borrow_mut(), Clock::now().into_std());
                 state.sweep(now);
                 state.settle();
+                state.measure();
                 (state.context.beat)(index, now);
                 if state.stopping && state.conns.is_empty() {
                     return;

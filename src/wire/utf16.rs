@@ -4,7 +4,8 @@
 ///
 /// At most `max_units` units are read. `None` where they are not valid UTF-16.
 pub fn decode_utf16(bytes: &[u8], max_units: usize) -> Option<String> {
-    let units = bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair)).take(max_units).take_while(|unit| *unit != 0);
+    let units =
+        bytes.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair)).take(max_units).take_while(|unit| *unit != 0);
     char::decode_utf16(units).collect::<Result<String, _>>().ok()
 }
 

@@ -70,3 +70,15 @@ async fn rubbish_is_given_up() {
     assert!(collector.packets().len() < 20);
     assert!((2..20).contains(&collector.losses()), "it waits longer and longer: {}", collector.losses());
 }
+
+#[tokio::test(start_paused = true)]
+async fn different_files_are_different_generations_in_one_line() {
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/camera-mjpeg-pcmu.asf");
+    let (collector, start) = play(vec![demo::medium(), Medium::File(other.into())], 30).await;
+    // 8 s, 6 s, again and again.
+    assert_eq!((collector.generations(), collector.losses()), (5, 1));
+    let packets = collector.packets();
+    let longest = packets.windows(2).map(|pair| pair[1].0 - pair[0].0).max();
+    assert!(longest < Some(Duration::from_millis(500)), "{longest:?}");
+    assert!(packets.last().unwrap().0.duration_since(start) > Duration::from_secs(29));
+}

@@ -114,7 +114,7 @@ impl Client {
         }
         let parsed = match asf::Header::parse(&header) {
             Ok(parsed) => parsed,
-            Err(error) => return self.close(ClientEnd::Protocol(format!("ASF header: {error}"))),
+            Err(error) => return self.close(ClientEnd::Protocol(error.to_string())),
         };
         self.packet_size = parsed.packet_size();
         let streams = parsed.streams().iter().map(|stream| stream.number).collect();

@@ -1,0 +1,138 @@
+//! One connection of a client: its engine between a TCP and a UDP socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time;
+
+use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats};
+
+/// A control message fits into any socket buffer; a server that takes none for so long is gone.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// Largest datagram there is, and what one read of the connection takes.
+const READ_LEN: usize = 64 * 1024;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The engine was done.
+    Client(ClientEnd),
+    /// The server closed the connection without a word.
+    Closed,
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+/// An engine with its sockets.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    stream: TcpStream,
+    udp: Option<UdpSocket>,
+    /// The server as TCP knows it: datagrams come from its address, requests go to the port of the same number.
+    server: SocketAddr,
+}
+
+/// What the next turn of the loop is about.
+enum Turn {
+    Read(io::Result<usize>),
+    Datagram(io::Result<(usize, SocketAddr)>),
+    Timeout,
+    Stop,
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
+        Self { client, stream, udp, server }
+    }
+
+    /// Runs until the end; `stop` makes the client say goodbye.
+    pub(super) async fn run(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        mut on_event: impl FnMut(ClientEvent, ClientStats),
+    ) -> Ended {
+        let mut stop = std::pin::pin!(stop);
+        let mut stopping = false;
+        let mut read = BytesMut::new();
+        let mut datagram = vec![0; if self.udp.is_some() { READ_LEN } else { 0 }];
+        loop {
+            match self.carry_out(&mut on_event).await {
+                Ok(None) => {}
+                Ok(Some(end)) => return Ended::Client(end),
+                Err(error) => return Ended::Broken(error),
+            }
+            let deadline = self.client.poll_timeout();
+            read.clear();
+            read.reserve(READ_LEN);
+            let turn = tokio::select! {
+                result = self.stream.read_buf(&mut read) => Turn::Read(result),
+                result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
+                () = sleep_until(deadline) => Turn::Timeout,
+                () = &mut stop, if !stopping => Turn::Stop,
+            };
+            let now = now();
+            match turn {
+                Turn::Read(Ok(0)) => return Ended::Closed,
+                Turn::Read(Ok(_)) => self.client.handle(now, ClientInput::Bytes(&read)),
+                Turn::Read(Err(error)) => return Ended::Broken(error),
+                Turn::Datagram(Ok((len, from))) => {
+                    if from.ip() == self.server.ip() {
+                        self.client.handle(now, ClientInput::Datagram(datagram.get(..len).unwrap_or_default()));
+                    }
+                }
+                // An ICMP for a resend request that found no listener; media may come all the same.
+                Turn::Datagram(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Turn::Datagram(Err(error)) => return Ended::Broken(error),
+                Turn::Timeout => self.client.handle(now, ClientInput::Timeout),
+                Turn::Stop => {
+                    stopping = true;
+                    self.client.handle(now, ClientInput::Stop);
+                }
+            }
+        }
+    }
+
+    /// Does what the engine wants; `Some` where it is done.
+    async fn carry_out(&mut self, on_event: &mut impl FnMut(ClientEvent, ClientStats)) -> io::Result<Option<ClientEnd>> {
+        while let Some(output) = self.client.poll_output() {
+            match output {
+                ClientOutput::Send(message) => match time::timeout(WRITE_TIME, self.stream.write_all(&message)).await {
+                    Ok(result) => result?,
+                    Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the server takes no bytes")),
+                },
+                ClientOutput::Datagram(request) => {
+                    if let Some(udp) = &self.udp {
+                        // A request that does not go out is as good as one that is lost: it is repeated.
+                        let _ = udp.send_to(&request, self.server).await;
+                    }
+                }
+                ClientOutput::Event(event) => on_event(event, self.client.stats()),
+                ClientOutput::Close(end) => return Ok(Some(end)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+async fn receive(udp: Option<&UdpSocket>, datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    match udp {
+        Some(udp) => udp.recv_from(datagram).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Now, by tokio's clock, which tests may stop.
+pub(super) fn now() -> Instant {
+    time::Instant::now().into_std()
+}

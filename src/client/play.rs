@@ -1,0 +1,315 @@
+//! Playing a URL to its end.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time;
+
+use super::connection::{Connection, Ended, now};
+use super::sockets::bind_lowest;
+use super::url::{MmsUrl, UrlError, UrlTransport};
+use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientStats, ClientTransport};
+use crate::mms::session::Transport;
+use crate::settings::PortRanges;
+use crate::wire::Guid;
+
+/// Time to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Redirects that are followed.
+const MAX_REDIRECTS: u32 = 5;
+/// Servers of version 9 turn away whoever claims to be version 9 or later over MMS, hoping for RTSP.
+const PLAYER: &str = "NSPlayer/7.1.0.3055";
+
+/// What to play, and how.
+#[derive(Debug, Clone)]
+pub struct PlayOptions {
+    /// What.
+    pub url: MmsUrl,
+    /// The data path in place of the one that the scheme names; then there is no falling back.
+    pub transport: Option<Transport>,
+    /// UDP ports to listen on; the lowest that is free is taken.
+    pub ports: PortRanges,
+    /// How long to play; `None`: to the end.
+    pub duration: Option<Duration>,
+}
+
+/// How it was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PlayReport {
+    /// The URL, after redirects.
+    pub url: String,
+    /// `udp` or `tcp`; empty where it never played.
+    pub transport: &'static str,
+    /// The UDP port on which we listened.
+    pub port: Option<u16>,
+    /// Why UDP was not granted, where it was not.
+    pub udp_refused: Option<String>,
+    /// ASF headers received; more than one: the stream changed.
+    pub headers: u32,
+    /// ASF packets received.
+    pub packets: u64,
+    /// Bytes of them, as they came.
+    pub bytes: u64,
+    /// Packets that were missing when later ones came.
+    pub gaps: u64,
+    /// Requests sent for them.
+    pub resend_requests: u64,
+    /// Gaps that were filled after all.
+    pub recovered: u64,
+    /// Those of them that were only late.
+    pub reordered: u64,
+    /// Gaps that were not filled.
+    pub lost: u64,
+    /// Packets that came twice.
+    pub duplicates: u64,
+    /// From the begin of the connection to the first packet, milliseconds.
+    pub first_packet_ms: Option<f64>,
+    /// From the first packet to the end, seconds.
+    pub played_s: f64,
+    /// Why it ended.
+    pub ended_by: String,
+}
+
+/// Why nothing was played.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The host has no address.
+    #[error("{host}: {error}")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// No connection came about.
+    #[error("connecting to {host} port {port}: {error}")]
+    Connect {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why.
+        error: io::Error,
+    },
+    /// All UDP ports are taken.
+    #[error("no UDP port is free from {first} to {last}: widen the range, or play over TCP")]
+    NoPort {
+        /// Lowest port of the ranges.
+        first: u16,
+        /// Highest port of the ranges.
+        last: u16,
+    },
+    /// A socket failed.
+    #[error("socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The session ended before the first packet.
+    #[error("{url}: {end}")]
+    Session {
+        /// What was to be played.
+        url: String,
+        /// Why it was not.
+        end: ClientEnd,
+    },
+    /// The server closed the connection before the first packet.
+    #[error("{0}: the server closed the connection before the first packet")]
+    Closed(String),
+    /// It sent us elsewhere once too often, or to where we cannot go.
+    #[error("redirected to {location}: {cause}")]
+    Redirect {
+        /// To where.
+        location: String,
+        /// Why we do not follow.
+        cause: String,
+    },
+    /// The system gave no random bytes.
+    #[error("random bytes: {0}")]
+    Random(String),
+}
+
+/// Plays a URL.
+///
+/// # Errors
+/// [`PlayError`] where no packet came, for other reasons than that the time was over.
+pub async fn play(options: PlayOptions) -> Result<PlayReport, PlayError> {
+    play_observed(options, std::future::pending(), |_, _| {}).await
+}
+
+/// Plays a URL until it ends, the time is over or `stop` is ready; tells of every event, each ASF packet among them, with what was
+/// counted up to then.
+///
+/// # Errors
+/// [`PlayError`] where no packet came, for other reasons than that it was to stop.
+pub async fn play_observed(
+    options: PlayOptions,
+    stop: impl Future<Output = ()>,
+    mut on_event: impl FnMut(&ClientEvent, ClientStats),
+) -> Result<PlayReport, PlayError> {
+    let stopped = AtomicBool::new(false);
+    let ends = async {
+        match options.duration {
+            Some(duration) => tokio::select! {
+                () = stop => {}
+                () = time::sleep(duration) => {}
+            },
+            None => stop.await,
+        }
+        stopped.store(true, Ordering::Relaxed);
+    };
+    let mut ends = std::pin::pin!(ends);
+    let mut attempt = Attempt {
+        url: options.url,
+        choice: options.transport,
+        ports: options.ports,
+        player: format!("{PLAYER}; {{{}}}", random_guid()?),
+        tcp_only: false,
+    };
+    let mut redirects = 0;
+    loop {
+        let (report, ended) = attempt.run(ends.as_mut(), &mut on_event).await?;
+        if stopped.load(Ordering::Relaxed) {
+            return Ok(report.ended(&ClientEnd::Stopped));
+        }
+        let played = report.packets > 0;
+        match ended {
+            Ended::Client(ClientEnd::Redirected(location)) => {
+                redirects += 1;
+                let refuse = |cause: String| PlayError::Redirect { location: location.clone(), cause };
+                if redirects > MAX_REDIRECTS {
+                    return Err(refuse("too many redirects".into()));
+                }
+                attempt.url = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
+            }
+            // Somebody on the way drops datagrams without a word: the one case that shows only now.
+            Ended::Client(ClientEnd::HeaderLost) if attempt.may_fall_back() => attempt.tcp_only = true,
+            Ended::Client(end) if played || end == ClientEnd::Ended => return Ok(report.ended(&end)),
+            Ended::Client(end) => return Err(PlayError::Session { url: report.url, end }),
+            Ended::Closed if played => return Ok(report.ended(&"the server closed the connection")),
+            Ended::Closed => return Err(PlayError::Closed(report.url)),
+            Ended::Broken(error) if played => return Ok(report.ended(&error)),
+            Ended::Broken(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// One connection to be made.
+struct Attempt {
+    url: MmsUrl,
+    choice: Option<Transport>,
+    ports: PortRanges,
+    player: String,
+    /// UDP was tried and did not work.
+    tcp_only: bool,
+}
+
+impl Attempt {
+    fn wants_udp(&self) -> bool {
+        let by_url = self.url.transport != UrlTransport::Tcp;
+        !self.tcp_only && self.choice.map_or(by_url, |transport| transport == Transport::Udp)
+    }
+
+    fn may_fall_back(&self) -> bool {
+        self.choice.is_none() && self.url.transport == UrlTransport::Any && !self.tcp_only
+    }
+
+    async fn run(
+        &self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        on_event: &mut impl FnMut(&ClientEvent, ClientStats),
+    ) -> Result<(PlayReport, Ended), PlayError> {
+        let begin = now();
+        let mut report = PlayReport { url: self.url.to_string(), ..PlayReport::default() };
+        let stream = tokio::select! {
+            stream = self.connect() => stream?,
+            () = &mut stop => return Ok((report, Ended::Client(ClientEnd::Stopped))),
+        };
+        let server = stream.peer_addr()?;
+        let address = stream.local_addr()?.ip();
+        let udp = if self.wants_udp() {
+            let socket = bind_lowest(address, &self.ports).await?;
+            if socket.is_none() && !self.may_fall_back() {
+                let port = |end: Option<u16>| end.unwrap_or_default();
+                return Err(PlayError::NoPort { first: port(self.ports.iter().next()), last: port(self.ports.iter().last()) });
+            }
+            socket
+        } else {
+            None
+        };
+        let port = udp.as_ref().map(|socket| socket.local_addr().map(|address| address.port())).transpose()?;
+        let config = ClientConfig {
+            host: self.url.host.clone(),
+            name: self.url.name.clone(),
+            transport: port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port }),
+            player: self.player.clone(),
+            fall_back: self.may_fall_back(),
+        };
+        report.port = port;
+        let mut first_packet = None;
+        let mut connection = Connection::new(Client::new(now(), config), stream, udp, server);
+        let ended = connection
+            .run(stop, |event, stats| {
+                match &event {
+                    ClientEvent::Packet { .. } => {
+                        first_packet.get_or_insert_with(now);
+                    }
+                    ClientEvent::Header(_) | ClientEvent::NewHeader(_) => report.headers += 1,
+                    ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
+                    ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
+                    ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
+                    ClientEvent::End { .. } => {}
+                }
+                on_event(&event, stats);
+            })
+            .await;
+        if let Some(first) = first_packet {
+            report.first_packet_ms = Some((first - begin).as_secs_f64() * 1000.0);
+            report.played_s = (now() - first).as_secs_f64();
+        }
+        let stats = connection.client.stats();
+        let report = PlayReport {
+            packets: stats.packets,
+            bytes: stats.bytes,
+            gaps: stats.gaps,
+            resend_requests: stats.resend_requests,
+            recovered: stats.recovered,
+            reordered: stats.reordered,
+            lost: stats.lost,
+            duplicates: stats.duplicates,
+            ..report
+        };
+        Ok((report, ended))
+    }
+
+    async fn connect(&self) -> Result<TcpStream, PlayError> {
+        let (host, port) = (&self.url.host, self.url.port);
+        let addresses =
+            lookup_host((host.as_str(), port)).await.map_err(|error| PlayError::Resolve { host: host.clone(), error })?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in addresses {
+            match time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+            }
+        }
+        Err(PlayError::Connect { host: host.clone(), port, error: last })
+    }
+}
+
+impl PlayReport {
+    fn ended(self, by: &impl ToString) -> Self {
+        Self { ended_by: by.to_string(), ..self }
+    }
+}
+
+fn random_guid() -> Result<Guid, PlayError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| PlayError::Random(error.to_string()))?;
+    Ok(Guid(bytes))
+}

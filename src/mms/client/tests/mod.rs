@@ -1,0 +1,5 @@
+//! The client against our own server's engine over a link that loses and delays, and against servers of other makes.
+
+mod joined;
+mod servers;
+mod world;
