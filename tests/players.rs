@@ -22,9 +22,8 @@ const MPV: &[Need] = &[Program("ffmpeg"), Program("mpv")];
 /// A daemon with nothing said has the built-in demo.
 const NOTHING: &str = "";
 const PUSH: &str = "[[publishing_point]]\nname = \"cam1\"\nsource = { type = \"push\" }\n";
-/// VLC's UDP port is always 7000, outside of the built-in pool.
-const PUSH_AND_VLC_PORT: &str =
-    "[udp]\nclient_ports = \"1024-5000,7000\"\n[[publishing_point]]\nname = \"cam1\"\nsource = { type = \"push\" }\n";
+/// Pictures of one lap of the clip.
+const LAP: usize = (CLIP_SECONDS * CLIP_FRAME_RATE) as usize;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -82,19 +81,35 @@ fn vlc_plays_the_demo_over_tcp() {
     assert!(daemon.metric("wmrelay_joins_total", &[("transport", "tcp")]) >= 1.0);
 }
 
-/// One test for all of VLC over UDP: two of them would want port 7000 of one address at once.
+/// One test for all of VLC over UDP, one source after the other: every VLC of one address wants its port 7000.
 #[test]
-fn vlc_plays_over_udp() {
-    if !ready("vlc_plays_over_udp", VLC) {
+fn vlc_plays_every_source_over_udp() {
+    if !ready("vlc_plays_every_source_over_udp", VLC) {
         return;
     }
-    let demo = Daemon::start("[udp]\nclient_ports = \"1024-5000,7000\"\n");
-    Vlc::play(&demo.url("mmsu", "demo")).wait_for_pictures(30, MINUTE);
-    assert!(demo.metric("wmrelay_joins_total", &[("transport", "udp")]) >= 1.0);
-
-    let (push, _publisher) = pushed(PUSH_AND_VLC_PORT);
-    Vlc::play(&push.url("mmsu", "cam1")).wait_for_pictures(30, MINUTE);
-    assert!(push.metric("wmrelay_joins_total", &[("transport", "udp")]) >= 1.0);
+    let points = [
+        "[[publishing_point]]\nname = \"demo\"\nsource = { type = \"demo\" }\n",
+        PUSH,
+        &file_loop(),
+        &child_source(", start = \"always\""),
+    ];
+    let daemon = Daemon::start(format!("[udp]\nclient_ports = \"1024-5000,7000\"\n{}", points.concat()));
+    let _publisher = ffmpeg_push("asf_stream", "POST", &daemon.publish_url("", "cam1"));
+    for (name, pictures) in [("demo", 30), ("cam1", 30), ("loop", 3 * LAP + LAP / 2), ("camera", 30)] {
+        // A freed port rests before another player gets it.
+        wait_until("port 7000 is free", MINUTE, || daemon.metric("wmrelay_port_leases", &[]) == 0.0);
+        wait_for_source(&daemon, name);
+        let mut vlc = Vlc::play(&daemon.url("mmsu", name));
+        vlc.wait_for_pictures(pictures as u64, MINUTE);
+        if name == "camera" {
+            let child = only_child(&daemon);
+            send_signal(child, "KILL");
+            wait_for("another child", MINUTE, || children_of(daemon.id()).into_iter().find(|other| *other != child));
+            let shown = vlc.shown().0;
+            vlc.wait_for_pictures(shown + 60, MINUTE);
+        }
+        assert_eq!(daemon.metric("wmrelay_viewers", &[("transport", "udp")]), 1.0, "VLC plays {name} by UDP");
+    }
 }
 
 #[test]
@@ -167,9 +182,8 @@ fn a_file_loop_runs_over_three_laps_without_a_break() {
         format!("[[publishing_point]]\nname = \"loop\"\nsource = {{ type = \"file\", path = \"{}\" }}\n", clip().display());
     let daemon = Daemon::start(settings);
     wait_for_source(&daemon, "loop");
-    let lap = (CLIP_SECONDS * CLIP_FRAME_RATE) as usize;
     let mut viewer = player::ffmpeg(&daemon.url("mmst", "loop"), 0);
-    let pictures = player::wait_for_frames(&mut viewer, 3 * lap + lap / 2, MINUTE);
+    let pictures = player::wait_for_frames(&mut viewer, 3 * LAP + LAP / 2, MINUTE);
     assert_clip_over_and_over(md5s(&pictures));
     assert_no_break(&pictures, 0.25);
     // The clip's pictures over the time between first and last: laps neither stretched nor squeezed.
@@ -187,16 +201,21 @@ fn vlc_plays_a_file_loop() {
         format!("[[publishing_point]]\nname = \"loop\"\nsource = {{ type = \"file\", path = \"{}\" }}\n", clip().display());
     let daemon = Daemon::start(settings);
     wait_for_source(&daemon, "loop");
-    Vlc::play(&daemon.url("mmst", "loop")).wait_for_pictures(u64::from(4 * CLIP_SECONDS * CLIP_FRAME_RATE), MINUTE);
+    Vlc::play(&daemon.url("mmst", "loop")).wait_for_pictures(4 * LAP as u64, MINUTE);
+}
+
+/// Settings with the clip as the file of `loop`.
+fn file_loop() -> String {
+    format!("[[publishing_point]]\nname = \"loop\"\nsource = {{ type = \"file\", path = \"{}\" }}\n", clip().display())
 }
 
 /// Settings with an ffmpeg as the child process of `camera`.
-fn child_source(start: &str) -> String {
+fn child_source(more: &str) -> String {
     let mut argv = vec!["ffmpeg".to_owned()];
     argv.extend(clip_for_ever());
     argv.extend(["-f", "asf", "-"].map(str::to_owned));
     let argv = serde_json::to_string(&argv).unwrap(); // a JSON array of strings is a TOML one
-    format!("[[publishing_point]]\nname = \"camera\"\nsource = {{ type = \"exec\", argv = {argv}, {start} }}\n")
+    format!("[[publishing_point]]\nname = \"camera\"\nsource = {{ type = \"exec\", argv = {argv}{more} }}\n")
 }
 
 #[test]
@@ -204,7 +223,7 @@ fn viewers_outlive_the_death_of_a_child_source() {
     if !ready("viewers_outlive_the_death_of_a_child_source", VLC) {
         return;
     }
-    let daemon = Daemon::start(child_source("start = \"always\""));
+    let daemon = Daemon::start(child_source(", start = \"always\""));
     wait_for_source(&daemon, "camera");
     let mut ffmpeg = player::ffmpeg(&daemon.url("mmst", "camera"), 0);
     let mut vlc = Vlc::play(&daemon.url("mmst", "camera"));
@@ -236,7 +255,7 @@ fn a_watched_child_source_runs_with_its_viewers() {
     if !ready("a_watched_child_source_runs_with_its_viewers", FFMPEG) {
         return;
     }
-    let daemon = Daemon::start(child_source("start = \"watched\", linger_s = 1"));
+    let daemon = Daemon::start(child_source(", start = \"watched\", linger_s = 1"));
     assert!(children_of(daemon.id()).is_empty(), "a child without a viewer");
     let viewer = Viewer::tcp(daemon.mms, "camera");
     viewer.wait_for_packets(20, MINUTE);
@@ -260,9 +279,8 @@ fn the_clip_has_a_picture_for_every_place() {
     if !ready("the_clip_has_a_picture_for_every_place", MPLAYER) {
         return;
     }
-    let pictures = (CLIP_SECONDS * CLIP_FRAME_RATE) as usize;
-    assert_eq!(player::clip_pictures().len(), pictures);
-    let shown = player::mplayer(&clip().display().to_string(), 2 * pictures);
-    assert_eq!(shown.len(), pictures - 1, "MPlayer does not show the last picture of a file");
+    assert_eq!(player::clip_pictures().len(), LAP);
+    let shown = player::mplayer(&clip().display().to_string(), 2 * LAP);
+    assert_eq!(shown.len(), LAP - 1, "MPlayer does not show the last picture of a file");
     assert_clip_over_and_over(shown.iter().map(String::as_str));
 }
