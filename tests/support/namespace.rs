@@ -1,5 +1,6 @@
 //! Three network namespaces in a row: server, firewall, client. Deleted when dropped.
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -57,12 +58,12 @@ impl Network {
     }
 
     /// A command at the server.
-    pub fn server_command(&self, program: &str, arguments: &[&str]) -> Command {
+    pub fn server_command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
         inside(&self.server, program, arguments)
     }
 
     /// A command at the client.
-    pub fn client_command(&self, program: &str, arguments: &[&str]) -> Command {
+    pub fn client_command(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
         inside(&self.client, program, arguments)
     }
 
@@ -119,7 +120,7 @@ fn ip(arguments: &[&str]) {
     succeed(command);
 }
 
-fn inside(namespace: &str, program: &str, arguments: &[&str]) -> Command {
+fn inside(namespace: &str, program: &str, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(program_path("ip").expect("ip"));
     command.args(["netns", "exec", namespace, program]).args(arguments);
     command

@@ -26,16 +26,21 @@ pub struct Frame {
 #[track_caller]
 pub fn ffmpeg(url: &str, seconds: u32) -> Process {
     let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-i", url, "-map", "0"]);
+    command.args(ffmpeg_arguments(url, seconds));
+    Process::start(command)
+}
+
+/// The arguments of [`ffmpeg`], for one elsewhere.
+pub fn ffmpeg_arguments(url: &str, seconds: u32) -> Vec<String> {
+    let mut arguments = vec!["-nostdin", "-hide_banner", "-loglevel", "warning", "-i", url, "-map", "0"];
     // Each frame as it came: none doubled or dropped to keep a rate, times as fine as the stream's.
-    command.args(["-fps_mode", "passthrough", "-enc_time_base", "-1", "-flush_packets", "1"]);
-    if seconds > 0 {
-        command.args(["-t", &seconds.to_string()]);
+    arguments.extend(["-fps_mode", "passthrough", "-enc_time_base", "-1", "-flush_packets", "1"]);
+    let seconds = seconds.to_string();
+    if seconds != "0" {
+        arguments.extend(["-t", &seconds]);
     }
-    Process::start({
-        command.args(["-f", "framemd5", "-"]);
-        command
-    })
+    arguments.extend(["-f", "framemd5", "-"]);
+    arguments.into_iter().map(str::to_owned).collect()
 }
 
 /// Reads framemd5 text; a last line that is not whole yet is left out.

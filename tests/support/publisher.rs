@@ -51,8 +51,15 @@ pub fn clip_for_ever() -> Vec<String> {
 #[track_caller]
 pub fn ffmpeg_push(format: &str, method: &str, url: &str) -> Process {
     let mut command = Command::new("ffmpeg");
-    command.args(clip_for_ever()).args(["-f", format, "-method", method, url]);
+    command.args(push_arguments(format, method, url));
     Process::start(command)
+}
+
+/// The arguments of [`ffmpeg_push`], for an ffmpeg elsewhere.
+pub fn push_arguments(format: &str, method: &str, url: &str) -> Vec<String> {
+    let mut arguments = clip_for_ever();
+    arguments.extend(["-f", format, "-method", method, url].map(str::to_owned));
+    arguments
 }
 
 /// A publisher of a [`Synthetic`] stream at its own rate, on a thread.
