@@ -4,15 +4,17 @@
 //! MS-MMSP and its notes on product behaviour.
 
 use super::{Rig, raw, utf16};
+use crate::mms::block::{CancelReadBlock, ReadBlock};
 use crate::mms::connect::{Connect, NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
-use crate::mms::frame::Message;
+use crate::mms::frame::{Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportFunnelInfo};
 use crate::mms::hresult::Hresult;
 use crate::mms::log::Logging;
 use crate::mms::open::{BROADCAST, OpenFile, ReportOpenFile, Token};
 use crate::mms::ping::Pong;
 use crate::mms::play::{Acceleration, StartPlaying};
+use crate::mms::resend::Request;
 use crate::mms::select::StreamSwitch;
 use crate::mms::session::Answer;
 
@@ -86,8 +88,6 @@ fn vlc() {
     assert_eq!(rig.hear(&both), ["End", "Started", "play 4"]);
     assert_eq!(rig.say_raw(CloseFile::MID, &words(&[1, 1])), ["close left"]);
 }
-
-use crate::mms::block::ReadBlock;
 
 #[test]
 fn vlc_closes_when_its_port_is_refused() {
@@ -203,12 +203,12 @@ fn windows_media_player_6_4() {
     let garbage = [words(&[1, 0xDEAD_BEEF, 0, 0]), utf16("live/cam1"), vec![0, 0]].concat();
     assert_eq!(rig.say_raw(OpenFile::MID, &garbage), ["open live/cam1", "Opened"]);
     assert_eq!(rig.say_raw(ReadBlock::MID, &read_block(0x8000, 0xFFFF_FFFF, 2)), with_header("Block"));
-    let mut both = crate::mms::frame::encode(4, &StreamSwitch::all([1, 2].into_iter().collect())).to_vec();
+    let mut both = encode(4, &StreamSwitch::all([1, 2].into_iter().collect())).to_vec();
     both.extend(raw(StartPlaying::MID, &start(0xDEAD_BEEF, 0xFFFF_FFFF, 0, 3)));
     assert_eq!(rig.hear(&both), ["Switched", "Started", "play 3"]);
     // Its Stop names garbage; it logs behind it.
     let mut stop = raw(StopPlaying::MID, &words(&[0xDEAD_BEEF, 0xDEAD_BEEF]));
-    stop.extend_from_slice(&crate::mms::frame::encode(7, &Logging { played_ms: 5000, ..Logging::default() }));
+    stop.extend_from_slice(&encode(7, &Logging { played_ms: 5000, ..Logging::default() }));
     assert_eq!(rig.hear(&stop), ["stop", "End"]);
     assert_eq!(rig.session.report().log.as_ref().unwrap().played_ms, 5000);
     assert_eq!(rig.say(&CloseFile), ["close left"]);
@@ -226,19 +226,19 @@ fn windows_media_format_9() {
     assert_eq!(rig.say(&open), ["open live/cam1", "Opened"]);
     assert_eq!(rig.say(&ReadBlock { incarnation: 1 }), ["Block", "udp header 0 pi 1 04"]);
     // Its header timer ran out: cancel, and again with the next incarnation. What was not sent is dropped.
-    assert_eq!(rig.say(&crate::mms::block::CancelReadBlock { incarnation: 1 }), [""; 0]);
+    assert_eq!(rig.say(&CancelReadBlock { incarnation: 1 }), [""; 0]);
     assert_eq!(rig.say(&ReadBlock { incarnation: 2 }), ["Block", "udp header 0 pi 2 04"]);
     assert_eq!(rig.wait(500), ["udp header 1 pi 2 04", "udp header 2 pi 2 04", "udp header 3 pi 2 0C"]);
-    let mut both = crate::mms::frame::encode(4, &StreamSwitch::all([1, 2].into_iter().collect())).to_vec();
+    let mut both = encode(4, &StreamSwitch::all([1, 2].into_iter().collect())).to_vec();
     let play = StartPlaying {
         position_s: f64::MAX,
         acceleration: Some(Acceleration { bandwidth: 700_000, duration_ms: 5000 }),
         link_bandwidth: Some(1_500_000),
         ..StartPlaying::live(10)
     };
-    both.extend_from_slice(&crate::mms::frame::encode(5, &play));
+    both.extend_from_slice(&encode(5, &play));
     assert_eq!(rig.hear(&both), ["Switched", "Started", "play 10"]);
-    let request = crate::mms::resend::Request { client_id: super::CLIENT_ID, source_id: 1, sequences: vec![0x157, 0x158] };
+    let request = Request { client_id: super::CLIENT_ID, source_id: 1, sequences: vec![0x157, 0x158] };
     assert_eq!(rig.datagram(&request.bytes()), ["resend [343, 344]"]);
     // The broadcast ends: resends are served on, it logs and leaves.
     assert_eq!(rig.tell(Answer::Ended), ["stop"]);
