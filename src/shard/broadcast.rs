@@ -175,7 +175,10 @@ impl Broadcast {
 
     /// Puts a viewer where a join begins: at the newest key frame, else at the next one.
     pub fn place(&self, viewer: &mut Viewer, now: Instant) {
-        let join = self.window.join_point();
+        // Between a new header and its first packets the window's key frames belong to a header that the viewer no longer has.
+        let own =
+            |number: &u64| self.window.packet(*number).is_some_and(|(batch, _)| batch.generation.number == viewer.generation);
+        let join = self.window.join_point().filter(own);
         viewer.awaits_join_point = join.is_none();
         viewer.cursor = join.unwrap_or_else(|| self.window.end());
         let udp = matches!(viewer.transport, Transport::Udp(..));

@@ -73,8 +73,8 @@ pub(super) struct CommandSender(pub(super) UnboundedSender<Command>);
 
 impl CommandSender {
     /// Puts a command in; false when the shard is gone.
-    // Unbounded, because nobody here may wait for a shard: what is queued are references to batches that the shard's window
-    // bounds, and connections that the acceptor bounds.
+    // Unbounded, because nobody here may wait for a shard. What can queue up is bounded at its sources: batches come no faster than
+    // real time and are references, connections are those that the door admits, datagrams pass the door's token bucket.
     pub(super) fn send(&self, command: Command) -> bool {
         self.0.send(command).is_ok()
     }

@@ -15,6 +15,7 @@ mod pump;
 mod routes;
 mod sniff;
 mod state;
+mod strays;
 pub mod udp;
 mod worker;
 

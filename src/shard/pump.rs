@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
-use tokio::time::{Instant as Clock, sleep_until};
+use tokio::time::{Instant as Clock, sleep_until, timeout};
 
 use super::broadcast::Transport;
 use super::pace::TICK;
@@ -16,6 +16,8 @@ use crate::relay::PointId;
 
 /// How long a pass goes on before it lets joins in.
 const TURN: Duration = Duration::from_millis(1);
+/// Time for a full socket buffer to drain a little.
+const ROOM: Duration = Duration::from_millis(1);
 /// Viewers between two looks at the clock.
 const STRIDE: usize = 16;
 /// Later than this after it was due is late.
@@ -84,9 +86,9 @@ async fn wait_for_room(waits: &mut Vec<(Arc<UdpPort>, UdpSocket)>, port: &Arc<Ud
         }
     }
     if let Some((_, socket)) = waits.iter().find(|(known, _)| Arc::ptr_eq(known, port)) {
-        // The first readiness may be stale: a failed try clears it.
-        let _ = socket.writable().await;
-        tokio::task::yield_now().await;
+        let _ = timeout(TICK, socket.writable()).await;
+        // The readiness may be stale, or it was the socket for fragments that was full: never spin.
+        sleep_until(Clock::now() + ROOM).await;
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) struct State {
     pub(super) broadcasts: Vec<Broadcast>,
     pub(super) tally: Tally,
     pub(super) counters: super::counters::Counters,
-    window_bytes: Vec<metrics::Gauge>,
+    /// For each publishing point what was told of it last; empty in all shards but one.
+    window_bytes: Vec<(metrics::Gauge, f64)>,
     /// The pump has something to do.
     pub(super) pump_wake: Rc<Notify>,
     /// Some viewer catches up: the next tick has work.
@@ -53,7 +54,7 @@ impl State {
         let window_bytes = match index {
             0 => points
                 .iter()
-                .map(|point| metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name())))
+                .map(|point| (metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name())), 0.0))
                 .collect(),
             _ => Vec::new(),
         };
@@ -75,7 +76,7 @@ impl State {
     pub(super) fn admit(&mut self, now: Instant, accepted: Accepted, stream: Rc<TcpStream>) -> usize {
         let slot = self.conns.vacant_entry();
         let key = slot.key();
-        let peer = SocketAddr::new(accepted.peer.ip().to_canonical(), accepted.peer.port());
+        let peer = canonical(accepted.peer);
         let sender = self.context.mailbox(self.index);
         let entry = self.context.routes.enter(sender, key, peer.ip(), super::random_u32);
         let config = if accepted.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
@@ -111,13 +112,27 @@ impl State {
         if conn.closing.is_some() {
             return;
         }
+        let before = (conn.engine.report().resends_asked, conn.engine.report().resends_granted);
+        let refused = conn.engine.report().refused_funnels;
         if let Err(error) = conn.engine.handle(now, input) {
             conn.close(error.reason().label(), error.to_string());
+        }
+        let report = conn.engine.report();
+        let denied = (report.resends_asked - before.0).saturating_sub(report.resends_granted - before.1);
+        self.counters.resent("limited", denied);
+        // The engine refuses by itself where no UDP port is bound, or the funnel's text makes no sense.
+        if report.refused_funnels > refused {
+            let cause = if conn.udp.is_none() { "disabled" } else { "malformed" };
+            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => cause).increment(1);
         }
         while let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output()) {
             match output {
                 Output::Send(message) => self.queue(key, message),
-                Output::Datagram(packet) => self.send_header_packet(key, &packet),
+                Output::Datagram(packet) => {
+                    // VLC gives up when the header arrives before the answer that announces it.
+                    self.flush(key, now);
+                    self.send_header_packet(key, &packet);
+                }
                 Output::Ask(ask) => {
                     if let Some(answer) = self.answer(key, now, ask)
                         && let Some(conn) = self.conns.get_mut(key)
@@ -312,7 +327,8 @@ impl State {
                 if let Some(owner) = lease.superseded() {
                     self.context.routes.superseded(owner);
                 }
-                let destination = SocketAddr::new(address, lease.port());
+                let mut destination = conn.peer;
+                destination.set_port(lease.port());
                 conn.entry.leads_to(Some(destination));
                 conn.lease = Some(lease);
                 conn.route = Some(Route { destination, source: conn.local.ip().to_canonical(), segmented: true });
@@ -346,6 +362,10 @@ impl State {
             return refuse(Hresult::FILE_NOT_FOUND);
         };
         self.park(key);
+        if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
+            // Numbers run on, but what they stood for lies in another window.
+            viewer.track.forget();
+        }
         let id = point.id();
         let generation = self.broadcast(id)?.generation.clone();
         let wait = point.source_expected();
@@ -372,8 +392,9 @@ impl State {
         let Some(opened) = &mut conn.opened else { return refused(Hresult::NO_STREAM) };
         let oversize = conn.udp.as_ref().is_some_and(|udp| !udp.fits(generation.packet_size + HEAD_LEN));
         if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
-            metrics::counter!(names::REFUSALS, "cause" => "oversize").increment(1);
-            return refused(Hresult::PROTOCOL_MISMATCH);
+            // The funnel was granted because some other source fits. The only words left are "come again over TCP".
+            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
+            return Answer::Opened(Err(OpenRefusal::Redirect(format!("mmst://{}/{}", conn.local, opened.point.name()))));
         }
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
         let admission = self.context.relay.admission();
@@ -435,7 +456,7 @@ impl State {
     /// Sends a packet again, byte for byte as the first time, to the leased port.
     fn resend(&mut self, key: usize, sequence: u32) {
         let result = self.try_resend(key, sequence).unwrap_or("unknown");
-        self.counters.resent(result);
+        self.counters.resent(result, 1);
     }
 
     fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
@@ -563,10 +584,13 @@ impl State {
     }
 
     /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.
-    pub(super) fn measure(&self) {
-        for (broadcast, gauge) in self.broadcasts.iter().zip(&self.window_bytes) {
+    pub(super) fn measure(&mut self) {
+        for (broadcast, (gauge, told)) in self.broadcasts.iter().zip(&mut self.window_bytes) {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-            gauge.set(broadcast.window.bytes() as f64);
+            let bytes = broadcast.window.bytes() as f64;
+            // Publishing points beyond the first hundred share a label: each adds its own change.
+            gauge.increment(bytes - *told);
+            *told = bytes;
         }
     }
 
@@ -617,6 +641,14 @@ impl State {
             reason,
             "session ended"
         );
+    }
+}
+
+/// IPv4 in IPv6 clothes is IPv4; everything else, the scope of a link-local address too, stays.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        address @ IpAddr::V4(_) => SocketAddr::new(address, peer.port()),
+        IpAddr::V6(_) => peer,
     }
 }
 

@@ -71,6 +71,11 @@ impl UdpPort {
         // A smaller buffer only means that a full one is waited for more often.
         let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
         let fragments = open(SocketAddr::new(address.ip(), 0))?;
+        for (level, option) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
+            if (level == libc::IPPROTO_IPV6) == address.is_ipv6() {
+                report_errors(fragments.as_raw_fd(), level, option)?;
+            }
+        }
         let local = socket.local_addr()?;
         Ok(Self { socket, fragments, state, local, max_datagram })
     }
@@ -142,13 +147,15 @@ impl UdpPort {
     ///
     /// Other errors in the queue are passed over: a path that is down for a moment ends no session.
     pub fn next_unreachable(&self) -> Option<SocketAddr> {
-        loop {
-            match receive_error(self.socket.as_raw_fd()) {
-                Ok(Some((destination, errno))) if errno == libc::ECONNREFUSED => return Some(destination),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return None,
+        [&self.socket, &self.fragments].into_iter().find_map(|socket| {
+            loop {
+                match receive_error(socket.as_raw_fd()) {
+                    Ok(Some((destination, errno))) if errno == libc::ECONNREFUSED => return Some(destination),
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return None,
+                }
             }
-        }
+        })
     }
 
     /// Receives what is there into `buffers`; `metas` tell where from, how much, and the stride of merged datagrams.
@@ -158,6 +165,16 @@ impl UdpPort {
     pub fn receive(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
         self.state.recv((&self.socket).into(), buffers, metas)
     }
+}
+
+/// Has ICMP errors put into the socket's error queue.
+#[allow(unsafe_code, reason = "no library at hand sets this option by itself")]
+fn report_errors(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
+    // SAFETY: the pointer is to a live int of the stated length, which setsockopt only reads.
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// One system call, repeated while it only reports the ICMP error of some earlier datagram.
@@ -362,6 +379,19 @@ mod tests {
         assert_eq!(port.send(&route(&viewer), &[IoSlice::new(&packet)], packet.len()).bytes, packet.len());
         let mut buffer = vec![0; 65_536];
         assert_eq!(viewer.recv(&mut buffer).unwrap(), packet.len());
+    }
+
+    #[test]
+    fn a_closed_port_is_named_for_fragments_too() {
+        let (port, dead) = (port(), receiver());
+        let gone = route(&dead);
+        drop(dead);
+        let packet = vec![7; 3208];
+        let named = (0..100).find_map(|_| {
+            port.send(&gone, &[IoSlice::new(&packet)], packet.len());
+            port.next_unreachable()
+        });
+        assert_eq!(named, Some(gone.destination));
     }
 
     #[test]
