@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -59,8 +60,10 @@ pub(super) enum Command {
     Connection(Accepted),
     /// News of a publishing point.
     Delivery(Delivery),
-    /// A resend request of a session's own address.
-    Datagram { conn: usize, client_id: u32, bytes: Box<[u8]> },
+    /// A resend request of a session's own address. `pending` counts those on their way.
+    Datagram { conn: usize, client_id: u32, bytes: Box<[u8]>, pending: Arc<AtomicUsize> },
+    /// The path to a session needs IP fragments.
+    Fragment { conn: usize, client_id: u32 },
     /// End a session.
     End { conn: usize, client_id: u32, why: EndCause },
     /// End all sessions with the end of the stream.

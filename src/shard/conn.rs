@@ -60,6 +60,8 @@ pub(super) struct Opened {
     pub(super) point: Arc<Point>,
     /// The header that the engine was given last; `None` while there is none yet.
     pub(super) generation: Option<u32>,
+    /// Bytes of that header.
+    pub(super) header_bytes: usize,
     /// Counts the viewer for sources that run while they are watched.
     pub(super) _watch: Watch,
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant as Clock, timeout};
 use super::command::{Accepted, Command};
 use super::handoff::Handed;
 use super::listen::MmsListener;
+use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
 use super::udp::UdpPort;
@@ -75,6 +76,7 @@ pub(super) fn run(
 
 /// Accepts at one address.
 async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: Door, handoff: HandOff, strays: Arc<Strays>) {
+    let mut told = None;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -105,9 +107,15 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
                 });
                 strays.enter(ticket, task.abort_handle());
             }
+            // That one connection was lost, nothing else.
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted) => {}
             Err(error) => {
                 // Out of descriptors: the ones that wait go on waiting, those that are here go on playing.
-                tracing::warn!(%error, "a connection could not be accepted");
+                let now = Clock::now();
+                if told.is_none_or(|told| now - told >= TELL_EVERY) {
+                    tracing::warn!(%error, "connections cannot be accepted; is the limit on open files too low?");
+                    told = Some(now);
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -187,20 +195,22 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                             metrics::counter!(names::RESENDS, "result" => "limited").increment(1);
                             continue;
                         }
-                        let known = Request::parse(datagram)
-                            .is_ok_and(|request| context.routes.datagram(request.client_id, meta.addr.ip(), datagram));
-                        if !known {
-                            metrics::counter!(names::RESENDS, "result" => "stranger").increment(1);
-                        }
+                        let result = match Request::parse(datagram) {
+                            Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram) {
+                                Routed::Taken => continue,
+                                Routed::Stranger => "stranger",
+                                Routed::Flood => "limited",
+                            },
+                            Err(_) => "stranger",
+                        };
+                        metrics::counter!(names::RESENDS, "result" => result).increment(1);
                     }
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => {
                 // An ICMP error of an earlier send; the queue names whose it was.
-                while let Some(destination) = port.next_unreachable() {
-                    context.routes.unreachable(destination);
-                }
+                context.drain_errors(&port, Clock::now().into_std());
             }
         }
     }

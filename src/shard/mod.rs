@@ -63,6 +63,13 @@ impl Context {
         &self.shards[shard]
     }
 
+    /// Acts on the ICMP errors that wait in a port's queue.
+    fn drain_errors(&self, port: &UdpPort, now: Instant) {
+        while let Some((destination, error)) = port.next_error() {
+            self.routes.path_error(now, destination, error);
+        }
+    }
+
     fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,11 +12,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::Context;
-use super::broadcast::{Broadcast, Served, Tally, Viewer};
-use super::command::{Accepted, Command};
+use super::broadcast::{Broadcast, Served, Tally, Transport, Viewer};
+use super::command::Command;
 use super::conn::{Conn, Opened, Place};
 use super::out_queue::Flushed;
 use super::udp::Route;
+use super::udp::UdpPort;
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Ask, CloseReason, Description, Input, OpenRefusal, Output, Session};
@@ -23,10 +25,23 @@ use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::relay::{Delivery, Generation, PointId};
 use crate::{metrics as names, settings::Oversize};
 
-/// Control messages that may wait for a reader before it is given up: a header of the largest size fits.
-const MAX_CONTROL_BYTES: usize = 2 << 20;
+/// Control messages that may wait for a reader before it is given up, beside two headers.
+const MAX_CONTROL_BYTES: usize = 64 << 10;
+/// Time from the end of the stream to the close when the daemon stops.
+const FAREWELL: Duration = Duration::from_millis(900);
 /// A TCP viewer that takes no byte for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// A connection that comes to a shard.
+pub(super) struct Arrival {
+    pub(super) peer: SocketAddr,
+    /// The address that it connected to.
+    pub(super) local: SocketAddr,
+    /// When it was accepted.
+    pub(super) at: Instant,
+    /// The UDP port with the number that it connected to.
+    pub(super) udp: Option<Arc<UdpPort>>,
+}
 
 /// All that one shard knows.
 pub(super) struct State {
@@ -40,10 +55,8 @@ pub(super) struct State {
     window_bytes: Vec<(metrics::Gauge, f64)>,
     /// The pump has something to do.
     pub(super) pump_wake: Rc<Notify>,
-    /// Some viewer catches up: the next tick has work.
-    pub(super) catching_up: bool,
-    /// The daemon goes down: no new sessions, viewers get the end of the stream.
-    pub(super) stopping: bool,
+    /// The daemon goes down since then: no new sessions, viewers get the end of the stream.
+    pub(super) stopping: Option<Instant>,
 }
 
 impl State {
@@ -67,30 +80,29 @@ impl State {
             counters: super::counters::Counters::new(),
             window_bytes,
             pump_wake: Rc::new(Notify::new()),
-            catching_up: false,
-            stopping: false,
+            stopping: None,
         }
     }
 
     /// Takes a connection over; its key.
-    pub(super) fn admit(&mut self, now: Instant, accepted: Accepted, stream: Rc<TcpStream>) -> usize {
+    pub(super) fn admit(&mut self, now: Instant, arrival: Arrival, stream: Rc<TcpStream>) -> usize {
         let slot = self.conns.vacant_entry();
         let key = slot.key();
-        let peer = canonical(accepted.peer);
+        let peer = canonical(arrival.peer);
         let sender = self.context.mailbox(self.index);
         let entry = self.context.routes.enter(sender, key, peer.ip(), super::random_u32);
-        let config = if accepted.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
+        let config = if arrival.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
         let engine = Box::new(Session::new(now, Arc::clone(config), entry.client_id()));
         slot.insert(Conn {
             session: self.context.next_session(),
             stream,
             peer,
-            local: accepted.local,
-            accepted: accepted.at,
+            local: arrival.local,
+            accepted: arrival.at,
             engine,
             out: Default::default(),
             wake: Rc::new(Notify::new()),
-            udp: accepted.udp,
+            udp: arrival.udp,
             entry,
             permit: None,
             lease: None,
@@ -112,6 +124,7 @@ impl State {
         if conn.closing.is_some() {
             return;
         }
+        let deadline = conn.engine.poll_timeout();
         let before = (conn.engine.report().resends_asked, conn.engine.report().resends_granted);
         let refused = conn.engine.report().refused_funnels;
         if let Err(error) = conn.engine.handle(now, input) {
@@ -149,12 +162,19 @@ impl State {
             }
         }
         self.flush(key, now);
+        // The connection's task waits for what was true before: others than itself drive its engine too.
+        if let Some(conn) = self.conns.get(key)
+            && (conn.engine.poll_timeout() != deadline || !conn.out.is_empty())
+        {
+            conn.wake.notify_one();
+        }
     }
 
     fn queue(&mut self, key: usize, message: Bytes) {
         let Some(conn) = self.conns.get_mut(key) else { return };
+        let header = message.len();
         conn.out.push(message);
-        if conn.out.control_bytes() > MAX_CONTROL_BYTES {
+        if conn.out.control_bytes() > MAX_CONTROL_BYTES + conn.opened.as_ref().map_or(header, |opened| 2 * opened.header_bytes) {
             conn.close("stalled", "asks without reading the answers");
         }
     }
@@ -216,11 +236,15 @@ impl State {
             Err(error) => conn.close("connection_lost", format!("connection lost: {error}")),
             Ok(Served::Live) => {}
             Ok(Served::CatchingUp) => {
-                self.catching_up = true;
+                broadcast.catching_up = true;
                 self.pump_wake.notify_one();
             }
             Ok(Served::TcpBlocked) => conn.wake.notify_one(),
-            Ok(Served::UdpBlocked) => return true,
+            Ok(Served::UdpBlocked) => {
+                broadcast.fresh = true;
+                self.pump_wake.notify_one();
+                return true;
+            }
             Ok(Served::NewGeneration) => self.announce_generation(key, now),
             Ok(Served::Finished) => self.drive(key, now, Input::Answer(Answer::Ended)),
         }
@@ -239,7 +263,13 @@ impl State {
         if opened.generation == Some(generation.number) {
             return;
         }
+        let oversize = conn.udp.as_ref().is_some_and(|udp| !udp.fits(generation.packet_size + HEAD_LEN));
+        if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
+            // No message moves a playing session to TCP; a player that connects again is told to.
+            return conn.close("oversize", "packets of the new header do not fit a datagram");
+        }
         opened.generation = Some(generation.number);
+        opened.header_bytes = generation.header.len();
         if let Some(permit) = &mut conn.permit {
             permit.rebook(generation.bit_rate);
         }
@@ -252,7 +282,7 @@ impl State {
             Ask::Admit(player) => {
                 let conn = self.conns.get_mut(key)?;
                 tracing::debug!(session = conn.session, peer = %conn.peer, player = %player.token.escape_debug(), "connected");
-                if self.stopping {
+                if self.stopping.is_some() {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
                 let permit = self.context.relay.admission().connect(now, conn.peer.ip());
@@ -322,6 +352,10 @@ impl State {
         let address = conn.peer.ip();
         let player = conn.engine.report().player.as_ref().and_then(|player| player.guid.clone());
         let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
+        // What is in the queue is about those who had ports before.
+        for port in &self.context.udp_ports {
+            self.context.drain_errors(port, now);
+        }
         match self.context.relay.admission().ports().claim(now, claim) {
             Ok(lease) => {
                 if let Some(owner) = lease.superseded() {
@@ -329,9 +363,10 @@ impl State {
                 }
                 let mut destination = conn.peer;
                 destination.set_port(lease.port());
-                conn.entry.leads_to(Some(destination));
+                conn.entry.leads_to(Some((destination, now)));
                 conn.lease = Some(lease);
-                conn.route = Some(Route { destination, source: conn.local.ip().to_canonical(), segmented: true });
+                conn.route =
+                    Some(Route { destination, source: conn.local.ip().to_canonical(), segmented: true, fragmented: false });
                 Ok(())
             }
             Err(refusal) => {
@@ -347,7 +382,7 @@ impl State {
         }
     }
 
-    fn every_source_is_oversize(&self, udp: &super::udp::UdpPort) -> bool {
+    fn every_source_is_oversize(&self, udp: &UdpPort) -> bool {
         let mut sizes =
             self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
         sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
@@ -355,6 +390,9 @@ impl State {
 
     fn open(&mut self, key: usize, now: Instant, name: &str) -> Option<Answer> {
         let refuse = |hr| Some(Answer::Opened(Err(OpenRefusal::Status(hr))));
+        if self.stopping.is_some() {
+            return refuse(Hresult::NO_STREAM);
+        }
         let Some(point) = self.context.relay.point(name) else {
             metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
             let conn = self.conns.get(key)?;
@@ -370,7 +408,7 @@ impl State {
         let generation = self.broadcast(id)?.generation.clone();
         let wait = point.source_expected();
         let conn = self.conns.get_mut(key)?;
-        conn.opened = Some(Opened { generation: None, _watch: point.watch(), point });
+        conn.opened = Some(Opened { generation: None, header_bytes: 0, _watch: point.watch(), point });
         match generation {
             Some(generation) => Some(self.opened(key, now, &generation)),
             None if wait => {
@@ -394,7 +432,9 @@ impl State {
         if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
             // The funnel was granted because some other source fits. The only words left are "come again over TCP".
             metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-            return Answer::Opened(Err(OpenRefusal::Redirect(format!("mmst://{}/{}", conn.local, opened.point.name()))));
+            let location = format!("mmst://{}/{}", conn.local, opened.point.name());
+            conn.opened = None;
+            return Answer::Opened(Err(OpenRefusal::Redirect(location)));
         }
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
         let admission = self.context.relay.admission();
@@ -403,6 +443,7 @@ impl State {
             return refused(self.refused(key, refusal));
         }
         opened.generation = Some(generation.number);
+        opened.header_bytes = generation.header.len();
         Answer::Opened(Ok(describe(generation)))
     }
 
@@ -445,6 +486,12 @@ impl State {
         }
         let viewer = broadcast.viewers.swap_remove(index);
         self.counters.viewers(viewer.transport.label()).decrement(1.0);
+        if let Transport::Udp(route, _) = &viewer.transport
+            && let Some(own) = &mut conn.route
+        {
+            // What was learnt of the path holds for the next play.
+            *own = *route;
+        }
         conn.place = Place::Parked(Box::new(viewer));
         if let Some(moved) = broadcast.viewers.get(index).map(|viewer| viewer.conn)
             && let Some(conn) = self.conns.get_mut(moved)
@@ -479,7 +526,12 @@ impl State {
         let outcome = udp.send(&route, &[std::io::IoSlice::new(&datagram)], stride);
         self.tally.udp_calls += u64::from(outcome.calls);
         self.tally.icmp_pending |= outcome.errors_pending;
-        Some(if outcome.bytes == stride && outcome.failed == 0 { "sent" } else { "failed" })
+        if outcome.bytes != stride || outcome.failed != 0 {
+            return Some("failed");
+        }
+        self.tally.udp_packets += 1;
+        self.tally.udp_bytes += stride as u64;
+        Some("sent")
     }
 
     /// One fragment of the header over the UDP funnel; a lost one is asked for again by the client.
@@ -555,7 +607,8 @@ impl State {
     pub(super) fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Delivery(delivery) => self.deliver(now, delivery),
-            Command::Datagram { conn, client_id, bytes } => {
+            Command::Datagram { conn, client_id, bytes, pending } => {
+                pending.fetch_sub(1, Ordering::Relaxed);
                 if self.is(conn, client_id) {
                     self.drive(conn, now, Input::Datagram(&bytes));
                 }
@@ -567,14 +620,40 @@ impl State {
                     conn.close(why.label(), why.to_string());
                 }
             }
+            Command::Fragment { conn: key, client_id } => {
+                if self.is(key, client_id) {
+                    self.fragment(key);
+                }
+            }
             Command::Stop => {
-                self.stopping = true;
+                self.stopping = Some(now);
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
-                    self.drive(key, now, Input::Answer(Answer::Ended));
+                    let Some(conn) = self.conns.get_mut(key) else { continue };
+                    match conn.place {
+                        Place::Seat(_) => self.drive(key, now, Input::Answer(Answer::Ended)),
+                        _ => conn.close("stopped", "the daemon stops"),
+                    }
                 }
             }
             Command::Connection(_) => {}
+        }
+    }
+
+    /// Datagrams of this session are too big for a network on the way: they go as IP fragments from here on.
+    fn fragment(&mut self, key: usize) {
+        if self.context.settings.udp.oversize == Oversize::Refuse {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Some(route) = &mut conn.route {
+            route.fragmented = true;
+        }
+        if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place)
+            && let Some(broadcast) = self.broadcasts.get_mut(opened.point.id().0 as usize)
+            && let Some(Transport::Udp(route, _)) = broadcast.viewers.get_mut(*index).map(|viewer| &mut viewer.transport)
+        {
+            route.fragmented = true;
         }
     }
 
@@ -594,15 +673,21 @@ impl State {
         }
     }
 
-    /// Ends viewers that take nothing any more.
+    /// Ends viewers that take nothing any more, and all that are left a moment after a stop.
     pub(super) fn sweep(&mut self, now: Instant) {
-        for (_, conn) in &mut self.conns {
+        let stopped = self.stopping.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL);
+        let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let blocked = self.conns.get(key).is_some_and(|conn| self.is_blocked(conn));
+            let Some(conn) = self.conns.get_mut(key) else { continue };
             let written = conn.out.written_bytes();
-            let waits = !conn.out.is_empty();
-            if written != conn.progress.0 || !waits {
+            if written != conn.progress.0 || conn.out.is_empty() && !blocked {
                 conn.progress = (written, now);
             } else if now.saturating_duration_since(conn.progress.1) > STALLED {
                 conn.close("stalled", "stopped reading");
+            }
+            if stopped {
+                conn.close("stopped", "the daemon stops");
             }
         }
     }

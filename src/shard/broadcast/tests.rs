@@ -59,7 +59,12 @@ impl Udp {
     }
 
     fn seat(&self, broadcast: &mut Broadcast, now: Instant) {
-        let route = Route { destination: self.viewer.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true };
+        let route = Route {
+            destination: self.viewer.local_addr().unwrap(),
+            source: Ipv4Addr::LOCALHOST.into(),
+            segmented: true,
+            fragmented: false,
+        };
         let mut viewer = Viewer::new(0, Transport::Udp(route, Arc::clone(&self.port)), 0);
         viewer.track.start(10);
         broadcast.place(&mut viewer, now);
