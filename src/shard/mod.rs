@@ -2,6 +2,7 @@
 //!
 //! One thread at the door accepts and tells protocols apart; the shards, one thread each, run the engines and the pump.
 
+mod asks;
 pub mod broadcast;
 mod command;
 mod conn;
@@ -9,9 +10,11 @@ mod counters;
 mod front;
 mod handoff;
 pub mod listen;
+mod news;
 mod out_queue;
 mod pace;
 mod pump;
+mod resends;
 mod routes;
 mod sniff;
 mod state;
