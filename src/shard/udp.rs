@@ -408,6 +408,53 @@ mod tests {
         assert_eq!(viewer.recv(&mut buffer).unwrap(), packet.len());
     }
 
+    /// Has the system believe that a router answered a datagram of `from` to `to` with "destination unreachable".
+    ///
+    /// False where the right to do so is missing.
+    fn inject_icmp(from: SocketAddr, to: SocketAddr, code: u8) -> bool {
+        let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)) else { return false };
+        let mut message = vec![3, code, 0, 0, 0, 0, 5, 0];
+        message.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+        for address in [from, to] {
+            let IpAddr::V4(address) = address.ip() else { panic!("IPv4") };
+            message.extend(address.octets());
+        }
+        message.extend(from.port().to_be_bytes());
+        message.extend(to.port().to_be_bytes());
+        message.extend([0, 8, 0, 0]);
+        let sum: u32 = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        let checksum = !u16::try_from((sum & 0xFFFF) + (sum >> 16)).unwrap_or(u16::MAX);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        raw.send_to(&message, &from.into()).is_ok()
+    }
+
+    #[test]
+    fn icmp_about_a_stranger_costs_a_viewer_neither_a_packet_nor_segmentation() {
+        let (port, viewer) = (port(), receiver());
+        let stranger = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 4000));
+        let bytes = numbered(5, 100);
+        let mut buffer = [0; 256];
+        for code in 0..=15 {
+            for whole in [&bytes[..], &bytes[..100]] {
+                if !inject_icmp(port.local(), stranger, code) {
+                    eprintln!("SKIPPED: icmp_about_a_stranger…: raw sockets need root");
+                    return;
+                }
+                let sent = port.send(&route(&viewer), &[IoSlice::new(whole)], 100);
+                assert_eq!((sent.bytes, sent.failed, sent.unsegmentable), (whole.len(), 0, false), "code {code}");
+                for _ in whole.chunks(100) {
+                    assert_eq!(viewer.recv(&mut buffer).unwrap(), 100, "code {code}");
+                }
+                let error = port.next_error();
+                match code {
+                    3 => assert_eq!(error, Some((stranger, PathError::Unreachable))),
+                    4 => assert_eq!(error, Some((stranger, PathError::TooBig))),
+                    _ => assert_eq!(error, None, "code {code}"),
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_closed_port_is_named_for_fragments_too() {
         let (port, dead) = (port(), receiver());
