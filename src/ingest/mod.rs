@@ -32,9 +32,9 @@ use tracing::warn;
 
 use crate::metrics::REFUSALS;
 use crate::relay::Relay;
-use crate::settings::{Settings, Source};
+use crate::settings::{Problem, Settings, SettingsError, Source};
 use crate::shard::{HandOff, Handed};
-use crate::text::Users;
+use crate::text::{Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
 use gate::Gate;
@@ -52,10 +52,20 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 /// Reads the file of the users that may publish.
 ///
 /// # Errors
-/// The file cannot be read, or a line of it is wrong; the error names both.
-pub fn read_users(path: &Path) -> anyhow::Result<Users> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the users file {}", path.display()))?;
-    Ok(Users::parse(&text, &path.display().to_string())?)
+/// The file cannot be read, or a line of it is wrong: a problem of the settings, since they name it.
+pub fn read_users(path: &Path) -> Result<Users, SettingsError> {
+    let file = path.display();
+    let problem = |place: String, key: &str, message: String| {
+        let key = key.to_owned();
+        SettingsError { problems: vec![Problem { place, key, message }] }
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        problem(String::new(), "users.file", format!("{file} cannot be read: {error}; `wmrelay passwd {file} USER` writes one"))
+    })?;
+    Users::parse(&text, &file.to_string()).map_err(|error| match error {
+        UsersError::Line { file, line, reason } => problem(format!("{file}:{line}"), "", reason),
+        error @ UsersError::Name { .. } => problem(file.to_string(), "", error.to_string()),
+    })
 }
 
 /// All sources of the daemon.
@@ -193,9 +203,9 @@ mod tests {
     fn errors_of_the_users_file_name_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nonsense").unwrap();
-        let error = format!("{:#}", read_users(file.path()).unwrap_err());
+        let error = read_users(file.path()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}:1: ", file.path().display())), "{error}");
-        let error = format!("{:#}", read_users(Path::new("no/such/file")).unwrap_err());
-        assert!(error.contains("no/such/file: No such file"), "{error}");
+        let error = read_users(Path::new("no/such/file")).unwrap_err().to_string();
+        assert!(error.starts_with("users.file: no/such/file cannot be read: No such file"), "{error}");
     }
 }
