@@ -65,7 +65,8 @@ pub const BUCKETS: [(&str, &[f64]); 2] = [
 /// So many publishing points have a label of their own; see [`point_label`].
 pub const POINT_LABELS_MAX: usize = 100;
 
-/// The label of all publishing points beyond.
+/// The label of all publishing points beyond. A publishing point may have that name too, so what carries a `point` label
+/// is counted up and down; a value that is set would hide the others'.
 pub const OTHER: &str = "other";
 
 /// The `point` label of a publishing point: its name for the first hundred that are asked for, then [`OTHER`].
