@@ -68,7 +68,7 @@ fn ten_udp_viewers_behind_one_address_and_the_eleventh_by_tcp() {
     assert_eq!(eleventh["transport"], "tcp", "{eleventh}");
     assert!(eleventh["udp_refused"].as_str().is_some_and(|cause| cause.starts_with("0xC00D0043")), "{eleventh}");
     assert!(eleventh["packets"].as_u64().unwrap() > 0, "{eleventh}");
-    let first_packet = Duration::from_millis(eleventh["first_packet_ms"].as_f64().unwrap() as u64);
+    let first_packet = Duration::from_secs_f64(eleventh["first_packet_ms"].as_f64().unwrap() / 1000.0);
     assert!(first_packet < AT_ONCE, "the eleventh waited {first_packet:?}");
 
     announces_a_port_outside(&network);

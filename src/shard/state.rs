@@ -117,7 +117,11 @@ impl State {
         while let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output()) {
             match output {
                 Output::Send(message) => self.queue(key, message),
-                Output::Datagram(packet) => self.send_header_packet(key, &packet),
+                Output::Datagram(packet) => {
+                    // VLC gives up when the header arrives before the answer that announces it.
+                    self.flush(key, now);
+                    self.send_header_packet(key, &packet);
+                }
                 Output::Ask(ask) => {
                     if let Some(answer) = self.answer(key, now, ask)
                         && let Some(conn) = self.conns.get_mut(key)
