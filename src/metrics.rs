@@ -112,7 +112,11 @@ pub fn describe_all() {
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
     describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
-    describe_gauge!(WINDOW_BYTES, Unit::Bytes, "Bytes of packets kept for joins, slow viewers and resends, without what each shard frames of them");
+    describe_gauge!(
+        WINDOW_BYTES,
+        Unit::Bytes,
+        "Bytes of packets kept for joins, slow viewers and resends, without what each shard frames of them"
+    );
     describe_gauge!(CONNECTIONS, "Open connections of viewers, playing or not");
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
