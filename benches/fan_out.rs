@@ -75,6 +75,7 @@ impl Rig {
                 destination: socket.local_addr().expect("bound"),
                 source: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 segmented: true,
+                fragmented: false,
             })
             .collect();
         let video: StreamSet = [1].into_iter().collect();

@@ -123,7 +123,7 @@ pub struct PlayArgs {
     /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME
     pub url: String,
 
-    /// How the media is to come; without it, UDP and TCP where that is refused
+    /// How the media is to come, in place of what the URL says: mms:// is UDP, or TCP where UDP is refused; mmsu:// is UDP alone, mmst:// TCP alone
     #[arg(long, value_enum)]
     pub transport: Option<PlayTransport>,
 
@@ -143,9 +143,9 @@ pub struct PlayArgs {
 /// A transport that `play` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PlayTransport {
-    /// Datagrams.
+    /// UDP; with mms://, TCP where that is refused
     Udp,
-    /// The control connection.
+    /// TCP, and UDP never
     Tcp,
 }
 

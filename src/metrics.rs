@@ -25,7 +25,7 @@ pub const SENT_BYTES: &str = "wmrelay_sent_bytes_total";
 pub const SEND_CALLS: &str = "wmrelay_send_calls_total";
 /// Sent minus due of each batch, seconds (histogram).
 pub const SEND_DELAY_SECONDS: &str = "wmrelay_send_delay_seconds";
-/// Packets sent more than 100 ms after they were due.
+/// Packets times viewers of those passes over the viewers that ended more than 100 ms after the packets were due.
 pub const LATE_SENDS: &str = "wmrelay_late_sends_total";
 /// Datagrams that the system did not take. Label: `cause`.
 pub const UDP_SEND_ERRORS: &str = "wmrelay_udp_send_errors_total";
@@ -49,7 +49,7 @@ pub const SOURCE_PACKETS: &str = "wmrelay_source_packets_total";
 pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
-/// Connections that are open, whatever they speak.
+/// Connections of viewers that are open, playing or not.
 pub const CONNECTIONS: &str = "wmrelay_connections";
 /// Always 1. Label: `version`.
 pub const BUILD_INFO: &str = "wmrelay_build_info";
@@ -65,7 +65,8 @@ pub const BUCKETS: [(&str, &[f64]); 2] = [
 /// So many publishing points have a label of their own; see [`point_label`].
 pub const POINT_LABELS_MAX: usize = 100;
 
-/// The label of all publishing points beyond.
+/// The label of all publishing points beyond. A publishing point may have that name too, so what carries a `point` label
+/// is counted up and down; a value that is set would hide the others'.
 pub const OTHER: &str = "other";
 
 /// The `point` label of a publishing point: its name for the first hundred that are asked for, then [`OTHER`].
@@ -100,7 +101,7 @@ pub fn describe_all() {
     describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes sent to viewers, framing included");
     describe_counter!(SEND_CALLS, "System calls that sent media");
     describe_histogram!(SEND_DELAY_SECONDS, Unit::Seconds, "How long after it was due a batch was sent");
-    describe_counter!(LATE_SENDS, "Packets sent more than 100 ms after they were due");
+    describe_counter!(LATE_SENDS, "Packets times viewers, of passes that ended more than 100 ms after the packets were due");
     describe_counter!(UDP_SEND_ERRORS, "Datagrams that the system did not take, by cause");
     describe_counter!(SKIPPED_PACKETS, "Packets that slow viewers skipped");
     describe_counter!(RESENDS, "Packets that viewers asked for again, by what came of it");
@@ -111,8 +112,12 @@ pub fn describe_all() {
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
     describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
-    describe_gauge!(WINDOW_BYTES, Unit::Bytes, "Bytes kept for joins, slow viewers and resends");
-    describe_gauge!(CONNECTIONS, "Open connections, whatever they speak");
+    describe_gauge!(
+        WINDOW_BYTES,
+        Unit::Bytes,
+        "Bytes of packets kept for joins, slow viewers and resends, without what each shard frames of them"
+    );
+    describe_gauge!(CONNECTIONS, "Open connections of viewers, playing or not");
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

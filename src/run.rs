@@ -5,6 +5,7 @@ mod passwd;
 mod play;
 mod serve;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -46,5 +47,15 @@ fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
     for problem in &loaded.warnings {
         warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
-    serve::serve(loaded.settings, args.ready_file.as_deref())
+    serve::serve(loaded.settings, args.ready_file.as_deref()).map_err(|error| placed(error, &loaded.places))
+}
+
+/// Adds where a setting was written to problems that show only when it is put to use.
+fn placed(mut error: anyhow::Error, places: &BTreeMap<String, String>) -> anyhow::Error {
+    for problem in error.downcast_mut::<SettingsError>().into_iter().flat_map(|error| &mut error.problems) {
+        if let Some(place) = places.get(&problem.key).filter(|_| problem.place.is_empty()) {
+            problem.place.clone_from(place);
+        }
+    }
+    error
 }

@@ -141,6 +141,26 @@ fn a_wrong_meaning_ends_with_2_as_well() {
     assert!(err(&unknown_flag).contains("--config"), "{}", err(&unknown_flag));
 }
 
+#[test]
+fn a_broken_users_file_is_a_mistake_in_the_settings() {
+    let folder = folder(&[("w.toml", "mms.listen = '127.0.0.1:0'\nusers.file = 'users'\nhttp.listen = ''\nadmin.listen = ''\n")]);
+    let config = folder.path().join("w.toml");
+    let told = |command: &str| {
+        let output = run(&mut wmrelay(&[command, "--config", path(&config)]));
+        assert_eq!((output.status.code(), out(&output)), (Some(2), String::new()), "{command}: {}", err(&output));
+        err(&output).lines().last().unwrap().replace(path(folder.path()), "")
+    };
+    for command in ["check", "serve"] {
+        let missing = told(command);
+        assert!(missing.starts_with("/w.toml:2: users.file: /users cannot be read: No such file"), "{missing}");
+    }
+    fs::write(folder.path().join("users"), "# studio\ncam:wmrelay\n").unwrap();
+    for command in ["check", "serve"] {
+        let broken = told(command);
+        assert!(broken.starts_with("/users:2: expected user:realm:digest"), "{broken}");
+    }
+}
+
 /// Runs `passwd` with a password on standard input.
 fn passwd(file: &Path, args: &[&str], input: &str) -> Output {
     let mut command = wmrelay(&["passwd", path(file)]);

@@ -156,7 +156,11 @@ fn garbage_and_wrong_lengths_end_one_connection_each() {
     assert_bounded(before, after);
     wait_until("only the viewer and the publisher are connected", MINUTE, || daemon.metric("wmrelay_viewers", &[]) == 1.0);
     let log = daemon.log();
-    assert!(log.lines().count() >= 20, "the faults left no trace:\n{log}");
+    wait_until("the log tells of what was turned away at the door", MINUTE, || daemon.log().contains("did not become a viewer"));
+    assert!(
+        log.lines().filter(|line| line.contains("session ended") && !line.contains("reason=\"the player left")).count() >= 10,
+        "{log}"
+    );
     assert!(!log.contains("panicked"), "{log}");
 }
 
@@ -212,6 +216,11 @@ fn half_messages_and_single_bytes() {
     assert_undisturbed(&viewer);
 }
 
+/// The count of silent connections in a line of the log.
+fn silent_in(line: &str) -> Option<u64> {
+    line.split_whitespace().find_map(|word| word.strip_prefix("silent="))?.parse().ok()
+}
+
 #[test]
 fn a_thousand_silent_connections() {
     raise_file_limit();
@@ -234,6 +243,9 @@ fn a_thousand_silent_connections() {
     }
     assert_undisturbed(&viewer);
     assert_undisturbed(&late);
+    let told = || daemon.log().lines().filter(|line| line.contains("did not become a viewer")).filter_map(silent_in).sum::<u64>();
+    wait_until("the log tells of a thousand silent connections", MINUTE, || told() >= 1000);
+    assert!(daemon.metric("wmrelay_refusals_total", &[("cause", "silent")]) >= 1000.0);
     assert_eq!(http_get(daemon.admin, "/healthz").0, 200);
 }
 

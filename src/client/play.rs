@@ -29,7 +29,7 @@ const PLAYER: &str = "NSPlayer/7.1.0.3055";
 pub struct PlayOptions {
     /// What.
     pub url: MmsUrl,
-    /// The data path in place of the one that the scheme names; then there is no falling back.
+    /// The data path in place of the one that the scheme names. UDP falls back to TCP where the scheme is `mms`.
     pub transport: Option<Transport>,
     /// UDP ports to listen on; the lowest that is free is taken.
     pub ports: PortRanges,
@@ -46,7 +46,7 @@ pub struct PlayReport {
     pub transport: &'static str,
     /// The UDP port on which we listened.
     pub port: Option<u16>,
-    /// Why UDP was not granted, where it was not.
+    /// Why there was no UDP where it was wanted: refused by the server, no local port, no datagram that came through.
     pub udp_refused: Option<String>,
     /// ASF headers received; more than one: the stream changed.
     pub headers: u32,
@@ -165,7 +165,7 @@ pub async fn play_observed(
         choice: options.transport,
         ports: options.ports,
         player: format!("{PLAYER}; {{{}}}", random_guid()?),
-        tcp_only: false,
+        no_udp: None,
     };
     let mut redirects = 0;
     loop {
@@ -184,7 +184,7 @@ pub async fn play_observed(
                 attempt.url = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
             }
             // Somebody on the way drops datagrams without a word: the one case that shows only now.
-            Ended::Client(ClientEnd::HeaderLost) if attempt.may_fall_back() => attempt.tcp_only = true,
+            Ended::Client(end @ ClientEnd::HeaderLost) if attempt.may_fall_back() => attempt.no_udp = Some(end.to_string()),
             Ended::Client(end) if played || end == ClientEnd::Ended => return Ok(report.ended(&end)),
             Ended::Client(end) => return Err(PlayError::Session { url: report.url, end }),
             Ended::Closed if played => return Ok(report.ended(&"the server closed the connection")),
@@ -201,18 +201,18 @@ struct Attempt {
     choice: Option<Transport>,
     ports: PortRanges,
     player: String,
-    /// UDP was tried and did not work.
-    tcp_only: bool,
+    /// Why UDP, which was tried, did not work.
+    no_udp: Option<String>,
 }
 
 impl Attempt {
     fn wants_udp(&self) -> bool {
         let by_url = self.url.transport != UrlTransport::Tcp;
-        !self.tcp_only && self.choice.map_or(by_url, |transport| transport == Transport::Udp)
+        self.no_udp.is_none() && self.choice.map_or(by_url, |transport| transport == Transport::Udp)
     }
 
     fn may_fall_back(&self) -> bool {
-        self.choice.is_none() && self.url.transport == UrlTransport::Any && !self.tcp_only
+        self.url.transport == UrlTransport::Any && self.wants_udp()
     }
 
     async fn run(
@@ -221,7 +221,7 @@ impl Attempt {
         on_event: &mut impl FnMut(&ClientEvent, ClientStats),
     ) -> Result<(PlayReport, Ended), PlayError> {
         let begin = now();
-        let mut report = PlayReport { url: self.url.to_string(), ..PlayReport::default() };
+        let mut report = PlayReport { url: self.url.to_string(), udp_refused: self.no_udp.clone(), ..PlayReport::default() };
         let stream = tokio::select! {
             stream = self.connect() => stream?,
             () = &mut stop => return Ok((report, Ended::Client(ClientEnd::Stopped))),
@@ -230,9 +230,13 @@ impl Attempt {
         let address = stream.local_addr()?.ip();
         let udp = if self.wants_udp() {
             let socket = bind_lowest(address, &self.ports).await?;
-            if socket.is_none() && !self.may_fall_back() {
+            if socket.is_none() {
                 let port = |end: Option<u16>| end.unwrap_or_default();
-                return Err(PlayError::NoPort { first: port(self.ports.iter().next()), last: port(self.ports.iter().last()) });
+                let error = PlayError::NoPort { first: port(self.ports.iter().next()), last: port(self.ports.iter().last()) };
+                if !self.may_fall_back() {
+                    return Err(error);
+                }
+                report.udp_refused = Some(error.to_string());
             }
             socket
         } else {

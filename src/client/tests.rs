@@ -237,9 +237,20 @@ async fn refused_udp_falls_back_on_the_same_connection() {
     assert_eq!(report.udp_refused.as_deref(), Some("0xC00D0043 (UDP port not allowed)"));
     assert_eq!(session.report().refused_funnels, 1);
     assert_eq!(report.ended_by, "the stream ended");
+    // Who asks for UDP, but not by the URL, would rather have TCP than nothing.
+    let with = |scheme, transport| PlayOptions { transport: Some(transport), ..options(&server.url(scheme), 2520) };
+    let (_, report) = tokio::join!(server.serve(manners, None), watch(with("mms", Transport::Udp)));
+    let report = report.unwrap();
+    assert_eq!((report.transport, report.packets), ("tcp", 300));
+    assert_eq!(report.udp_refused.as_deref(), Some("0xC00D0043 (UDP port not allowed)"));
+    // Who asks for TCP is never asked for a port.
+    let (session, report) = tokio::join!(server.serve(manners, None), watch(with("mms", Transport::Tcp)));
+    assert_eq!((report.unwrap().transport, session.report().refused_funnels), ("tcp", 0));
     // Who insists on UDP gets none.
-    let (_, report) = tokio::join!(server.serve(manners, None), watch(options(&server.url("mmsu"), 2520)));
-    assert!(report.unwrap_err().to_string().contains("the data path refused: 0xC00D0043"));
+    for options in [options(&server.url("mmsu"), 2520), with("mmsu", Transport::Udp)] {
+        let (_, report) = tokio::join!(server.serve(manners, None), watch(options));
+        assert!(report.unwrap_err().to_string().contains("the data path refused: 0xC00D0043"));
+    }
 }
 
 #[tokio::test]
@@ -253,6 +264,7 @@ async fn dropped_datagrams_fall_back_on_a_new_connection() {
     let (_, report) = tokio::join!(serve, watch(options(&server.url("mms"), 2530)));
     let report = report.unwrap();
     assert_eq!((report.transport, report.packets), ("tcp", 300));
+    assert!(report.udp_refused.is_some(), "{report:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text::percent_decode;
+
 /// The port of MMS.
 pub const DEFAULT_PORT: u16 = 1755;
 
@@ -87,7 +89,7 @@ impl FromStr for MmsUrl {
             }
             Some(_) => return Err(error(UrlError::Port)),
         };
-        let name = percent_decoded(path).filter(|name| !name.is_empty()).ok_or_else(|| error(UrlError::Name))?;
+        let name = percent_decode(path).ok().filter(|name| !name.is_empty()).ok_or_else(|| error(UrlError::Name))?;
         Ok(Self { transport, host: host.to_owned(), port, name })
     }
 }
@@ -106,23 +108,6 @@ impl fmt::Display for MmsUrl {
         }
         write!(f, "/{}", self.name)
     }
-}
-
-/// Text with each `%XX` replaced; `None` where one is broken or the whole is not UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                u8::try_from(digit(bytes.next())? * 16 + digit(bytes.next())?).ok()?
-            }
-            _ => byte,
-        };
-        out.push(byte);
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

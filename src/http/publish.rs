@@ -326,7 +326,7 @@ impl Connection {
             State::Draining { .. } | State::Closed => {}
             // A probe for a challenge has no body that would be in the way: the answer may come on the same connection.
             State::Asked { head, framing: Framing::Length(0) }
-                if refusal.status == Status::Unauthorized && head.keeps_alive() =>
+                if refusal.status == Status::Unauthorized && !refusal.last && head.keeps_alive() =>
             {
                 self.outputs.push_back(Output::Send(response::refusal(refusal, After::KeepAlive, to_head)));
                 self.state = State::Head { reader: HeadReader::default(), deadline: now + self.timeouts.idle };

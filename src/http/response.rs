@@ -73,12 +73,14 @@ pub struct Refusal {
     pub challenges: Vec<String>,
     /// When another attempt may do better.
     pub retry_after: Option<Duration>,
+    /// The connection closes, also where a request with credentials could follow on it.
+    pub last: bool,
 }
 
 impl Refusal {
     /// Without challenges or a time for the next attempt.
     pub fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), challenges: Vec::new(), retry_after: None }
+        Self { status, text: text.into(), challenges: Vec::new(), retry_after: None, last: false }
     }
 
     /// 401 with these challenges.

@@ -1,9 +1,9 @@
 //! A child process that writes ASF to its standard output: ffmpeg with a camera, mostly.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ const READ_BYTES: usize = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(30);
 /// A child that was asked to end has so long to do it.
 const GRACE: Duration = Duration::from_secs(3);
+/// So often it is looked whether all have ended.
+const POLL: Duration = Duration::from_millis(20);
 /// What its own children still write to stderr after its end is waited for so long.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -161,28 +163,64 @@ async fn pump(feed: &mut Feed, stdout: Option<ChildStdout>) -> String {
 
 /// Ends the child and its group: by itself if it is about to, by SIGTERM, by SIGKILL. Says how it ended.
 async fn terminate(child: &mut Child, ending: bool) -> String {
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    // The end of its output mostly is its end: then its own exit status is worth more than our signal.
-    let mut outcome = if ending { timeout(LAST_WORDS, child.wait()).await.ok() } else { None };
-    for signal in [Signal::TERM, Signal::KILL] {
-        // To the group even if the child itself is gone: its own children may not be.
-        if let Some(group) = group {
-            let _ = kill_process_group(group, signal);
+    // Not reaped before the end: until then its number, which is the group's, goes to no stranger.
+    if let Some(group) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+        // The end of its output mostly is its end: then its own exit status is worth more than our signal.
+        if ending {
+            let _ = timeout(LAST_WORDS, until(|| has_exited(group))).await;
         }
-        if outcome.is_none() {
-            outcome = timeout(GRACE, child.wait()).await.ok();
+        for signal in [Signal::TERM, Signal::KILL] {
+            // Also where the child itself is gone: its own children may not be.
+            if is_gone(group) {
+                break;
+            }
+            let _ = kill_process_group(group, signal);
+            let _ = timeout(GRACE, until(|| is_gone(group))).await;
         }
     }
-    match outcome {
-        Some(Ok(status)) => describe(status),
-        Some(Err(error)) => format!("its end is unknown: {error}"),
+    match timeout(LAST_WORDS, child.wait()).await {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => format!("its end is unknown: {error}"),
         // Uninterruptible in the kernel; tokio reaps it when it ends after all.
-        None => "it does not die".into(),
+        Err(_) => "it does not die".into(),
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    status.to_string()
+async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        sleep(POLL).await;
+    }
+}
+
+/// Whether a child has ended; it stays to be reaped.
+fn has_exited(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    // An error: there is no such child, which is as good.
+    !matches!(waitid(WaitId::Pid(child), options), Ok(None))
+}
+
+/// Whether nobody of a child's group runs any more.
+fn is_gone(group: Pid) -> bool {
+    // The dead leader counts as a member for kill(), so who else there is can be learnt from /proc alone.
+    has_exited(group) && !processes().any(|(member_of, runs)| runs && member_of == group.as_raw_nonzero().get())
+}
+
+/// The group of each process that we can see, and whether it runs.
+fn processes() -> impl Iterator<Item = (i32, bool)> {
+    let stats = std::fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
+        let entry = entry.ok()?;
+        entry.file_name().as_encoded_bytes().first().filter(|first| first.is_ascii_digit())?;
+        // The name in it may be anything, UTF-8 or not.
+        std::fs::read(entry.path().join("stat")).ok()
+    });
+    stats.filter_map(|stat| group_and_state(&String::from_utf8_lossy(&stat)))
+}
+
+/// From a line of /proc/PID/stat: `PID (NAME) STATE PARENT GROUP …`, where the name may hold anything.
+fn group_and_state(stat: &str) -> Option<(i32, bool)> {
+    let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace();
+    let runs = !matches!(fields.next()?, "Z" | "X");
+    Some((fields.nth(1)?.parse().ok()?, runs))
 }
 
 async fn until_watched(watched: &mut watch::Receiver<u32>) {

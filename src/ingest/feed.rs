@@ -1,11 +1,12 @@
-//! From a source's bytes to the relay, no faster than real time.
+//! From a source's bytes to the relay, no faster than real time, and with bounds on what a source can make of itself.
 
 use bytes::BytesMut;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
+use super::byte_rate::ByteRate;
 use super::lead::Lead;
 use super::{file_time, now};
-use crate::asf::{self, Event, Reader, StreamError};
+use crate::asf::{self, Event, Header, Reader, StreamError};
 use crate::relay::{PublishError, Publisher};
 
 /// While a source is held back, the relay hears so often that it is alive; it takes 2 s of silence for a lost connection.
@@ -16,7 +17,8 @@ pub(super) struct Feed {
     reader: Reader,
     publisher: Publisher,
     lead: Lead,
-    packet_size: Option<usize>,
+    byte_rate: ByteRate,
+    header: Option<Header>,
     pub(super) tally: Tally,
 }
 
@@ -47,12 +49,13 @@ pub(super) enum FeedError {
 
 impl Feed {
     pub(super) fn new(publisher: Publisher) -> Self {
-        Self { reader: Reader::new(), publisher, lead: Lead::default(), packet_size: None, tally: Tally::default() }
+        let (reader, lead, byte_rate) = (Reader::new(), Lead::default(), ByteRate::new());
+        Self { reader, publisher, lead, byte_rate, header: None, tally: Tally::default() }
     }
 
     /// Whether the stream's header is still missing.
     pub(super) const fn lacks_header(&self) -> bool {
-        self.packet_size.is_none()
+        self.header.is_none()
     }
 
     /// Takes bytes in; returns when they may be followed by more, which takes a while if the source runs ahead.
@@ -60,7 +63,10 @@ impl Feed {
         self.tally.bytes += bytes.len() as u64;
         self.publisher.alive(now())?;
         self.reader.feed(bytes);
-        self.pump().await
+        let flow = self.pump().await?;
+        let wait = self.byte_rate.take(now(), bytes.len());
+        self.hold(wait).await?;
+        Ok(flow)
     }
 
     /// No more bytes come.
@@ -73,9 +79,15 @@ impl Feed {
         while let Some(event) = self.reader.poll() {
             match event? {
                 Event::Header(header) => {
+                    let wait = self.publisher.header_wait(now(), &header)?;
+                    self.hold(wait).await?;
                     self.publisher.header(now(), file_time(), &header)?;
-                    self.packet_size = Some(header.packet_size());
-                    self.lead = Lead::default();
+                    // The same header again gives nobody another lead.
+                    if self.header.as_ref().is_none_or(|last| !header.continues(last)) {
+                        self.lead = Lead::default();
+                    }
+                    self.byte_rate.set_bit_rate(header.bit_rate());
+                    self.header = Some(header);
                 }
                 Event::Packets(packets) => self.packets(packets).await?,
                 Event::End => return Ok(Flow::Ended),
@@ -85,7 +97,7 @@ impl Feed {
     }
 
     async fn packets(&mut self, mut packets: BytesMut) -> Result<(), FeedError> {
-        let Some(size) = self.packet_size else { return Ok(()) };
+        let Some(size) = self.header.as_ref().map(Header::packet_size) else { return Ok(()) };
         loop {
             let now = now();
             let (mut count, mut wait) = (0, None);
@@ -104,10 +116,117 @@ impl Feed {
                 self.tally.invalid += accepted.invalid;
             }
             let Some(wait) = wait else { return Ok(()) };
-            let until = Instant::now() + wait;
-            while timeout(SIGN_OF_LIFE, sleep_until(until)).await.is_err() {
-                self.publisher.alive(super::now())?;
-            }
+            self.hold(wait).await?;
         }
+    }
+
+    /// Lets the source wait.
+    async fn hold(&self, wait: Duration) -> Result<(), FeedError> {
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let until = Instant::now() + wait;
+        while timeout(SIGN_OF_LIFE, sleep_until(until)).await.is_err() {
+            self.publisher.alive(now())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asf::chunk::{ChunkHead, ChunkKind};
+    use crate::asf::samples;
+    use crate::ingest::testing;
+    use crate::relay::{PublisherId, Relay};
+    use crate::settings::Source;
+    use std::sync::Arc;
+
+    /// Two streams that no player takes for one.
+    const ONE: &str = "live-asf-pipe.asf";
+    const OTHER: &str = "audio-wmav2.wma";
+
+    fn feed(relay: &Arc<Relay>) -> Feed {
+        Feed::new(relay.publish(now(), "cam", PublisherId::Local).unwrap())
+    }
+
+    fn relay() -> (Arc<Relay>, Arc<testing::Collector>) {
+        testing::collecting(&[("cam", Source::Push)])
+    }
+
+    fn chunk(kind: ChunkKind, bytes: &[u8]) -> Vec<u8> {
+        let head = ChunkHead { kind, more: false, len: u16::try_from(bytes.len()).unwrap() };
+        [head.write().as_slice(), bytes].concat()
+    }
+
+    /// A header in a chunk, as encoders send it.
+    fn header(name: &str) -> Vec<u8> {
+        let (header, _) = samples::stream(name);
+        let len = header.bytes().len() + 50;
+        chunk(ChunkKind::Header, &samples::bytes(name)[..len])
+    }
+
+    async fn seconds(work: impl Future<Output = ()>) -> f64 {
+        let start = Instant::now();
+        work.await;
+        start.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_packets_without_time_is_held_back() {
+        let (relay, collector) = relay();
+        let mut feed = feed(&relay);
+        feed.bytes(&header(ONE)).await.unwrap();
+        // The same packet over and over: no time passes in it, so the lead does not hold it.
+        let packet = chunk(ChunkKind::Data, &samples::stream(ONE).1[0]);
+        let took = seconds(async {
+            for _ in 0..8_000_000 / packet.len() {
+                assert_eq!(feed.bytes(&packet).await.unwrap(), Flow::More);
+            }
+        });
+        let took = took.await;
+        assert!((1.9..2.1).contains(&took), "8 MB at 2 MB/s, of which 4 MB at once: {took}");
+        assert_eq!(collector.packets().len(), 8_000_000 / packet.len(), "held back, not refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_that_differ_come_five_seconds_apart() {
+        let (relay, collector) = relay();
+        let (one, other) = (header(ONE), header(OTHER));
+        let mut first = feed(&relay);
+        let took = seconds(async {
+            first.bytes(&one).await.unwrap();
+            first.bytes(&one).await.unwrap();
+        });
+        assert!(took.await < 0.1, "the same header is no change");
+        let took = seconds(async {
+            first.bytes(&other).await.unwrap();
+        });
+        assert!((4.9..5.1).contains(&took.await));
+        // A new connection does not begin anew.
+        drop(first);
+        let mut second = feed(&relay);
+        let took = seconds(async {
+            second.bytes(&one).await.unwrap();
+        });
+        assert!((4.9..5.1).contains(&took.await));
+        assert_eq!(collector.generations(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_continues_gives_no_new_lead() {
+        let (relay, _) = relay();
+        let (header, packets) = (header(ONE), samples::stream(ONE).1);
+        let mut feed = feed(&relay);
+        let took = seconds(async {
+            for packet in &packets {
+                feed.bytes(&header).await.unwrap();
+                feed.bytes(&chunk(ChunkKind::Data, packet)).await.unwrap();
+            }
+        });
+        let took = took.await;
+        // Ten seconds, of which two are the lead.
+        assert!((7.0..9.0).contains(&took), "{took}");
     }
 }

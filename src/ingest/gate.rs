@@ -26,13 +26,18 @@ impl Gate {
         Self { access, relay, authenticator }
     }
 
+    /// Whether anything that this peer could send would let it publish.
+    pub(super) fn may_publish(&self, peer: IpAddr) -> bool {
+        self.access.may_publish(peer) && (peer.is_loopback() || self.authenticator.is_some())
+    }
+
     /// Who sends the request, if that one may publish at all.
     ///
     /// The address rules come first. Then credentials count; a program on this machine needs none, unless a browser or proxy
     /// sends on behalf of somebody else. Which names there are is only told to who passed.
-    pub(super) fn authorise(&self, now: Instant, peer: IpAddr, request: &PublishRequest) -> Result<PublisherId, Refusal> {
+    pub(super) fn authorise(&self, now: Instant, peer: IpAddr, request: &PublishRequest) -> Result<PublisherId, Denial> {
         if !self.access.may_publish(peer) {
-            return Err(Refusal::new(Status::Forbidden, format!("The settings do not let {peer} publish.")));
+            return Err(Refusal::new(Status::Forbidden, format!("The settings do not let {peer} publish.")).into());
         }
         match (&request.authorization, &self.authenticator) {
             (Some(authorization), Some(authenticator)) => {
@@ -40,12 +45,14 @@ impl Gate {
                 match authenticator.check(now, &request.method, &request.target, authorization) {
                     Ok(Verdict::Granted { user }) => Ok(PublisherId::User(user)),
                     Ok(Verdict::Denied) => {
-                        Err(Refusal::unauthorized("User or password is wrong.", authenticator.challenges(now, false)))
+                        let challenges = authenticator.challenges(now, false);
+                        Err(Denial::WrongCredentials(Refusal::unauthorized("User or password is wrong.", challenges)))
                     }
                     Ok(Verdict::Stale) => {
-                        Err(Refusal::unauthorized("The nonce is used up, try the new one.", authenticator.challenges(now, true)))
+                        let challenges = authenticator.challenges(now, true);
+                        Err(Refusal::unauthorized("The nonce is used up, try the new one.", challenges).into())
                     }
-                    Err(error) => Err(Refusal::new(Status::BadRequest, format!("Bad request: {error}."))),
+                    Err(error) => Err(Refusal::new(Status::BadRequest, format!("Bad request: {error}.")).into()),
                 }
             }
             // Without users no password can be wrong, and a program on this machine needs none.
@@ -54,16 +61,18 @@ impl Gate {
                 Some(field) => Err(Refusal::new(
                     Status::Forbidden,
                     format!("A password is needed: the {field} field tells that somebody else is behind this request."),
-                )),
+                )
+                .into()),
             },
             (None, Some(authenticator)) => {
                 let mut authenticator = authenticator.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(Refusal::unauthorized("User and password are needed.", authenticator.challenges(now, false)))
+                Err(Refusal::unauthorized("User and password are needed.", authenticator.challenges(now, false)).into())
             }
             (_, None) => Err(Refusal::new(
                 Status::Forbidden,
                 "Publishing from another machine needs a user, and the settings name no users file; make one with `wmrelay passwd`.",
-            )),
+            )
+            .into()),
         }
     }
 
@@ -84,6 +93,21 @@ impl Gate {
                 }
             }
         })
+    }
+}
+
+/// Why somebody may not publish.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Denial {
+    /// User or password is wrong: somebody may be guessing.
+    WrongCredentials(Refusal),
+    /// For another reason.
+    Other(Refusal),
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self::Other(refusal)
     }
 }
 
@@ -125,6 +149,11 @@ mod tests {
         Gate::new(testing::start(), access, relay, users, [9; 32])
     }
 
+    fn refusal(denial: Denial) -> Refusal {
+        let (Denial::WrongCredentials(refusal) | Denial::Other(refusal)) = denial;
+        refusal
+    }
+
     fn request(password: Option<&str>) -> PublishRequest {
         PublishRequest {
             method: "POST".into(),
@@ -154,13 +183,21 @@ mod tests {
             (true, "198.51.100.3", Some("secret"), Err(Status::Forbidden)),
         ] {
             let result = gate(users).authorise(testing::start(), peer.parse().unwrap(), &request(password));
-            assert_eq!(result.map_err(|refusal| refusal.status), expected, "{users} {peer} {password:?}");
+            let wrong = matches!(result, Err(Denial::WrongCredentials(_)));
+            assert_eq!(wrong, password == Some("wrong"), "{users} {peer}");
+            assert_eq!(result.map_err(|denial| refusal(denial).status), expected, "{users} {peer} {password:?}");
+        }
+        for (users, peer, may) in
+            [(true, ELSEWHERE, true), (false, ELSEWHERE, false), (false, LOOPBACK, true), (true, "198.51.100.3", false)]
+        {
+            assert_eq!(gate(users).may_publish(peer.parse().unwrap()), may, "{users} {peer}");
         }
     }
 
     #[test]
     fn a_refusal_carries_challenges() {
-        let refusal = gate(true).authorise(testing::start(), ELSEWHERE.parse().unwrap(), &request(None)).unwrap_err();
+        let denial = gate(true).authorise(testing::start(), ELSEWHERE.parse().unwrap(), &request(None)).unwrap_err();
+        let refusal = refusal(denial);
         assert!(refusal.challenges[0].starts_with("Digest ") && refusal.challenges[1].starts_with("Basic "));
     }
 
@@ -169,7 +206,7 @@ mod tests {
         let gate = gate(true);
         let (now, peer) = (testing::start(), LOOPBACK.parse().unwrap());
         let behind = |password| PublishRequest { third_party: Some("Origin"), ..request(password) };
-        let refusal = gate.authorise(now, peer, &behind(None)).unwrap_err();
+        let refusal = refusal(gate.authorise(now, peer, &behind(None)).unwrap_err());
         assert_eq!(refusal.status, Status::Forbidden);
         assert!(refusal.text.contains("Origin"));
         assert_eq!(gate.authorise(now, peer, &behind(Some("secret"))), Ok(PublisherId::User("cam".into())));

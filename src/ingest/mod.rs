@@ -4,6 +4,7 @@
 //! Each source is one task on the runtime that [`Ingest::start`] is given; a source that fails waits and tries again.
 
 mod back_off;
+mod byte_rate;
 mod demo;
 mod exec;
 mod feed;
@@ -19,7 +20,6 @@ mod stop;
 #[cfg(test)]
 mod testing;
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,9 +32,10 @@ use tracing::warn;
 
 use crate::metrics::REFUSALS;
 use crate::relay::Relay;
-use crate::settings::{Settings, Source};
+use crate::relay::admission::canonical;
+use crate::settings::{Problem, Settings, SettingsError, Source};
 use crate::shard::{HandOff, Handed};
-use crate::text::Users;
+use crate::text::{Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
 use gate::Gate;
@@ -46,16 +47,30 @@ use stop::{Stop, Stopper};
 const CONNECTIONS: usize = 512;
 /// Of them, from one address (IPv6: one /64).
 const CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Connections at once of peers that may not publish: they are told so, and cannot lock encoders out.
+const REJECTS: usize = 64;
+/// Of them, from one address.
+const REJECTS_PER_ADDRESS: usize = 8;
 /// How long [`Ingest::stop`] waits: a child process has 3 s to end by itself.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Reads the file of the users that may publish.
 ///
 /// # Errors
-/// The file cannot be read, or a line of it is wrong; the error names both.
-pub fn read_users(path: &Path) -> anyhow::Result<Users> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the users file {}", path.display()))?;
-    Ok(Users::parse(&text, &path.display().to_string())?)
+/// The file cannot be read, or a line of it is wrong: a problem of the settings, since they name it.
+pub fn read_users(path: &Path) -> Result<Users, SettingsError> {
+    let file = path.display();
+    let problem = |place: String, key: &str, message: String| {
+        let key = key.to_owned();
+        SettingsError { problems: vec![Problem { place, key, message }] }
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        problem(String::new(), "users.file", format!("{file} cannot be read: {error}; `wmrelay passwd {file} USER` writes one"))
+    })?;
+    Users::parse(&text, &file.to_string()).map_err(|error| match error {
+        UsersError::Line { file, line, reason } => problem(format!("{file}:{line}"), "", reason),
+        error @ UsersError::Name { .. } => problem(file.to_string(), "", error.to_string()),
+    })
 }
 
 /// All sources of the daemon.
@@ -63,6 +78,7 @@ pub struct Ingest {
     runtime: Handle,
     gate: Arc<Gate>,
     slots: Arc<Slots>,
+    reject_slots: Arc<Slots>,
     stop: Stop,
     stopper: Stopper,
 }
@@ -95,17 +111,20 @@ impl Ingest {
             }
         }
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
-        Ok(Self { runtime: runtime.clone(), gate: Arc::new(gate), slots, stop, stopper })
+        let reject_slots = Slots::new(REJECTS, REJECTS_PER_ADDRESS);
+        Ok(Self { runtime: runtime.clone(), gate: Arc::new(gate), slots, reject_slots, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
     pub fn push_handoff(&self) -> HandOff {
-        let Self { runtime, gate, slots, stop, .. } = self;
-        let (runtime, gate, slots, stop) = (runtime.clone(), Arc::clone(gate), Arc::clone(slots), stop.downgrade());
+        let (runtime, gate, stop) = (self.runtime.clone(), Arc::clone(&self.gate), self.stop.downgrade());
+        let (slots, reject_slots) = (Arc::clone(&self.slots), Arc::clone(&self.reject_slots));
         Arc::new(move |handed: Handed| {
             // Nothing comes in while the daemon stops.
             let Some(stop) = stop.upgrade() else { return };
-            let Some(slot) = slots.take(canonical(handed.peer.ip())) else {
+            let peer = canonical(handed.peer.ip());
+            let slots = if gate.may_publish(peer) { &slots } else { &reject_slots };
+            let Some(slot) = slots.take(peer) else {
                 counter!(REFUSALS, "cause" => "publisher_connections").increment(1);
                 warn!(peer = %handed.peer, "publisher's connection closed: there are too many");
                 return;
@@ -128,11 +147,6 @@ impl Ingest {
     }
 }
 
-/// IPv4 in IPv6 clothes is IPv4 (ruling 13 of the design).
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
-}
-
 /// tokio's clock, which tests can pause, as the layers below want it.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
@@ -149,7 +163,7 @@ fn file_time() -> u64 {
 mod tests {
     use super::*;
     use crate::settings::Start;
-    use std::io::{Read as _, Write as _};
+    use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
 
     #[test]
@@ -190,12 +204,37 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_publish_takes_no_place_of_those_who_may() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (relay, _) = testing::collecting(&[("cam", Source::Push)]);
+        let ingest = Ingest::start(runtime.handle(), &Settings::default(), &relay, None).unwrap();
+        let hand_off = ingest.push_handoff();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let hand_over = |peer: &str| {
+            let client = TcpStream::connect(local).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            hand_off(Handed { stream, peer: peer.parse().unwrap(), local, head: Vec::new() });
+            client.set_nonblocking(true).unwrap();
+            client
+        };
+        let is_open = |mut client: &TcpStream| client.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        // Without a users file, nobody but this machine may publish.
+        let strangers: Vec<TcpStream> = (0..70).map(|host| hand_over(&format!("192.0.2.{host}:5000"))).collect();
+        assert_eq!(strangers.iter().filter(|client| is_open(client)).count(), REJECTS);
+        let encoders: Vec<TcpStream> = (0..70).map(|port| hand_over(&format!("127.0.0.1:{}", 5000 + port))).collect();
+        assert_eq!(encoders.iter().filter(|client| is_open(client)).count(), CONNECTIONS_PER_ADDRESS);
+        runtime.block_on(ingest.stop());
+    }
+
+    #[test]
     fn errors_of_the_users_file_name_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nonsense").unwrap();
-        let error = format!("{:#}", read_users(file.path()).unwrap_err());
+        let error = read_users(file.path()).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}:1: ", file.path().display())), "{error}");
-        let error = format!("{:#}", read_users(Path::new("no/such/file")).unwrap_err());
-        assert!(error.contains("no/such/file: No such file"), "{error}");
+        let error = read_users(Path::new("no/such/file")).unwrap_err().to_string();
+        assert!(error.starts_with("users.file: no/such/file cannot be read: No such file"), "{error}");
     }
 }

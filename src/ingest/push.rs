@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::feed::{Feed, FeedError, Flow, Tally};
-use super::gate::{self, Gate};
+use super::gate::{self, Denial, Gate};
+use super::now;
 use super::stop::Stop;
-use super::{canonical, now};
 use crate::asf::StreamError;
 use crate::http::{Answer, CloseReason, Connection, Input, Output, PublishRequest, Refusal, Status, Timeouts};
+use crate::relay::admission::canonical;
 use crate::relay::{PublishError, PublisherId};
 use crate::shard::Handed;
 
@@ -24,6 +25,10 @@ const READ_BYTES: usize = 16 << 10;
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// The rest of a body behind the end of its stream, an index mostly, may take so long.
 const REST_TIME: Duration = Duration::from_secs(30);
+/// Wrong credentials are answered only after this, so that guessing takes long.
+const GUESS_TIME: Duration = Duration::from_secs(1);
+/// After so many wrong ones the connection closes; a person who mistypes has a new one at once.
+const MAX_GUESSES: u8 = 3;
 
 /// Serves a connection until it is closed.
 pub(super) async fn serve(handed: Handed, gate: Arc<Gate>, stop: Stop) {
@@ -38,7 +43,7 @@ pub(super) async fn serve(handed: Handed, gate: Arc<Gate>, stop: Stop) {
         }
     };
     let engine = Connection::new(now(), Timeouts::default());
-    let push = Push { stream, peer, gate, engine, current: None, rest_until: None };
+    let push = Push { stream, peer, gate, engine, current: None, rest_until: None, guesses: 0 };
     push.run(&head, stop).instrument(span).await;
 }
 
@@ -50,6 +55,8 @@ struct Push {
     current: Option<Current>,
     /// Set while the rest of a body is thrown away whose stream has ended.
     rest_until: Option<Instant>,
+    /// Wrong credentials that came.
+    guesses: u8,
 }
 
 /// The stream that the connection carries.
@@ -116,7 +123,12 @@ impl Push {
                 },
                 Output::Ask(request) => match self.decide(&request) {
                     Ok(()) => self.engine.handle(now(), Input::Answer(Answer::Accept)),
-                    Err(refusal) => {
+                    Err(Denial::WrongCredentials(refusal)) => {
+                        self.guesses += 1;
+                        sleep(GUESS_TIME).await;
+                        self.refuse(&Refusal { last: self.guesses >= MAX_GUESSES, ..refusal });
+                    }
+                    Err(Denial::Other(refusal)) => {
                         // The first round of Digest is no refusal that anybody needs to hear of.
                         if request.authorization.is_none() && refusal.status == Status::Unauthorized {
                             debug!(point = request.name, "publisher is asked for credentials");
@@ -138,7 +150,7 @@ impl Push {
         ControlFlow::Continue(())
     }
 
-    fn decide(&mut self, request: &PublishRequest) -> Result<(), Refusal> {
+    fn decide(&mut self, request: &PublishRequest) -> Result<(), Denial> {
         let id = self.gate.authorise(now(), self.peer.ip(), request)?;
         if self.current.as_ref().is_some_and(|current| current.name == request.name && current.id == id) {
             return Ok(());

@@ -1,10 +1,12 @@
 //! How many connections of publishers there may be.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts connections, in all and by address.
+use crate::relay::admission::limit_key;
+
+/// Counts connections, in all and by address (IPv6: one /64).
 pub(super) struct Slots {
     most: usize,
     most_per_address: usize,
@@ -24,7 +26,7 @@ impl Slots {
 
     /// A slot, if one is free for the address.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
-        let address = network(address);
+        let address = limit_key(address);
         let mut taken = self.lock();
         let (all, of_address) = (taken.values().sum::<usize>(), taken.get(&address).copied().unwrap_or_default());
         if all >= self.most || of_address >= self.most_per_address {
@@ -48,14 +50,6 @@ impl Drop for Slot {
                 taken.remove(&self.address);
             }
         }
-    }
-}
-
-/// One IPv6 subscriber has a whole /64.
-const fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        IpAddr::V4(_) => address,
     }
 }
 

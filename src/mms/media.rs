@@ -128,6 +128,11 @@ impl Track {
         }
     }
 
+    /// What was sent belongs to another stream: it can no longer be asked for. Numbers run on.
+    pub fn forget(&mut self) {
+        self.runs = Default::default();
+    }
+
     /// The packet that a requested number stands for, `None` where it was never sent or is too old.
     ///
     /// A client counts the wraps of AFFlags itself and may be off by a multiple of 256: a number outside of the window stands for
@@ -222,6 +227,17 @@ mod tests {
         }
         assert_eq!(track.lookup(9_990 - 256).map(|sent| sent.packet), Some(1_000 + 9_990 - 256), "in the window: taken as it is");
         assert_eq!(track.lookup(10_000 - 256).map(|sent| sent.packet), Some(11_000 - 256));
+    }
+
+    #[test]
+    fn another_stream_makes_the_old_packets_unknown() {
+        let mut track = Track::new();
+        track.start(4);
+        track.sent(10, 3);
+        track.forget();
+        assert_eq!((track.next(), track.lookup(1)), ((4, 3), None));
+        track.sent(90, 1);
+        assert_eq!(track.lookup(3).map(|sent| sent.packet), Some(90));
     }
 
     #[test]

@@ -12,9 +12,6 @@ use crate::metrics as names;
 use crate::settings::{PublishingPoint, Source, WindowBounds};
 use crate::wire::Guid;
 
-/// Metrics name at most this many publishing points; the rest share one label.
-const LABELLED_POINTS: u32 = 100;
-
 /// Larger batches would make viewers wait for each other; smaller ones are the source's own business.
 const MAX_BATCH_BYTES: usize = 256 << 10;
 
@@ -47,7 +44,8 @@ impl Shared {
 
 /// The metrics of one publishing point's source.
 pub(super) struct Meters {
-    /// Sources that send; one at most, but the label `other` counts several.
+    /// Sources that send; one at most, but the label `other` counts several. Only ever moved up and down, never set:
+    /// a publishing point of the name `other` shares it with all those beyond the last label.
     pub(super) up: Gauge,
     pub(super) restarts: Counter,
     pub(super) packets: Counter,
@@ -67,7 +65,7 @@ pub struct Watch {
 
 impl Point {
     pub(super) fn new(id: PointId, settings: PublishingPoint, shared: Arc<Shared>) -> Self {
-        let label = label(id, &settings).to_owned();
+        let label = names::point_label(&settings.name);
         let meters = Meters {
             up: gauge!(names::SOURCE_UP, "point" => label.clone()),
             restarts: counter!(names::SOURCE_RESTARTS, "point" => label.clone()),
@@ -93,11 +91,6 @@ impl Point {
     /// What the settings say of it.
     pub fn settings(&self) -> &PublishingPoint {
         &self.settings
-    }
-
-    /// The `point` label of metrics: the name, or `other` from the 101st publishing point on.
-    pub fn label(&self) -> &str {
-        label(self.id, &self.settings)
     }
 
     /// The current header; `None` before the first one, and after the end of the stream until a source is back.
@@ -181,10 +174,6 @@ impl Point {
     }
 }
 
-fn label(id: PointId, settings: &PublishingPoint) -> &str {
-    if id.0 < LABELLED_POINTS { &settings.name } else { "other" }
-}
-
 impl Drop for Watch {
     fn drop(&mut self) {
         self.point.change_watchers(|count| count.saturating_sub(1));
@@ -196,15 +185,15 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    fn point(id: u32) -> Arc<Point> {
+    fn point() -> Arc<Point> {
         let settings = Settings::default();
         let shared = Shared::new(Vec::new(), Box::new(Guid::default), &settings.window);
-        Arc::new(Point::new(PointId(id), settings.publishing_points_or_demo().remove(0), Arc::new(shared)))
+        Arc::new(Point::new(PointId(0), settings.publishing_points_or_demo().remove(0), Arc::new(shared)))
     }
 
     #[test]
     fn watchers_are_told_in_order() {
-        let (point, told) = (point(0), Arc::new(Mutex::new(Vec::new())));
+        let (point, told) = (point(), Arc::new(Mutex::new(Vec::new())));
         let first = point.watch();
         let listener = Arc::clone(&told);
         point.on_watchers(Box::new(move |count| listener.lock().unwrap().push(count)));
@@ -215,7 +204,26 @@ mod tests {
     }
 
     #[test]
-    fn metrics_name_a_hundred_points() {
-        assert_eq!((point(99).label(), point(100).label()), ("demo", "other"));
+    fn points_of_one_label_add_up() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        // Built with the recorder in place, as the daemon does.
+        let named = |id| {
+            let shared = Shared::new(Vec::new(), Box::new(Guid::default), &Settings::default().window);
+            let settings = PublishingPoint { name: names::OTHER.into(), source: Source::Demo, source_timeout: None };
+            Point::new(PointId(id), settings, Arc::new(shared))
+        };
+        metrics::with_local_recorder(&recorder, || {
+            let (one, two) = (named(0), named(1));
+            for point in [&one, &two] {
+                point.meters().up.increment(1);
+                point.meters().packets.increment(5);
+            }
+            one.meters().up.decrement(1);
+            // A publishing point that begins later leaves the value alone.
+            named(2);
+        });
+        let page = recorder.handle().render();
+        assert!(page.contains("wmrelay_source_up{point=\"other\"} 1\n"), "{page}");
+        assert!(page.contains("wmrelay_source_packets_total{point=\"other\"} 10\n"), "{page}");
     }
 }

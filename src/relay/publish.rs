@@ -153,6 +153,15 @@ impl Publisher {
         self.lock(now).map(drop)
     }
 
+    /// How long to wait before [`Publisher::header`]: headers that make viewers begin anew come 5 s apart at least,
+    /// whichever connection brings them. Sources that are not trusted are to be held for so long.
+    ///
+    /// # Errors
+    /// [`PublishError::Superseded`].
+    pub fn header_wait(&self, now: Instant, header: &Header) -> Result<Duration, PublishError> {
+        Ok(self.lock(now)?.timeline.header_wait(now, header))
+    }
+
     /// The source begins, or begins anew, with this header. `created` is the present time as FILETIME, 100 ns since 1601.
     ///
     /// A header that continues the current one keeps it: packets go on where the last ones ended, as much later as

@@ -1,7 +1,7 @@
 //! One timeline for viewers, whatever the source's clock does.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::batch::{BatchPacket, Generation};
 use super::join_points::JoinPoints;
@@ -11,6 +11,9 @@ use crate::wire::Guid;
 /// A source's send times may step back by so much, or ahead of the time that really passed, before they are
 /// taken for another clock.
 const LEAP_MS: i64 = 5000;
+
+/// A header makes every viewer's player begin anew; a source may do that no more often than this.
+const HEADER_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Times beyond get a generation of their own that begins near zero again: players read them as signed numbers, and
 /// break where they wrap.
@@ -108,6 +111,12 @@ impl Timeline {
         self.objects = ObjectNumbers::new();
         self.source = Some(Source { header: header.clone(), created, at: now });
         self.begin(now, file_ids)
+    }
+
+    /// How long a header that opens a generation has to wait for the last one that did.
+    pub(super) fn header_wait(&self, now: Instant, header: &Header) -> Duration {
+        let last = self.source.as_ref().filter(|source| !header.continues(&source.header));
+        last.map_or(Duration::ZERO, |source| HEADER_INTERVAL.saturating_sub(now.saturating_duration_since(source.at)))
     }
 
     /// Ends the current generation: whatever comes next opens another one.

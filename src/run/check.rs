@@ -2,15 +2,20 @@
 
 use std::io::{self, Write as _};
 
+use super::placed;
 use crate::args::CheckArgs;
+use crate::ingest;
 use crate::settings::{SettingsError, effective, load};
 
 /// Prints the settings in force, warnings first on standard error.
 ///
 /// # Errors
-/// What is wrong with the settings; standard output that cannot be written to.
+/// What is wrong with the settings or with the users file that they name; standard output that cannot be written to.
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let loaded = load(&args.settings.sources()).map_err(|error: SettingsError| anyhow::Error::new(error))?;
+    if let Some(Err(error)) = loaded.settings.users_file.as_deref().map(ingest::read_users) {
+        return Err(placed(error.into(), &loaded.places));
+    }
     if args.quiet {
         return Ok(());
     }

@@ -138,9 +138,9 @@ pub struct Limits {
     pub joins_per_s: u32,
     /// New sessions at once, until the rate holds them back; 0: one second's worth.
     pub joins_burst: u32,
-    /// Time for each step up to the first media; [`FOREVER`] for no limit.
+    /// Time for each step until the player asks for the header; [`FOREVER`] for no limit.
     pub handshake: Duration,
-    /// Time without any sign of life of a session that does not play; [`FOREVER`] for no limit.
+    /// Time for which a session that does not play may say nothing but answers to pings; [`FOREVER`] for no limit.
     pub idle: Duration,
 }
 

@@ -6,7 +6,7 @@ use super::check::Check;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
 use super::{PublishingPoint, Source, Start};
 
-/// Longest name that an MMS viewer can ask for, UTF-16 units (mms.md 9.1).
+/// Longest name that the MMS side opens, UTF-16 units: real names are shorter, and requests stay small.
 const NAME_MAX: usize = 1024;
 
 /// Endings that belong to announcement files and session descriptions of a publishing point.

@@ -71,6 +71,8 @@ pub struct Viewer {
     pub(super) pace: Option<Pace>,
     /// It begins with the next join point.
     pub awaits_join_point: bool,
+    /// It fell out of the window: what passes until it goes on is lost to it.
+    skipping: bool,
     /// Its TCP buffer is full; the connection's task says when it is not.
     pub(super) blocked: bool,
     /// Packets sent to it.
@@ -92,6 +94,7 @@ impl Viewer {
             generation,
             pace: None,
             awaits_join_point: true,
+            skipping: false,
             blocked: false,
             packets: 0,
             bytes: 0,
@@ -155,6 +158,8 @@ pub struct Broadcast {
     pub ended: bool,
     /// Something came that live viewers do not have yet.
     pub fresh: bool,
+    /// Some viewer catches up: the next tick has work.
+    pub(super) catching_up: bool,
     /// When batches of which nothing was sent yet were due, and their packets.
     pub unsent: Vec<(Instant, u64)>,
 }
@@ -169,18 +174,23 @@ impl Broadcast {
             waiting: Vec::new(),
             ended: false,
             fresh: false,
+            catching_up: false,
             unsent: Vec::new(),
         }
     }
 
     /// Puts a viewer where a join begins: at the newest key frame, else at the next one.
     pub fn place(&self, viewer: &mut Viewer, now: Instant) {
-        let join = self.window.join_point();
+        // Between a new header and its first packets the window's key frames belong to a header that the viewer no longer has.
+        let own =
+            |number: &u64| self.window.packet(*number).is_some_and(|(batch, _)| batch.generation.number == viewer.generation);
+        let join = self.window.join_point().filter(own);
         viewer.awaits_join_point = join.is_none();
         viewer.cursor = join.unwrap_or_else(|| self.window.end());
         let udp = matches!(viewer.transport, Transport::Udp(..));
         viewer.pace = self.send_time(viewer.cursor).map(|send_time_ms| Pace::new(now, send_time_ms, udp));
         viewer.blocked = false;
+        viewer.skipping = false;
     }
 
     fn send_time(&self, number: u64) -> Option<u32> {
@@ -202,37 +212,32 @@ impl Broadcast {
         let Some(viewer) = self.viewers.get_mut(index) else { return Ok(Served::Live) };
         if viewer.cursor < self.window.begin() && !viewer.awaits_join_point {
             // Slower than the window is long: on to the next picture that can be decoded.
-            let begin = self.window.begin();
-            let next = self.window.next_join_point(begin);
-            viewer.awaits_join_point = next.is_none();
-            let to = next.unwrap_or_else(|| self.window.end());
-            viewer.skipped += to - viewer.cursor;
-            tally.skipped += to - viewer.cursor;
-            viewer.cursor = to;
+            viewer.awaits_join_point = true;
+            viewer.skipping = true;
         }
         loop {
             if viewer.awaits_join_point {
-                match self.window.next_join_point(viewer.cursor) {
-                    Some(number) => {
-                        viewer.cursor = number;
-                        viewer.awaits_join_point = false;
-                    }
-                    None => {
-                        viewer.cursor = viewer.cursor.max(self.window.end());
-                        return Ok(if self.ended { Served::Finished } else { Served::Live });
-                    }
+                let from = viewer.cursor.max(self.window.begin());
+                let join = self.window.next_join_point(from);
+                let to = join.unwrap_or_else(|| self.window.end()).max(viewer.cursor);
+                if viewer.skipping {
+                    viewer.skipped += to - viewer.cursor;
+                    tally.skipped += to - viewer.cursor;
                 }
+                viewer.cursor = to;
+                if join.is_none() {
+                    return Ok(if self.ended { Served::Finished } else { Served::Live });
+                }
+                viewer.awaits_join_point = false;
+                viewer.skipping = false;
+            }
+            if viewer.cursor >= self.window.end() {
+                viewer.pace = None;
+                return Ok(if self.ended { Served::Finished } else { Served::Live });
             }
             let plan = plan(&mut self.window, viewer, now);
             if plan.packets == 0 {
-                if plan.boundary {
-                    return Ok(Served::NewGeneration);
-                }
-                if viewer.cursor < self.window.end() {
-                    return Ok(Served::CatchingUp);
-                }
-                viewer.pace = None;
-                return Ok(if self.ended { Served::Finished } else { Served::Live });
+                return Ok(if plan.boundary { Served::NewGeneration } else { Served::CatchingUp });
             }
             let mut parts = [IoSlice::new(&[]); PARTS];
             let parts = gather(&self.window, viewer.cursor, &plan, &mut parts);
@@ -244,16 +249,19 @@ impl Broadcast {
                     tally.udp_calls += u64::from(sent.calls);
                     tally.udp_failed += u64::from(sent.failed);
                     tally.icmp_pending |= sent.errors_pending;
-                    tally.udp_bytes += sent.bytes as u64;
-                    tally.udp_packets += (sent.bytes / plan.stride) as u64;
+                    let gone = sent.bytes as u64 / plan.stride as u64 - u64::from(sent.failed);
+                    tally.udp_packets += gone;
+                    tally.udp_bytes += gone * plan.stride as u64;
                     (sent.bytes, sent.blocked.then_some(Served::UdpBlocked))
                 }
                 Transport::Tcp => {
                     let Some((stream, out)) = &mut tcp else { return Ok(Served::TcpBlocked) };
                     tally.tcp_calls += 1;
                     let taken = out.write_media(stream, parts)?;
-                    tally.tcp_bytes += taken as u64;
-                    tally.tcp_packets += (taken / plan.stride) as u64;
+                    // A packet that is cut counts as a whole: its rest follows before anything else.
+                    let begun = taken.div_ceil(plan.stride) as u64;
+                    tally.tcp_packets += begun;
+                    tally.tcp_bytes += begun * plan.stride as u64;
                     (taken, (taken < total).then_some(Served::TcpBlocked))
                 }
             };
@@ -268,7 +276,7 @@ impl Broadcast {
             viewer.track.sent(viewer.cursor, begun);
             viewer.cursor += u64::from(begun);
             viewer.packets += u64::from(begun);
-            viewer.bytes += done as u64;
+            viewer.bytes += u64::from(begun) * plan.stride as u64;
             if let Some(pace) = &mut viewer.pace {
                 pace.spend(begun);
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -59,8 +60,10 @@ pub(super) enum Command {
     Connection(Accepted),
     /// News of a publishing point.
     Delivery(Delivery),
-    /// A resend request of a session's own address.
-    Datagram { conn: usize, client_id: u32, bytes: Box<[u8]> },
+    /// A resend request of a session's own address. `pending` counts those on their way.
+    Datagram { conn: usize, client_id: u32, bytes: Box<[u8]>, pending: Arc<AtomicUsize> },
+    /// The path to a session needs IP fragments.
+    Fragment { conn: usize, client_id: u32 },
     /// End a session.
     End { conn: usize, client_id: u32, why: EndCause },
     /// End all sessions with the end of the stream.
@@ -73,8 +76,8 @@ pub(super) struct CommandSender(pub(super) UnboundedSender<Command>);
 
 impl CommandSender {
     /// Puts a command in; false when the shard is gone.
-    // Unbounded, because nobody here may wait for a shard: what is queued are references to batches that the shard's window
-    // bounds, and connections that the acceptor bounds.
+    // Unbounded, because nobody here may wait for a shard. What can queue up is bounded at its sources: batches come no faster than
+    // real time and are references, connections are those that the door admits, datagrams pass the door's token bucket.
     pub(super) fn send(&self, command: Command) -> bool {
         self.0.send(command).is_ok()
     }

@@ -12,7 +12,7 @@ use super::broadcast::{Transport, Viewer};
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
-use crate::mms::session::Session;
+use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, Watch};
 
@@ -60,6 +60,8 @@ pub(super) struct Opened {
     pub(super) point: Arc<Point>,
     /// The header that the engine was given last; `None` while there is none yet.
     pub(super) generation: Option<u32>,
+    /// Bytes of that header.
+    pub(super) header_bytes: usize,
     /// Counts the viewer for sources that run while they are watched.
     pub(super) _watch: Watch,
 }
@@ -90,5 +92,21 @@ impl Conn {
             self.closing = Some(Ending { label, text: text.into() });
         }
         self.wake.notify_one();
+    }
+}
+
+/// Why a session ended, for a person.
+pub(super) const fn words(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Left => "the player left",
+        CloseReason::Ended => "the broadcast ended",
+        CloseReason::Refused => "not admitted",
+        CloseReason::Redirected => "sent elsewhere",
+        CloseReason::Handshake => "the next step of the handshake did not come in time",
+        CloseReason::Idle => "nothing heard of a session that does not play",
+        CloseReason::Unanswered => "three pings without an answer",
+        CloseReason::WrongState => "three messages that did not fit the state",
+        CloseReason::Flood => "more messages than a player sends",
+        CloseReason::Protocol => "not MMS, or broken MMS",
     }
 }

@@ -53,9 +53,11 @@ impl Counters {
         counter!(names::SESSION_ENDS, "reason" => reason).increment(1);
     }
 
-    /// A packet was asked for again.
-    pub(super) fn resent(&self, result: &'static str) {
-        counter!(names::RESENDS, "result" => result).increment(1);
+    /// Packets were asked for again.
+    pub(super) fn resent(&self, result: &'static str, packets: u64) {
+        if packets > 0 {
+            counter!(names::RESENDS, "result" => result).increment(packets);
+        }
     }
 
     /// Adds what a pass sent.

@@ -8,20 +8,25 @@ use std::time::Duration;
 use quinn_udp::RecvMeta;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant as Clock, timeout};
 
 use super::command::{Accepted, Command};
 use super::handoff::Handed;
 use super::listen::MmsListener;
+use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
+use super::strays::{Stray, Strays, TELL_EVERY};
 use super::udp::UdpPort;
 use super::{Context, HandOff};
 use crate::metrics as names;
 use crate::mms::resend::Request;
+use crate::relay::admission::TokenBucket;
 
-/// Connections that have not yet said what they speak.
-const UNDECIDED: usize = 16_384;
+/// Resend requests a second that all sessions together are served; each session has a limit of its own.
+const RESEND_REQUESTS_PER_S: u32 = 20_000;
+/// Longest resend request, bytes (MS-MMSP 2.2.5).
+const RESEND_REQUEST_BYTES: usize = 140;
 /// Resend requests are 140 bytes at most; the kernel may merge 64 of them.
 const DATAGRAM_BYTES: usize = 16 << 10;
 const DATAGRAMS: usize = 4;
@@ -46,7 +51,7 @@ pub(super) fn run(
         Err(error) => return tracing::error!(%error, "no runtime to accept connections"),
     };
     runtime.block_on(async move {
-        let undecided = Arc::new(Semaphore::new(UNDECIDED));
+        let strays = Arc::new(Strays::default());
         let doors = mms.into_iter().map(|listener| (listener.tcp, Door::Mms(listener.udp)));
         for (listener, door) in doors.chain(http.into_iter().map(|tcp| (tcp, Door::Http))) {
             if let Door::Mms(Some(port)) = &door {
@@ -54,85 +59,101 @@ pub(super) fn run(
             }
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(accept(Arc::clone(&context), listener, door, Arc::clone(&handoff), Arc::clone(&undecided)));
+                    tokio::spawn(accept(Arc::clone(&context), listener, door, Arc::clone(&handoff), Arc::clone(&strays)));
                 }
                 Err(error) => tracing::error!(%error, "a listener was lost"),
             }
         }
-        let _ = stop.wait_for(|stop| *stop).await;
+        let mut telling = tokio::time::interval(TELL_EVERY);
+        loop {
+            tokio::select! {
+                _ = telling.tick() => strays.tell(),
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
     });
 }
 
 /// Accepts at one address.
-async fn accept(
-    context: Arc<Context>,
-    listener: tokio::net::TcpListener,
-    door: Door,
-    handoff: HandOff,
-    undecided: Arc<Semaphore>,
-) {
+async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: Door, handoff: HandOff, strays: Arc<Strays>) {
+    let mut told = None;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let at = Clock::now();
-                let Ok(permit) = Arc::clone(&undecided).try_acquire_owned() else {
-                    metrics::counter!(names::REFUSALS, "cause" => "too_many_connections").increment(1);
-                    continue;
-                };
+                let ticket = strays.ticket(peer.ip());
                 let (context, door, handoff) = (Arc::clone(&context), door.clone(), Arc::clone(&handoff));
-                tokio::spawn(async move {
-                    let limit = context.settings.limits.handshake;
-                    // Who never says a word is let go without one.
-                    if let Ok(Some((head, protocol))) = timeout(limit, first_bytes(&stream)).await
-                        && let Ok(local) = stream.local_addr()
-                        && let Ok(stream) = stream.into_std()
-                    {
-                        hand_on(
-                            &context,
-                            &door,
-                            &handoff,
-                            protocol,
-                            Accepted { stream, peer, local, at: at.into_std(), head, udp: None },
-                        );
+                let (at, at_door) = (Clock::now().into_std(), Arc::clone(&strays));
+                let task = tokio::spawn(async move {
+                    let first = timeout(context.settings.limits.handshake, first_bytes(&stream)).await;
+                    at_door.leave(ticket);
+                    let stray = match first {
+                        Ok(Ok((head, protocol))) => match (stream.local_addr(), stream.into_std()) {
+                            (Ok(local), Ok(stream)) => hand_on(
+                                &context,
+                                &door,
+                                &handoff,
+                                protocol,
+                                Accepted { stream, peer, local, at, head, udp: None },
+                            ),
+                            // Gone already.
+                            _ => Ok(()),
+                        },
+                        Ok(Err(stray)) => Err(stray),
+                        Err(_) => Err(Stray::Silent),
+                    };
+                    if let Err(stray) = stray {
+                        at_door.note(peer.ip(), stray);
                     }
-                    drop(permit);
                 });
+                strays.enter(ticket, task.abort_handle());
             }
+            // That one connection was lost, nothing else.
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted) => {}
             Err(error) => {
                 // Out of descriptors: the ones that wait go on waiting, those that are here go on playing.
-                tracing::warn!(%error, "a connection could not be accepted");
+                let now = Clock::now();
+                if told.is_none_or(|told| now - told >= TELL_EVERY) {
+                    tracing::warn!(%error, "connections cannot be accepted; is the limit on open files too low?");
+                    told = Some(now);
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-/// Reads until the protocol is clear; `None` when it is none of ours.
-async fn first_bytes(stream: &TcpStream) -> Option<(Vec<u8>, Protocol)> {
+/// Reads until the protocol is clear.
+///
+/// # Errors
+/// It is none of ours, or the connection ended before it was clear.
+async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol), Stray> {
     let mut head = Vec::new();
     loop {
-        stream.readable().await.ok()?;
+        stream.readable().await.map_err(|_| Stray::Silent)?;
         let mut buffer = [0; DECIDING_BYTES];
-        let room = buffer.get_mut(..DECIDING_BYTES.saturating_sub(head.len()).max(1))?;
+        let room = buffer.get_mut(..DECIDING_BYTES.saturating_sub(head.len()).max(1)).unwrap_or_default();
         match stream.try_read(room) {
-            Ok(0) => return None,
-            Ok(read) => head.extend_from_slice(room.get(..read)?),
+            Ok(0) => return Err(Stray::Silent),
+            Ok(read) => head.extend_from_slice(room.get(..read).unwrap_or_default()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => return None,
+            Err(_) => return Err(Stray::Silent),
         }
         match sniff(&head) {
-            Sniffed::Is(protocol) => return Some((head, protocol)),
+            Sniffed::Is(protocol) => return Ok((head, protocol)),
             Sniffed::Undecided => {}
             Sniffed::Unknown => {
-                metrics::counter!(names::REFUSALS, "cause" => "unknown_protocol").increment(1);
                 tracing::debug!(peer = ?stream.peer_addr().ok(), first = %head.escape_ascii(), "speaks nothing that is served here");
-                return None;
+                return Err(Stray::UnknownProtocol);
             }
         }
     }
 }
 
-fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol, accepted: Accepted) {
+/// Gives a connection to whoever serves its protocol.
+///
+/// # Errors
+/// This port does not.
+fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol, accepted: Accepted) -> Result<(), Stray> {
     match (door, protocol) {
         (Door::Mms(udp), Protocol::Mms) => {
             context.least_loaded().send(Command::Connection(Accepted { udp: udp.clone(), ..accepted }));
@@ -142,10 +163,11 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol
             handoff(Handed { stream, peer, local, head });
         }
         (_, Protocol::Mms | Protocol::Http) => {
-            metrics::counter!(names::REFUSALS, "cause" => "wrong_port").increment(1);
             tracing::debug!(peer = %accepted.peer, local = %accepted.local, ?protocol, "not served on this port");
+            return Err(Stray::WrongPort);
         }
     }
+    Ok(())
 }
 
 /// Receives resend requests on one UDP port.
@@ -154,6 +176,7 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(local = %port.local(), %error, "resend requests cannot be received"),
     };
+    let mut budget = TokenBucket::new(RESEND_REQUESTS_PER_S, RESEND_REQUESTS_PER_S);
     let mut storage = vec![[0_u8; DATAGRAM_BYTES]; DATAGRAMS];
     loop {
         if socket.readable().await.is_err() {
@@ -163,23 +186,31 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
         let mut metas = [RecvMeta::default(); DATAGRAMS];
         match socket.try_io(Interest::READABLE, || port.receive(&mut buffers, &mut metas)) {
             Ok(count) => {
+                let now = Clock::now().into_std();
                 for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
-                        let known = Request::parse(datagram)
-                            .is_ok_and(|request| context.routes.datagram(request.client_id, meta.addr.ip(), datagram));
-                        if !known {
-                            metrics::counter!(names::RESENDS, "result" => "stranger").increment(1);
+                        let datagram = datagram.get(..RESEND_REQUEST_BYTES).unwrap_or(datagram);
+                        if !budget.as_mut().is_none_or(|budget| budget.take(now)) {
+                            metrics::counter!(names::RESENDS, "result" => "limited").increment(1);
+                            continue;
                         }
+                        let result = match Request::parse(datagram) {
+                            Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram) {
+                                Routed::Taken => continue,
+                                Routed::Stranger => "stranger",
+                                Routed::Flood => "limited",
+                            },
+                            Err(_) => "stranger",
+                        };
+                        metrics::counter!(names::RESENDS, "result" => result).increment(1);
                     }
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => {
                 // An ICMP error of an earlier send; the queue names whose it was.
-                while let Some(destination) = port.next_unreachable() {
-                    context.routes.unreachable(destination);
-                }
+                context.drain_errors(&port, Clock::now().into_std());
             }
         }
     }

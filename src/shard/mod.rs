@@ -2,6 +2,7 @@
 //!
 //! One thread at the door accepts and tells protocols apart; the shards, one thread each, run the engines and the pump.
 
+mod asks;
 pub mod broadcast;
 mod command;
 mod conn;
@@ -9,12 +10,15 @@ mod counters;
 mod front;
 mod handoff;
 pub mod listen;
+mod news;
 mod out_queue;
 mod pace;
 mod pump;
+mod resends;
 mod routes;
 mod sniff;
 mod state;
+mod strays;
 pub mod udp;
 mod worker;
 
@@ -60,6 +64,13 @@ impl Context {
     fn mailbox(&self, shard: usize) -> &CommandSender {
         #[expect(clippy::indexing_slicing, reason = "shards are numbered by this very list")]
         &self.shards[shard]
+    }
+
+    /// Acts on the ICMP errors that wait in a port's queue.
+    fn drain_errors(&self, port: &UdpPort, now: Instant) {
+        while let Some((destination, error)) = port.next_error() {
+            self.routes.path_error(now, destination, error);
+        }
     }
 
     fn next_session(&self) -> u64 {

@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
 use tokio::time::{Instant as Clock, sleep_until};
 
-use super::broadcast::Transport;
+use super::broadcast::{Broadcast, Transport};
 use super::pace::TICK;
 use super::state::State;
 use super::udp::UdpPort;
@@ -16,36 +15,28 @@ use crate::relay::PointId;
 
 /// How long a pass goes on before it lets joins in.
 const TURN: Duration = Duration::from_millis(1);
+/// Time for a full socket buffer to drain a little.
+const ROOM: Duration = Duration::from_millis(1);
 /// Viewers between two looks at the clock.
 const STRIDE: usize = 16;
 /// Later than this after it was due is late.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Where a pass stands.
+/// Where a pass stands: viewers of a publishing point are served from the last to the first, so that the one that takes the seat
+/// of another that leaves has always been served.
 #[derive(Debug, Clone, Copy, Default)]
 struct Position {
     point: usize,
-    viewer: usize,
-}
-
-/// How a turn ended.
-enum Turn {
-    Done,
-    Yield,
-    /// The buffer of this UDP socket is full.
-    Blocked(Arc<UdpPort>),
+    /// Viewers still to be served; `None` before the first one.
+    left: Option<usize>,
 }
 
 /// Serves the viewers of a shard, for ever.
 pub(super) async fn run(state: Rc<RefCell<State>>) {
     let wake = Rc::clone(&state.borrow().pump_wake);
-    let mut waits: Vec<(Arc<UdpPort>, UdpSocket)> = Vec::new();
     let mut next_tick = Clock::now();
     loop {
-        let (fresh, catching_up) = {
-            let state = state.borrow();
-            (state.broadcasts.iter().any(|broadcast| broadcast.fresh), state.catching_up)
-        };
+        let (fresh, catching_up) = state.borrow().work();
         match (fresh, catching_up) {
             (false, false) => {
                 wake.notified().await;
@@ -60,98 +51,99 @@ pub(super) async fn run(state: Rc<RefCell<State>>) {
             (true, _) => {}
         }
         next_tick = Clock::now() + TICK;
-        let started = state.borrow_mut().begin_pass();
+        let mut pass = state.borrow_mut().begin_pass();
         let mut position = Position::default();
-        loop {
-            let turn = state.borrow_mut().turn(&mut position, &started);
-            match turn {
-                Turn::Done => break,
-                Turn::Yield => tokio::task::yield_now().await,
-                Turn::Blocked(port) => wait_for_room(&mut waits, &port).await,
-            }
+        while state.borrow_mut().turn(&mut position, &mut pass) {
+            tokio::task::yield_now().await;
         }
-        state.borrow_mut().end_pass(&started);
-    }
-}
-
-/// Waits until a UDP socket takes datagrams again.
-async fn wait_for_room(waits: &mut Vec<(Arc<UdpPort>, UdpSocket)>, port: &Arc<UdpPort>) {
-    if !waits.iter().any(|(known, _)| Arc::ptr_eq(known, port)) {
-        match port.another_handle().and_then(UdpSocket::from_std) {
-            Ok(socket) => waits.push((Arc::clone(port), socket)),
-            // Without a descriptor to wait on, the next tick tries again.
-            Err(_) => return sleep_until(Clock::now() + TICK).await,
+        let blocked = state.borrow_mut().end_pass(pass);
+        if blocked {
+            // Readiness tells nothing here: an ICMP error in the queue makes the socket look writable. A millisecond drains
+            // more than enough to go on.
+            sleep_until(Clock::now() + ROOM).await;
         }
-    }
-    if let Some((_, socket)) = waits.iter().find(|(known, _)| Arc::ptr_eq(known, port)) {
-        // The first readiness may be stale: a failed try clears it.
-        let _ = socket.writable().await;
-        tokio::task::yield_now().await;
     }
 }
 
 /// What a pass set out to do.
 pub(super) struct Pass {
-    /// Publishing points whose live viewers have something to get.
-    fresh: Vec<bool>,
+    points: Vec<PassPoint>,
+    /// UDP sockets that were full: their viewers wait for the next pass, all others are served.
+    full: Vec<Arc<UdpPort>>,
+}
+
+struct PassPoint {
+    /// Live viewers have something to get.
+    fresh: bool,
+    /// Somebody catches up.
+    catching_up: bool,
+    /// When the batches were due that go out with this pass, and their packets.
+    due: Vec<(Instant, u64)>,
 }
 
 impl State {
-    fn begin_pass(&mut self) -> Pass {
-        self.catching_up = false;
-        Pass { fresh: self.broadcasts.iter_mut().map(|broadcast| std::mem::take(&mut broadcast.fresh)).collect() }
+    /// Whether live viewers have something to get, and whether somebody catches up.
+    fn work(&self) -> (bool, bool) {
+        let any = |of: fn(&Broadcast) -> bool| self.broadcasts.iter().any(of);
+        (any(|broadcast| broadcast.fresh), any(|broadcast| broadcast.catching_up))
     }
 
-    /// Serves viewers from `position` on for about a millisecond.
-    fn turn(&mut self, position: &mut Position, pass: &Pass) -> Turn {
+    fn begin_pass(&mut self) -> Pass {
+        let point = |broadcast: &mut Broadcast| PassPoint {
+            fresh: std::mem::take(&mut broadcast.fresh),
+            catching_up: std::mem::take(&mut broadcast.catching_up),
+            due: std::mem::take(&mut broadcast.unsent),
+        };
+        Pass { points: self.broadcasts.iter_mut().map(point).collect(), full: Vec::new() }
+    }
+
+    /// Serves viewers from `position` on for about a millisecond; true when more are left.
+    fn turn(&mut self, position: &mut Position, pass: &mut Pass) -> bool {
         let mut now = Clock::now().into_std();
         let until = now + TURN;
         let mut count = 0;
-        while let Some(broadcast) = self.broadcasts.get(position.point) {
-            let Some(viewer) = broadcast.viewers.get(position.viewer) else {
-                *position = Position { point: position.point + 1, viewer: 0 };
+        while let (Some(broadcast), Some(point)) = (self.broadcasts.get(position.point), pass.points.get(position.point)) {
+            // Viewers may have left since the last turn.
+            let left = position.left.map_or(broadcast.viewers.len(), |left| left.min(broadcast.viewers.len()));
+            if left == 0 || !(point.fresh || point.catching_up) {
+                *position = Position { point: position.point + 1, left: None };
                 continue;
+            }
+            let index = left - 1;
+            position.left = Some(index);
+            let Some(viewer) = broadcast.viewers.get(index) else { continue };
+            let full = match &viewer.transport {
+                Transport::Udp(_, port) => pass.full.iter().find(|full| Arc::ptr_eq(full, port)).is_some(),
+                Transport::Tcp => false,
             };
-            let all = pass.fresh.get(position.point).copied().unwrap_or(false);
-            if (all || viewer.pace.is_some()) && !viewer.blocked {
-                let conn = viewer.conn;
-                let udp = match &viewer.transport {
-                    Transport::Udp(_, port) => Some(Arc::clone(port)),
-                    Transport::Tcp => None,
-                };
-                let point = PointId(u32::try_from(position.point).unwrap_or(u32::MAX));
-                if self.serve(point, position.viewer, now)
-                    && let Some(port) = udp
-                {
-                    return Turn::Blocked(port);
-                }
-                // Serving may have ended this viewer; the last one then sits in its seat.
-                let there = self.broadcasts.get(position.point).and_then(|broadcast| broadcast.viewers.get(position.viewer));
-                if there.is_some_and(|viewer| viewer.conn != conn) {
-                    continue;
-                }
-                count += 1;
-                if count % STRIDE == 0 {
-                    now = Clock::now().into_std();
-                    if now >= until {
-                        position.viewer += 1;
-                        return Turn::Yield;
-                    }
+            if full || viewer.blocked || !(point.fresh || viewer.pace.is_some()) {
+                continue;
+            }
+            let port = match &viewer.transport {
+                Transport::Udp(_, port) => Some(Arc::clone(port)),
+                Transport::Tcp => None,
+            };
+            let id = PointId(u32::try_from(position.point).unwrap_or(u32::MAX));
+            if self.serve(id, index, now) {
+                pass.full.extend(port);
+            }
+            count += 1;
+            if count % STRIDE == 0 {
+                now = Clock::now().into_std();
+                if now >= until {
+                    return true;
                 }
             }
-            position.viewer += 1;
         }
-        Turn::Done
+        false
     }
 
-    fn end_pass(&mut self, pass: &Pass) {
+    /// Measures a pass; true when a UDP socket was full and viewers wait for it.
+    fn end_pass(&mut self, pass: Pass) -> bool {
         let now: Instant = Clock::now().into_std();
-        for (broadcast, _) in self.broadcasts.iter_mut().zip(&pass.fresh).filter(|(_, fresh)| **fresh) {
-            for (due, packets) in std::mem::take(&mut broadcast.unsent) {
-                if broadcast.viewers.is_empty() {
-                    continue;
-                }
-                let delay = now.saturating_duration_since(due);
+        for (broadcast, point) in self.broadcasts.iter().zip(&pass.points) {
+            for (due, packets) in point.due.iter().filter(|_| !broadcast.viewers.is_empty()) {
+                let delay = now.saturating_duration_since(*due);
                 self.counters.send_delay_seconds.record(delay.as_secs_f64());
                 if delay > LATE {
                     self.counters.late_sends.increment(packets * broadcast.viewers.len() as u64);
@@ -159,6 +151,7 @@ impl State {
             }
         }
         self.settle();
+        !pass.full.is_empty()
     }
 
     /// Hands the tally to the metrics and ends sessions whose port does not exist.
@@ -166,11 +159,14 @@ impl State {
         let tally = std::mem::take(&mut self.tally);
         self.counters.add(&tally);
         if tally.icmp_pending {
-            for port in &self.context.udp_ports {
-                while let Some(destination) = port.next_unreachable() {
-                    self.context.routes.unreachable(destination);
-                }
-            }
+            self.drain_errors();
+        }
+    }
+    /// Acts on the ICMP errors of all ports.
+    pub(super) fn drain_errors(&self) {
+        let now = Clock::now().into_std();
+        for port in &self.context.udp_ports {
+            self.context.drain_errors(port, now);
         }
     }
 }

@@ -2,9 +2,28 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::command::{Command, CommandSender, EndCause};
+use super::udp::PathError;
+
+/// Resend requests of one session that may wait for its shard.
+const MOST_PENDING: usize = 32;
+/// How long a lease is so new that an ICMP error may be about its port's last owner.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What became of a resend request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Routed {
+    /// It is on its way to its session.
+    Taken,
+    /// No session of that id is at that address.
+    Stranger,
+    /// The session sends more than its shard can look at.
+    Flood,
+}
 
 /// Where a session lives.
 #[derive(Debug, Clone)]
@@ -12,7 +31,10 @@ struct Home {
     shard: CommandSender,
     conn: usize,
     address: IpAddr,
-    destination: Option<SocketAddr>,
+    /// Where its datagrams go, and since when.
+    destination: Option<(SocketAddr, Instant)>,
+    /// Resend requests on their way to the shard.
+    pending: Arc<AtomicUsize>,
 }
 
 /// The sessions of all shards by client id, and by the UDP port that they leased.
@@ -40,27 +62,47 @@ impl Routes {
                 break id;
             }
         };
-        table.sessions.insert(client_id, Home { shard: shard.clone(), conn, address, destination: None });
+        table
+            .sessions
+            .insert(client_id, Home { shard: shard.clone(), conn, address, destination: None, pending: Arc::default() });
         Entry { routes: Arc::clone(self), client_id }
     }
 
     /// Hands a resend request to its session, if it comes from the session's address.
-    pub(super) fn datagram(&self, client_id: u32, from: IpAddr, bytes: &[u8]) -> bool {
-        match self.table().sessions.get(&client_id) {
-            Some(home) if home.address == from.to_canonical() => {
-                home.shard.send(Command::Datagram { conn: home.conn, client_id, bytes: bytes.into() })
-            }
-            _ => false,
+    pub(super) fn datagram(&self, client_id: u32, from: IpAddr, bytes: &[u8]) -> Routed {
+        let table = self.table();
+        let Some(home) = table.sessions.get(&client_id).filter(|home| home.address == from.to_canonical()) else {
+            return Routed::Stranger;
+        };
+        if home.pending.fetch_add(1, Ordering::Relaxed) >= MOST_PENDING {
+            home.pending.fetch_sub(1, Ordering::Relaxed);
+            return Routed::Flood;
         }
+        let pending = Arc::clone(&home.pending);
+        home.shard.send(Command::Datagram { conn: home.conn, client_id, bytes: bytes.into(), pending });
+        Routed::Taken
     }
 
-    /// Ends the session whose leased port does not exist.
-    pub(super) fn unreachable(&self, destination: SocketAddr) {
+    /// Acts on what ICMP said about a datagram to `destination`.
+    pub(super) fn path_error(&self, now: Instant, destination: SocketAddr, error: PathError) {
         let table = self.table();
-        let Some((client_id, home)) = table.destinations.get(&destination).and_then(|id| table.sessions.get_key_value(id)) else {
+        let Some((&client_id, home)) = table.destinations.get(&destination).and_then(|id| table.sessions.get_key_value(id))
+        else {
             return;
         };
-        home.shard.send(Command::End { conn: home.conn, client_id: *client_id, why: EndCause::Unreachable });
+        let conn = home.conn;
+        match error {
+            // Right after the lease began it may be about a datagram to the one who had the port before. A port that is really
+            // closed answers the next packet in the same way.
+            PathError::Unreachable
+                if home.destination.is_some_and(|(_, since)| now.saturating_duration_since(since) < SETTLED) => {}
+            PathError::Unreachable => {
+                home.shard.send(Command::End { conn, client_id, why: EndCause::Unreachable });
+            }
+            PathError::TooBig => {
+                home.shard.send(Command::Fragment { conn, client_id });
+            }
+        }
     }
 
     /// Ends the session that lost its lease to a newer connection of the same player.
@@ -85,14 +127,14 @@ impl Entry {
     }
 
     /// Notes, or forgets, where the session's datagrams go.
-    pub(super) fn leads_to(&self, destination: Option<SocketAddr>) {
+    pub(super) fn leads_to(&self, destination: Option<(SocketAddr, Instant)>) {
         let mut table = self.routes.table();
         let Some(home) = table.sessions.get_mut(&self.client_id) else { return };
         let before = std::mem::replace(&mut home.destination, destination);
-        if let Some(before) = before {
+        if let Some((before, _)) = before {
             forget(&mut table, before, self.client_id);
         }
-        if let Some(destination) = destination {
+        if let Some((destination, _)) = destination {
             table.destinations.insert(destination, self.client_id);
         }
     }
@@ -102,7 +144,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut table = self.routes.table();
         let home = table.sessions.remove(&self.client_id);
-        if let Some(destination) = home.and_then(|home| home.destination) {
+        if let Some((destination, _)) = home.and_then(|home| home.destination) {
             forget(&mut table, destination, self.client_id);
         }
     }
@@ -112,5 +154,51 @@ impl Drop for Entry {
 fn forget(table: &mut Table, destination: SocketAddr, client_id: u32) {
     if table.destinations.get(&destination) == Some(&client_id) {
         table.destinations.remove(&destination);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(routes: &Arc<Routes>) -> (Entry, tokio::sync::mpsc::UnboundedReceiver<Command>, SocketAddr) {
+        let (sender, mailbox) = tokio::sync::mpsc::unbounded_channel();
+        let viewer = SocketAddr::from(([192, 0, 2, 1], 1024));
+        (routes.enter(&CommandSender(sender), 7, viewer.ip(), || 0xABCD), mailbox, viewer)
+    }
+
+    #[test]
+    fn resend_requests_reach_their_session_from_its_address_only_and_not_as_a_flood() {
+        let routes = Arc::new(Routes::default());
+        let (entry, mut mailbox, viewer) = session(&routes);
+        assert_eq!(routes.datagram(0xABCD, [192, 0, 2, 2].into(), b"x"), Routed::Stranger);
+        assert_eq!(routes.datagram(0xABCE, viewer.ip(), b"x"), Routed::Stranger);
+        let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
+        assert_eq!(routes.datagram(0xABCD, mapped.into(), b"x"), Routed::Taken);
+        for _ in 1..MOST_PENDING {
+            assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Taken);
+        }
+        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Flood);
+        let Ok(Command::Datagram { pending, .. }) = mailbox.try_recv() else { panic!("a datagram") };
+        pending.fetch_sub(1, Ordering::Relaxed);
+        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Taken);
+        drop(entry);
+        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Stranger);
+    }
+
+    #[test]
+    fn an_icmp_error_about_the_last_owner_of_a_port_ends_nobody() {
+        #[expect(clippy::disallowed_methods, reason = "a base for a virtual clock")]
+        let start = Instant::now();
+        let routes = Arc::new(Routes::default());
+        let (entry, mut mailbox, viewer) = session(&routes);
+        entry.leads_to(Some((viewer, start)));
+        routes.path_error(start + Duration::from_millis(1900), viewer, PathError::Unreachable);
+        assert!(mailbox.try_recv().is_err());
+        routes.path_error(start + Duration::from_millis(2100), viewer, PathError::Unreachable);
+        assert!(matches!(mailbox.try_recv(), Ok(Command::End { conn: 7, client_id: 0xABCD, why: EndCause::Unreachable })));
+        entry.leads_to(None);
+        routes.path_error(start + Duration::from_secs(9), viewer, PathError::Unreachable);
+        assert!(mailbox.try_recv().is_err());
     }
 }

@@ -15,8 +15,9 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 /// Most bytes that one segmented send can carry over IPv4: 65,535 less the IP and UDP heads.
 const SEGMENTED_BYTES: usize = 65_507;
-/// Pending ICMP errors of other viewers that one send swallows before it gives up.
-const PENDING_ERRORS: usize = 8;
+/// Tries of one send. The socket is shared: what a send reports may be an ICMP error that somebody else's datagram met, and
+/// reporting it clears it. Only what the last try reports is this datagram's own fault.
+const TRIES: usize = 4;
 /// What we ask for; the system may grant less.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
 
@@ -40,6 +41,17 @@ pub struct Route {
     pub source: IpAddr,
     /// False once the path refused a segmented send; then every datagram is a send of its own.
     pub segmented: bool,
+    /// True once a router said that our datagrams are too big for it: IP fragments from then on.
+    pub fragmented: bool,
+}
+
+/// What ICMP said about a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathError {
+    /// Nobody listens on the port.
+    Unreachable,
+    /// It is too big for a network on the way.
+    TooBig,
 }
 
 /// What a send came to.
@@ -71,6 +83,11 @@ impl UdpPort {
         // A smaller buffer only means that a full one is waited for more often.
         let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES);
         let fragments = open(SocketAddr::new(address.ip(), 0))?;
+        for (level, option) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
+            if (level == libc::IPPROTO_IPV6) == address.is_ipv6() {
+                report_errors(fragments.as_raw_fd(), level, option)?;
+            }
+        }
         let local = socket.local_addr()?;
         Ok(Self { socket, fragments, state, local, max_datagram })
     }
@@ -90,7 +107,7 @@ impl UdpPort {
         self.state.max_gso_segments().min(SEGMENTED_BYTES / datagram.max(1)).max(1)
     }
 
-    /// A handle of the same socket for another runtime to wait on.
+    /// A handle of the same socket for a runtime to wait on.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -107,25 +124,37 @@ impl UdpPort {
         let source = self.local.ip().is_unspecified().then_some(route.source);
         let to = SockAddr::from(route.destination);
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        let fits = self.fits(len);
-        if fits && (total <= len || route.segmented && self.state.max_gso_segments() > 1) {
-            let segment = if total > len { u16::try_from(len).ok() } else { None };
-            match send_past_errors(&self.socket, &to, source, parts, segment, &mut sent) {
-                Ok(()) => sent.bytes = total,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sent.blocked = true,
-                Err(_) if total > len => sent.unsegmentable = true,
+        let whole = self.fits(len) && !route.fragmented;
+        if whole && total > len && route.segmented && self.state.max_gso_segments() > 1 {
+            match send_past_errors(&self.socket, &to, source, parts, u16::try_from(len).ok(), &mut sent) {
+                Ok(()) => {
+                    sent.bytes = total;
+                    return sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    sent.blocked = true;
+                    return sent;
+                }
+                Err(error) if is_segmentation(&error) => sent.unsegmentable = true,
                 Err(_) => {
                     sent.bytes = total;
-                    sent.failed = 1;
+                    sent.failed = u32::try_from(total.div_ceil(len.max(1))).unwrap_or(u32::MAX);
+                    return sent;
                 }
             }
-            if !sent.unsegmentable {
-                return sent;
-            }
         }
-        let socket = if fits { &self.socket } else { &self.fragments };
         for single in parts.iter().flat_map(|part| part.chunks(len.max(1))) {
-            match send_past_errors(socket, &to, source, &[IoSlice::new(single)], None, &mut sent) {
+            let single_part = [IoSlice::new(single)];
+            let mut result = if whole {
+                send_past_errors(&self.socket, &to, source, &single_part, None, &mut sent)
+            } else {
+                send_past_errors(&self.fragments, &to, source, &single_part, None, &mut sent)
+            };
+            if whole && result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE)) {
+                // The interface towards this viewer takes less than others do.
+                result = send_past_errors(&self.fragments, &to, source, &single_part, None, &mut sent);
+            }
+            match result {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     sent.blocked = true;
@@ -138,17 +167,20 @@ impl UdpPort {
         sent
     }
 
-    /// The destination of the next datagram in the error queue that met a closed port, if there is one.
+    /// The next thing that ICMP said about one of our datagrams: its destination, and what became of it.
     ///
     /// Other errors in the queue are passed over: a path that is down for a moment ends no session.
-    pub fn next_unreachable(&self) -> Option<SocketAddr> {
-        loop {
-            match receive_error(self.socket.as_raw_fd()) {
-                Ok(Some((destination, errno))) if errno == libc::ECONNREFUSED => return Some(destination),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return None,
+    pub fn next_error(&self) -> Option<(SocketAddr, PathError)> {
+        [&self.socket, &self.fragments].into_iter().find_map(|socket| {
+            loop {
+                match receive_error(socket.as_raw_fd()) {
+                    Ok(Some((destination, libc::ECONNREFUSED))) => return Some((destination, PathError::Unreachable)),
+                    Ok(Some((destination, libc::EMSGSIZE))) => return Some((destination, PathError::TooBig)),
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return None,
+                }
             }
-        }
+        })
     }
 
     /// Receives what is there into `buffers`; `metas` tell where from, how much, and the stride of merged datagrams.
@@ -160,6 +192,16 @@ impl UdpPort {
     }
 }
 
+/// Has ICMP errors put into the socket's error queue.
+#[allow(unsafe_code, reason = "no library at hand sets this option by itself")]
+fn report_errors(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
+    // SAFETY: the pointer is to a live int of the stated length, which setsockopt only reads.
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// One system call, repeated while it only reports the ICMP error of some earlier datagram.
 fn send_past_errors(
     socket: &UdpSocket,
@@ -169,15 +211,17 @@ fn send_past_errors(
     segment: Option<u16>,
     sent: &mut Sent,
 ) -> io::Result<()> {
-    let mut attempts = 0;
+    let mut tries = 0;
     loop {
         sent.calls += 1;
+        tries += 1;
         let result = send_message(socket.as_raw_fd(), to, source, parts, segment);
         match &result {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_pending_icmp(error) && attempts < PENDING_ERRORS => {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 sent.errors_pending = true;
-                attempts += 1;
+                if tries == TRIES {
+                    return result;
+                }
             }
             _ => return result,
         }
@@ -194,9 +238,9 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Errors that an unconnected socket reports for a datagram that it sent before, to somebody else.
-fn is_pending_icmp(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::EPROTO | libc::ENOPROTOOPT))
+/// What the kernel says where a path cannot take a segmented send.
+fn is_segmentation(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
 }
 
 /// Room for the two control messages that a send can carry, aligned as the kernel reads them.
@@ -222,7 +266,7 @@ fn send_message(fd: RawFd, to: &SockAddr, source: Option<IpAddr>, parts: &[IoSli
         // header lies inside it.
         let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         if let Some(segment) = segment {
-            // SAFETY: `header` is the first header of a buffer with room for both messages (checked by `put`'s assertion).
+            // SAFETY: `header` is the first header of a buffer of 64 bytes, which both messages fill at most.
             unsafe { put(header, libc::SOL_UDP, libc::UDP_SEGMENT, segment, &mut used) };
             // SAFETY: as above; the next header is within the 64 bytes or null, which `put` refuses.
             header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
@@ -324,7 +368,7 @@ mod tests {
     }
 
     fn route(to: &UdpSocket) -> Route {
-        Route { destination: to.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true }
+        Route { destination: to.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true, fragmented: false }
     }
 
     fn receiver() -> UdpSocket {
@@ -364,6 +408,66 @@ mod tests {
         assert_eq!(viewer.recv(&mut buffer).unwrap(), packet.len());
     }
 
+    /// Has the system believe that a router answered a datagram of `from` to `to` with "destination unreachable".
+    ///
+    /// False where the right to do so is missing.
+    fn inject_icmp(from: SocketAddr, to: SocketAddr, code: u8) -> bool {
+        let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)) else { return false };
+        let mut message = vec![3, code, 0, 0, 0, 0, 5, 0];
+        message.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+        for address in [from, to] {
+            let IpAddr::V4(address) = address.ip() else { panic!("IPv4") };
+            message.extend(address.octets());
+        }
+        message.extend(from.port().to_be_bytes());
+        message.extend(to.port().to_be_bytes());
+        message.extend([0, 8, 0, 0]);
+        let sum: u32 = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        let checksum = !u16::try_from((sum & 0xFFFF) + (sum >> 16)).unwrap_or(u16::MAX);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        raw.send_to(&message, &from.into()).is_ok()
+    }
+
+    #[test]
+    fn icmp_about_a_stranger_costs_a_viewer_neither_a_packet_nor_segmentation() {
+        let (port, viewer) = (port(), receiver());
+        let stranger = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), 4000));
+        let bytes = numbered(5, 100);
+        let mut buffer = [0; 256];
+        for code in 0..=15 {
+            for whole in [&bytes[..], &bytes[..100]] {
+                if !inject_icmp(port.local(), stranger, code) {
+                    eprintln!("SKIPPED: icmp_about_a_stranger…: raw sockets need root");
+                    return;
+                }
+                let sent = port.send(&route(&viewer), &[IoSlice::new(whole)], 100);
+                assert_eq!((sent.bytes, sent.failed, sent.unsegmentable), (whole.len(), 0, false), "code {code}");
+                for _ in whole.chunks(100) {
+                    assert_eq!(viewer.recv(&mut buffer).unwrap(), 100, "code {code}");
+                }
+                let error = port.next_error();
+                match code {
+                    3 => assert_eq!(error, Some((stranger, PathError::Unreachable))),
+                    4 => assert_eq!(error, Some((stranger, PathError::TooBig))),
+                    _ => assert_eq!(error, None, "code {code}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_port_is_named_for_fragments_too() {
+        let (port, dead) = (port(), receiver());
+        let gone = route(&dead);
+        drop(dead);
+        let packet = vec![7; 3208];
+        let named = (0..100).find_map(|_| {
+            port.send(&gone, &[IoSlice::new(&packet)], packet.len());
+            port.next_error()
+        });
+        assert_eq!(named, Some((gone.destination, PathError::Unreachable)));
+    }
+
     #[test]
     fn a_closed_port_is_named_and_costs_nobody_else_a_packet() {
         let (port, alive, dead) = (port(), receiver(), receiver());
@@ -375,7 +479,7 @@ mod tests {
             let mut buffer = [0; 64];
             assert_eq!(alive.recv(&mut buffer).unwrap(), 11);
         }
-        assert_eq!(port.next_unreachable(), Some(gone.destination));
+        assert_eq!(port.next_error(), Some((gone.destination, PathError::Unreachable)));
     }
 
     #[test]

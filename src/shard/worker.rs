@@ -14,7 +14,7 @@ use tokio::time::{Instant as Clock, sleep_until, timeout};
 use super::Context;
 use super::command::{Accepted, Command};
 use super::pump;
-use super::state::State;
+use super::state::{Arrival, State};
 use crate::mms::session::Input;
 
 /// How often a shard shows that it lives, and looks for viewers that do not.
@@ -36,7 +36,7 @@ pub(super) fn run(context: Arc<Context>, index: usize, mailbox: UnboundedReceive
 
 async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiver<Command>) {
     let state = Rc::new(RefCell::new(State::new(context, index)));
-    tokio::task::spawn_local(pump::run(Rc::clone(&state)));
+    let mut pump = tokio::task::spawn_local(pump::run(Rc::clone(&state)));
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -46,19 +46,25 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
                 Some(command) => {
                     let mut state = state.borrow_mut();
                     state.command(Clock::now().into_std(), command);
-                    if state.stopping && state.conns.is_empty() {
+                    if state.stopping.is_some() && state.conns.is_empty() {
                         return;
                     }
                 }
                 None => return,
             },
+            // It never ends by itself. A shard that sends nothing must not look alive: without its beat the watchdog acts.
+            ended = &mut pump => {
+                tracing::error!(shard = index, ?ended, "the pump of a shard has failed; its viewers are lost");
+                return;
+            }
             _ = beat.tick() => {
                 let (mut state, now) = (state.borrow_mut(), Clock::now().into_std());
                 state.sweep(now);
                 state.settle();
+                state.drain_errors();
                 state.measure();
                 (state.context.beat)(index, now);
-                if state.stopping && state.conns.is_empty() {
+                if state.stopping.is_some() && state.conns.is_empty() {
                     return;
                 }
             }
@@ -67,30 +73,45 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
 }
 
 /// Gives a connection its place and its task.
-fn take(state: &Rc<RefCell<State>>, mut accepted: Accepted) {
-    let head = std::mem::take(&mut accepted.head);
-    let stream = accepted.stream.try_clone().and_then(|stream| {
+fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
+    let Accepted { stream, peer, local, at, head, udp } = accepted;
+    let ready = || {
         stream.set_nodelay(true)?;
         // Unsent bytes beyond this would only be late; a viewer that stalls then costs little kernel memory.
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(128 << 10);
         TcpStream::from_std(stream)
-    });
-    let stream = match stream {
+    };
+    let stream = match ready() {
         Ok(stream) => Rc::new(stream),
-        Err(error) => return tracing::warn!(peer = %accepted.peer, %error, "a connection was lost before it began"),
+        Err(error) => return tracing::warn!(%peer, %error, "a connection was lost before it began"),
     };
     let now = Clock::now().into_std();
     let key = {
         let mut state = state.borrow_mut();
-        let key = state.admit(now, accepted, Rc::clone(&stream));
+        let key = state.admit(now, Arrival { peer, local, at, udp }, Rc::clone(&stream));
         state.drive(key, now, Input::Bytes(&head));
         key
     };
     tokio::task::spawn_local(converse(Rc::clone(state), key, stream));
 }
 
+/// Takes a connection out when its task is over, also when that ended by a panic: its lease and its place must not stay.
+struct Departure {
+    state: Rc<RefCell<State>>,
+    key: usize,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.state.try_borrow_mut() {
+            state.remove(self.key, Clock::now().into_std());
+        }
+    }
+}
+
 /// One connection, from its first byte to its end.
 async fn converse(state: Rc<RefCell<State>>, key: usize, stream: Rc<TcpStream>) {
+    let _departure = Departure { state: Rc::clone(&state), key };
     let Some(wake) = state.borrow().conns.get(key).map(|conn| Rc::clone(&conn.wake)) else { return };
     loop {
         let (deadline, waits) = {
@@ -121,7 +142,6 @@ async fn converse(state: Rc<RefCell<State>>, key: usize, stream: Rc<TcpStream>) 
         }
     }
     part(&state, key, &stream).await;
-    state.borrow_mut().remove(key, Clock::now().into_std());
 }
 
 /// Reads once; false at the end of the connection.

@@ -33,7 +33,7 @@ impl Bench {
     /// Waits until a file has so many lines; the script counts by writing them.
     async fn lines(&self, file: &str, count: usize) -> Vec<String> {
         let path = self.folder.path().join(file);
-        until(|| read(&path).lines().count() >= count).await;
+        wait_until(|| read(&path).lines().count() >= count).await;
         read(&path).lines().map(str::to_owned).collect()
     }
 }
@@ -42,7 +42,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-async fn until(mut condition: impl FnMut() -> bool) {
+async fn wait_until(mut condition: impl FnMut() -> bool) {
     let poll = async {
         while !condition() {
             sleep(Duration::from_millis(5)).await;
@@ -61,7 +61,7 @@ fn is_running(pid: &str) -> bool {
 async fn a_child_that_ends_is_run_again() {
     let bench = Bench::new(Start::Always, "echo run >> runs; echo hello >&2; cat a.asf");
     bench.lines("runs", 2).await;
-    until(|| bench.collector.packets().len() >= 20).await;
+    wait_until(|| bench.collector.packets().len() >= 20).await;
     // The same header again: viewers notice a pause, nothing else.
     assert_eq!(bench.collector.generations(), 1);
     let packets = bench.collector.packets();
@@ -73,20 +73,37 @@ async fn a_child_that_ends_is_run_again() {
 async fn a_stop_ends_the_child_and_its_children() {
     let bench = Bench::new(Start::Always, "echo $$ >> pids; sleep 1000 & echo $! >> pids; cat a.asf; wait");
     let pids = bench.lines("pids", 2).await;
-    until(|| !bench.collector.packets().is_empty()).await;
+    wait_until(|| !bench.collector.packets().is_empty()).await;
     assert!(pids.iter().all(|pid| is_running(pid)));
     bench.stopper.stop().await;
-    until(|| !pids.iter().any(|pid| is_running(pid))).await;
+    wait_until(|| !pids.iter().any(|pid| is_running(pid))).await;
     // Reaped, not only dead.
     assert!(!Path::new(&format!("/proc/{}", pids[0])).exists());
     assert_eq!(bench.collector.losses(), 1);
 }
 
 #[tokio::test]
+async fn children_of_a_child_that_has_ended_may_end_properly() {
+    let script = "(trap 'sleep 0.3; echo clean >> ends; exit' TERM; echo up >> ups; while :; do sleep 0.01; done) >/dev/null 2>&1 & \
+                  while ! test -e ups; do sleep 0.01; done; cat a.asf";
+    let bench = Bench::new(Start::Always, script);
+    assert_eq!(bench.lines("ends", 1).await, ["clean"]);
+    bench.stopper.stop().await;
+}
+
+#[test]
+fn lines_of_proc() {
+    assert_eq!(group_and_state("12 (a) b) S 1 34 12 0 -1"), Some((34, true)));
+    assert_eq!(group_and_state("12 (sh) Z 1 34 12 0 -1"), Some((34, false)));
+    assert_eq!(group_and_state(""), None);
+    assert!(processes().any(|(group, runs)| runs && group == rustix::process::getpgrp().as_raw_nonzero().get()));
+}
+
+#[tokio::test]
 async fn a_child_that_ignores_sigterm_is_killed() {
     let bench = Bench::new(Start::Always, "trap '' TERM PIPE; echo $$ >> pids; cat a.asf; while :; do sleep 1; done");
     let pids = bench.lines("pids", 1).await;
-    until(|| !bench.collector.packets().is_empty()).await;
+    wait_until(|| !bench.collector.packets().is_empty()).await;
     bench.stopper.stop().await;
     assert!(!is_running(&pids[0]));
 }
@@ -98,10 +115,10 @@ async fn a_watched_child_runs_while_somebody_watches() {
     assert_eq!(read(&bench.folder.path().join("pids")), "");
     let watch = bench.relay.point("cam").unwrap().watch();
     let pids = bench.lines("pids", 1).await;
-    until(|| !bench.collector.packets().is_empty()).await;
+    wait_until(|| !bench.collector.packets().is_empty()).await;
     assert!(is_running(&pids[0]));
     drop(watch);
-    until(|| !is_running(&pids[0])).await;
+    wait_until(|| !is_running(&pids[0])).await;
     let _watch = bench.relay.point("cam").unwrap().watch();
     bench.lines("pids", 2).await;
     bench.stopper.stop().await;

@@ -127,6 +127,22 @@ async fn refusals_are_seen_by_the_sender() {
     assert!(bench.collector.packets().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn guessing_passwords_takes_long() {
+    let bench = Bench::new();
+    let mut client = bench.connect(b"").await;
+    let start = Instant::now();
+    // Without a body the connection could be kept for ever.
+    let probe = |fields: &str| format!("PUT /publish/cam HTTP/1.1\r\nHost: h\r\nOrigin: o\r\nContent-Length: 0\r\n{fields}\r\n");
+    let wrong = probe("Authorization: Basic Y2FtOndyb25n\r\n");
+    client.write_all(wrong.repeat(4).as_bytes()).await.unwrap();
+    let responses = read_all(&mut client).await;
+    assert_eq!(responses.matches("HTTP/1.1 401 ").count(), 3, "{responses}");
+    assert_eq!(responses.matches("Connection: close\r\n").count(), 1, "{responses}");
+    let took = start.elapsed();
+    assert!((3..5).contains(&took.as_secs()), "{took:?}");
+}
+
 #[tokio::test]
 async fn one_publisher_a_name() {
     let bench = Bench::new();

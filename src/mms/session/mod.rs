@@ -27,7 +27,7 @@ use super::bucket::TokenBucket;
 use super::frame::{Decoder, Item, Message, encode};
 use super::hresult::Hresult;
 use super::open::ReportOpenFile;
-use super::ping::Ping;
+use super::ping::{Ping, Pong};
 use crate::asf::StreamSet;
 
 /// Messages a second that a player may send, and how many at once.
@@ -98,6 +98,8 @@ pub struct Session {
     header_rate: TokenBucket,
     wrong_states: u8,
     pings: u8,
+    /// Pings whose Pong has not come.
+    pongs_due: u32,
     closed: bool,
     outputs: VecDeque<Output>,
     report: Report,
@@ -128,6 +130,7 @@ impl Session {
             header_rate: TokenBucket::new(now, UDP_HEADER_RATE.0, UDP_HEADER_RATE.1),
             wrong_states: 0,
             pings: 0,
+            pongs_due: 0,
             closed: false,
             outputs: VecDeque::new(),
             report: Report::default(),
@@ -229,6 +232,7 @@ impl Session {
             Timer::KeepAlive if self.pings == MAX_PINGS => self.close(CloseReason::Unanswered),
             Timer::KeepAlive => {
                 self.pings += 1;
+                self.pongs_due = self.pongs_due.saturating_add(1);
                 self.send(&Ping);
                 self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
             }
@@ -239,13 +243,16 @@ impl Session {
         }
     }
 
-    /// A message came: whoever sends is alive.
-    fn heard(&mut self, now: Instant) {
+    /// A message came: whoever sends is alive. One that only answers a Ping of ours does not show that anybody is there:
+    /// players do that by themselves for as long as they run.
+    fn heard(&mut self, now: Instant, mid: u32) {
         self.pings = 0;
+        let answer = mid == Pong::MID && self.pongs_due > 0;
+        self.pongs_due -= u32::from(answer);
         for (timer, time) in
             [(Timer::Step, self.config.handshake), (Timer::Idle, self.config.idle), (Timer::KeepAlive, self.config.keep_alive)]
         {
-            if self.timers.runs(timer) {
+            if self.timers.runs(timer) && !(answer && timer == Timer::Idle) {
                 self.timers.set(timer, now + time);
             }
         }

@@ -31,7 +31,7 @@ impl Session {
         if !self.control_rate.take(now) {
             return Err(PeerError::Flood(super::CONTROL_RATE.0));
         }
-        self.heard(now);
+        self.heard(now, frame.mid);
         match (self.state, frame.mid) {
             (State::New, Connect::MID) => self.connect(&parse(frame)?),
             (State::New, mid) => return Err(PeerError::NotConnected(mid)),

@@ -10,7 +10,7 @@ pub(super) enum Timer {
     Step,
     /// All steps up to ReadBlock took too long together.
     Handshake,
-    /// Nothing was heard of a session that does not play.
+    /// A session that does not play said nothing, other than that it answered Pings.
     Idle,
     /// Time for a Ping.
     KeepAlive,

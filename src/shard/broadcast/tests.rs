@@ -59,7 +59,12 @@ impl Udp {
     }
 
     fn seat(&self, broadcast: &mut Broadcast, now: Instant) {
-        let route = Route { destination: self.viewer.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true };
+        let route = Route {
+            destination: self.viewer.local_addr().unwrap(),
+            source: Ipv4Addr::LOCALHOST.into(),
+            segmented: true,
+            fragmented: false,
+        };
         let mut viewer = Viewer::new(0, Transport::Udp(route, Arc::clone(&self.port)), 0);
         viewer.track.start(10);
         broadcast.place(&mut viewer, now);
@@ -175,6 +180,22 @@ fn another_header_stops_a_viewer_at_the_boundary() {
     broadcast.viewers[0].generation = 1;
     assert_eq!(serve(&mut broadcast, now + Duration::from_millis(10)).0, Served::Finished);
     assert_eq!(udp.receive().len(), 5);
+}
+
+#[test]
+fn a_viewer_of_a_header_without_packets_waits_for_its_first_key_frame() {
+    let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
+    broadcast.window.push(batch(&generation(0), 0, 200, start));
+    broadcast.generation = Some(generation(1));
+    udp.seat(&mut broadcast, start);
+    broadcast.viewers[0].generation = 1;
+    let mut viewer = broadcast.viewers.pop().unwrap();
+    broadcast.place(&mut viewer, start);
+    broadcast.viewers.push(viewer);
+    assert_eq!(serve(&mut broadcast, start).0, Served::Live);
+    broadcast.window.push(batch(&generation(1), 200, 30, start));
+    serve(&mut broadcast, start);
+    assert_eq!(udp.receive().first(), Some(&(200, 10, 0)));
 }
 
 #[tokio::test]

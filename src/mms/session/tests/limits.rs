@@ -100,6 +100,29 @@ fn ready_sessions_are_pinged_and_end_when_idle() {
 }
 
 #[test]
+fn answers_to_pings_do_not_keep_an_idle_session() {
+    let mut rig = Rig::playing(false);
+    rig.say(&StopPlaying { incarnation: 10 });
+    assert_eq!(rig.wait(30_000), ["Ping"]);
+    assert_eq!(rig.say(&Pong), NOTHING);
+    assert_eq!(rig.wait(29_999), NOTHING);
+    assert_eq!(rig.wait(1), ["close idle"]);
+
+    // VLC says by itself that it is paused, also while a Ping is on its way.
+    let mut rig = Rig::playing(false);
+    rig.say(&StopPlaying { incarnation: 10 });
+    for _ in 0..10 {
+        rig.wait(20_000);
+        rig.say(&Pong);
+    }
+    assert_eq!(rig.wait(30_000), ["Ping"]);
+    rig.say(&Pong);
+    rig.say(&Pong);
+    assert_eq!(rig.wait(59_999), ["Ping"]);
+    assert_eq!(rig.wait(1), ["close idle"]);
+}
+
+#[test]
 fn streaming_sessions_end_after_three_unanswered_pings() {
     let mut rig = Rig::playing(true);
     assert_eq!(rig.wait(119_999), ["Ping", "Ping", "Ping"]);

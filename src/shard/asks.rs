@@ -1,0 +1,242 @@
+//! What a session's engine asks for, and what it gets.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::broadcast::{Transport, Viewer};
+use super::conn::{Conn, Opened, Place};
+use super::state::{State, describe};
+use super::udp::{Route, UdpPort};
+use crate::metrics as names;
+use crate::mms::hresult::Hresult;
+use crate::mms::media::HEAD_LEN;
+use crate::mms::session::{Answer, Ask, OpenRefusal};
+use crate::relay::Generation;
+use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
+use crate::settings::Oversize;
+
+impl State {
+    /// What the relay answers; `None` where no answer is owed, or not yet.
+    pub(super) fn answer(&mut self, key: usize, now: Instant, ask: Ask) -> Option<Answer> {
+        match ask {
+            Ask::Admit(player) => {
+                let conn = self.conns.get_mut(key)?;
+                tracing::debug!(session = conn.session, peer = %conn.peer, player = %player.token.escape_debug(), "connected");
+                if self.stopping.is_some() {
+                    return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
+                }
+                let permit = self.context.relay.admission().connect(now, conn.peer.ip());
+                Some(Answer::Admitted(
+                    permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal)),
+                ))
+            }
+            Ask::ClaimPort { port, announced } => Some(Answer::Funnel(self.claim(key, now, port, announced))),
+            Ask::ReleasePort => {
+                let conn = self.conns.get_mut(key)?;
+                conn.entry.leads_to(None);
+                conn.lease = None;
+                conn.route = None;
+                None
+            }
+            Ask::Open { name } => self.open(key, now, &name),
+            Ask::Play { incarnation } => {
+                self.play(key, now, incarnation);
+                None
+            }
+            Ask::Incarnation { incarnation } => {
+                let conn = self.conns.get(key)?;
+                if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) {
+                    let (point, index) = (opened.point.id(), *index);
+                    self.viewer_mut(point, index)?.track.start(incarnation);
+                }
+                None
+            }
+            Ask::Stop => {
+                self.park(key);
+                None
+            }
+            Ask::Resend { sequences } => {
+                for sequence in sequences {
+                    self.resend(key, sequence);
+                }
+                None
+            }
+        }
+    }
+
+    /// Notes a refusal for the metrics and the log, and puts it into the protocol's words.
+    pub(super) fn refused(&self, key: usize, refusal: Refusal) -> Hresult {
+        metrics::counter!(names::REFUSALS, "cause" => refusal.label()).increment(1);
+        if let Some(conn) = self.conns.get(key) {
+            tracing::info!(session = conn.session, peer = %conn.peer, cause = refusal.label(), "viewer refused");
+        }
+        match refusal {
+            Refusal::Access => Hresult::ACCESS_DENIED,
+            Refusal::Bandwidth => Hresult::INSUFFICIENT_BANDWIDTH,
+            _ => Hresult::TOO_MANY_SESSIONS,
+        }
+    }
+
+    fn claim(&mut self, key: usize, now: Instant, port: u16, announced: Option<IpAddr>) -> Result<(), Hresult> {
+        let Some(conn) = self.conns.get_mut(key) else { return Err(Hresult::UDP_DISABLED) };
+        let Some(udp) = conn.udp.clone() else { return Err(Hresult::UDP_DISABLED) };
+        if self.context.settings.udp.oversize == Oversize::Refuse && self.every_source_is_oversize(&udp) {
+            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
+            return Err(Hresult::PROTOCOL_MISMATCH);
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return Err(Hresult::UDP_DISABLED) };
+        // What this session leased before must not stand in its own way.
+        conn.entry.leads_to(None);
+        conn.lease = None;
+        conn.route = None;
+        let address = conn.peer.ip();
+        let player = conn.engine.report().player.as_ref().and_then(|player| player.guid.clone());
+        let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
+        // What is in the queue is about those who had ports before.
+        for port in &self.context.udp_ports {
+            self.context.drain_errors(port, now);
+        }
+        match self.context.relay.admission().ports().claim(now, claim) {
+            Ok(lease) => {
+                if let Some(owner) = lease.superseded() {
+                    self.context.routes.superseded(owner);
+                }
+                let mut destination = conn.peer;
+                destination.set_port(lease.port());
+                conn.entry.leads_to(Some((destination, now)));
+                conn.lease = Some(lease);
+                conn.route =
+                    Some(Route { destination, source: conn.local.ip().to_canonical(), segmented: true, fragmented: false });
+                Ok(())
+            }
+            Err(refusal) => {
+                metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => refusal.label()).increment(1);
+                tracing::info!(session = conn.session, peer = %conn.peer, port, cause = refusal.label(), "UDP refused, the player may take TCP");
+                Err(match refusal {
+                    LeaseRefusal::Disabled => Hresult::UDP_DISABLED,
+                    LeaseRefusal::Taken => Hresult::DUPLICATE_ADDRESS,
+                    LeaseRefusal::Exhausted => Hresult::NETWORK_RESOURCE_FAILURE,
+                    LeaseRefusal::OutsidePool | LeaseRefusal::Privileged | LeaseRefusal::NatMismatch => Hresult::INVALID_PORT,
+                })
+            }
+        }
+    }
+
+    fn every_source_is_oversize(&self, udp: &UdpPort) -> bool {
+        let mut sizes =
+            self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
+        sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
+    }
+
+    fn open(&mut self, key: usize, now: Instant, name: &str) -> Option<Answer> {
+        let refuse = |hr| Some(Answer::Opened(Err(OpenRefusal::Status(hr))));
+        if self.stopping.is_some() {
+            return refuse(Hresult::NO_STREAM);
+        }
+        let Some(point) = self.context.relay.point(name) else {
+            metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
+            let conn = self.conns.get(key)?;
+            tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
+            return refuse(Hresult::FILE_NOT_FOUND);
+        };
+        self.park(key);
+        if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
+            // Numbers run on, but what they stood for lies in another window.
+            viewer.track.forget();
+        }
+        let id = point.id();
+        let generation = self.broadcast(id)?.generation.clone();
+        let wait = point.source_expected();
+        let conn = self.conns.get_mut(key)?;
+        conn.opened = Some(Opened { generation: None, header_bytes: 0, _watch: point.watch(), point });
+        match generation {
+            Some(generation) => Some(self.opened(key, now, &generation)),
+            None if wait => {
+                self.broadcast(id)?.waiting.push(key);
+                None
+            }
+            None => {
+                self.conns.get_mut(key)?.opened = None;
+                metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
+                refuse(Hresult::NO_STREAM)
+            }
+        }
+    }
+
+    /// The answer to an open, now that there is a header.
+    pub(super) fn opened(&mut self, key: usize, _now: Instant, generation: &Generation) -> Answer {
+        let refused = |hr| Answer::Opened(Err(OpenRefusal::Status(hr)));
+        let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
+        let Some(opened) = &mut conn.opened else { return refused(Hresult::NO_STREAM) };
+        let oversize = conn.udp.as_ref().is_some_and(|udp| !udp.fits(generation.packet_size + HEAD_LEN));
+        if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
+            // The funnel was granted because some other source fits. The only words left are "come again over TCP".
+            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
+            let location = format!("mmst://{}/{}", conn.local, opened.point.name());
+            conn.opened = None;
+            return Answer::Opened(Err(OpenRefusal::Redirect(location)));
+        }
+        let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
+        let admission = self.context.relay.admission();
+        if let Err(refusal) = admission.open(permit, opened.point.id(), generation.bit_rate) {
+            conn.opened = None;
+            return refused(self.refused(key, refusal));
+        }
+        opened.generation = Some(generation.number);
+        opened.header_bytes = generation.header.len();
+        Answer::Opened(Ok(describe(generation)))
+    }
+
+    /// Seats a viewer at the join point and sends it what is there.
+    fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
+        self.park(key);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some((point, generation)) = conn.opened.as_ref().and_then(|opened| Some((opened.point.id(), opened.generation?)))
+        else {
+            return;
+        };
+        let transport = conn.transport();
+        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
+        let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
+            Place::Parked(viewer) => *viewer,
+            _ => Viewer::new(key, transport.clone(), generation),
+        };
+        viewer.transport = transport;
+        viewer.generation = generation;
+        viewer.track.start(incarnation);
+        broadcast.place(&mut viewer, now);
+        let index = broadcast.viewers.len();
+        self.counters.viewers(viewer.transport.label()).increment(1.0);
+        broadcast.viewers.push(viewer);
+        conn.place = Place::Seat(index);
+        if broadcast.generation.as_ref().is_some_and(|newest| newest.number != generation) {
+            self.announce_generation(key, now);
+        }
+        // The media follows the report that is still in the queue: the flush after this answer sends both.
+    }
+
+    /// Takes a viewer from its seat; its numbers and what it was sent stay with the connection.
+    pub(super) fn park(&mut self, key: usize) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let (Place::Seat(index), Some(opened)) = (&conn.place, &conn.opened) else { return };
+        let (index, point) = (*index, opened.point.id());
+        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
+        if index >= broadcast.viewers.len() {
+            return;
+        }
+        let viewer = broadcast.viewers.swap_remove(index);
+        self.counters.viewers(viewer.transport.label()).decrement(1.0);
+        if let Transport::Udp(route, _) = &viewer.transport
+            && let Some(own) = &mut conn.route
+        {
+            // What was learnt of the path holds for the next play.
+            *own = *route;
+        }
+        conn.place = Place::Parked(Box::new(viewer));
+        if let Some(moved) = broadcast.viewers.get(index).map(|viewer| viewer.conn)
+            && let Some(conn) = self.conns.get_mut(moved)
+        {
+            conn.place = Place::Seat(index);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What reaches a shard from outside, and how sessions end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::command::Command;
+use super::conn::Place;
+use super::state::State;
+use crate::mms::hresult::Hresult;
+use crate::mms::media::HEAD_LEN;
+use crate::mms::session::{Answer, Input, OpenRefusal};
+use crate::relay::{Delivery, Generation, PointId};
+use crate::settings::Oversize;
+
+/// Time from the end of the stream to the close when the daemon stops.
+const FAREWELL: Duration = Duration::from_millis(900);
+/// A TCP viewer that takes no byte for this long is gone.
+const STALLED: Duration = Duration::from_secs(60);
+
+impl State {
+    /// Takes in what a publishing point tells.
+    pub(super) fn deliver(&mut self, now: Instant, delivery: Delivery) {
+        match delivery {
+            Delivery::Batch { point, batch } => {
+                let Some(broadcast) = self.broadcast(point) else { return };
+                broadcast.ended = false;
+                broadcast.unsent.push((batch.due, batch.packets.len() as u64));
+                broadcast.window.push(batch);
+                broadcast.fresh = true;
+                self.pump_wake.notify_one();
+            }
+            Delivery::Generation { point, generation } => {
+                self.warn_of_oversize(point, &generation);
+                let Some(broadcast) = self.broadcast(point) else { return };
+                broadcast.ended = false;
+                broadcast.generation = Some(Arc::clone(&generation));
+                for key in std::mem::take(&mut broadcast.waiting) {
+                    let waits = self.conns.get(key).and_then(|conn| conn.opened.as_ref());
+                    if waits.is_some_and(|opened| opened.point.id() == point && opened.generation.is_none()) {
+                        let answer = self.opened(key, now, &generation);
+                        self.drive(key, now, Input::Answer(answer));
+                    }
+                }
+            }
+            Delivery::SourceLost { .. } => {}
+            Delivery::Ended { point } => {
+                let Some(broadcast) = self.broadcast(point) else { return };
+                broadcast.generation = None;
+                broadcast.ended = true;
+                broadcast.fresh = true;
+                for key in std::mem::take(&mut broadcast.waiting) {
+                    self.drive(key, now, Input::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
+                }
+                self.pump_wake.notify_one();
+            }
+        }
+    }
+
+    /// One shard says it for all: packets of this source need IP fragments.
+    fn warn_of_oversize(&self, point: PointId, generation: &Generation) {
+        let udp = &self.context.settings.udp;
+        let datagram = generation.packet_size + HEAD_LEN;
+        if self.index != 0 || !udp.enabled || datagram <= udp.max_datagram_v4 {
+            return;
+        }
+        let points = self.context.relay.points();
+        let name = points.get(point.0 as usize).map_or("?", |point| point.name());
+        let room = udp.max_datagram_v4.saturating_sub(HEAD_LEN);
+        let what = match udp.oversize {
+            Oversize::Fragment => "they go to UDP viewers as IP fragments, which some firewalls drop",
+            Oversize::Refuse => "its viewers get TCP only",
+        };
+        tracing::warn!(
+            point = name,
+            packet_size = generation.packet_size,
+            "packets of this source do not fit a datagram: {what}; encode with -packet_size {} or less",
+            room.min(1400)
+        );
+    }
+
+    /// Carries out a command from outside of the shard.
+    pub(super) fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Delivery(delivery) => self.deliver(now, delivery),
+            Command::Datagram { conn, client_id, bytes, pending } => {
+                pending.fetch_sub(1, Ordering::Relaxed);
+                if self.is(conn, client_id) {
+                    self.drive(conn, now, Input::Datagram(&bytes));
+                }
+            }
+            Command::End { conn, client_id, why } => {
+                if self.is(conn, client_id)
+                    && let Some(conn) = self.conns.get_mut(conn)
+                {
+                    conn.close(why.label(), why.to_string());
+                }
+            }
+            Command::Fragment { conn: key, client_id } => {
+                if self.is(key, client_id) {
+                    self.fragment(key);
+                }
+            }
+            Command::Stop => {
+                self.stopping = Some(now);
+                let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
+                for key in keys {
+                    let Some(conn) = self.conns.get_mut(key) else { continue };
+                    match conn.place {
+                        Place::Seat(_) => self.drive(key, now, Input::Answer(Answer::Ended)),
+                        _ => conn.close("stopped", "the daemon stops"),
+                    }
+                }
+            }
+            Command::Connection(_) => {}
+        }
+    }
+
+    /// Keys are used again: a command that comes late must not meet another session.
+    fn is(&self, key: usize, client_id: u32) -> bool {
+        self.conns.get(key).is_some_and(|conn| conn.entry.client_id() == client_id)
+    }
+
+    /// Ends viewers that take nothing any more, and all that are left a moment after a stop.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let stopped = self.stopping.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL);
+        let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let blocked = self.conns.get(key).is_some_and(|conn| self.is_blocked(conn));
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            let written = conn.out.written_bytes();
+            if written != conn.progress.0 || conn.out.is_empty() && !blocked {
+                conn.progress = (written, now);
+            } else if now.saturating_duration_since(conn.progress.1) > STALLED {
+                conn.close("stalled", "stopped reading");
+            }
+            if stopped {
+                conn.close("stopped", "the daemon stops");
+            }
+        }
+    }
+
+    /// Takes a connection out and writes the session's one line.
+    pub(super) fn remove(&mut self, key: usize, now: Instant) {
+        self.park(key);
+        let Some(conn) = self.conns.try_remove(key) else { return };
+        if let Some(opened) = &conn.opened
+            && let Some(broadcast) = self.broadcasts.get_mut(opened.point.id().0 as usize)
+        {
+            broadcast.waiting.retain(|waiting| *waiting != key);
+        }
+        self.counters.connections.decrement(1.0);
+        let reason = conn.closing.as_ref().map_or("closed by the player", |ending| ending.text.as_str());
+        self.counters.ended(conn.closing.as_ref().map_or("closed_by_player", |ending| ending.label));
+        let (packets, bytes, skipped) = match &conn.place {
+            Place::Parked(viewer) => (viewer.packets, viewer.bytes, viewer.skipped),
+            _ => (0, 0, 0),
+        };
+        let report = conn.engine.report();
+        tracing::info!(
+            session = conn.session,
+            peer = %conn.peer,
+            protocol = "mms",
+            transport = conn.transport().label(),
+            point = conn.opened.as_ref().map_or("", |opened| opened.point.name()),
+            player = report.player_text(),
+            seconds = now.saturating_duration_since(conn.accepted).as_secs(),
+            packets,
+            bytes,
+            skipped,
+            resends_asked = report.resends_asked,
+            resends_granted = report.resends_granted,
+            client_report = report.log_text().unwrap_or_default(),
+            reason,
+            "session ended"
+        );
+    }
+}

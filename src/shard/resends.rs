@@ -1,0 +1,70 @@
+//! Single datagrams to one viewer: packets sent again, pieces of the header, and what its path takes.
+
+use std::io::IoSlice;
+
+use super::broadcast::Transport;
+use super::conn::Place;
+use super::state::State;
+use crate::settings::Oversize;
+
+impl State {
+    /// Sends a packet again, byte for byte as the first time, to the leased port.
+    pub(super) fn resend(&mut self, key: usize, sequence: u32) {
+        let result = self.try_resend(key, sequence).unwrap_or("unknown");
+        self.counters.resent(result, 1);
+    }
+
+    fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
+        let conn = self.conns.get(key)?;
+        let (route, udp, opened) = (conn.route?, conn.udp.as_ref()?, conn.opened.as_ref()?);
+        let broadcast = self.broadcasts.get(opened.point.id().0 as usize)?;
+        let viewer = match &conn.place {
+            Place::Seat(index) => broadcast.viewers.get(*index)?,
+            Place::Parked(viewer) => viewer,
+            Place::Nowhere => return None,
+        };
+        let sent = viewer.track.lookup(sequence)?;
+        let Some((batch, index)) = broadcast.window.packet(sent.packet) else { return Some("expired") };
+        let packet = batch.packet(index)?;
+        let head = sent.head(packet.len()).bytes();
+        let mut datagram = Vec::with_capacity(head.len() + packet.len());
+        datagram.extend_from_slice(&head);
+        datagram.extend_from_slice(packet);
+        let stride = datagram.len();
+        let outcome = udp.send(&route, &[IoSlice::new(&datagram)], stride);
+        self.tally.udp_calls += u64::from(outcome.calls);
+        self.tally.icmp_pending |= outcome.errors_pending;
+        if outcome.bytes != stride || outcome.failed != 0 {
+            return Some("failed");
+        }
+        self.tally.udp_packets += 1;
+        self.tally.udp_bytes += stride as u64;
+        Some("sent")
+    }
+
+    /// One fragment of the header over the UDP funnel; a lost one is asked for again by the client.
+    pub(super) fn send_header_packet(&mut self, key: usize, packet: &[u8]) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let (Some(route), Some(udp)) = (&conn.route, &conn.udp) else { return };
+        let sent = udp.send(route, &[IoSlice::new(packet)], packet.len());
+        self.tally.udp_calls += u64::from(sent.calls);
+        self.tally.icmp_pending |= sent.errors_pending;
+    }
+
+    /// Datagrams of this session are too big for a network on the way: they go as IP fragments from here on.
+    pub(super) fn fragment(&mut self, key: usize) {
+        if self.context.settings.udp.oversize == Oversize::Refuse {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Some(route) = &mut conn.route {
+            route.fragmented = true;
+        }
+        if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place)
+            && let Some(broadcast) = self.broadcasts.get_mut(opened.point.id().0 as usize)
+            && let Some(Transport::Udp(route, _)) = broadcast.viewers.get_mut(*index).map(|viewer| &mut viewer.transport)
+        {
+            route.fragmented = true;
+        }
+    }
+}
