@@ -54,7 +54,7 @@ fn assert_closed(mut connection: TcpStream, what: &str) {
 /// The daemon's resident memory has not grown by more than it may.
 #[track_caller]
 fn assert_bounded(before_kib: u64, after_kib: u64) {
-    println!("resident: {before_kib} KiB, then {after_kib} KiB");
+    eprintln!("resident: {before_kib} KiB, then {after_kib} KiB");
     assert!(after_kib < before_kib + GROWTH_KIB, "{before_kib} KiB, then {after_kib} KiB");
 }
 
