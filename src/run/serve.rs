@@ -18,7 +18,7 @@ use crate::shard::{Mailboxes, Shards};
 use crate::wire::Guid;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(8);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///

@@ -209,8 +209,8 @@ impl State {
         self.counters.viewers(viewer.transport.label()).increment(1.0);
         broadcast.viewers.push(viewer);
         conn.place = Place::Seat(index);
-        if broadcast.generation.as_ref().is_some_and(|newest| newest.number != generation) {
-            self.announce_generation(key, now);
+        if let Some(newest) = broadcast.generation.clone().filter(|newest| newest.number != generation) {
+            self.announce_generation(key, &newest, now);
         }
         // The media follows the report that is still in the queue: the flush after this answer sends both.
     }

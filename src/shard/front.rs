@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant as Clock, timeout};
 
-use super::command::{Accepted, Command};
+use super::command::Accepted;
 use super::handoff::Handed;
 use super::listen::MmsListener;
 use super::routes::Routed;
@@ -156,7 +156,7 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol), Stray> {
 fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol, accepted: Accepted) -> Result<(), Stray> {
     match (door, protocol) {
         (Door::Mms(udp), Protocol::Mms) => {
-            context.least_loaded().send(Command::Connection(Accepted { udp: udp.clone(), ..accepted }));
+            context.assign(Accepted { udp: udp.clone(), ..accepted });
         }
         (Door::Http, Protocol::Http) => {
             let Accepted { stream, peer, local, head, .. } = accepted;
@@ -191,12 +191,10 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
                         let datagram = datagram.get(..RESEND_REQUEST_BYTES).unwrap_or(datagram);
-                        if !budget.as_mut().is_none_or(|budget| budget.take(now)) {
-                            metrics::counter!(names::RESENDS, "result" => "limited").increment(1);
-                            continue;
-                        }
                         let result = match Request::parse(datagram) {
-                            Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram) {
+                            Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram, || {
+                                budget.as_mut().is_none_or(|budget| budget.take(now))
+                            }) {
                                 Routed::Taken => continue,
                                 Routed::Stranger => "stranger",
                                 Routed::Flood => "limited",
@@ -206,6 +204,8 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                         metrics::counter!(names::RESENDS, "result" => result).increment(1);
                     }
                 }
+                // A flood of datagrams must not keep connections from being accepted.
+                tokio::task::yield_now().await;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => {

@@ -25,8 +25,7 @@ pub struct BindError {
     /// TCP or UDP.
     pub transport: &'static str,
     /// What the system said.
-    #[source]
-    pub error: io::Error,
+    pub error: String,
 }
 
 /// A bound MMS listener.
@@ -48,7 +47,7 @@ pub fn bind_tcp(key: &'static str, listen: &Listen) -> Result<Vec<TcpListener>, 
         match listener(address) {
             Ok(tcp) => bound.push(tcp),
             Err(error) if passed_over(listen, address, &error) => {}
-            Err(error) => return Err(BindError { key, address, transport: "TCP", error }),
+            Err(error) => return Err(BindError { key, address, transport: "TCP", error: error.to_string() }),
         }
     }
     Ok(bound)
@@ -69,7 +68,7 @@ pub fn bind_mms(listen: &Listen, settings: &Udp) -> Result<Vec<MmsListener>, Bin
             let tcp = match listener(address) {
                 Ok(tcp) => tcp,
                 Err(error) if passed_over(listen, address, &error) => break,
-                Err(error) => return Err(BindError { key, address, transport: "TCP", error }),
+                Err(error) => return Err(BindError { key, address, transport: "TCP", error: error.to_string() }),
             };
             if !settings.enabled {
                 bound.push(MmsListener { tcp, udp: None });
@@ -81,7 +80,7 @@ pub fn bind_mms(listen: &Listen, settings: &Udp) -> Result<Vec<MmsListener>, Bin
                     break;
                 }
                 Err(_) if attempts > 0 => {}
-                Err(error) => return Err(BindError { key, address, transport: "UDP", error }),
+                Err(error) => return Err(BindError { key, address, transport: "UDP", error: error.to_string() }),
             }
         }
     }

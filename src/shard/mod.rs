@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use command::{Command, CommandSender};
+use command::{Accepted, Command, CommandSender};
 pub use handoff::{HandOff, Handed};
 use listen::MmsListener;
 use routes::Routes;
@@ -77,11 +77,18 @@ impl Context {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Sessions of one publishing point cost about the same, so turns are as good as counts.
-    fn least_loaded(&self) -> &CommandSender {
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
-        #[expect(clippy::indexing_slicing, reason = "the remainder is below the count, and there is at least one shard")]
-        &self.shards[turn % self.shards.len()]
+    /// Gives a connection to a shard. Sessions cost about the same, so turns are as good as counts.
+    fn assign(&self, accepted: Accepted) {
+        let mut command = Command::Connection(accepted);
+        for _ in 0..self.shards.len() {
+            let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+            let Some(shard) = self.shards.get(turn % self.shards.len()) else { return };
+            // A shard that has failed gives the connection back.
+            match shard.0.send(command) {
+                Ok(()) => return,
+                Err(refused) => command = refused.0,
+            }
+        }
     }
 }
 

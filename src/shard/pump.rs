@@ -102,7 +102,7 @@ impl State {
         let mut now = Clock::now().into_std();
         let until = now + TURN;
         let mut count = 0;
-        while let (Some(broadcast), Some(point)) = (self.broadcasts.get(position.point), pass.points.get(position.point)) {
+        while let (Some(broadcast), Some(point)) = (self.broadcasts.get_mut(position.point), pass.points.get(position.point)) {
             // Viewers may have left since the last turn.
             let left = position.left.map_or(broadcast.viewers.len(), |left| left.min(broadcast.viewers.len()));
             if left == 0 || !(point.fresh || point.catching_up) {
@@ -112,17 +112,19 @@ impl State {
             let index = left - 1;
             position.left = Some(index);
             let Some(viewer) = broadcast.viewers.get(index) else { continue };
-            let full = match &viewer.transport {
-                Transport::Udp(_, port) => pass.full.iter().find(|full| Arc::ptr_eq(full, port)).is_some(),
-                Transport::Tcp => false,
-            };
-            if full || viewer.blocked || !(point.fresh || viewer.pace.is_some()) {
+            if viewer.blocked || !(point.fresh || viewer.pace.is_some()) {
                 continue;
             }
             let port = match &viewer.transport {
                 Transport::Udp(_, port) => Some(Arc::clone(port)),
                 Transport::Tcp => None,
             };
+            if port.as_ref().is_some_and(|port| pass.full.iter().any(|full| Arc::ptr_eq(full, port))) {
+                // The next pass finds this viewer again.
+                broadcast.catching_up |= viewer.pace.is_some();
+                broadcast.fresh |= point.fresh;
+                continue;
+            }
             let id = PointId(u32::try_from(position.point).unwrap_or(u32::MAX));
             if self.serve(id, index, now) {
                 pass.full.extend(port);
@@ -141,7 +143,12 @@ impl State {
     /// Measures a pass; true when a UDP socket was full and viewers wait for it.
     fn end_pass(&mut self, pass: Pass) -> bool {
         let now: Instant = Clock::now().into_std();
-        for (broadcast, point) in self.broadcasts.iter().zip(&pass.points) {
+        for (broadcast, point) in self.broadcasts.iter_mut().zip(pass.points) {
+            if broadcast.fresh && !pass.full.is_empty() {
+                // Not all have it yet: what is still to be sent is measured with the pass that sends it.
+                broadcast.unsent.splice(0..0, point.due);
+                continue;
+            }
             for (due, packets) in point.due.iter().filter(|_| !broadcast.viewers.is_empty()) {
                 let delay = now.saturating_duration_since(*due);
                 self.counters.send_delay_seconds.record(delay.as_secs_f64());

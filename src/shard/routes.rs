@@ -68,16 +68,16 @@ impl Routes {
         Entry { routes: Arc::clone(self), client_id }
     }
 
-    /// Hands a resend request to its session, if it comes from the session's address.
-    pub(super) fn datagram(&self, client_id: u32, from: IpAddr, bytes: &[u8]) -> Routed {
+    /// Hands a resend request to its session, if it comes from the session's address and `budget` allows; strangers spend nothing.
+    pub(super) fn datagram(&self, client_id: u32, from: IpAddr, bytes: &[u8], budget: impl FnOnce() -> bool) -> Routed {
         let table = self.table();
         let Some(home) = table.sessions.get(&client_id).filter(|home| home.address == from.to_canonical()) else {
             return Routed::Stranger;
         };
-        if home.pending.fetch_add(1, Ordering::Relaxed) >= MOST_PENDING {
-            home.pending.fetch_sub(1, Ordering::Relaxed);
+        if home.pending.load(Ordering::Relaxed) >= MOST_PENDING || !budget() {
             return Routed::Flood;
         }
+        home.pending.fetch_add(1, Ordering::Relaxed);
         let pending = Arc::clone(&home.pending);
         home.shard.send(Command::Datagram { conn: home.conn, client_id, bytes: bytes.into(), pending });
         Routed::Taken
@@ -171,19 +171,19 @@ mod tests {
     fn resend_requests_reach_their_session_from_its_address_only_and_not_as_a_flood() {
         let routes = Arc::new(Routes::default());
         let (entry, mut mailbox, viewer) = session(&routes);
-        assert_eq!(routes.datagram(0xABCD, [192, 0, 2, 2].into(), b"x"), Routed::Stranger);
-        assert_eq!(routes.datagram(0xABCE, viewer.ip(), b"x"), Routed::Stranger);
+        assert_eq!(routes.datagram(0xABCD, [192, 0, 2, 2].into(), b"x", || true), Routed::Stranger);
+        assert_eq!(routes.datagram(0xABCE, viewer.ip(), b"x", || true), Routed::Stranger);
         let mapped = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped();
-        assert_eq!(routes.datagram(0xABCD, mapped.into(), b"x"), Routed::Taken);
+        assert_eq!(routes.datagram(0xABCD, mapped.into(), b"x", || true), Routed::Taken);
         for _ in 1..MOST_PENDING {
-            assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Taken);
+            assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x", || true), Routed::Taken);
         }
-        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Flood);
+        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x", || true), Routed::Flood);
         let Ok(Command::Datagram { pending, .. }) = mailbox.try_recv() else { panic!("a datagram") };
         pending.fetch_sub(1, Ordering::Relaxed);
-        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Taken);
+        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x", || true), Routed::Taken);
         drop(entry);
-        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x"), Routed::Stranger);
+        assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x", || true), Routed::Stranger);
     }
 
     #[test]

@@ -235,21 +235,29 @@ impl State {
                 self.pump_wake.notify_one();
                 return true;
             }
-            Ok(Served::NewGeneration) => self.announce_generation(key, now),
-            Ok(Served::Finished) => self.drive(key, now, Input::Answer(Answer::Ended)),
+            Ok(Served::NewGeneration) => self.cross_boundary(key, point, index, now),
+            Ok(Served::Finished) => {
+                self.drive(key, now, Input::Answer(Answer::Ended));
+                // It has asked for this by itself; whatever it said, a viewer that has everything leaves its seat.
+                self.park(key);
+            }
         }
         false
     }
 
     /// Tells an engine of the header that its next packets need.
-    pub(super) fn announce_generation(&mut self, key: usize, now: Instant) {
+    fn cross_boundary(&mut self, key: usize, point: PointId, index: usize, now: Instant) {
+        let Some(broadcast) = self.broadcasts.get(point.0 as usize) else { return };
+        let next = broadcast.viewers.get(index).and_then(|viewer| broadcast.window.packet(viewer.cursor));
+        if let Some(generation) = next.map(|(batch, _)| Arc::clone(&batch.generation)) {
+            self.announce_generation(key, &generation, now);
+        }
+    }
+
+    /// Tells an engine of a header that differs from the one it has.
+    pub(super) fn announce_generation(&mut self, key: usize, generation: &Generation, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(opened) = &mut conn.opened else { return };
-        let Some(generation) =
-            self.broadcasts.get(opened.point.id().0 as usize).and_then(|broadcast| broadcast.generation.clone())
-        else {
-            return;
-        };
         if opened.generation == Some(generation.number) {
             return;
         }
@@ -263,7 +271,7 @@ impl State {
         if let Some(permit) = &mut conn.permit {
             permit.rebook(generation.bit_rate);
         }
-        self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(&generation))));
+        self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(generation))));
     }
 
     /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.

@@ -217,6 +217,8 @@ fn send_past_errors(
         tries += 1;
         let result = send_message(socket.as_raw_fd(), to, source, parts, segment);
         match &result {
+            // The device's queue is full, not the socket's buffer. It comes to the same: a moment later there is room.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 sent.errors_pending = true;
                 if tries == TRIES {

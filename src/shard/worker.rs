@@ -22,7 +22,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Bytes of one read of a control connection.
 const READ_BYTES: usize = 16 << 10;
 /// Time for the last answer to leave, and for the peer to take it in.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Runs a shard until its mailbox closes, or it was told to stop and has no connection left.
 pub(super) fn run(context: Arc<Context>, index: usize, mailbox: UnboundedReceiver<Command>) {
@@ -189,7 +189,8 @@ async fn part(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) {
             }
             match stream.try_read(&mut rest) {
                 Ok(0) => return,
-                Ok(_) => {}
+                // A peer that floods must not hold the thread.
+                Ok(_) => tokio::task::yield_now().await,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
