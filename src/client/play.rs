@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use md5::{Digest as _, Md5};
 use serde::Serialize;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time;
@@ -164,7 +165,7 @@ pub async fn play_observed(
         url: options.url,
         choice: options.transport,
         ports: options.ports,
-        player: format!("{PLAYER}; {{{}}}", random_guid()?),
+        player: format!("{PLAYER}; {{{}}}", player_guid()?),
         no_udp: None,
     };
     let mut redirects = 0;
@@ -312,7 +313,18 @@ impl PlayReport {
     }
 }
 
-fn random_guid() -> Result<Guid, PlayError> {
+/// The identity of this user's player on this machine, as Windows players have one; random where the machine has none.
+///
+/// A server that lets a freed port rest gives it back to its last owner at once: so the same player must be known again.
+fn player_guid() -> Result<Guid, PlayError> {
+    let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
+    if machine.len() >= 32 {
+        let mut digest = Md5::new();
+        digest.update(b"wmrelay play");
+        digest.update(&machine);
+        digest.update(rustix::process::getuid().as_raw().to_le_bytes());
+        return Ok(Guid(digest.finalize().into()));
+    }
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| PlayError::Random(error.to_string()))?;
     Ok(Guid(bytes))

@@ -131,7 +131,7 @@ impl Push {
                     Err(Denial::Other(refusal)) => {
                         // The first round of Digest is no refusal that anybody needs to hear of.
                         if request.authorization.is_none() && refusal.status == Status::Unauthorized {
-                            debug!(point = request.name, "publisher is asked for credentials");
+                            info!(point = request.name, "publisher is asked for credentials");
                             self.engine.handle(now(), Input::Answer(Answer::Refuse(refusal)));
                         } else {
                             self.refuse(&refusal);
