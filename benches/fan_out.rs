@@ -9,8 +9,9 @@
 //! - *ours*: [`Broadcast::serve`], as the pump calls it: one image a batch, two bytes of each head stamped, one segmented send;
 //! - *bare*: the same bytes in one buffer, segmented, without any of our bookkeeping.
 //!
-//! Left out after measuring: heads and packets gathered by two buffers a packet instead of stamped into the image. 14 buffers of
-//! heads and packets cost more than the 14 bytes that are stamped.
+//! Left out after measuring: heads gathered beside the packets, two buffers a packet, instead of stamped into the image. At 1000
+//! viewers and 7, 16 and 44 packets it cost 1.09, 1.10 and 1.14 times the bare loop, where stamping, with all of our bookkeeping,
+//! cost 1.06, 1.06 and 1.03 in the same run.
 
 #![allow(
     clippy::print_stdout,
