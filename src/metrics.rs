@@ -31,7 +31,9 @@ pub const LATE_SENDS: &str = "wmrelay_late_sends_total";
 pub const UDP_SEND_ERRORS: &str = "wmrelay_udp_send_errors_total";
 /// Packets that slow viewers skipped.
 pub const SKIPPED_PACKETS: &str = "wmrelay_skipped_packets_total";
-/// Packets asked for again, by what came of it. Label: `result`.
+/// Requests of viewers for packets that they lost.
+pub const RESEND_REQUESTS: &str = "wmrelay_resend_requests_total";
+/// Packets asked for again, by what came of it; requests of strangers count as one. Label: `result`.
 pub const RESENDS: &str = "wmrelay_resends_total";
 /// Leases of client ports. Label: `state` (`leased`, `resting`).
 pub const PORT_LEASES: &str = "wmrelay_port_leases";
@@ -104,6 +106,7 @@ pub fn describe_all() {
     describe_counter!(LATE_SENDS, "Packets times viewers, of passes that ended more than 100 ms after the packets were due");
     describe_counter!(UDP_SEND_ERRORS, "Datagrams that the system did not take, by cause");
     describe_counter!(SKIPPED_PACKETS, "Packets that slow viewers skipped");
+    describe_counter!(RESEND_REQUESTS, "Requests of viewers for packets that they lost");
     describe_counter!(RESENDS, "Packets that viewers asked for again, by what came of it");
     describe_gauge!(PORT_LEASES, "Client UDP ports by state");
     describe_counter!(TRANSPORT_FALLBACKS, "UDP funnels refused so that the player takes TCP, by cause");

@@ -149,6 +149,9 @@ fn resends_go_to_the_session_that_lost_them() {
     assert_eq!(wait_for_resends(&socket, 1), [first_time[6].clone()]);
     assert!(other.recv(&mut [0; 64]).is_err() && elsewhere.recv(&mut [0; 64]).is_err());
     assert!(daemon.metric("wmrelay_sent_packets_total", &[]) >= before);
+    let result = |result| daemon.metric("wmrelay_resends_total", &[("result", result)]);
+    assert_eq!((result("sent"), result("unknown"), result("stranger")), (4.0, 1.0, 2.0));
+    assert_eq!(daemon.metric("wmrelay_resend_requests_total", &[]), 3.0);
 }
 
 fn datagram(socket: &UdpSocket) -> Option<Data> {

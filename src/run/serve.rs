@@ -57,10 +57,17 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         systemd::ready(&bound.status(&relay));
         tracing::info!("{}", bound.status(&relay));
 
+        let mut told = None;
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                now = second.tick() => relay.tick(now.into_std()),
+                now = second.tick() => {
+                    relay.tick(now.into_std());
+                    let viewers = relay.admission().viewers();
+                    if told.replace(viewers) != Some(viewers) {
+                        systemd::status(&format!("{viewers} sessions. {}", bound.status(&relay)));
+                    }
+                }
                 name = stop.next() => {
                     tracing::info!("{name}: stopping; viewers get the end of the stream");
                     break;

@@ -38,7 +38,7 @@ impl State {
                 conn.route = None;
                 None
             }
-            Ask::Open { name } => self.open(key, now, &name),
+            Ask::Open { name } => self.open(key, &name),
             Ask::Play { incarnation } => {
                 self.play(key, now, incarnation);
                 None
@@ -128,7 +128,7 @@ impl State {
         sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
     }
 
-    fn open(&mut self, key: usize, now: Instant, name: &str) -> Option<Answer> {
+    fn open(&mut self, key: usize, name: &str) -> Option<Answer> {
         let refuse = |hr| Some(Answer::Opened(Err(OpenRefusal::Status(hr))));
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
@@ -150,7 +150,7 @@ impl State {
         let conn = self.conns.get_mut(key)?;
         conn.opened = Some(Opened { generation: None, header_bytes: 0, _watch: point.watch(), point });
         match generation {
-            Some(generation) => Some(self.opened(key, now, &generation)),
+            Some(generation) => Some(self.opened(key, &generation)),
             None if wait => {
                 self.broadcast(id)?.waiting.push(key);
                 None
@@ -164,7 +164,7 @@ impl State {
     }
 
     /// The answer to an open, now that there is a header.
-    pub(super) fn opened(&mut self, key: usize, _now: Instant, generation: &Generation) -> Answer {
+    pub(super) fn opened(&mut self, key: usize, generation: &Generation) -> Answer {
         let refused = |hr| Answer::Opened(Err(OpenRefusal::Status(hr)));
         let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
         let Some(opened) = &mut conn.opened else { return refused(Hresult::NO_STREAM) };

@@ -176,6 +176,7 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(local = %port.local(), %error, "resend requests cannot be received"),
     };
+    let requests = metrics::counter!(names::RESEND_REQUESTS);
     let mut budget = TokenBucket::new(RESEND_REQUESTS_PER_S, RESEND_REQUESTS_PER_S);
     let mut storage = vec![[0_u8; DATAGRAM_BYTES]; DATAGRAMS];
     loop {
@@ -195,7 +196,10 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                             Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram, || {
                                 budget.as_mut().is_none_or(|budget| budget.take(now))
                             }) {
-                                Routed::Taken => continue,
+                                Routed::Taken => {
+                                    requests.increment(1);
+                                    continue;
+                                }
                                 Routed::Stranger => "stranger",
                                 Routed::Flood => "limited",
                             },

@@ -35,12 +35,9 @@ impl State {
                 let Some(broadcast) = self.broadcast(point) else { return };
                 broadcast.ended = false;
                 broadcast.generation = Some(Arc::clone(&generation));
-                for key in std::mem::take(&mut broadcast.waiting) {
-                    let waits = self.conns.get(key).and_then(|conn| conn.opened.as_ref());
-                    if waits.is_some_and(|opened| opened.point.id() == point && opened.generation.is_none()) {
-                        let answer = self.opened(key, now, &generation);
-                        self.drive(key, now, Input::Answer(answer));
-                    }
+                for key in self.who_waits(point) {
+                    let answer = self.opened(key, &generation);
+                    self.drive(key, now, Input::Answer(answer));
                 }
             }
             Delivery::SourceLost { .. } => {}
@@ -49,12 +46,26 @@ impl State {
                 broadcast.generation = None;
                 broadcast.ended = true;
                 broadcast.fresh = true;
-                for key in std::mem::take(&mut broadcast.waiting) {
+                for key in self.who_waits(point) {
+                    if let Some(conn) = self.conns.get_mut(key) {
+                        // Whoever waits in vain is no longer a reason for the source to run.
+                        conn.opened = None;
+                    }
                     self.drive(key, now, Input::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
                 }
                 self.pump_wake.notify_one();
             }
         }
+    }
+
+    /// Takes the connections that still wait for the first header of a publishing point.
+    fn who_waits(&mut self, point: PointId) -> Vec<usize> {
+        let mut keys = self.broadcast(point).map(|broadcast| std::mem::take(&mut broadcast.waiting)).unwrap_or_default();
+        keys.retain(|key| {
+            let opened = self.conns.get(*key).and_then(|conn| conn.opened.as_ref());
+            opened.is_some_and(|opened| opened.point.id() == point && opened.generation.is_none())
+        });
+        keys
     }
 
     /// One shard says it for all: packets of this source need IP fragments.

@@ -13,15 +13,18 @@ use tokio::sync::Notify;
 use super::Context;
 use super::broadcast::{Broadcast, Served, Tally, Viewer};
 use super::conn::{Conn, Place, words};
+use super::counters::Counters;
 use super::out_queue::Flushed;
 use super::udp::UdpPort;
+use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Description, Input, Output, Session};
 use crate::relay::{Generation, PointId};
-use crate::{metrics as names, settings::Oversize};
+use crate::settings::Oversize;
 
 /// Control messages that may wait for a reader before it is given up, beside two headers.
 const MAX_CONTROL_BYTES: usize = 64 << 10;
+
 /// A connection that comes to a shard.
 pub(super) struct Arrival {
     pub(super) peer: SocketAddr,
@@ -40,7 +43,7 @@ pub(super) struct State {
     pub(super) conns: Slab<Conn>,
     pub(super) broadcasts: Vec<Broadcast>,
     pub(super) tally: Tally,
-    pub(super) counters: super::counters::Counters,
+    pub(super) counters: Counters,
     /// For each publishing point what was told of it last; empty in all shards but one.
     window_bytes: Vec<(metrics::Gauge, f64)>,
     /// The pump has something to do.
@@ -67,7 +70,7 @@ impl State {
             conns: Slab::new(),
             broadcasts,
             tally: Tally::default(),
-            counters: super::counters::Counters::new(),
+            counters: Counters::new(),
             window_bytes,
             pump_wake: Rc::new(Notify::new()),
             stopping: None,
@@ -160,7 +163,8 @@ impl State {
         }
     }
 
-    pub(super) fn queue(&mut self, key: usize, message: Bytes) {
+    /// Queues a control message; who never takes any is given up.
+    fn queue(&mut self, key: usize, message: Bytes) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let header = message.len();
         conn.out.push(message);
