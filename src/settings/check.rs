@@ -11,10 +11,11 @@ use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
-    List, Raw, RawAccess, RawLimits, RawListen, RawLog, RawLogFormat, RawOutsidePool, RawOversize, RawUdp, RawWindow,
+    List, Raw, RawAccess, RawDelivery, RawLimits, RawListen, RawLog, RawLogFormat, RawOutsidePool, RawOversize, RawUdp, RawWindow,
 };
 use super::{
-    Access, FOREVER, Limits, Listen, Log, LogFormat, OutsidePool, Oversize, PortRanges, Settings, Source, Udp, WindowBounds,
+    Access, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OutsidePool, Oversize, PortRanges, Settings, Source, Udp,
+    WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -25,6 +26,8 @@ const DATAGRAM_MIN: u32 = 512;
 const DATAGRAM_MAX: u32 = 65_507;
 /// The payload that fills an Ethernet frame over IPv4.
 const DATAGRAM_ETHERNET: u32 = 1472;
+/// A longer tick gains next to nothing and comes near the buffers of impatient players.
+const TICK_MS_MAX: u32 = 200;
 /// A window must hold at least a few of the largest ASF packets (64 KiB each).
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
 /// Below 1024 no viewer's port is ever used, whatever the range says.
@@ -45,6 +48,7 @@ pub(super) fn settings(
         http: check.listen("http.listen", &raw.http, built_in.http),
         admin: check.listen("admin.listen", &raw.admin, built_in.admin),
         udp: check.udp(&raw.udp, built_in.udp),
+        delivery: check.delivery(&raw.delivery, built_in.delivery),
         limits: check.limits(&raw.limits, &built_in.limits),
         window: check.window(&raw.window, &built_in.window),
         access: check.access(&raw.access),
@@ -177,6 +181,14 @@ impl Check<'_> {
         None
     }
 
+    fn delivery(&mut self, raw: &RawDelivery, built_in: Delivery) -> Delivery {
+        let Some(tick_ms) = raw.tick_ms else { return built_in };
+        if tick_ms > TICK_MS_MAX {
+            self.problem("delivery.tick_ms", format!("{tick_ms} is more than {TICK_MS_MAX}; players would see it as jitter"));
+        }
+        Delivery { tick: Duration::from_millis(tick_ms.into()) }
+    }
+
     fn limits(&mut self, raw: &RawLimits, built_in: &Limits) -> Limits {
         if raw.joins_burst.is_some_and(|burst| burst > 0) && raw.joins_per_s.unwrap_or(built_in.joins_per_s) == 0 {
             self.warning("limits.joins_burst", "has no effect without `joins_per_s`".into());
@@ -198,6 +210,10 @@ impl Check<'_> {
             bandwidth_kbps: raw.bandwidth_kbps.unwrap_or(built_in.bandwidth_kbps),
             joins_per_s: raw.joins_per_s.unwrap_or(built_in.joins_per_s),
             joins_burst: raw.joins_burst.unwrap_or(built_in.joins_burst),
+            max_send_delay: match raw.max_send_delay_ms {
+                None => built_in.max_send_delay,
+                Some(ms) => (ms > 0).then(|| Duration::from_millis(ms.into())),
+            },
         }
     }
 

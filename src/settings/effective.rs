@@ -40,6 +40,9 @@ pub fn effective(loaded: &Loaded) -> String {
     };
     page.line("oversize", quoted(oversize));
 
+    page.table("delivery");
+    page.line("tick_ms", settings.delivery.tick.as_millis());
+
     let limits = &settings.limits;
     page.table("limits");
     page.line("viewers", limits.viewers);
@@ -51,6 +54,7 @@ pub fn effective(loaded: &Loaded) -> String {
     for (key, time) in [("handshake_s", limits.handshake), ("idle_s", limits.idle)] {
         page.line(key, if time == FOREVER { 0 } else { time.as_secs() });
     }
+    page.line("max_send_delay_ms", limits.max_send_delay.map_or(0, |delay| delay.as_millis()));
 
     page.table("window");
     page.line("seconds", settings.window.seconds);

@@ -36,6 +36,8 @@ pub struct Settings {
     pub admin: Listen,
     /// UDP delivery.
     pub udp: Udp,
+    /// When media is sent.
+    pub delivery: Delivery,
     /// What one daemon takes on.
     pub limits: Limits,
     /// How much of each stream is kept.
@@ -123,6 +125,13 @@ pub enum Oversize {
     Refuse,
 }
 
+/// When media is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Shortest time between two sends of one publishing point to those who are at its live edge; zero: as packets come.
+    pub tick: Duration,
+}
+
 /// What one daemon takes on; 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -142,6 +151,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// Time for which a session that does not play may say nothing but answers to pings; [`FOREVER`] for no limit.
     pub idle: Duration,
+    /// New viewers are refused while media goes out so much later than its tick; `None`: never.
+    pub max_send_delay: Option<Duration>,
 }
 
 /// "No limit" where a time is needed: ten years, which can be added to an `Instant` where `Duration::MAX` cannot.
@@ -269,6 +280,7 @@ impl Default for Settings {
                 max_datagram_v6: 1452,
                 oversize: Oversize::Fragment,
             },
+            delivery: Delivery { tick: Duration::from_millis(40) },
             limits: Limits {
                 viewers: 0,
                 viewers_per_point: 0,
@@ -278,6 +290,7 @@ impl Default for Settings {
                 joins_burst: 0,
                 handshake: Duration::from_secs(10),
                 idle: Duration::from_secs(60),
+                max_send_delay: Some(Duration::from_millis(250)),
             },
             window: WindowBounds { seconds: 20, bytes: 32 << 20 },
             access: Access::default(),

@@ -18,6 +18,7 @@ pub(super) struct Raw {
     pub(super) http: RawListen,
     pub(super) admin: RawListen,
     pub(super) udp: RawUdp,
+    pub(super) delivery: RawDelivery,
     pub(super) limits: RawLimits,
     pub(super) window: RawWindow,
     pub(super) access: RawAccess,
@@ -60,6 +61,12 @@ pub(super) enum RawOversize {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with `tick_ms`")]
+pub(super) struct RawDelivery {
+    pub(super) tick_ms: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawLimits {
     pub(super) viewers: Option<u32>,
@@ -70,6 +77,7 @@ pub(super) struct RawLimits {
     pub(super) joins_burst: Option<u32>,
     pub(super) handshake_s: Option<u32>,
     pub(super) idle_s: Option<u32>,
+    pub(super) max_send_delay_ms: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
