@@ -34,10 +34,12 @@ use wmrelay::asf::StreamSet;
 use wmrelay::mms::media::{self, HEAD_LEN};
 use wmrelay::relay::{Batch, BatchPacket, Generation};
 use wmrelay::settings::Settings;
-use wmrelay::shard::broadcast::{Broadcast, Tally, Transport, Viewer};
+use wmrelay::shard::broadcast::{Broadcast, Link, Phase, Tally, Viewer};
+use wmrelay::shard::origins::Origins;
 use wmrelay::shard::udp::{Route, UdpPort};
 
 const PACKET_SIZE: usize = 1400;
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const TECHNIQUES: [&str; 3] = ["naive", "ours", "bare"];
 
 /// A small random generator with a fixed seed: the same phases in every run.
@@ -53,6 +55,7 @@ impl Phases {
 struct Rig {
     _sockets: Vec<UdpSocket>,
     port: Arc<UdpPort>,
+    origins: Origins,
     routes: Vec<Route>,
     phases: Vec<(u8, u32)>,
     broadcast: Broadcast,
@@ -70,11 +73,13 @@ impl Rig {
         let port = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).expect("a UDP port"));
         let sockets: Vec<UdpSocket> =
             (0..viewers).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("descriptors for the viewers")).collect();
+        let mut origins = Origins::default();
+        let origin = origins.id(&port, HERE).expect("the first");
         let routes: Vec<Route> = sockets
             .iter()
             .map(|socket| Route {
-                destination: socket.local_addr().expect("bound"),
-                source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                destination: socket.local_addr().expect("bound").into(),
+                origin,
                 segmented: true,
                 fragmented: false,
             })
@@ -93,12 +98,12 @@ impl Rig {
         broadcast.generation = Some(Arc::clone(&generation));
         let mut phases = Vec::new();
         for (conn, route) in routes.iter().enumerate() {
-            let mut viewer = Viewer::new(conn, Transport::Udp(*route, Arc::clone(&port)), 0);
+            let mut viewer = Viewer::new(conn, Link::Udp(*route));
             let incarnation = if random.next().is_multiple_of(2) { 4 } else { 10 };
             let phase = random.next() % 256;
-            viewer.track.start(incarnation);
-            viewer.track.sent(0, phase);
-            viewer.awaits_join_point = false;
+            viewer.start(incarnation, 0, PACKET_SIZE);
+            viewer.hot.next.sequence = phase;
+            viewer.hot.phase = Phase::Live;
             phases.push((incarnation, phase));
             broadcast.viewers.push(viewer);
         }
@@ -106,7 +111,7 @@ impl Rig {
         let mut image = Vec::new();
         media::wrap(&vec![7; PACKET_SIZE * packets], PACKET_SIZE, 0, &mut image);
         let (next, spent) = (0, [Duration::ZERO; 3]);
-        Self { _sockets: sockets, port, routes, phases, broadcast, generation, packets, next, plain, image, spent }
+        Self { _sockets: sockets, port, origins, routes, phases, broadcast, generation, packets, next, plain, image, spent }
     }
 
     fn batch(&mut self, now: Instant) -> Arc<Batch> {
@@ -129,16 +134,17 @@ impl Rig {
             for (index, framed) in self.image.chunks(HEAD_LEN + PACKET_SIZE).enumerate() {
                 datagram.copy_from_slice(framed);
                 media::stamp(&mut datagram, HEAD_LEN + PACKET_SIZE, *incarnation, *phase + index as u32);
-                let _ = self.plain.send_to(&datagram, route.destination);
+                let _ = self.plain.send_to(&datagram, SocketAddr::from(route.destination));
             }
         }
     }
 
     fn ours(&mut self, batch: Arc<Batch>, now: Instant) {
-        self.broadcast.window.push(batch);
+        self.broadcast.push(now, Duration::ZERO, batch);
+        let _ = self.broadcast.begin_pass(now, Duration::ZERO);
         let mut tally = Tally::default();
         for index in 0..self.broadcast.viewers.len() {
-            let _ = self.broadcast.serve(index, now, None, &mut tally);
+            let _ = self.broadcast.serve(index, now, &self.origins, &mut tally);
         }
         assert_eq!(tally.udp_packets, (self.routes.len() * self.packets) as u64, "every viewer gets every packet");
     }
@@ -148,7 +154,7 @@ impl Rig {
         let run = self.port.segments(stride) * stride;
         for route in &self.routes {
             for part in self.image.chunks(run) {
-                self.port.send(route, &[IoSlice::new(part)], stride);
+                self.port.send(HERE, route, &[IoSlice::new(part)], stride);
             }
         }
     }

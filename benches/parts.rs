@@ -90,7 +90,7 @@ fn window(criterion: &mut Criterion) {
                     window.push(batch);
                     for viewer in 0..viewers {
                         let behind = if viewer.is_multiple_of(10) { 700 } else { 7 };
-                        black_box(window.run(window.end() - behind).map(|run| run.index));
+                        black_box(window.locate(window.end() - behind));
                     }
                 },
                 BatchSize::SmallInput,

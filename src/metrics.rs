@@ -23,9 +23,9 @@ pub const SENT_PACKETS: &str = "wmrelay_sent_packets_total";
 pub const SENT_BYTES: &str = "wmrelay_sent_bytes_total";
 /// System calls that sent media. Label: `transport`.
 pub const SEND_CALLS: &str = "wmrelay_send_calls_total";
-/// Sent minus due of each batch, seconds (histogram).
+/// From when a batch came until the last viewer had it, its wait for the tick included, seconds (histogram).
 pub const SEND_DELAY_SECONDS: &str = "wmrelay_send_delay_seconds";
-/// Packets times viewers of those passes over the viewers that ended more than 100 ms after the packets were due.
+/// Packets times viewers of those passes over the viewers that ended more than 100 ms after their tick.
 pub const LATE_SENDS: &str = "wmrelay_late_sends_total";
 /// Datagrams that the system did not take. Label: `cause`.
 pub const UDP_SEND_ERRORS: &str = "wmrelay_udp_send_errors_total";
@@ -58,10 +58,10 @@ pub const BUILD_INFO: &str = "wmrelay_build_info";
 
 /// Upper bounds of the histograms' buckets, seconds.
 ///
-/// Joins: a LAN's few milliseconds to a modem's ten seconds. Send delay: a shard's turn is about 1 ms, 100 ms counts as late.
+/// Joins: a LAN's few milliseconds to a modem's ten seconds. Send delay: up to a tick of 40 ms, and the pass over the viewers.
 pub const BUCKETS: [(&str, &[f64]); 2] = [
     (JOIN_SECONDS, &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
-    (SEND_DELAY_SECONDS, &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0]),
+    (SEND_DELAY_SECONDS, &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.25, 1.0]),
 ];
 
 /// So many publishing points have a label of their own; see [`point_label`].
@@ -102,8 +102,8 @@ pub fn describe_all() {
     describe_counter!(SENT_PACKETS, "ASF packets sent to viewers");
     describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes sent to viewers, framing included");
     describe_counter!(SEND_CALLS, "System calls that sent media");
-    describe_histogram!(SEND_DELAY_SECONDS, Unit::Seconds, "How long after it was due a batch was sent");
-    describe_counter!(LATE_SENDS, "Packets times viewers, of passes that ended more than 100 ms after the packets were due");
+    describe_histogram!(SEND_DELAY_SECONDS, Unit::Seconds, "From when a batch came until the last viewer had it, its wait for the tick included");
+    describe_counter!(LATE_SENDS, "Packets times viewers, of passes over the viewers that ended more than 100 ms after their tick");
     describe_counter!(UDP_SEND_ERRORS, "Datagrams that the system did not take, by cause");
     describe_counter!(SKIPPED_PACKETS, "Packets that slow viewers skipped");
     describe_counter!(RESEND_REQUESTS, "Requests of viewers for packets that they lost");

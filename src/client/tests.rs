@@ -12,7 +12,7 @@ use super::connection::now;
 use super::{PlayError, PlayOptions, PlayReport, play, play_observed};
 use crate::mms::client::ClientEvent;
 use crate::mms::hresult::Hresult;
-use crate::mms::media::{HEAD_LEN, Track, stamp, wrap};
+use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
 use crate::mms::session::{Answer, Ask, Config, Input, OpenRefusal, Output, Session, Transport};
 use crate::mms::testing::description;
 use crate::settings::PortRanges;
@@ -59,7 +59,17 @@ impl Server {
     async fn serve(&self, manners: Manners, redirect: Option<String>) -> Session {
         let (stream, peer) = self.tcp.accept().await.unwrap();
         let session = Session::new(now(), Arc::new(Config::default()), 0xC0FFEE);
-        let mut viewer = Viewer { server: self, stream, peer, session, manners, redirect, track: Track::new(), port: 0 };
+        let mut viewer = Viewer {
+            server: self,
+            stream,
+            peer,
+            session,
+            manners,
+            redirect,
+            track: Track::new(),
+            next: Next::default(),
+            port: 0,
+        };
         viewer.serve().await;
         viewer.session
     }
@@ -73,6 +83,7 @@ struct Viewer<'a> {
     manners: Manners,
     redirect: Option<String>,
     track: Track,
+    next: Next,
     port: u16,
 }
 
@@ -120,7 +131,7 @@ impl Viewer<'_> {
                 })
             }
             Ask::Play { incarnation } => {
-                self.track.start(incarnation);
+                self.track.start(&mut self.next, incarnation);
                 self.send_all().await;
                 if !self.manners.ends {
                     return;
@@ -129,7 +140,7 @@ impl Viewer<'_> {
             }
             Ask::Resend { sequences } => {
                 for sequence in sequences {
-                    let sent = self.track.lookup(sequence).unwrap();
+                    let sent = self.track.lookup(&self.next, sequence).unwrap();
                     let packet = [sent.head(SIZE).bytes().as_slice(), &content(sent.packet)].concat();
                     self.send(&packet).await;
                 }
@@ -142,11 +153,11 @@ impl Viewer<'_> {
 
     async fn send_all(&mut self) {
         for number in 0..u64::from(PACKETS) {
-            let (incarnation, sequence) = self.track.next();
+            let Next { sequence, incarnation, .. } = self.next;
             let mut image = Vec::new();
             wrap(&content(number), SIZE, u32::try_from(number).unwrap(), &mut image);
             stamp(&mut image, HEAD_LEN + SIZE, incarnation, sequence);
-            self.track.sent(number, 1);
+            self.next.advance(1);
             if self.session.transport() == Some(Transport::Tcp) {
                 self.stream.write_all(&image).await.unwrap();
             } else if self.manners.lose_every == 0 || !sequence.is_multiple_of(self.manners.lose_every) {

@@ -3,9 +3,9 @@
 pub use super::data::{DataHead, HEAD_LEN, MAX_PAYLOAD};
 
 /// Sequence numbers that a viewer may ask for again, counted back from the newest: 2 s of 10 Mbit/s in packets of 1,400 bytes.
-pub const RESEND_WINDOW: u32 = 2048;
+const RESEND_WINDOW: u32 = 2048;
 /// Jumps that a track remembers; a viewer that jumps more often within the window loses resends, nothing else.
-const JUMPS: u8 = 8;
+const JUMPS: usize = 7;
 
 /// Appends `packets`, whole packets of `packet_size` bytes each, to `image`, with a head before each.
 ///
@@ -56,98 +56,111 @@ impl Sent {
     }
 }
 
-/// A run of packets with consecutive sequence numbers, packet numbers and one incarnation.
-#[derive(Debug, Clone, Copy, Default)]
-struct Run {
-    sequence: u32,
-    count: u32,
-    packet: u64,
-    incarnation: u8,
+/// What a viewer gets next, and the numbers that it will carry: all that a pass over the viewers needs of them.
+///
+/// Source: MS-MMSP 3.2.1, 3.2.5.11.1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Next {
+    /// Packet number.
+    pub packet: u64,
+    /// Sequence number; one is used up by each packet handed to the network, none by packets that the viewer skips.
+    pub sequence: u32,
+    /// Incarnation of the play.
+    pub incarnation: u8,
 }
 
-/// One viewer's sequence numbers, and which packet each of the last ones was.
+impl Next {
+    /// `packets` went to the network.
+    pub fn advance(&mut self, packets: u32) {
+        self.packet += u64::from(packets);
+        self.sequence = self.sequence.wrapping_add(packets);
+    }
+}
+
+/// A run of packets with consecutive sequence numbers, packet numbers and one incarnation, seen from its end.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    end: Next,
+    count: u64,
+}
+
+impl Run {
+    fn find(&self, sequence: u32) -> Option<Sent> {
+        let back = u64::from(self.end.sequence.wrapping_sub(sequence));
+        (1..=self.count).contains(&back).then(|| Sent {
+            packet: self.end.packet - back,
+            incarnation: self.end.incarnation,
+            sequence,
+        })
+    }
+}
+
+/// Which packet each of a viewer's last sequence numbers was.
 ///
-/// A number is used up by each packet handed to the network; packets that the viewer skips use none. Source: MS-MMSP 3.2.1,
-/// 3.2.5.11.1, 3.2.5.13.
+/// It is told of jumps only; between two of them packets and numbers go on together. Source: MS-MMSP 3.2.5.11, 3.2.5.13.
 #[derive(Debug, Clone, Default)]
 pub struct Track {
-    sequence: u32,
-    incarnation: u8,
-    /// Newest run, as an index into `runs`.
-    newest: u8,
-    runs: [Run; JUMPS as usize],
+    /// Runs that are over, oldest first.
+    runs: Vec<Run>,
+    /// Number of the first packet of the run that goes on.
+    begin: u64,
 }
 
 impl Track {
-    /// A track of a session that has sent nothing: the next number is 0.
-    pub fn new() -> Self {
-        Self::default()
+    /// A track of a session that has sent nothing.
+    pub const fn new() -> Self {
+        Self { runs: Vec::new(), begin: 0 }
+    }
+
+    fn current(&self, next: &Next) -> Run {
+        Run { end: *next, count: next.packet.saturating_sub(self.begin) }
+    }
+
+    fn end_run(&mut self, next: &Next) {
+        let run = self.current(next);
+        if run.count > 0 {
+            if self.runs.len() == JUMPS {
+                self.runs.remove(0);
+            }
+            self.runs.push(run);
+        }
+        self.begin = next.packet;
     }
 
     /// A StartPlaying was answered: packets carry this incarnation from now on.
-    pub fn start(&mut self, incarnation: u8) {
+    pub fn start(&mut self, next: &mut Next, incarnation: u8) {
+        self.end_run(next);
         // After a last AFFlags of 0xFE the number …FF is skipped (MS-MMSP 3.2.5.11).
-        if self.sequence & 0xFF == 0xFF {
-            self.sequence = self.sequence.wrapping_add(1);
+        if next.sequence & 0xFF == 0xFF {
+            next.sequence = next.sequence.wrapping_add(1);
         }
-        self.incarnation = incarnation;
+        next.incarnation = incarnation;
     }
 
-    /// Incarnation and sequence number of the next packet.
-    pub const fn next(&self) -> (u8, u32) {
-        (self.incarnation, self.sequence)
-    }
-
-    /// `count` packets from number `first_packet` on went to the network.
-    pub fn sent(&mut self, first_packet: u64, count: u32) {
-        if count == 0 {
-            return;
-        }
-        let (sequence, incarnation) = (self.sequence, self.incarnation);
-        self.sequence = sequence.wrapping_add(count);
-        let newest = usize::from(self.newest);
-        if let Some(run) = self.runs.get_mut(newest) {
-            let goes_on = run.count > 0
-                && run.incarnation == incarnation
-                && run.sequence.wrapping_add(run.count) == sequence
-                && run.packet + u64::from(run.count) == first_packet;
-            if goes_on {
-                run.count = run.count.saturating_add(count);
-                // Keeps the count far from its end in sessions of months.
-                if let Some(surplus) = run.count.checked_sub(RESEND_WINDOW * 2) {
-                    run.sequence = run.sequence.wrapping_add(surplus);
-                    run.packet += u64::from(surplus);
-                    run.count -= surplus;
-                }
-                return;
-            }
-        }
-        self.newest = (self.newest + 1) % JUMPS;
-        if let Some(run) = self.runs.get_mut(usize::from(self.newest)) {
-            *run = Run { sequence, count, packet: first_packet, incarnation };
+    /// The viewer goes on with packet number `packet`; numbers run on.
+    pub fn jump(&mut self, next: &mut Next, packet: u64) {
+        if next.packet != packet {
+            self.end_run(next);
+            next.packet = packet;
+            self.begin = packet;
         }
     }
 
     /// What was sent belongs to another stream: it can no longer be asked for. Numbers run on.
-    pub fn forget(&mut self) {
-        self.runs = Default::default();
+    pub fn forget(&mut self, next: &Next) {
+        self.runs = Vec::new();
+        self.begin = next.packet;
     }
 
     /// The packet that a requested number stands for, `None` where it was never sent or is too old.
     ///
     /// A client counts the wraps of AFFlags itself and may be off by a multiple of 256: a number outside of the window stands for
     /// the one of the last 256 with the same low byte.
-    pub fn lookup(&self, sequence: u32) -> Option<Sent> {
-        let newest = self.sequence.wrapping_sub(1);
+    pub fn lookup(&self, next: &Next, sequence: u32) -> Option<Sent> {
+        let newest = next.sequence.wrapping_sub(1);
         let age = newest.wrapping_sub(sequence);
-        if age < RESEND_WINDOW { self.find(sequence) } else { self.find(newest.wrapping_sub(age & 0xFF)) }
-    }
-
-    fn find(&self, sequence: u32) -> Option<Sent> {
-        self.runs.iter().find_map(|run| {
-            let into = sequence.wrapping_sub(run.sequence);
-            (into < run.count).then(|| Sent { packet: run.packet + u64::from(into), incarnation: run.incarnation, sequence })
-        })
+        let sequence = if age < RESEND_WINDOW { sequence } else { newest.wrapping_sub(age & 0xFF) };
+        self.current(next).find(sequence).or_else(|| self.runs.iter().rev().find_map(|run| run.find(sequence)))
     }
 }
 
@@ -186,69 +199,93 @@ mod tests {
 
     #[test]
     fn numbers_run_on_over_stops_and_jumps() {
-        let mut track = Track::new();
-        track.start(4);
-        assert_eq!(track.next(), (4, 0));
-        track.sent(70_000, 10);
-        track.sent(70_010, 5);
-        track.start(5);
-        track.sent(70_015, 5);
-        track.sent(70_100, 5); // skipped 80
-        assert_eq!(track.next(), (5, 25));
-        assert_eq!(track.lookup(0), Some(Sent { packet: 70_000, incarnation: 4, sequence: 0 }));
-        assert_eq!(track.lookup(14), Some(Sent { packet: 70_014, incarnation: 4, sequence: 14 }));
-        assert_eq!(track.lookup(19), Some(Sent { packet: 70_019, incarnation: 5, sequence: 19 }));
-        assert_eq!(track.lookup(20), Some(Sent { packet: 70_100, incarnation: 5, sequence: 20 }));
-        assert_eq!(track.lookup(25), None, "not yet sent, and nothing else ends in 25");
-        assert_eq!(Track::new().lookup(0), None);
+        let (mut track, mut next) = (Track::new(), Next::default());
+        track.start(&mut next, 4);
+        track.jump(&mut next, 70_000);
+        next.advance(10);
+        next.advance(5);
+        track.start(&mut next, 5);
+        next.advance(5);
+        track.jump(&mut next, 70_100); // skipped 80
+        next.advance(5);
+        assert_eq!(next, Next { packet: 70_105, sequence: 25, incarnation: 5 });
+        assert_eq!(track.lookup(&next, 0), Some(Sent { packet: 70_000, incarnation: 4, sequence: 0 }));
+        assert_eq!(track.lookup(&next, 14), Some(Sent { packet: 70_014, incarnation: 4, sequence: 14 }));
+        assert_eq!(track.lookup(&next, 19), Some(Sent { packet: 70_019, incarnation: 5, sequence: 19 }));
+        assert_eq!(track.lookup(&next, 20), Some(Sent { packet: 70_100, incarnation: 5, sequence: 20 }));
+        assert_eq!(track.lookup(&next, 24), Some(Sent { packet: 70_104, incarnation: 5, sequence: 24 }));
+        assert_eq!(track.lookup(&next, 25), None, "not yet sent, and nothing else ends in 25");
+        assert_eq!(Track::new().lookup(&Next::default(), 0), None);
     }
 
     #[test]
     fn the_number_before_a_wrap_is_skipped_at_a_start() {
-        let mut track = Track::new();
-        track.start(4);
-        track.sent(0, 0xFF); // the last AFFlags is 0xFE
-        track.start(5);
-        assert_eq!(track.next(), (5, 0x100));
-        track.sent(0xFF, 1);
-        assert_eq!(track.lookup(0xFF), None, "never used");
-        assert_eq!(track.lookup(0x100).map(|sent| sent.packet), Some(0xFF));
-        assert_eq!(track.lookup(0xFE).map(|sent| sent.packet), Some(0xFE));
+        let (mut track, mut next) = (Track::new(), Next::default());
+        track.start(&mut next, 4);
+        next.advance(0xFF); // the last AFFlags is 0xFE
+        track.start(&mut next, 5);
+        assert_eq!((next.incarnation, next.sequence), (5, 0x100));
+        next.advance(1);
+        assert_eq!(track.lookup(&next, 0xFF), None, "never used");
+        assert_eq!(track.lookup(&next, 0x100).map(|sent| sent.packet), Some(0xFF));
+        assert_eq!(track.lookup(&next, 0xFE).map(|sent| sent.packet), Some(0xFE));
     }
 
     #[test]
     fn a_miscounted_wrap_is_repaired() {
-        let mut track = Track::new();
-        track.start(10);
-        track.sent(1_000, 10_000);
+        let (mut track, mut next) = (Track::new(), Next::default());
+        track.start(&mut next, 10);
+        track.jump(&mut next, 1_000);
+        next.advance(10_000);
         for wrong in [9_990 + 256, 9_990 + 256 * 40, (9_990u32 - 256 * 9)] {
-            assert_eq!(track.lookup(wrong).map(|sent| sent.sequence & 0xFF), Some(9_990 & 0xFF), "{wrong}");
-            assert!(track.lookup(wrong).unwrap().sequence > 10_000 - 257);
+            let sent = track.lookup(&next, wrong).unwrap();
+            assert_eq!(sent.sequence & 0xFF, 9_990 & 0xFF, "{wrong}");
+            assert!(sent.sequence > 10_000 - 257);
         }
-        assert_eq!(track.lookup(9_990 - 256).map(|sent| sent.packet), Some(1_000 + 9_990 - 256), "in the window: taken as it is");
-        assert_eq!(track.lookup(10_000 - 256).map(|sent| sent.packet), Some(11_000 - 256));
+        let in_window = track.lookup(&next, 9_990 - 256).map(|sent| sent.packet);
+        assert_eq!(in_window, Some(1_000 + 9_990 - 256), "in the window: taken as it is");
+        assert_eq!(track.lookup(&next, 10_000 - 256).map(|sent| sent.packet), Some(11_000 - 256));
     }
 
     #[test]
     fn another_stream_makes_the_old_packets_unknown() {
-        let mut track = Track::new();
-        track.start(4);
-        track.sent(10, 3);
-        track.forget();
-        assert_eq!((track.next(), track.lookup(1)), ((4, 3), None));
-        track.sent(90, 1);
-        assert_eq!(track.lookup(3).map(|sent| sent.packet), Some(90));
+        let (mut track, mut next) = (Track::new(), Next::default());
+        track.start(&mut next, 4);
+        track.jump(&mut next, 10);
+        next.advance(3);
+        track.forget(&next);
+        assert_eq!((next.sequence, track.lookup(&next, 1)), (3, None));
+        track.jump(&mut next, 90);
+        next.advance(1);
+        assert_eq!(track.lookup(&next, 3).map(|sent| sent.packet), Some(90));
+        assert_eq!(track.lookup(&next, 2), None);
     }
 
     #[test]
     fn the_counter_wraps() {
-        let mut track = Track { sequence: u32::MAX - 5, incarnation: 4, ..Track::new() };
-        for n in 0..100 {
-            track.sent(n * 10, 10);
+        let (mut track, mut next) = (Track::new(), Next { packet: 0, sequence: u32::MAX - 5, incarnation: 4 });
+        track.start(&mut next, 4);
+        next.advance(1000);
+        assert_eq!(next.sequence, 994);
+        assert_eq!(track.lookup(&next, u32::MAX).map(|sent| sent.packet), Some(5));
+        assert_eq!(track.lookup(&next, 993).map(|sent| sent.packet), Some(999));
+        // A viewer of half a year: the numbers of one run have gone round.
+        next.packet += 1 << 32;
+        assert_eq!(track.lookup(&next, 993).map(|sent| sent.packet), Some((1 << 32) + 999));
+    }
+
+    #[test]
+    fn jumps_that_are_remembered_are_bounded() {
+        let (mut track, mut next) = (Track::new(), Next::default());
+        track.start(&mut next, 4);
+        for n in 1..=20 {
+            next.advance(1);
+            track.jump(&mut next, n * 100);
         }
-        let (_, next) = track.next();
-        assert_eq!(next, 994);
-        assert_eq!(track.lookup(u32::MAX).map(|sent| sent.packet), Some(5));
-        assert_eq!(track.lookup(993).map(|sent| sent.packet), Some(999));
+        assert_eq!(track.runs.len(), JUMPS);
+        assert_eq!(track.lookup(&next, 12), None, "forgotten");
+        assert_eq!(track.lookup(&next, 13).map(|sent| sent.packet), Some(1300));
+        track.jump(&mut next, 2000);
+        assert_eq!(track.runs.len(), JUMPS, "no jump at all");
     }
 }

@@ -21,4 +21,4 @@ pub use delivery::{Delivery, PointId, ShardPort};
 pub use point::{Point, Watch};
 pub use publish::{Accepted, PublishError, PublishRefusal, Publisher, PublisherId};
 pub use registry::Relay;
-pub use window::{Run, Window};
+pub use window::{Spot, Window};

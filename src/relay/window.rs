@@ -42,15 +42,13 @@ struct Entry<F> {
     footprint: usize,
 }
 
-/// A place in a window: a batch, where in it, and what is cached beside it.
-#[derive(Debug)]
-pub struct Run<'w, F> {
-    /// The batch that holds the packet.
-    pub batch: &'w Arc<Batch>,
+/// A place in a window: a batch, and where in it. It holds until the next [`Window::push`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    /// Which batch, counted from the oldest; the batch after it is one more.
+    pub batch: usize,
     /// Index of the packet in the batch.
-    pub index: usize,
-    /// The cache of framings of this batch.
-    pub framing: &'w mut F,
+    pub packet: usize,
 }
 
 impl<F: Default> Window<F> {
@@ -136,30 +134,32 @@ impl<F: Default> Window<F> {
         self.join_points.get(self.join_points.partition_point(|number| *number < from)).copied()
     }
 
-    /// The batch that holds packet `from`, with its cache; `None` outside of the window.
-    pub fn run(&mut self, from: u64) -> Option<Run<'_, F>> {
-        let (position, index) = self.locate(from)?;
-        let entry = self.entries.get_mut(position)?;
-        Some(Run { batch: &entry.batch, index, framing: &mut entry.framing })
+    /// Where a packet is; `None` outside of the window.
+    pub fn locate(&self, number: u64) -> Option<Spot> {
+        // Nearly everybody asks for what came last.
+        let last = self.entries.len().checked_sub(1)?;
+        let batch = match self.entries.get(last) {
+            Some(entry) if entry.batch.first <= number && number < entry.batch.end() => last,
+            _ => self.entries.partition_point(|entry| entry.batch.end() <= number),
+        };
+        let packet = usize::try_from(number.checked_sub(self.entries.get(batch)?.batch.first)?).ok()?;
+        Some(Spot { batch, packet })
+    }
+
+    /// A batch and what is cached beside it, by [`Spot::batch`].
+    pub fn batch(&self, index: usize) -> Option<(&Arc<Batch>, &F)> {
+        self.entries.get(index).map(|entry| (&entry.batch, &entry.framing))
+    }
+
+    /// The same, to change what is cached.
+    pub fn batch_mut(&mut self, index: usize) -> Option<(&Arc<Batch>, &mut F)> {
+        self.entries.get_mut(index).map(|entry| (&entry.batch, &mut entry.framing))
     }
 
     /// The batch that holds a packet and the packet's index in it; `None` outside of the window.
     pub fn packet(&self, number: u64) -> Option<(&Arc<Batch>, usize)> {
-        let (position, index) = self.locate(number)?;
-        Some((&self.entries.get(position)?.batch, index))
-    }
-
-    /// As [`packet`](Self::packet), with what is cached beside the batch.
-    pub fn framed(&self, number: u64) -> Option<(&Arc<Batch>, usize, &F)> {
-        let (position, index) = self.locate(number)?;
-        let entry = self.entries.get(position)?;
-        Some((&entry.batch, index, &entry.framing))
-    }
-
-    fn locate(&self, number: u64) -> Option<(usize, usize)> {
-        let position = self.entries.partition_point(|entry| entry.batch.end() <= number);
-        let index = usize::try_from(number.checked_sub(self.entries.get(position)?.batch.first)?).ok()?;
-        Some((position, index))
+        let spot = self.locate(number)?;
+        Some((&self.entries.get(spot.batch)?.batch, spot.packet))
     }
 
     /// The time of a batch's last packet on a clock that never steps back.
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn finds_packets_in_their_batches() {
         let mut window = window(0, 0);
-        assert!(window.is_empty() && window.run(0).is_none() && window.join_point().is_none());
+        assert!(window.is_empty() && window.locate(0).is_none() && window.join_point().is_none());
         window.push(batch(&generation(0), 5, base(), &[(0, true), (0, false), (0, false)]));
         window.push(batch(&generation(0), 8, base(), &[(10, false), (10, true)]));
         assert_eq!((window.begin(), window.end()), (5, 10));
@@ -244,9 +244,11 @@ mod tests {
             assert_eq!(batch.packet(index).unwrap()[0], number.to_le_bytes()[0]);
         }
         assert!(window.packet(4).is_none() && window.packet(10).is_none() && window.packet(u64::MAX).is_none());
-        *window.run(9).unwrap().framing = 77;
-        assert_eq!(*window.run(8).unwrap().framing, 77, "one cache a batch");
-        assert_eq!(*window.run(7).unwrap().framing, 0);
+        let batch_of = |number| window.locate(number).unwrap().batch;
+        let (eight, nine, seven) = (batch_of(8), batch_of(9), batch_of(7));
+        *window.batch_mut(nine).unwrap().1 = 77;
+        assert_eq!(*window.batch(eight).unwrap().1, 77, "one cache a batch");
+        assert_eq!(*window.batch(seven).unwrap().1, 0);
     }
 
     #[test]

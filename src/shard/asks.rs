@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::broadcast::{Transport, Viewer};
+use super::broadcast::{Link, Viewer};
 use super::conn::{Conn, Opened, Place};
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
@@ -23,6 +23,10 @@ impl State {
                 let conn = self.conns.get_mut(key)?;
                 tracing::debug!(session = conn.session, peer = %conn.peer, player = %player.token.escape_debug(), "connected");
                 if self.stopping.is_some() {
+                    return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
+                }
+                if self.lateness.refuses(now) {
+                    metrics::counter!(names::REFUSALS, "cause" => "overload").increment(1);
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
                 let permit = self.context.relay.admission().connect(now, conn.peer.ip());
@@ -47,7 +51,8 @@ impl State {
                 let conn = self.conns.get(key)?;
                 if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) {
                     let (point, index) = (opened.point.id(), *index);
-                    self.viewer_mut(point, index)?.track.start(incarnation);
+                    let (hot, cold) = self.broadcast(point)?.viewers.both_mut(index)?;
+                    cold.track.start(&mut hot.next, incarnation);
                 }
                 None
             }
@@ -89,6 +94,7 @@ impl State {
         conn.entry.leads_to(None);
         conn.lease = None;
         conn.route = None;
+        let Some(origin) = self.origins.id(&udp, conn.local.ip().to_canonical()) else { return Err(Hresult::UDP_DISABLED) };
         let address = conn.peer.ip();
         let player = conn.engine.report().player.as_ref().and_then(|player| player.guid.clone());
         let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
@@ -105,8 +111,7 @@ impl State {
                 destination.set_port(lease.port());
                 conn.entry.leads_to(Some((destination, now)));
                 conn.lease = Some(lease);
-                conn.route =
-                    Some(Route { destination, source: conn.local.ip().to_canonical(), segmented: true, fragmented: false });
+                conn.route = Some(Route { destination: destination.into(), origin, segmented: true, fragmented: false });
                 Ok(())
             }
             Err(refusal) => {
@@ -142,13 +147,13 @@ impl State {
         self.park(key);
         if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
             // Numbers run on, but what they stood for lies in another window.
-            viewer.track.forget();
+            viewer.cold.track.forget(&viewer.hot.next);
         }
         let id = point.id();
         let generation = self.broadcast(id)?.generation.clone();
         let wait = point.source_expected();
         let conn = self.conns.get_mut(key)?;
-        conn.opened = Some(Opened { generation: None, header_bytes: 0, _watch: point.watch(), point });
+        conn.opened = Some(Opened { generation: None, header_bytes: 0, packet_size: 0, _watch: point.watch(), point });
         match generation {
             Some(generation) => Some(self.opened(key, &generation)),
             None if wait => {
@@ -184,6 +189,7 @@ impl State {
         }
         opened.generation = Some(generation.number);
         opened.header_bytes = generation.header.len();
+        opened.packet_size = generation.packet_size;
         Answer::Opened(Ok(describe(generation)))
     }
 
@@ -191,24 +197,19 @@ impl State {
     fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
         self.park(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some((point, generation)) = conn.opened.as_ref().and_then(|opened| Some((opened.point.id(), opened.generation?)))
-        else {
-            return;
-        };
-        let transport = conn.transport();
+        let Some(Opened { point, generation: Some(generation), packet_size, .. }) = &conn.opened else { return };
+        let (point, generation, packet_size) = (point.id(), *generation, *packet_size);
+        let link = conn.link();
         let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
         let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
             Place::Parked(viewer) => *viewer,
-            _ => Viewer::new(key, transport.clone(), generation),
+            _ => Viewer::new(key, link.clone()),
         };
-        viewer.transport = transport;
-        viewer.generation = generation;
-        viewer.track.start(incarnation);
+        viewer.hot.link = link;
+        viewer.start(incarnation, generation, packet_size);
         broadcast.place(&mut viewer, now);
-        let index = broadcast.viewers.len();
-        self.counters.viewers(viewer.transport.label()).increment(1.0);
-        broadcast.viewers.push(viewer);
-        conn.place = Place::Seat(index);
+        self.counters.viewers(viewer.hot.link.label()).increment(1.0);
+        conn.place = Place::Seat(broadcast.viewers.push(viewer));
         if let Some(newest) = broadcast.generation.clone().filter(|newest| newest.number != generation) {
             self.announce_generation(key, &newest, now);
         }
@@ -221,19 +222,16 @@ impl State {
         let (Place::Seat(index), Some(opened)) = (&conn.place, &conn.opened) else { return };
         let (index, point) = (*index, opened.point.id());
         let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
-        if index >= broadcast.viewers.len() {
-            return;
-        }
-        let viewer = broadcast.viewers.swap_remove(index);
-        self.counters.viewers(viewer.transport.label()).decrement(1.0);
-        if let Transport::Udp(route, _) = &viewer.transport
+        let Some(viewer) = broadcast.viewers.swap_remove(index) else { return };
+        self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
+        if let Link::Udp(route) = &viewer.hot.link
             && let Some(own) = &mut conn.route
         {
             // What was learnt of the path holds for the next play.
             *own = *route;
         }
         conn.place = Place::Parked(Box::new(viewer));
-        if let Some(moved) = broadcast.viewers.get(index).map(|viewer| viewer.conn)
+        if let Some(moved) = broadcast.viewers.cold(index).map(|viewer| viewer.conn)
             && let Some(conn) = self.conns.get_mut(moved)
         {
             conn.place = Place::Seat(index);

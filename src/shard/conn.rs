@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::broadcast::{Transport, Viewer};
+use super::broadcast::{Link, Viewer};
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
@@ -40,9 +40,7 @@ pub(super) struct Conn {
     pub(super) place: Place,
     /// Why it ends, once it does.
     pub(super) closing: Option<Ending>,
-    /// The first media packet was sent.
-    pub(super) joined: bool,
-    /// Bytes written when progress was last looked at, and when that was.
+    /// Bytes and packets written when progress was last looked at, and when that was.
     pub(super) progress: (u64, Instant),
 }
 
@@ -62,6 +60,8 @@ pub(super) struct Opened {
     pub(super) generation: Option<u32>,
     /// Bytes of that header.
     pub(super) header_bytes: usize,
+    /// Bytes of each of its packets.
+    pub(super) packet_size: usize,
     /// Counts the viewer for sources that run while they are watched.
     pub(super) _watch: Watch,
 }
@@ -79,14 +79,16 @@ pub(super) enum Place {
 
 impl Conn {
     /// How media would reach it.
-    pub(super) fn transport(&self) -> Transport {
-        match (&self.route, &self.udp) {
-            (Some(route), Some(port)) => Transport::Udp(*route, Arc::clone(port)),
-            _ => Transport::Tcp,
-        }
+    pub(super) fn link(&self) -> Link {
+        self.route.map_or_else(|| Link::Tcp(Rc::clone(&self.stream)), Link::Udp)
     }
 
-    /// Ends the session; the first reason counts.
+    /// The label of the transport in logs and metrics.
+    pub(super) const fn transport(&self) -> &'static str {
+        if self.route.is_some() { "udp" } else { "tcp" }
+    }
+
+    /// Ends the session; the first reason counts. Its seat must be freed too: [`super::state::State::close`].
     pub(super) fn close(&mut self, label: &'static str, text: impl Into<String>) {
         if self.closing.is_none() {
             self.closing = Some(Ending { label, text: text.into() });

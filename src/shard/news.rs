@@ -23,11 +23,9 @@ impl State {
     pub(super) fn deliver(&mut self, now: Instant, delivery: Delivery) {
         match delivery {
             Delivery::Batch { point, batch } => {
+                let tick = self.context.settings.delivery.tick;
                 let Some(broadcast) = self.broadcast(point) else { return };
-                broadcast.ended = false;
-                broadcast.unsent.push((batch.due, batch.packets.len() as u64));
-                broadcast.window.push(batch);
-                broadcast.fresh = true;
+                broadcast.push(now, tick, batch);
                 self.pump_wake.notify_one();
             }
             Delivery::Generation { point, generation } => {
@@ -43,9 +41,7 @@ impl State {
             Delivery::SourceLost { .. } => {}
             Delivery::Ended { point } => {
                 let Some(broadcast) = self.broadcast(point) else { return };
-                broadcast.generation = None;
-                broadcast.ended = true;
-                broadcast.fresh = true;
+                broadcast.end(now);
                 for key in self.who_waits(point) {
                     if let Some(conn) = self.conns.get_mut(key) {
                         // Whoever waits in vain is no longer a reason for the source to run.
@@ -101,10 +97,8 @@ impl State {
                 }
             }
             Command::End { conn, client_id, why } => {
-                if self.is(conn, client_id)
-                    && let Some(conn) = self.conns.get_mut(conn)
-                {
-                    conn.close(why.label(), why.to_string());
+                if self.is(conn, client_id) {
+                    self.close(conn, why.label(), why.to_string());
                 }
             }
             Command::Fragment { conn: key, client_id } => {
@@ -116,10 +110,9 @@ impl State {
                 self.stopping = Some(now);
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
-                    let Some(conn) = self.conns.get_mut(key) else { continue };
-                    match conn.place {
-                        Place::Seat(_) => self.drive(key, now, Input::Answer(Answer::Ended)),
-                        _ => conn.close("stopped", "the daemon stops"),
+                    match self.conns.get(key).map(|conn| &conn.place) {
+                        Some(Place::Seat(_)) => self.drive(key, now, Input::Answer(Answer::Ended)),
+                        _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }
             }
@@ -137,16 +130,16 @@ impl State {
         let stopped = self.stopping.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL);
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let blocked = self.conns.get(key).is_some_and(|conn| self.is_blocked(conn));
+            let Some(conn) = self.conns.get(key) else { continue };
+            let (blocked, written) = (self.is_blocked(conn), conn.out.written_bytes() + self.packets_sent(conn));
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            let written = conn.out.written_bytes();
             if written != conn.progress.0 || conn.out.is_empty() && !blocked {
                 conn.progress = (written, now);
             } else if now.saturating_duration_since(conn.progress.1) > STALLED {
-                conn.close("stalled", "stopped reading");
+                self.close(key, "stalled", "stopped reading");
             }
             if stopped {
-                conn.close("stopped", "the daemon stops");
+                self.close(key, "stopped", "the daemon stops");
             }
         }
     }
@@ -164,7 +157,7 @@ impl State {
         let reason = conn.closing.as_ref().map_or("closed by the player", |ending| ending.text.as_str());
         self.counters.ended(conn.closing.as_ref().map_or("closed_by_player", |ending| ending.label));
         let (packets, bytes, skipped) = match &conn.place {
-            Place::Parked(viewer) => (viewer.packets, viewer.bytes, viewer.skipped),
+            Place::Parked(viewer) => (viewer.hot.packets, viewer.bytes(), viewer.cold.skipped),
             _ => (0, 0, 0),
         };
         let report = conn.engine.report();
@@ -172,7 +165,7 @@ impl State {
             session = conn.session,
             peer = %conn.peer,
             protocol = "mms",
-            transport = conn.transport().label(),
+            transport = conn.transport(),
             point = conn.opened.as_ref().map_or("", |opened| opened.point.name()),
             player = report.player_text(),
             seconds = now.saturating_duration_since(conn.accepted).as_secs(),

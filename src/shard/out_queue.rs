@@ -15,17 +15,24 @@ use crate::relay::Batch;
 /// A media packet of which the system took only the first bytes.
 ///
 /// It keeps the batch, not a copy of the bytes; the head was the viewer's own.
-#[derive(Debug)]
-pub(super) struct Partial {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Partial {
     head: [u8; HEAD_LEN],
     batch: Arc<Batch>,
     packet: usize,
     offset: usize,
 }
 
+impl Partial {
+    /// A packet of which `offset` bytes, head included, were written.
+    pub(super) const fn new(head: [u8; HEAD_LEN], batch: Arc<Batch>, packet: usize, offset: usize) -> Self {
+        Self { head, batch, packet, offset }
+    }
+}
+
 /// Control messages and the cut packet of one connection.
 #[derive(Debug, Default)]
-pub struct OutQueue {
+pub(super) struct OutQueue {
     control: VecDeque<Bytes>,
     control_offset: usize,
     partial: Option<Partial>,
@@ -52,7 +59,7 @@ impl OutQueue {
         self.control.iter().map(Bytes::len).sum()
     }
 
-    /// Bytes written so far, media included: a sign of life of a reader.
+    /// Bytes of all that waited here: a sign of life of a reader.
     pub(super) fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
@@ -93,21 +100,9 @@ impl OutQueue {
         Ok(Flushed::All)
     }
 
-    /// Writes framed media straight from the images; the queue must be flushed before.
-    ///
-    /// Returns the bytes that the system took; less than all of them means that it is full.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub(super) fn write_media(&mut self, stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let taken = written(stream.try_write_vectored(parts))?.unwrap_or(0);
-        self.written_bytes += taken as u64;
-        Ok(taken)
-    }
-
-    /// Keeps the rest of a packet of which `offset` bytes, head included, were written.
-    pub(super) fn keep_partial(&mut self, head: [u8; HEAD_LEN], batch: Arc<Batch>, packet: usize, offset: usize) {
-        self.partial = Some(Partial { head, batch, packet, offset });
+    /// Keeps the rest of a packet that a short write cut.
+    pub(super) fn keep(&mut self, partial: Option<Partial>) {
+        self.partial = partial;
     }
 }
 

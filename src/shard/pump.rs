@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Clock, sleep_until};
 
-use super::broadcast::{Broadcast, Transport};
+use super::broadcast::{Broadcast, Link, Phase};
 use super::pace::TICK;
 use super::state::State;
 use super::udp::UdpPort;
@@ -19,41 +19,38 @@ const TURN: Duration = Duration::from_millis(1);
 const ROOM: Duration = Duration::from_millis(1);
 /// Viewers between two looks at the clock.
 const STRIDE: usize = 16;
-/// Later than this after it was due is late.
+/// A pass that ends so much later than it was due is late.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Where a pass stands: viewers of a publishing point are served from the last to the first, so that the one that takes the seat
-/// of another that leaves has always been served.
-#[derive(Debug, Clone, Copy, Default)]
-struct Position {
-    point: usize,
-    /// Viewers still to be served; `None` before the first one.
-    left: Option<usize>,
-}
-
 /// Serves the viewers of a shard, for ever.
+///
+/// Those at the live edge of a publishing point are served once a tick, those who catch up every 10 ms.
 pub(super) async fn run(state: Rc<RefCell<State>>) {
     let wake = Rc::clone(&state.borrow().pump_wake);
-    let mut next_tick = Clock::now();
+    let mut catch_up = Clock::now();
     loop {
-        let (fresh, catching_up) = state.borrow().work();
-        match (fresh, catching_up) {
-            (false, false) => {
+        let next = state.borrow().next_pass(catch_up.into_std()).map(Clock::from_std);
+        match next {
+            None => {
                 wake.notified().await;
                 continue;
             }
-            (false, true) => {
+            Some(next) if next > Clock::now() => {
                 tokio::select! {
-                    () = sleep_until(next_tick) => {}
-                    () = wake.notified() => continue,
+                    () = sleep_until(next) => {}
+                    () = wake.notified() => {}
                 }
+                continue;
             }
-            (true, _) => {}
+            Some(_) => {}
         }
-        next_tick = Clock::now() + TICK;
-        let mut pass = state.borrow_mut().begin_pass();
-        let mut position = Position::default();
-        while state.borrow_mut().turn(&mut position, &mut pass) {
+        let now = Clock::now();
+        let catches_up = now >= catch_up;
+        if catches_up {
+            catch_up = now + TICK;
+        }
+        let mut pass = state.borrow_mut().begin_pass(now.into_std(), catches_up);
+        while state.borrow_mut().turn(&mut pass) {
             tokio::task::yield_now().await;
         }
         let blocked = state.borrow_mut().end_pass(pass);
@@ -65,69 +62,87 @@ pub(super) async fn run(state: Rc<RefCell<State>>) {
     }
 }
 
-/// What a pass set out to do.
+/// A pass over the viewers of those publishing points that have something for them.
+///
+/// Viewers of a publishing point are served from the last to the first, so that the one that takes the seat of another that
+/// leaves has always been served.
 pub(super) struct Pass {
     points: Vec<PassPoint>,
+    /// Which of them is being served.
+    position: usize,
+    /// Its viewers still to be served; `None` before the first one.
+    left: Option<usize>,
     /// UDP sockets that were full: their viewers wait for the next pass, all others are served.
     full: Vec<Arc<UdpPort>>,
 }
 
 struct PassPoint {
-    /// Live viewers have something to get.
-    fresh: bool,
-    /// Somebody catches up.
-    catching_up: bool,
-    /// When the batches were due that go out with this pass, and their packets.
-    due: Vec<(Instant, u64)>,
+    index: usize,
+    /// Those at the live edge are to be served: since when that is due.
+    due: Option<Instant>,
+    /// When the batches came that go out with this pass, and their packets.
+    unsent: Vec<(Instant, u64)>,
 }
 
 impl State {
-    /// Whether live viewers have something to get, and whether somebody catches up.
-    fn work(&self) -> (bool, bool) {
-        let any = |of: fn(&Broadcast) -> bool| self.broadcasts.iter().any(of);
-        (any(|broadcast| broadcast.fresh), any(|broadcast| broadcast.catching_up))
+    /// When there is something to send; `catch_up`: when those who catch up go on.
+    fn next_pass(&self, catch_up: Instant) -> Option<Instant> {
+        let of = |broadcast: &Broadcast| broadcast.due.into_iter().chain(broadcast.catching_up.then_some(catch_up)).min();
+        self.broadcasts.iter().filter_map(of).min()
     }
 
-    fn begin_pass(&mut self) -> Pass {
-        let point = |broadcast: &mut Broadcast| PassPoint {
-            fresh: std::mem::take(&mut broadcast.fresh),
-            catching_up: std::mem::take(&mut broadcast.catching_up),
-            due: std::mem::take(&mut broadcast.unsent),
-        };
-        Pass { points: self.broadcasts.iter_mut().map(point).collect(), full: Vec::new() }
+    /// Begins a pass; with `catches_up` those too are served who are not at the live edge.
+    fn begin_pass(&mut self, now: Instant, catches_up: bool) -> Pass {
+        let tick = self.context.settings.delivery.tick;
+        let mut points = Vec::new();
+        for (index, broadcast) in self.broadcasts.iter_mut().enumerate() {
+            let due = broadcast.begin_pass(now, tick);
+            let catching_up = catches_up && std::mem::take(&mut broadcast.catching_up);
+            if due.is_some() || catching_up {
+                let unsent = if due.is_some() { std::mem::take(&mut broadcast.unsent) } else { Vec::new() };
+                points.push(PassPoint { index, due, unsent });
+            }
+        }
+        if let Some(due) = points.iter().filter_map(|point| point.due).min() {
+            self.lateness.begin(due);
+        }
+        Pass { points, position: 0, left: None, full: Vec::new() }
     }
 
-    /// Serves viewers from `position` on for about a millisecond; true when more are left.
-    fn turn(&mut self, position: &mut Position, pass: &mut Pass) -> bool {
+    /// Serves viewers for about a millisecond; true when more are left.
+    fn turn(&mut self, pass: &mut Pass) -> bool {
         let mut now = Clock::now().into_std();
         let until = now + TURN;
         let mut count = 0;
-        while let (Some(broadcast), Some(point)) = (self.broadcasts.get_mut(position.point), pass.points.get(position.point)) {
+        while let Some(point) = pass.points.get(pass.position) {
+            let Some(broadcast) = self.broadcasts.get_mut(point.index) else { return false };
             // Viewers may have left since the last turn.
-            let left = position.left.map_or(broadcast.viewers.len(), |left| left.min(broadcast.viewers.len()));
-            if left == 0 || !(point.fresh || point.catching_up) {
-                *position = Position { point: position.point + 1, left: None };
+            let left = pass.left.map_or(broadcast.viewers.len(), |left| left.min(broadcast.viewers.len()));
+            if left == 0 {
+                (pass.position, pass.left) = (pass.position + 1, None);
                 continue;
             }
             let index = left - 1;
-            position.left = Some(index);
-            let Some(viewer) = broadcast.viewers.get(index) else { continue };
-            if viewer.blocked || !(point.fresh || viewer.pace.is_some()) {
+            pass.left = Some(index);
+            let Some(viewer) = broadcast.viewers.hot(index) else { continue };
+            let catches_up = viewer.phase == Phase::CatchingUp;
+            if viewer.blocked || !(point.due.is_some() || catches_up) {
                 continue;
             }
-            let port = match &viewer.transport {
-                Transport::Udp(_, port) => Some(Arc::clone(port)),
-                Transport::Tcp => None,
-            };
-            if port.as_ref().is_some_and(|port| pass.full.iter().any(|full| Arc::ptr_eq(full, port))) {
+            if !pass.full.is_empty()
+                && let Link::Udp(route) = &viewer.link
+                && let Some(port) = self.origins.port(route.origin)
+                && pass.full.iter().any(|full| Arc::ptr_eq(full, port))
+            {
                 // The next pass finds this viewer again.
-                broadcast.catching_up |= viewer.pace.is_some();
-                broadcast.fresh |= point.fresh;
+                broadcast.catching_up |= catches_up;
+                broadcast.again(point.due);
                 continue;
             }
-            let id = PointId(u32::try_from(position.point).unwrap_or(u32::MAX));
-            if self.serve(id, index, now) {
-                pass.full.extend(port);
+            if self.serve(PointId(u32::try_from(point.index).unwrap_or(u32::MAX)), index, now)
+                && let Some(port) = self.port_of(point.index, index)
+            {
+                pass.full.push(port);
             }
             count += 1;
             if count % STRIDE == 0 {
@@ -140,23 +155,34 @@ impl State {
         false
     }
 
+    fn port_of(&self, point: usize, index: usize) -> Option<Arc<UdpPort>> {
+        match &self.broadcasts.get(point)?.viewers.hot(index)?.link {
+            Link::Udp(route) => self.origins.port(route.origin).cloned(),
+            Link::Tcp(_) => None,
+        }
+    }
+
     /// Measures a pass; true when a UDP socket was full and viewers wait for it.
     fn end_pass(&mut self, pass: Pass) -> bool {
         let now: Instant = Clock::now().into_std();
-        for (broadcast, point) in self.broadcasts.iter_mut().zip(pass.points) {
-            if broadcast.fresh && !pass.full.is_empty() {
+        for point in pass.points {
+            let Some(broadcast) = self.broadcasts.get_mut(point.index) else { continue };
+            let Some(due) = point.due else { continue };
+            if broadcast.due.is_some() && !pass.full.is_empty() {
                 // Not all have it yet: what is still to be sent is measured with the pass that sends it.
-                broadcast.unsent.splice(0..0, point.due);
+                broadcast.again(point.due);
+                broadcast.unsent.splice(0..0, point.unsent);
                 continue;
             }
-            for (due, packets) in point.due.iter().filter(|_| !broadcast.viewers.is_empty()) {
-                let delay = now.saturating_duration_since(*due);
-                self.counters.send_delay_seconds.record(delay.as_secs_f64());
-                if delay > LATE {
+            let late = now.saturating_duration_since(due) > LATE;
+            for (came, packets) in point.unsent.iter().filter(|_| !broadcast.viewers.is_empty()) {
+                self.counters.send_delay_seconds.record(now.saturating_duration_since(*came).as_secs_f64());
+                if late {
                     self.counters.late_sends.increment(packets * broadcast.viewers.len() as u64);
                 }
             }
         }
+        self.lateness.end(now);
         self.settle();
         !pass.full.is_empty()
     }

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use super::broadcast::Transport;
+use super::broadcast::Link;
 use super::conn::Place;
 use super::state::State;
 use crate::settings::Oversize;
@@ -16,14 +16,14 @@ impl State {
 
     fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
         let conn = self.conns.get(key)?;
-        let (route, udp, opened) = (conn.route?, conn.udp.as_ref()?, conn.opened.as_ref()?);
+        let (route, opened) = (conn.route?, conn.opened.as_ref()?);
         let broadcast = self.broadcasts.get(opened.point.id().0 as usize)?;
-        let viewer = match &conn.place {
-            Place::Seat(index) => broadcast.viewers.get(*index)?,
-            Place::Parked(viewer) => viewer,
+        let (next, track) = match &conn.place {
+            Place::Seat(index) => (&broadcast.viewers.hot(*index)?.next, &broadcast.viewers.cold(*index)?.track),
+            Place::Parked(viewer) => (&viewer.hot.next, &viewer.cold.track),
             Place::Nowhere => return None,
         };
-        let sent = viewer.track.lookup(sequence)?;
+        let sent = track.lookup(next, sequence)?;
         let Some((batch, index)) = broadcast.window.packet(sent.packet) else { return Some("expired") };
         let packet = batch.packet(index)?;
         let head = sent.head(packet.len()).bytes();
@@ -31,7 +31,7 @@ impl State {
         datagram.extend_from_slice(&head);
         datagram.extend_from_slice(packet);
         let stride = datagram.len();
-        let outcome = udp.send(&route, &[IoSlice::new(&datagram)], stride);
+        let outcome = self.origins.send(&route, &[IoSlice::new(&datagram)], stride);
         self.tally.udp_calls += u64::from(outcome.calls);
         self.tally.icmp_pending |= outcome.errors_pending;
         if outcome.bytes != stride || outcome.failed != 0 {
@@ -45,8 +45,8 @@ impl State {
     /// One fragment of the header over the UDP funnel; a lost one is asked for again by the client.
     pub(super) fn send_header_packet(&mut self, key: usize, packet: &[u8]) {
         let Some(conn) = self.conns.get(key) else { return };
-        let (Some(route), Some(udp)) = (&conn.route, &conn.udp) else { return };
-        let sent = udp.send(route, &[IoSlice::new(packet)], packet.len());
+        let Some(route) = &conn.route else { return };
+        let sent = self.origins.send(route, &[IoSlice::new(packet)], packet.len());
         self.tally.udp_calls += u64::from(sent.calls);
         self.tally.icmp_pending |= sent.errors_pending;
     }
@@ -62,7 +62,7 @@ impl State {
         }
         if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place)
             && let Some(broadcast) = self.broadcasts.get_mut(opened.point.id().0 as usize)
-            && let Some(Transport::Udp(route, _)) = broadcast.viewers.get_mut(*index).map(|viewer| &mut viewer.transport)
+            && let Some(Link::Udp(route)) = broadcast.viewers.hot_mut(*index).map(|viewer| &mut viewer.link)
         {
             route.fragmented = true;
         }

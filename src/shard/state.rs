@@ -1,5 +1,6 @@
 //! All that one shard knows, and how a session's engine is driven.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::Context;
-use super::broadcast::{Broadcast, Served, Tally, Viewer};
+use super::broadcast::{Broadcast, Phase, Served, Tally};
 use super::conn::{Conn, Place, words};
 use super::counters::Counters;
+use super::lateness::Lateness;
+use super::origins::Origins;
 use super::out_queue::Flushed;
 use super::udp::UdpPort;
 use crate::metrics as names;
@@ -42,7 +45,9 @@ pub(super) struct State {
     pub(super) index: usize,
     pub(super) conns: Slab<Conn>,
     pub(super) broadcasts: Vec<Broadcast>,
+    pub(super) origins: Origins,
     pub(super) tally: Tally,
+    pub(super) lateness: Lateness,
     pub(super) counters: Counters,
     /// For each publishing point what was told of it last; empty in all shards but one.
     window_bytes: Vec<(metrics::Gauge, f64)>,
@@ -56,6 +61,7 @@ impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
         let points = context.relay.points();
+        let lateness = Lateness::new(context.settings.limits.max_send_delay);
         let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
         let window_bytes = match index {
             0 => points
@@ -69,7 +75,9 @@ impl State {
             index,
             conns: Slab::new(),
             broadcasts,
+            origins: Origins::default(),
             tally: Tally::default(),
+            lateness,
             counters: Counters::new(),
             window_bytes,
             pump_wake: Rc::new(Notify::new()),
@@ -103,7 +111,6 @@ impl State {
             opened: None,
             place: Place::Nowhere,
             closing: None,
-            joined: false,
             progress: (0, now),
         });
         self.counters.connections.increment(1.0);
@@ -155,6 +162,9 @@ impl State {
             }
         }
         self.flush(key, now);
+        if self.conns.get(key).is_some_and(|conn| conn.closing.is_some()) {
+            self.park(key);
+        }
         // The connection's task waits for what was true before: others than itself drive its engine too.
         if let Some(conn) = self.conns.get(key)
             && (conn.engine.poll_timeout() != deadline || !conn.out.is_empty())
@@ -173,24 +183,33 @@ impl State {
         }
     }
 
+    /// Ends a session; the first reason counts. It gets no more media.
+    pub(super) fn close(&mut self, key: usize, label: &'static str, text: impl Into<String>) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.close(label, text);
+            self.park(key);
+        }
+    }
+
     /// Writes what waits, then serves the viewer if media goes over this connection.
     pub(super) fn flush(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        match conn.out.flush(&conn.stream) {
-            Err(error) => conn.close("connection_lost", format!("connection lost: {error}")),
-            Ok(Flushed::Blocked) => {}
-            Ok(Flushed::All) => {
-                let seat = match (&conn.opened, &conn.place) {
-                    (Some(opened), Place::Seat(index)) => Some((opened.point.id(), *index)),
-                    _ => None,
-                };
-                if let Some((point, index)) = seat {
-                    if let Some(viewer) = self.viewer_mut(point, index) {
-                        viewer.blocked = false;
-                    }
-                    self.serve(point, index, now);
-                }
-            }
+        let flushed = match conn.out.flush(&conn.stream) {
+            Ok(flushed) => flushed,
+            Err(error) => return self.close(key, "connection_lost", format!("connection lost: {error}")),
+        };
+        let seat = match (&conn.opened, &conn.place) {
+            (Some(opened), Place::Seat(index)) => Some((opened.point.id(), *index)),
+            _ => None,
+        };
+        let over_tcp = conn.route.is_none();
+        let Some((point, index)) = seat else { return };
+        let Some(viewer) = self.broadcast(point).and_then(|broadcast| broadcast.viewers.hot_mut(index)) else { return };
+        // Media over this connection must not overtake what waits for it.
+        let was_blocked = std::mem::replace(&mut viewer.blocked, over_tcp && flushed == Flushed::Blocked);
+        // Who is at the live edge waits for the tick, unless it has been left behind.
+        if was_blocked || viewer.phase != Phase::Live {
+            self.serve(point, index, now);
         }
     }
 
@@ -198,15 +217,18 @@ impl State {
     pub(super) fn is_blocked(&self, conn: &Conn) -> bool {
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return false };
         let broadcast = self.broadcasts.get(opened.point.id().0 as usize);
-        broadcast.and_then(|broadcast| broadcast.viewers.get(*index)).is_some_and(|viewer| viewer.blocked)
+        broadcast.and_then(|broadcast| broadcast.viewers.hot(*index)).is_some_and(|viewer| viewer.blocked)
+    }
+
+    /// Packets that a playing viewer was sent.
+    pub(super) fn packets_sent(&self, conn: &Conn) -> u64 {
+        let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return 0 };
+        let broadcast = self.broadcasts.get(opened.point.id().0 as usize);
+        broadcast.and_then(|broadcast| broadcast.viewers.hot(*index)).map_or(0, |viewer| viewer.packets)
     }
 
     pub(super) fn broadcast(&mut self, point: PointId) -> Option<&mut Broadcast> {
         self.broadcasts.get_mut(point.0 as usize)
-    }
-
-    pub(super) fn viewer_mut(&mut self, point: PointId, index: usize) -> Option<&mut Viewer> {
-        self.broadcast(point)?.viewers.get_mut(index)
     }
 
     /// Sends one viewer what is due, and lets its engine know what follows from it.
@@ -214,28 +236,47 @@ impl State {
     /// True where the UDP socket is full and the pass must wait.
     pub(super) fn serve(&mut self, point: PointId, index: usize, now: Instant) -> bool {
         let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return false };
-        let Some(key) = broadcast.viewers.get(index).map(|viewer| viewer.conn) else { return false };
-        let Some(conn) = self.conns.get_mut(key) else { return false };
-        if conn.closing.is_some() || !conn.out.is_empty() && conn.route.is_none() {
+        let Some(viewer) = broadcast.viewers.hot(index) else { return false };
+        if viewer.blocked {
             return false;
         }
-        let before = broadcast.viewers.get(index).map_or(0, |viewer| viewer.packets);
-        let served = broadcast.serve(index, now, Some((&conn.stream, &mut conn.out)), &mut self.tally);
-        if !conn.joined && broadcast.viewers.get(index).is_some_and(|viewer| viewer.packets > before) {
-            conn.joined = true;
-            self.counters.joined(conn.transport().label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
+        let was_live = viewer.phase == Phase::Live;
+        let served = broadcast.serve(index, now, &self.origins, &mut self.tally);
+        if was_live && matches!(served, Ok(Served::Live)) {
+            return false;
+        }
+        self.follow(point, index, now, served)
+    }
+
+    /// What follows from serving a viewer that is not just live; true where the UDP socket is full.
+    fn follow(&mut self, point: PointId, index: usize, now: Instant, served: io::Result<Served>) -> bool {
+        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return false };
+        let Some((hot, cold)) = broadcast.viewers.both_mut(index) else { return false };
+        let key = cold.conn;
+        let Some(conn) = self.conns.get_mut(key) else { return false };
+        if !cold.joined && hot.packets > 0 {
+            cold.joined = true;
+            self.counters.joined(hot.link.label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
             self.counters.join_seconds.record(now.saturating_duration_since(conn.accepted).as_secs_f64());
         }
         match served {
-            Err(error) => conn.close("connection_lost", format!("connection lost: {error}")),
+            Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
             Ok(Served::Live) => {}
             Ok(Served::CatchingUp) => {
                 broadcast.catching_up = true;
                 self.pump_wake.notify_one();
             }
-            Ok(Served::TcpBlocked) => conn.wake.notify_one(),
+            Ok(Served::TcpBlocked(partial)) => {
+                conn.out.keep(partial);
+                conn.wake.notify_one();
+            }
             Ok(Served::UdpBlocked) => {
-                broadcast.fresh = true;
+                // Whoever is not at the live edge is found by the next catch-up tick.
+                if hot.phase == Phase::CatchingUp {
+                    broadcast.catching_up = true;
+                } else {
+                    broadcast.due.get_or_insert(now);
+                }
                 self.pump_wake.notify_one();
                 return true;
             }
@@ -252,7 +293,7 @@ impl State {
     /// Tells an engine of the header that its next packets need.
     fn cross_boundary(&mut self, key: usize, point: PointId, index: usize, now: Instant) {
         let Some(broadcast) = self.broadcasts.get(point.0 as usize) else { return };
-        let next = broadcast.viewers.get(index).and_then(|viewer| broadcast.window.packet(viewer.cursor));
+        let next = broadcast.viewers.hot(index).and_then(|viewer| broadcast.window.packet(viewer.next.packet));
         if let Some(generation) = next.map(|(batch, _)| Arc::clone(&batch.generation)) {
             self.announce_generation(key, &generation, now);
         }
@@ -268,14 +309,28 @@ impl State {
         let oversize = conn.udp.as_ref().is_some_and(|udp| !udp.fits(generation.packet_size + HEAD_LEN));
         if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
             // No message moves a playing session to TCP; a player that connects again is told to.
-            return conn.close("oversize", "packets of the new header do not fit a datagram");
+            return self.close(key, "oversize", "packets of the new header do not fit a datagram");
         }
         opened.generation = Some(generation.number);
         opened.header_bytes = generation.header.len();
+        opened.packet_size = generation.packet_size;
         if let Some(permit) = &mut conn.permit {
             permit.rebook(generation.bit_rate);
         }
         self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(generation))));
+    }
+
+    /// One line a second, however many are refused.
+    pub(super) fn tell_of_overload(&mut self) {
+        if let Some((viewers, late)) = self.lateness.tell() {
+            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                shard = self.index,
+                viewers,
+                late_ms,
+                "new viewers are refused: media leaves later than `limits.max_send_delay_ms`; this machine is at its limit"
+            );
+        }
     }
 
     /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.

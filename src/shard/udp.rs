@@ -13,6 +13,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+use super::origins::OriginId;
+
 /// Most bytes that one segmented send can carry over IPv4: 65,535 less the IP and UDP heads.
 const SEGMENTED_BYTES: usize = 65_507;
 /// Tries of one send. The socket is shared: what a send reports may be an ICMP error that somebody else's datagram met, and
@@ -30,19 +32,49 @@ pub struct UdpPort {
     state: UdpSocketState,
     local: SocketAddr,
     max_datagram: usize,
+    /// Bound to no address of its own: each datagram says from where it comes.
+    wildcard: bool,
 }
 
-/// Where a viewer's datagrams go, and from which of our addresses.
+/// Where a viewer's datagrams go, and from where.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// The viewer's address and leased port.
-    pub destination: SocketAddr,
-    /// The address that the viewer connected to by TCP.
-    pub source: IpAddr,
+    pub destination: Destination,
+    /// Our UDP port, and the address that the viewer connected to by TCP.
+    pub origin: OriginId,
     /// False once the path refused a segmented send; then every datagram is a send of its own.
     pub segmented: bool,
     /// True once a router said that our datagrams are too big for it: IP fragments from then on.
     pub fragmented: bool,
+}
+
+/// An address and a port in 24 bytes; `SocketAddr` takes 32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// IPv4 in its mapped form.
+    address: [u8; 16],
+    scope: u32,
+    port: u16,
+}
+
+impl From<SocketAddr> for Destination {
+    fn from(socket: SocketAddr) -> Self {
+        let (address, scope) = match socket {
+            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
+        };
+        Self { address: address.octets(), scope, port: socket.port() }
+    }
+}
+
+impl From<Destination> for SocketAddr {
+    fn from(Destination { address, scope, port }: Destination) -> Self {
+        match IpAddr::from(address).to_canonical() {
+            IpAddr::V4(address) => (address, port).into(),
+            IpAddr::V6(address) => std::net::SocketAddrV6::new(address, port, 0, scope).into(),
+        }
+    }
 }
 
 /// What ICMP said about a datagram.
@@ -89,7 +121,7 @@ impl UdpPort {
             }
         }
         let local = socket.local_addr()?;
-        Ok(Self { socket, fragments, state, local, max_datagram })
+        Ok(Self { socket, fragments, state, local, max_datagram, wildcard: local.ip().is_unspecified() })
     }
 
     /// The address it is bound to.
@@ -115,14 +147,15 @@ impl UdpPort {
         self.socket.try_clone()
     }
 
-    /// Sends to one viewer what `parts` hold: datagrams of `len` bytes each, a whole number of them in every part.
+    /// Sends to one viewer what `parts` hold: datagrams of `len` bytes each, a whole number of them in every part. They come from
+    /// the address `source`.
     ///
     /// At most [`Self::segments`] datagrams in all, so that one system call can carry them. Nothing here fails as a whole: a full
     /// buffer stops with [`Sent::blocked`], a datagram that the system does not take is counted and passed over.
-    pub fn send(&self, route: &Route, parts: &[IoSlice<'_>], len: usize) -> Sent {
+    pub fn send(&self, source: IpAddr, route: &Route, parts: &[IoSlice<'_>], len: usize) -> Sent {
         let mut sent = Sent::default();
-        let source = self.local.ip().is_unspecified().then_some(route.source);
-        let to = SockAddr::from(route.destination);
+        let source = self.wildcard.then_some(source);
+        let to = Name::from(route.destination);
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let whole = self.fits(len) && !route.fragmented;
         if whole && total > len && route.segmented && self.state.max_gso_segments() > 1 {
@@ -205,7 +238,7 @@ fn report_errors(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Resu
 /// One system call, repeated while it only reports the ICMP error of some earlier datagram.
 fn send_past_errors(
     socket: &UdpSocket,
-    to: &SockAddr,
+    to: &Name,
     source: Option<IpAddr>,
     parts: &[IoSlice<'_>],
     segment: Option<u16>,
@@ -245,18 +278,61 @@ fn is_segmentation(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
 }
 
+/// A destination as the kernel reads it.
+enum Name {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl From<Destination> for Name {
+    fn from(Destination { address, scope, port }: Destination) -> Self {
+        let port = port.to_be();
+        match address {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, v4 @ ..] => Self::V4(libc::sockaddr_in {
+                sin_family: FAMILY_V4,
+                sin_port: port,
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4) },
+                sin_zero: [0; 8],
+            }),
+            v6 => Self::V6(libc::sockaddr_in6 {
+                sin6_family: FAMILY_V6,
+                sin6_port: port,
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: v6 },
+                sin6_scope_id: scope,
+            }),
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "families are small numbers")]
+const FAMILY_V4: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
+#[expect(clippy::cast_possible_truncation, reason = "families are small numbers")]
+const FAMILY_V6: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+
+impl Name {
+    fn parts(&self) -> (*const libc::c_void, libc::socklen_t) {
+        #[expect(clippy::cast_possible_truncation, reason = "16 and 28")]
+        match self {
+            Self::V4(name) => ((&raw const *name).cast(), size_of_val(name) as libc::socklen_t),
+            Self::V6(name) => ((&raw const *name).cast(), size_of_val(name) as libc::socklen_t),
+        }
+    }
+}
+
 /// Room for the two control messages that a send can carry, aligned as the kernel reads them.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
 /// `sendmsg` of gathered buffers, cut by the kernel into datagrams of `segment` bytes where that is given.
 #[allow(unsafe_code, reason = "sendmsg with control messages has no safe form in the libraries at hand")]
-fn send_message(fd: RawFd, to: &SockAddr, source: Option<IpAddr>, parts: &[IoSlice<'_>], segment: Option<u16>) -> io::Result<()> {
+fn send_message(fd: RawFd, to: &Name, source: Option<IpAddr>, parts: &[IoSlice<'_>], segment: Option<u16>) -> io::Result<()> {
     let mut control = Control([0; 64]);
     // SAFETY: msghdr is plain data for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_name = to.as_ptr().cast_mut().cast();
-    message.msg_namelen = to.len();
+    let (name, name_len) = to.parts();
+    message.msg_name = name.cast_mut();
+    message.msg_namelen = name_len;
     // std promises that an IoSlice has the layout of an iovec.
     message.msg_iov = parts.as_ptr().cast_mut().cast();
     message.msg_iovlen = parts.len();
@@ -369,8 +445,11 @@ mod tests {
         UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap()
     }
 
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
     fn route(to: &UdpSocket) -> Route {
-        Route { destination: to.local_addr().unwrap(), source: Ipv4Addr::LOCALHOST.into(), segmented: true, fragmented: false }
+        let destination = to.local_addr().unwrap().into();
+        Route { destination, origin: OriginId::default(), segmented: true, fragmented: false }
     }
 
     fn receiver() -> UdpSocket {
@@ -390,7 +469,7 @@ mod tests {
         let (first, second) = bytes.split_at(700);
         for segmented in [true, false] {
             let route = Route { segmented, ..route(&viewer) };
-            let sent = port.send(&route, &[IoSlice::new(first), IoSlice::new(second)], 100);
+            let sent = port.send(HERE, &route, &[IoSlice::new(first), IoSlice::new(second)], 100);
             assert_eq!((sent.bytes, sent.failed, sent.blocked), (bytes.len(), 0, false));
             assert_eq!(sent.calls, if segmented { 1 } else { 40 });
             let mut buffer = [0; 2048];
@@ -405,7 +484,7 @@ mod tests {
     fn oversize_packets_go_as_fragments() {
         let (port, viewer) = (port(), receiver());
         let packet = vec![7; 60_000];
-        assert_eq!(port.send(&route(&viewer), &[IoSlice::new(&packet)], packet.len()).bytes, packet.len());
+        assert_eq!(port.send(HERE, &route(&viewer), &[IoSlice::new(&packet)], packet.len()).bytes, packet.len());
         let mut buffer = vec![0; 65_536];
         assert_eq!(viewer.recv(&mut buffer).unwrap(), packet.len());
     }
@@ -442,7 +521,7 @@ mod tests {
                     eprintln!("SKIPPED: icmp_about_a_stranger…: raw sockets need root");
                     return;
                 }
-                let sent = port.send(&route(&viewer), &[IoSlice::new(whole)], 100);
+                let sent = port.send(HERE, &route(&viewer), &[IoSlice::new(whole)], 100);
                 assert_eq!((sent.bytes, sent.failed, sent.unsegmentable), (whole.len(), 0, false), "code {code}");
                 for _ in whole.chunks(100) {
                     assert_eq!(viewer.recv(&mut buffer).unwrap(), 100, "code {code}");
@@ -464,10 +543,10 @@ mod tests {
         drop(dead);
         let packet = vec![7; 3208];
         let named = (0..100).find_map(|_| {
-            port.send(&gone, &[IoSlice::new(&packet)], packet.len());
+            port.send(HERE, &gone, &[IoSlice::new(&packet)], packet.len());
             port.next_error()
         });
-        assert_eq!(named, Some((gone.destination, PathError::Unreachable)));
+        assert_eq!(named, Some((gone.destination.into(), PathError::Unreachable)));
     }
 
     #[test]
@@ -476,12 +555,12 @@ mod tests {
         let gone = route(&dead);
         drop(dead);
         for _ in 0..3 {
-            assert_eq!(port.send(&gone, &[IoSlice::new(b"to nobody")], 9).failed, 0);
-            assert_eq!(port.send(&route(&alive), &[IoSlice::new(b"to a viewer")], 11).failed, 0);
+            assert_eq!(port.send(HERE, &gone, &[IoSlice::new(b"to nobody")], 9).failed, 0);
+            assert_eq!(port.send(HERE, &route(&alive), &[IoSlice::new(b"to a viewer")], 11).failed, 0);
             let mut buffer = [0; 64];
             assert_eq!(alive.recv(&mut buffer).unwrap(), 11);
         }
-        assert_eq!(port.next_error(), Some((gone.destination, PathError::Unreachable)));
+        assert_eq!(port.next_error(), Some((gone.destination.into(), PathError::Unreachable)));
     }
 
     #[test]
@@ -490,7 +569,7 @@ mod tests {
         let before = port.segments(10);
         // More segments than the kernel cuts: EINVAL, as a path with a smaller MTU gives.
         let bytes = numbered(200, 10);
-        let sent = port.send(&route(&viewer), &[IoSlice::new(&bytes)], 10);
+        let sent = port.send(HERE, &route(&viewer), &[IoSlice::new(&bytes)], 10);
         assert!(sent.unsegmentable);
         assert_eq!((sent.bytes, sent.failed), (bytes.len(), 0));
         let mut buffer = [0; 64];

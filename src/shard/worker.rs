@@ -63,6 +63,7 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
                 state.settle();
                 state.drain_errors();
                 state.measure();
+                state.tell_of_overload();
                 (state.context.beat)(index, now);
                 if state.stopping.is_some() && state.conns.is_empty() {
                     return;

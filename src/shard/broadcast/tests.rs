@@ -1,7 +1,7 @@
 //! A broadcast's viewers over real sockets of this machine, and a virtual clock.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::asf::StreamSet;
-use crate::mms::media::DataHead;
+use crate::mms::media::{DataHead, HEAD_LEN};
 use crate::relay::BatchPacket;
-use crate::shard::out_queue::Flushed;
+use crate::shard::out_queue::{Flushed, OutQueue};
+use crate::shard::udp::{Route, UdpPort};
 
 const SIZE: usize = 1000;
 const STRIDE: usize = SIZE + HEAD_LEN;
@@ -47,7 +48,8 @@ fn broadcast(seconds: u32) -> Broadcast {
 
 struct Udp {
     viewer: UdpSocket,
-    port: Arc<UdpPort>,
+    origins: Origins,
+    route: Route,
 }
 
 impl Udp {
@@ -55,18 +57,15 @@ impl Udp {
         let viewer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         viewer.set_nonblocking(true).unwrap();
         let port = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap());
-        Self { viewer, port }
+        let mut origins = Origins::default();
+        let origin = origins.id(&port, Ipv4Addr::LOCALHOST.into()).unwrap();
+        let destination = viewer.local_addr().unwrap().into();
+        Self { viewer, origins, route: Route { destination, origin, segmented: true, fragmented: false } }
     }
 
     fn seat(&self, broadcast: &mut Broadcast, now: Instant) {
-        let route = Route {
-            destination: self.viewer.local_addr().unwrap(),
-            source: Ipv4Addr::LOCALHOST.into(),
-            segmented: true,
-            fragmented: false,
-        };
-        let mut viewer = Viewer::new(0, Transport::Udp(route, Arc::clone(&self.port)), 0);
-        viewer.track.start(10);
+        let mut viewer = Viewer::new(0, Link::Udp(self.route));
+        viewer.start(10, 0, SIZE);
         broadcast.place(&mut viewer, now);
         broadcast.viewers.push(viewer);
     }
@@ -75,6 +74,11 @@ impl Udp {
     fn receive(&self) -> Vec<(u32, u8, u8)> {
         let mut buffer = [0; 2048];
         std::iter::from_fn(|| self.viewer.recv(&mut buffer).ok().map(|len| check(&buffer[..len]))).collect()
+    }
+
+    fn serve(&self, broadcast: &mut Broadcast, now: Instant) -> (Served, Tally) {
+        let mut tally = Tally::default();
+        (broadcast.serve(0, now, &self.origins, &mut tally).unwrap(), tally)
     }
 }
 
@@ -85,19 +89,19 @@ fn check(packet: &[u8]) -> (u32, u8, u8) {
     (head.location, head.incarnation, head.flags)
 }
 
-fn serve(broadcast: &mut Broadcast, now: Instant) -> (Served, Tally) {
-    let mut tally = Tally::default();
-    (broadcast.serve(0, now, None, &mut tally).unwrap(), tally)
+/// A batch comes, and there is no tick.
+fn push(broadcast: &mut Broadcast, batch: Arc<Batch>) {
+    broadcast.push(batch.due, Duration::ZERO, batch);
 }
 
 #[test]
 fn a_join_begins_at_a_key_frame_and_catches_up_at_its_pace() {
     let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
-    broadcast.window.push(batch(&generation(0), 0, 130, start));
+    push(&mut broadcast, batch(&generation(0), 0, 130, start));
     udp.seat(&mut broadcast, start);
     let (mut now, mut all) = (start, Vec::new());
     loop {
-        let (served, _) = serve(&mut broadcast, now);
+        let (served, _) = udp.serve(&mut broadcast, now);
         let got = udp.receive();
         assert!(got.len() <= 8, "{} packets in a tick", got.len());
         all.extend(got);
@@ -110,8 +114,8 @@ fn a_join_begins_at_a_key_frame_and_catches_up_at_its_pace() {
     let expected: Vec<_> = (100..130).zip(0..).map(|(location, flags)| (location, 10, flags)).collect();
     assert_eq!(all, expected);
     // Live: a batch goes out whole, in one call, with numbers that run on.
-    broadcast.window.push(batch(&generation(0), 130, 20, now));
-    let (served, tally) = serve(&mut broadcast, now);
+    push(&mut broadcast, batch(&generation(0), 130, 20, now));
+    let (served, tally) = udp.serve(&mut broadcast, now);
     assert_eq!((served, tally.udp_calls, tally.udp_packets), (Served::Live, 1, 20));
     assert_eq!(udp.receive().first(), Some(&(130, 10, 30)));
 }
@@ -119,13 +123,13 @@ fn a_join_begins_at_a_key_frame_and_catches_up_at_its_pace() {
 #[test]
 fn small_batches_are_gathered_into_one_call() {
     let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
-    broadcast.window.push(batch(&generation(0), 0, 1, start));
+    push(&mut broadcast, batch(&generation(0), 0, 1, start));
     udp.seat(&mut broadcast, start);
-    assert_eq!(serve(&mut broadcast, start).0, Served::Live);
+    assert_eq!(udp.serve(&mut broadcast, start).0, Served::Live);
     for number in 1..=10 {
-        broadcast.window.push(batch(&generation(0), number, 1, start));
+        push(&mut broadcast, batch(&generation(0), number, 1, start));
     }
-    let (_, tally) = serve(&mut broadcast, start);
+    let (_, tally) = udp.serve(&mut broadcast, start);
     assert_eq!((tally.udp_calls, tally.udp_packets), (1, 10));
     assert_eq!(udp.receive().len(), 11);
 }
@@ -133,30 +137,30 @@ fn small_batches_are_gathered_into_one_call() {
 #[test]
 fn without_a_key_frame_a_viewer_waits_for_one() {
     let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
-    broadcast.window.push(batch(&generation(0), 10, 20, start));
+    push(&mut broadcast, batch(&generation(0), 10, 20, start));
     udp.seat(&mut broadcast, start);
-    assert_eq!(serve(&mut broadcast, start), (Served::Live, Tally::default()));
-    broadcast.window.push(batch(&generation(0), 30, 30, start));
-    serve(&mut broadcast, start);
+    assert_eq!(udp.serve(&mut broadcast, start), (Served::Live, Tally::default()));
+    push(&mut broadcast, batch(&generation(0), 30, 30, start));
+    udp.serve(&mut broadcast, start);
     assert_eq!(udp.receive().first(), Some(&(50, 10, 0)));
 }
 
 #[test]
 fn a_viewer_slower_than_the_window_goes_on_at_a_key_frame_without_a_hole_in_its_numbers() {
     let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(1));
-    broadcast.window.push(batch(&generation(0), 0, 5, start));
+    push(&mut broadcast, batch(&generation(0), 0, 5, start));
     udp.seat(&mut broadcast, start);
     let mut now = start;
-    while serve(&mut broadcast, now).0 != Served::Live {
+    while udp.serve(&mut broadcast, now).0 != Served::Live {
         now += Duration::from_millis(10);
     }
     let before = udp.receive().len();
     for first in (5..4005).step_by(20) {
-        broadcast.window.push(batch(&generation(0), first, 20, now));
+        push(&mut broadcast, batch(&generation(0), first, 20, now));
     }
-    let (_, tally) = serve(&mut broadcast, now);
+    let (_, tally) = udp.serve(&mut broadcast, now);
     let next = udp.receive()[0];
-    assert!(tally.skipped > 2000 && broadcast.viewers[0].skipped == tally.skipped);
+    assert!(tally.skipped > 2000 && broadcast.viewers.cold(0).unwrap().skipped == tally.skipped);
     assert!(next.0.is_multiple_of(50), "goes on at a key frame: {}", next.0);
     assert_eq!(usize::from(next.2), before, "packets that were skipped used no number");
 }
@@ -164,37 +168,37 @@ fn a_viewer_slower_than_the_window_goes_on_at_a_key_frame_without_a_hole_in_its_
 #[test]
 fn another_header_stops_a_viewer_at_the_boundary() {
     let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
-    broadcast.window.push(batch(&generation(0), 0, 5, start));
+    push(&mut broadcast, batch(&generation(0), 0, 5, start));
     udp.seat(&mut broadcast, start);
     broadcast.generation = Some(generation(1));
-    broadcast.window.push(batch(&generation(1), 5, 5, start));
+    push(&mut broadcast, batch(&generation(1), 5, 5, start));
     let mut now = start;
     let served = loop {
-        match serve(&mut broadcast, now).0 {
+        match udp.serve(&mut broadcast, now).0 {
             Served::CatchingUp => now += Duration::from_millis(10),
             served => break served,
         }
     };
     assert_eq!((served, udp.receive().len()), (Served::NewGeneration, 5));
     broadcast.ended = true;
-    broadcast.viewers[0].generation = 1;
-    assert_eq!(serve(&mut broadcast, now + Duration::from_millis(10)).0, Served::Finished);
+    broadcast.viewers.hot_mut(0).unwrap().generation = 1;
+    assert_eq!(udp.serve(&mut broadcast, now + Duration::from_millis(10)).0, Served::Finished);
     assert_eq!(udp.receive().len(), 5);
 }
 
 #[test]
 fn a_viewer_of_a_header_without_packets_waits_for_its_first_key_frame() {
     let (start, udp, mut broadcast) = (base(), Udp::new(), broadcast(20));
-    broadcast.window.push(batch(&generation(0), 0, 200, start));
+    push(&mut broadcast, batch(&generation(0), 0, 200, start));
     broadcast.generation = Some(generation(1));
     udp.seat(&mut broadcast, start);
-    broadcast.viewers[0].generation = 1;
-    let mut viewer = broadcast.viewers.pop().unwrap();
+    let mut viewer = broadcast.viewers.swap_remove(0).unwrap();
+    viewer.start(10, 1, SIZE);
     broadcast.place(&mut viewer, start);
     broadcast.viewers.push(viewer);
-    assert_eq!(serve(&mut broadcast, start).0, Served::Live);
-    broadcast.window.push(batch(&generation(1), 200, 30, start));
-    serve(&mut broadcast, start);
+    assert_eq!(udp.serve(&mut broadcast, start).0, Served::Live);
+    push(&mut broadcast, batch(&generation(1), 200, 30, start));
+    udp.serve(&mut broadcast, start);
     assert_eq!(udp.receive().first(), Some(&(200, 10, 0)));
 }
 
@@ -202,17 +206,17 @@ fn a_viewer_of_a_header_without_packets_waits_for_its_first_key_frame() {
 async fn short_writes_lose_and_repeat_nothing() {
     let (start, mut broadcast) = (base(), broadcast(60));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    socket2::SockRef::from(&stream).set_send_buffer_size(8 << 10).unwrap();
+    let stream = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+    socket2::SockRef::from(&*stream).set_send_buffer_size(8 << 10).unwrap();
     let (mut viewer, _) = listener.accept().await.unwrap();
     let mut out = OutQueue::default();
-    let mut seat = Viewer::new(0, Transport::Tcp, 0);
-    seat.track.start(4);
-    broadcast.window.push(batch(&generation(0), 0, 1, start));
+    let mut seat = Viewer::new(0, Link::Tcp(Rc::clone(&stream)));
+    seat.start(4, 0, SIZE);
+    push(&mut broadcast, batch(&generation(0), 0, 1, start));
     broadcast.place(&mut seat, start);
-    seat.pace = None;
+    (seat.cold.pace, seat.hot.phase) = (None, Phase::Live);
     broadcast.viewers.push(seat);
-    broadcast.window.push(batch(&generation(0), 1, 2999, start));
+    push(&mut broadcast, batch(&generation(0), 1, 2999, start));
 
     let (mut received, mut tally, mut blocked, mut control) = (Vec::new(), Tally::default(), 0, 0);
     while received.len() < 3000 * STRIDE + control * 48 {
@@ -224,8 +228,11 @@ async fn short_writes_lose_and_repeat_nothing() {
                 control += 1;
                 continue;
             }
-            match broadcast.serve(0, start, Some((&stream, &mut out)), &mut tally).unwrap() {
-                Served::TcpBlocked => blocked += 1,
+            match broadcast.serve(0, start, &Origins::default(), &mut tally).unwrap() {
+                Served::TcpBlocked(rest) => {
+                    out.keep(rest);
+                    blocked += 1;
+                }
                 Served::Live => waits = !out.is_empty(),
                 other => panic!("{other:?}"),
             }

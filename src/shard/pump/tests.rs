@@ -79,21 +79,30 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
     let destination = socket.local_addr().unwrap();
     let opens = Arc::clone(&shard.context.relay.points()[point]);
     let conn = &mut shard.conns[key];
-    conn.route = Some(Route { destination, source: Ipv4Addr::LOCALHOST.into(), segmented: true, fragmented: false });
-    conn.opened = Some(Opened { generation: Some(0), header_bytes: 6, _watch: opens.watch(), point: opens });
-    conn.place = Place::Seat(0);
-    let viewer = Viewer::new(key, conn.transport(), 0);
-    shard.broadcasts[point].viewers.push(viewer);
+    let origin = shard.origins.id(&port, Ipv4Addr::LOCALHOST.into()).unwrap();
+    conn.route = Some(Route { destination: destination.into(), origin, segmented: true, fragmented: false });
+    conn.opened = Some(Opened { generation: Some(0), header_bytes: 6, packet_size: SIZE, _watch: opens.watch(), point: opens });
+    let viewer = Viewer::new(key, conn.link());
+    conn.place = Place::Seat(shard.broadcasts[point].viewers.push(viewer));
     Seated { key, port, _player: (player, socket) }
 }
 
 /// One pass in which these UDP ports are found full.
 fn pass(shard: &mut State, full: &[&Arc<UdpPort>]) {
-    let mut pass = shard.begin_pass();
+    let mut pass = shard.begin_pass(now(), true);
     pass.full.extend(full.iter().map(|port| Arc::clone(port)));
-    let mut position = Position::default();
-    while shard.turn(&mut position, &mut pass) {}
+    while shard.turn(&mut pass) {}
     shard.end_pass(pass);
+}
+
+/// Whether those at the live edge of a publishing point have something to get, and whether somebody catches up.
+fn work(shard: &State, point: usize) -> (bool, bool) {
+    let broadcast = &shard.broadcasts[point];
+    (broadcast.due.is_some(), broadcast.catching_up)
+}
+
+fn packets(shard: &State, point: usize) -> u64 {
+    shard.broadcasts[point].viewers.hot(0).unwrap().packets
 }
 
 #[tokio::test]
@@ -102,10 +111,10 @@ async fn a_full_socket_is_remembered_for_all_publishing_points() {
     let viewer = seat(&mut shard, 1).await;
     shard.deliver(now(), Delivery::Batch { point: PointId(1), batch: batch(&generation(0), 0, 3) });
     pass(&mut shard, &[&viewer.port]);
-    assert_eq!((shard.broadcasts[1].viewers[0].packets, shard.work()), (0, (true, false)));
+    assert_eq!((packets(&shard, 1), work(&shard, 1)), (0, (true, false)));
     assert_eq!(shard.broadcasts[1].unsent.len(), 1, "the delay is measured when it is sent");
     pass(&mut shard, &[]);
-    assert_eq!((shard.broadcasts[1].viewers[0].packets, shard.work()), (3, (false, false)));
+    assert_eq!((packets(&shard, 1), work(&shard, 1)), (3, (false, false)));
     assert!(shard.broadcasts[1].unsent.is_empty());
 }
 
@@ -113,12 +122,13 @@ async fn a_full_socket_is_remembered_for_all_publishing_points() {
 async fn a_full_socket_does_not_stop_who_catches_up() {
     let mut shard = shard();
     let viewer = seat(&mut shard, 1).await;
-    shard.broadcasts[1].viewers[0].pace = Some(Pace::new(now(), 0, true));
+    let (hot, cold) = shard.broadcasts[1].viewers.both_mut(0).unwrap();
+    (hot.phase, cold.pace) = (Phase::CatchingUp, Some(Pace::new(now(), 0, true)));
     shard.deliver(now(), Delivery::Batch { point: PointId(1), batch: batch(&generation(0), 0, 300) });
     pass(&mut shard, &[]);
-    assert_eq!(shard.work(), (false, true));
+    assert_eq!(work(&shard, 1), (false, true));
     pass(&mut shard, &[&viewer.port]);
-    assert_eq!(shard.work(), (false, true));
+    assert_eq!(work(&shard, 1), (false, true));
 }
 
 #[tokio::test]
@@ -126,7 +136,7 @@ async fn packets_of_a_header_that_is_gone_by_now_are_announced_all_the_same() {
     let mut shard = shard();
     let viewer = seat(&mut shard, 0).await;
     let point = PointId(0);
-    shard.broadcasts[0].viewers[0].awaits_join_point = false;
+    shard.broadcasts[0].viewers.hot_mut(0).unwrap().phase = Phase::Live;
     for delivery in [
         Delivery::Batch { point, batch: batch(&generation(0), 0, 3) },
         Delivery::Generation { point, generation: generation(1) },
@@ -136,7 +146,7 @@ async fn packets_of_a_header_that_is_gone_by_now_are_announced_all_the_same() {
         shard.deliver(now(), delivery);
     }
     pass(&mut shard, &[]);
-    assert_eq!(shard.broadcasts[0].viewers[0].packets, 3);
+    assert_eq!(packets(&shard, 0), 3);
     assert_eq!(shard.conns[viewer.key].opened.as_ref().unwrap().generation, Some(1));
 }
 
@@ -144,18 +154,81 @@ async fn packets_of_a_header_that_is_gone_by_now_are_announced_all_the_same() {
 async fn who_takes_the_seat_of_another_is_not_passed_over() {
     let mut shard = shard();
     let mut seated = Vec::new();
-    for index in 0..3 {
-        let viewer = seat(&mut shard, 0).await;
-        shard.conns[viewer.key].place = Place::Seat(index);
-        seated.push(viewer);
+    for _ in 0..3 {
+        seated.push(seat(&mut shard, 0).await);
     }
     shard.deliver(now(), Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 3) });
-    let mut pass = shard.begin_pass();
+    let mut pass = shard.begin_pass(now(), true);
     // The last one is served, then the first leaves and the last takes its seat.
-    let mut position = Position { point: 0, left: Some(3) };
     assert!(!shard.serve(PointId(0), 2, now()));
-    position.left = Some(2);
+    pass.left = Some(2);
     shard.remove(seated[0].key, now());
-    while shard.turn(&mut position, &mut pass) {}
-    assert!(shard.broadcasts[0].viewers.iter().all(|viewer| viewer.packets == 3));
+    while shard.turn(&mut pass) {}
+    let served = (0..2).map(|index| shard.broadcasts[0].viewers.hot(index).unwrap().packets);
+    assert_eq!(served.collect::<Vec<_>>(), [3, 3]);
+}
+
+#[tokio::test]
+async fn what_comes_within_a_tick_goes_out_in_one_send() {
+    let mut shard = shard();
+    let _viewer = seat(&mut shard, 0).await;
+    shard.broadcasts[0].viewers.hot_mut(0).unwrap().phase = Phase::Live;
+    let tick = shard.context.settings.delivery.tick;
+    let come = |shard: &mut State, now, first| {
+        shard.deliver(now, Delivery::Batch { point: PointId(0), batch: batch(&generation(0), first, 1) });
+    };
+    let start = now();
+    come(&mut shard, start, 0);
+    assert_eq!(shard.next_pass(start), Some(start), "the first does not wait");
+    pass(&mut shard, &[]);
+    assert_eq!(packets(&shard, 0), 1);
+    for n in 0..4 {
+        come(&mut shard, start + tick / 5 * n, u64::from(n) + 1);
+        assert_eq!(shard.next_pass(start), Some(start + tick), "counted from when the last pass was due");
+    }
+    let mut early = shard.begin_pass(start + tick / 2, true);
+    assert!(early.points.is_empty() && !shard.turn(&mut early));
+    shard.end_pass(early);
+    assert_eq!(packets(&shard, 0), 1);
+    let mut pass = shard.begin_pass(start + tick, false);
+    assert!(!shard.turn(&mut pass));
+    assert_eq!((packets(&shard, 0), shard.tally.udp_calls), (5, 1));
+    shard.end_pass(pass);
+    assert_eq!(shard.next_pass(start), None);
+}
+
+#[tokio::test]
+async fn a_send_that_is_full_waits_for_no_tick() {
+    let mut shard = shard();
+    let start = now();
+    let come = |shard: &mut State, first| {
+        shard.deliver(start, Delivery::Batch { point: PointId(0), batch: batch(&generation(0), first, 30) });
+    };
+    come(&mut shard, 0);
+    pass(&mut shard, &[]);
+    come(&mut shard, 30);
+    assert!(shard.next_pass(start) > Some(start));
+    come(&mut shard, 60);
+    assert_eq!(shard.next_pass(start), Some(start), "60 packets of 1000 bytes are a whole call");
+}
+
+#[tokio::test]
+async fn a_shard_that_lags_takes_nobody_on() {
+    use crate::mms::connect::Player;
+    use crate::mms::hresult::Hresult;
+    use crate::mms::session::{Answer, Ask};
+    let mut shard = shard();
+    let viewer = seat(&mut shard, 0).await;
+    let start = now();
+    let admit = |shard: &mut State, now| match shard.answer(viewer.key, now, Ask::Admit(Player::default())) {
+        Some(Answer::Admitted(result)) => result,
+        other => panic!("{other:?}"),
+    };
+    shard.deliver(start, Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 1) });
+    let pass = shard.begin_pass(start, false);
+    assert_eq!(admit(&mut shard, start), Ok(()));
+    // The pass does not come to its end.
+    assert_eq!(admit(&mut shard, start + Duration::from_secs(1)), Err(Hresult::TOO_MANY_SESSIONS));
+    shard.end_pass(pass);
+    assert_eq!(admit(&mut shard, start + Duration::from_secs(1)), Ok(()));
 }

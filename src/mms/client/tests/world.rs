@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
 use crate::mms::hresult::Hresult;
-use crate::mms::media::{HEAD_LEN, Track, stamp, wrap};
+use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
 use crate::mms::session::{Answer, Ask, CloseReason, Config, Description, Input, Output, Session, Transport};
 use crate::mms::testing::{base, description};
 
@@ -68,7 +68,7 @@ pub(super) struct World {
     // The relay: packet numbers that exist, the first of this header, what this viewer has, whether it plays.
     made: u64,
     since: u64,
-    cursor: u64,
+    next: Next,
     playing: bool,
     track: Track,
     next_batch: Instant,
@@ -122,7 +122,7 @@ impl World {
             sent: 0,
             made: 70_000,
             since: 0,
-            cursor: 0,
+            next: Next::default(),
             playing: false,
             track: Track::new(),
             next_batch: now,
@@ -209,13 +209,14 @@ impl World {
             Ask::Play { incarnation } => {
                 self.playing = true;
                 // A join burst of a second, of this header only.
-                self.cursor = self.cursor.max(self.since).max(self.made - u64::from(PACKETS_PER_S));
-                self.track.start(*incarnation);
+                let from = self.next.packet.max(self.since).max(self.made - u64::from(PACKETS_PER_S));
+                self.track.start(&mut self.next, *incarnation);
+                self.track.jump(&mut self.next, from);
                 self.pump();
                 None
             }
             Ask::Incarnation { incarnation } => {
-                self.track.start(*incarnation);
+                self.track.start(&mut self.next, *incarnation);
                 None
             }
             Ask::Stop => {
@@ -238,7 +239,7 @@ impl World {
 
     fn resend(&mut self, sequence: u32) {
         let first = self.since.max(self.made.saturating_sub(WINDOW));
-        let Some(sent) = self.track.lookup(sequence).filter(|sent| sent.packet >= first) else { return };
+        let Some(sent) = self.track.lookup(&self.next, sequence).filter(|sent| sent.packet >= first) else { return };
         let size = self.description.packet_size;
         let mut packet = sent.head(size as usize).bytes().to_vec();
         packet.extend(content(sent.packet, size));
@@ -248,15 +249,14 @@ impl World {
     fn pump(&mut self) {
         let udp = self.session.transport() == Some(Transport::Udp);
         let size = self.description.packet_size as usize;
-        while self.playing && self.cursor < self.made {
-            let count = (self.made - self.cursor).min(BATCH);
-            let (incarnation, sequence) = self.track.next();
-            let packets = (0..count).map(|n| content(self.cursor + n, size as u32)).collect::<Vec<_>>().concat();
+        while self.playing && self.next.packet < self.made {
+            let count = (self.made - self.next.packet).min(BATCH);
+            let Next { packet: first, sequence, incarnation } = self.next;
+            let packets = (0..count).map(|n| content(first + n, size as u32)).collect::<Vec<_>>().concat();
             let mut image = Vec::new();
-            wrap(&packets, size, self.cursor as u32, &mut image);
+            wrap(&packets, size, first as u32, &mut image);
             stamp(&mut image, HEAD_LEN + size, incarnation, sequence);
-            self.track.sent(self.cursor, count as u32);
-            self.cursor += count;
+            self.next.advance(count as u32);
             self.offered += count;
             let image = Bytes::from(image);
             if udp {
