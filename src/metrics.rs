@@ -102,8 +102,15 @@ pub fn describe_all() {
     describe_counter!(SENT_PACKETS, "ASF packets sent to viewers");
     describe_counter!(SENT_BYTES, Unit::Bytes, "Bytes sent to viewers, framing included");
     describe_counter!(SEND_CALLS, "System calls that sent media");
-    describe_histogram!(SEND_DELAY_SECONDS, Unit::Seconds, "From when a batch came until the last viewer had it, its wait for the tick included");
-    describe_counter!(LATE_SENDS, "Packets times viewers, of passes over the viewers that ended more than 100 ms after their tick");
+    describe_histogram!(
+        SEND_DELAY_SECONDS,
+        Unit::Seconds,
+        "From when a batch came until the last viewer had it, its wait for the tick included"
+    );
+    describe_counter!(
+        LATE_SENDS,
+        "Packets times viewers, of passes over the viewers that ended more than 100 ms after their tick"
+    );
     describe_counter!(UDP_SEND_ERRORS, "Datagrams that the system did not take, by cause");
     describe_counter!(SKIPPED_PACKETS, "Packets that slow viewers skipped");
     describe_counter!(RESEND_REQUESTS, "Requests of viewers for packets that they lost");

@@ -17,6 +17,8 @@ use crate::settings::WindowBounds;
 
 /// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
 const TCP_PACKETS: u32 = 64;
+/// A picture comes from its encoder in several reads. What is not there when its first part goes out would wait for a whole tick.
+const REST_OF_PICTURE: Duration = Duration::from_millis(2);
 /// As many bytes fill one segmented send: there is no use in gathering more.
 const FULL_BYTES: usize = 60_000;
 
@@ -105,12 +107,13 @@ impl Broadcast {
         }
     }
 
-    /// Takes a batch in. It is due a `tick` after the last pass, and at once when that is over or a send is full.
+    /// Takes a batch in. It is due a `tick` after the last pass; almost at once when that is over, at once when a send is full.
     pub fn push(&mut self, now: Instant, tick: Duration, batch: Arc<Batch>) {
         self.ended = false;
         self.gathered_bytes = self.gathered_bytes.saturating_add(batch.bytes.len());
         let full = self.gathered_bytes >= FULL_BYTES;
-        let at = self.last_pass.filter(|_| !full).map_or(now, |last| now.max(last + tick));
+        let rest = now + REST_OF_PICTURE.min(tick);
+        let at = if full { now } else { self.last_pass.map_or(rest, |last| rest.max(last + tick)) };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.unsent.push((batch.due, batch.packets.len() as u64));
         self.window.push(batch);

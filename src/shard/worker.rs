@@ -183,12 +183,11 @@ async fn part(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) {
             }
         }
         let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
-        let mut rest = [0; 1024];
         loop {
             if stream.readable().await.is_err() {
                 return;
             }
-            match stream.try_read(&mut rest) {
+            match discard(stream) {
                 Ok(0) => return,
                 // A peer that floods must not hold the thread.
                 Ok(_) => tokio::task::yield_now().await,
@@ -198,4 +197,9 @@ async fn part(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) {
         }
     };
     let _ = timeout(LINGER, farewell).await;
+}
+
+/// Reads what nobody wants any more. Not inlined into the task, where its buffer would lie as long as the session lasts.
+fn discard(stream: &TcpStream) -> std::io::Result<usize> {
+    stream.try_read(&mut [0; 1024])
 }

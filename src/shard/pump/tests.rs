@@ -26,6 +26,11 @@ fn now() -> Instant {
     Clock::now().into_std()
 }
 
+/// So long ago that what came then is due.
+fn before() -> Instant {
+    now() - Duration::from_secs(1)
+}
+
 /// A shard with two publishing points.
 fn shard() -> State {
     let mut settings = Settings::default();
@@ -109,7 +114,7 @@ fn packets(shard: &State, point: usize) -> u64 {
 async fn a_full_socket_is_remembered_for_all_publishing_points() {
     let mut shard = shard();
     let viewer = seat(&mut shard, 1).await;
-    shard.deliver(now(), Delivery::Batch { point: PointId(1), batch: batch(&generation(0), 0, 3) });
+    shard.deliver(before(), Delivery::Batch { point: PointId(1), batch: batch(&generation(0), 0, 3) });
     pass(&mut shard, &[&viewer.port]);
     assert_eq!((packets(&shard, 1), work(&shard, 1)), (0, (true, false)));
     assert_eq!(shard.broadcasts[1].unsent.len(), 1, "the delay is measured when it is sent");
@@ -124,7 +129,7 @@ async fn a_full_socket_does_not_stop_who_catches_up() {
     let viewer = seat(&mut shard, 1).await;
     let (hot, cold) = shard.broadcasts[1].viewers.both_mut(0).unwrap();
     (hot.phase, cold.pace) = (Phase::CatchingUp, Some(Pace::new(now(), 0, true)));
-    shard.deliver(now(), Delivery::Batch { point: PointId(1), batch: batch(&generation(0), 0, 300) });
+    shard.deliver(before(), Delivery::Batch { point: PointId(1), batch: batch(&generation(0), 0, 300) });
     pass(&mut shard, &[]);
     assert_eq!(work(&shard, 1), (false, true));
     pass(&mut shard, &[&viewer.port]);
@@ -143,7 +148,7 @@ async fn packets_of_a_header_that_is_gone_by_now_are_announced_all_the_same() {
         Delivery::Batch { point, batch: batch(&generation(1), 3, 3) },
         Delivery::Ended { point },
     ] {
-        shard.deliver(now(), delivery);
+        shard.deliver(before(), delivery);
     }
     pass(&mut shard, &[]);
     assert_eq!(packets(&shard, 0), 3);
@@ -157,7 +162,7 @@ async fn who_takes_the_seat_of_another_is_not_passed_over() {
     for _ in 0..3 {
         seated.push(seat(&mut shard, 0).await);
     }
-    shard.deliver(now(), Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 3) });
+    shard.deliver(before(), Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 3) });
     let mut pass = shard.begin_pass(now(), true);
     // The last one is served, then the first leaves and the last takes its seat.
     assert!(!shard.serve(PointId(0), 2, now()));
@@ -178,8 +183,8 @@ async fn what_comes_within_a_tick_goes_out_in_one_send() {
         shard.deliver(now, Delivery::Batch { point: PointId(0), batch: batch(&generation(0), first, 1) });
     };
     let start = now();
-    come(&mut shard, start, 0);
-    assert_eq!(shard.next_pass(start), Some(start), "the first does not wait");
+    come(&mut shard, start - Duration::from_millis(2), 0);
+    assert_eq!(shard.next_pass(start), Some(start), "the first waits for the rest of its picture only");
     pass(&mut shard, &[]);
     assert_eq!(packets(&shard, 0), 1);
     for n in 0..4 {
@@ -200,7 +205,7 @@ async fn what_comes_within_a_tick_goes_out_in_one_send() {
 #[tokio::test]
 async fn a_send_that_is_full_waits_for_no_tick() {
     let mut shard = shard();
-    let start = now();
+    let start = now() - Duration::from_millis(2);
     let come = |shard: &mut State, first| {
         shard.deliver(start, Delivery::Batch { point: PointId(0), batch: batch(&generation(0), first, 30) });
     };
@@ -225,7 +230,7 @@ async fn a_shard_that_lags_takes_nobody_on() {
         other => panic!("{other:?}"),
     };
     shard.deliver(start, Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 1) });
-    let pass = shard.begin_pass(start, false);
+    let pass = shard.begin_pass(start + Duration::from_millis(2), false);
     assert_eq!(admit(&mut shard, start), Ok(()));
     // The pass does not come to its end.
     assert_eq!(admit(&mut shard, start + Duration::from_secs(1)), Err(Hresult::TOO_MANY_SESSIONS));
