@@ -1,12 +1,13 @@
 //! The thread at the door: accepts connections, tells their protocol, hands them on; receives resend requests.
 
 use std::io::IoSliceMut;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_udp::RecvMeta;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant as Clock, timeout};
@@ -170,9 +171,18 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol
     Ok(())
 }
 
+/// A socket whose readiness for reading, and nothing else, is waited for.
+#[allow(unsafe_code, reason = "tokio cannot see that a descriptor stays open")]
+fn readable(socket: UdpSocket) -> std::io::Result<AsyncFd<UdpSocket>> {
+    // SAFETY: the AsyncFd owns the socket, which gives no other descriptor out and is closed with it.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
+}
+
 /// Receives resend requests on one UDP port.
 async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
-    let socket = match port.another_handle().and_then(tokio::net::UdpSocket::from_std) {
+    // Not tokio's own UDP socket: that would be told of room for sending too, and the shards send here. It would wake this thread
+    // with nearly every datagram.
+    let socket = match port.another_handle().and_then(readable) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(local = %port.local(), %error, "resend requests cannot be received"),
     };
@@ -180,13 +190,13 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
     let mut budget = TokenBucket::new(RESEND_REQUESTS_PER_S, RESEND_REQUESTS_PER_S);
     let mut storage = vec![[0_u8; DATAGRAM_BYTES]; DATAGRAMS];
     loop {
-        if socket.readable().await.is_err() {
-            return;
-        }
+        let Ok(mut ready) = socket.readable().await else { return };
         let mut buffers: Vec<IoSliceMut<'_>> = storage.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
         let mut metas = [RecvMeta::default(); DATAGRAMS];
-        match socket.try_io(Interest::READABLE, || port.receive(&mut buffers, &mut metas)) {
-            Ok(count) => {
+        match ready.try_io(|_| port.receive(&mut buffers, &mut metas)) {
+            // Nothing is left.
+            Err(_) => {}
+            Ok(Ok(count)) => {
                 let now = Clock::now().into_std();
                 for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
@@ -211,8 +221,7 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                 // A flood of datagrams must not keep connections from being accepted.
                 tokio::task::yield_now().await;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => {
+            Ok(Err(_)) => {
                 // An ICMP error of an earlier send; the queue names whose it was.
                 context.drain_errors(&port, Clock::now().into_std());
             }
