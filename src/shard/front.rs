@@ -1,7 +1,6 @@
 //! The thread at the door: accepts connections, tells their protocol, hands them on; receives resend requests.
 
 use std::io::IoSliceMut;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +12,11 @@ use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
 use super::handoff::Handed;
-use super::listen::MmsListener;
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
 use super::udp::UdpPort;
-use super::{Context, HandOff};
+use super::{Context, Doors, HandOff};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
@@ -39,19 +37,14 @@ enum Door {
 }
 
 /// Runs the doors until told to stop.
-pub(super) fn run(
-    context: Arc<Context>,
-    mms: Vec<MmsListener>,
-    http: Vec<TcpListener>,
-    handoff: HandOff,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver<bool>) {
+    let Doors { mms, http, handoff, undecided_max } = doors;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime to accept connections"),
     };
     runtime.block_on(async move {
-        let strays = Arc::new(Strays::default());
+        let strays = Arc::new(Strays::new(undecided_max));
         let doors = mms.into_iter().map(|listener| (listener.tcp, Door::Mms(listener.udp)));
         for (listener, door) in doors.chain(http.into_iter().map(|tcp| (tcp, Door::Http))) {
             if let Door::Mms(Some(port)) = &door {
