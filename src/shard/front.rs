@@ -98,7 +98,9 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
                         at_door.note(peer.ip(), stray);
                     }
                 });
-                strays.enter(ticket, task.abort_handle());
+                if strays.enter(ticket, task.abort_handle()) {
+                    tokio::task::yield_now().await;
+                }
             }
             // That one connection was lost, nothing else.
             Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted) => {}

@@ -87,9 +87,11 @@ impl Strays {
     }
 
     /// Lets a connection wait at the door; the oldest that says nothing makes room where there is none.
-    pub(super) fn enter(&self, ticket: Ticket, task: AbortHandle) {
+    ///
+    /// True where one was told to go: its descriptor is free when its task has run once more.
+    pub(super) fn enter(&self, ticket: Ticket, task: AbortHandle) -> bool {
         if task.is_finished() {
-            return;
+            return false;
         }
         let mut crowd = self.crowd();
         let of_address = crowd.waiting.get(&ticket.key).map_or(0, BTreeMap::len);
@@ -100,13 +102,13 @@ impl Strays {
         } else {
             None
         };
-        if let Some(key) = crowded
-            && let Some((_, oldest)) = crowd.of(key, BTreeMap::pop_first)
-        {
+        let oldest = crowded.and_then(|key| Some((key, crowd.of(key, BTreeMap::pop_first)?.1)));
+        if let Some((key, oldest)) = &oldest {
             oldest.abort();
-            crowd.note(key, Stray::Crowded);
+            crowd.note(*key, Stray::Crowded);
         }
         crowd.of(ticket.key, |waiting| waiting.insert(ticket.number, task));
+        oldest.is_some()
     }
 
     /// A connection leaves the door.
