@@ -108,7 +108,7 @@ fn ten_thousand_silent_connections() {
             3 * each
         );
     }
-    let daemon = Daemon::start(format!("{LIMITS}\nhandshake_s = 10\n{POINT}"));
+    let daemon = Daemon::start(format!("{LIMITS}\nhandshake_s = 15\n{POINT}"));
     let _publisher = publish(&daemon);
     let viewer = Viewer::tcp(daemon.mms, "cam1");
     viewer.wait_for_packets(50, MINUTE);
@@ -120,7 +120,7 @@ fn ten_thousand_silent_connections() {
         .flat_map(|(_, host)| kinds.map(|kind| (Ipv4Addr::new(127, 0, 1, host), kind)))
         .map(|(source, kind)| connect_from(source, daemon.mms, kind))
         .collect();
-    wait_until("all of them are there", Duration::from_secs(8), || daemon.open_files() >= open_files + silent.len());
+    wait_until("all of them are there", Duration::from_secs(12), || daemon.open_files() >= open_files + silent.len());
 
     // The next viewer is served while they are there: those that got past the door are counted.
     let late = Viewer::tcp(daemon.mms, "cam1");
