@@ -1,6 +1,7 @@
 //! The commands.
 
 mod check;
+mod descriptors;
 mod passwd;
 mod play;
 mod serve;

@@ -1,14 +1,17 @@
-//! A firewall between server and viewers that lets through what the port pool allows, and nothing else.
+//! A firewall between server and viewers that lets through what the port pool allows, and nothing else; and network
+//! devices that cannot do what others can.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a panic is a test's report")]
 
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::Need::{Program, Root};
-use support::daemon::{Launch, sum_of};
+use support::asf::Synthetic;
+use support::daemon::{Daemon, Launch, sum_of};
 use support::mms::{self, Control, Incoming, result_of};
 use support::namespace::{CLIENT, Network, SERVER};
 use support::player::{assert_clip_over_and_over, ffmpeg_arguments, frames, of_stream};
@@ -40,6 +43,7 @@ fn firewall_rules() -> String {
     )
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_wmrelay");
 const SETTINGS: &str = "[udp]\nclient_ports = \"1024-1033\"\n";
 const LISTEN: [&str; 3] = ["10.77.1.1:1755", "127.0.0.1:8080", "127.0.0.1:9755"];
 
@@ -88,6 +92,91 @@ fn ten_udp_viewers_behind_one_address_and_the_eleventh_by_tcp() {
     assert_eq!(network.counted("stray"), 0, "the daemon sent UDP that the firewall had to drop");
     let metrics = network.get_at_server(9755, "/metrics");
     assert!(sum_of(&metrics, "wmrelay_transport_fallbacks_total", &[]) >= 2.0, "{metrics}");
+}
+
+/// Counts what leaves the server in one send each: over the loopback, and over the device that leads to the client.
+const SENDS: &str = "table ip wmrelay {
+  counter local { }
+  counter remote { }
+  chain output {
+    type filter hook output priority filter; policy accept;
+    udp dport 1024-1033 oifname \"lo\" counter name local
+    udp dport 1024-1033 oifname \"eth0\" counter name remote
+  }
+}";
+
+/// 2.8 Mbit/s in packets that just fill a datagram; read from a file, some five of them become due at a time.
+const DENSE: Synthetic = Synthetic { packet_size: 1400, packets_per_second: 250 };
+
+/// A daemon that plays [`DENSE`] for ever as `dense`; its file is in `folder`.
+#[track_caller]
+fn serve_dense(network: &Network, folder: &Path) -> Daemon {
+    let file = folder.join("dense.asf");
+    let packets = (0..1000).flat_map(|number| DENSE.packet(number));
+    std::fs::write(&file, DENSE.header().into_iter().chain(packets).collect::<Vec<u8>>()).unwrap();
+    let point = format!("[[publishing_point]]\nname = \"dense\"\nsource = {{ type = \"file\", path = {file:?} }}\n");
+    Launch::new(format!("{SETTINGS}{point}")).in_namespace(network.server()).listen(LISTEN).start()
+}
+
+/// The arguments of a UDP viewer of it.
+fn play_dense(seconds: &str) -> Vec<String> {
+    let url = format!("mms://{SERVER}/dense");
+    ["play", &url, "--transport", "udp", "--seconds", seconds, "--json"].map(str::to_owned).to_vec()
+}
+
+/// All that was sent to a UDP viewer has come.
+#[track_caller]
+fn assert_whole(report: &serde_json::Value) {
+    assert_eq!((&report["transport"], &report["lost"]), (&"udp".into(), &0.into()), "{report}");
+    assert!(report["packets"].as_u64().unwrap() > 200, "{report}");
+}
+
+/// A device that neither cuts segmented sends nor computes checksums: the kernel does, or refuses the send.
+#[test]
+fn a_device_without_offloads_carries_every_packet() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("ethtool")];
+    if !ready("a_device_without_offloads_carries_every_packet", &needs) {
+        return;
+    }
+    let network = Network::new(&firewall_rules());
+    let off = ["tx-udp-segmentation", "tx", "sg", "gso"].map(|feature| [feature, "off"]).concat();
+    network.at_server("ethtool", &[vec!["-K", "eth0"], off].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let _daemon = serve_dense(&network, folder.path());
+    let report = report(Process::start(network.client_command(PROGRAM, &play_dense("5"))));
+    assert_whole(&report);
+    let metrics = network.get_at_server(9755, "/metrics");
+    assert_eq!(sum_of(&metrics, "wmrelay_udp_send_errors_total", &[]), 0.0, "{metrics}");
+    assert!(network.counted("media") >= report["packets"].as_u64().unwrap());
+}
+
+/// A device that takes less than a datagram refuses segmented sends: its viewer gets IP fragments, the others' sends stay long.
+#[test]
+fn a_device_that_refuses_segmented_sends_carries_every_packet_and_costs_nobody_else() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
+    if !ready("a_device_that_refuses_segmented_sends_carries_every_packet_and_costs_nobody_else", &needs) {
+        return;
+    }
+    let network = Network::new(&firewall_rules());
+    network.at_server("ip", &["link", "set", "eth0", "mtu", "1000"]);
+    network.load_at_server(SENDS);
+    let folder = tempfile::tempdir().unwrap();
+    let _daemon = serve_dense(&network, folder.path());
+
+    let far = Process::start(network.client_command(PROGRAM, &play_dense("8")));
+    wait_until("packets to the viewer behind the narrow device", MINUTE, || network.counted_at_server("remote") > 20);
+    let near = report(Process::start(network.server_command(PROGRAM, &play_dense("4"))));
+    let far = report(far);
+    assert_whole(&near);
+    assert_whole(&far);
+
+    let packets = |report: &serde_json::Value| report["packets"].as_u64().unwrap();
+    let (local, remote) = (network.counted_at_server("local"), network.counted_at_server("remote"));
+    assert!(remote >= packets(&far), "{remote} sends of {} packets over the narrow device", packets(&far));
+    eprintln!("far: {} packets in {remote} sends; near: {} packets in {local} sends", packets(&far), packets(&near));
+    assert!(local * 2 < packets(&near), "{local} sends of {} packets over the loopback", packets(&near));
+    let metrics = network.get_at_server(9755, "/metrics");
+    assert_eq!(sum_of(&metrics, "wmrelay_udp_send_errors_total", &[]), 0.0, "{metrics}");
 }
 
 /// From another machine nobody publishes without a password; ffmpeg knows Digest and shows the refusal.

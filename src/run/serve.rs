@@ -9,12 +9,13 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant as Clock;
 
+use super::descriptors::Descriptors;
 use crate::control::{self, Control, Health, systemd};
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::Settings;
 use crate::shard::listen::{self, MmsListener};
-use crate::shard::{Mailboxes, Shards};
+use crate::shard::{Doors, Mailboxes, Shards};
 use crate::wire::Guid;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
@@ -28,7 +29,10 @@ const FAREWELL: Duration = Duration::from_secs(8);
 /// Something cannot be bound, read or started; the text says what, and what to do.
 pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Result<()> {
     let recorder = control::install_recorder().context("metrics cannot be recorded")?;
-    raise_descriptor_limit();
+    let descriptors = Descriptors::raise();
+    if let Some(shortage) = descriptors.shortage(&settings) {
+        tracing::warn!("{shortage}");
+    }
     let settings = Arc::new(settings);
     let users = settings.users_file.as_deref().map(ingest::read_users).transpose()?;
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
@@ -45,9 +49,9 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
-        let mut shards =
-            Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, mms, http, ingest.push_handoff(), beat)
-                .context("a thread cannot be started")?;
+        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door() };
+        let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, doors, beat)
+            .context("a thread cannot be started")?;
         let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
 
         if let Some(path) = ready_file {
@@ -144,18 +148,6 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// Each viewer takes a descriptor: what the system allows at most is what we ask for.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit on open files stays low");
         }
     }
 }

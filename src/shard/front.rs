@@ -1,7 +1,7 @@
 //! The thread at the door: accepts connections, tells their protocol, hands them on; receives resend requests.
 
 use std::io::IoSliceMut;
-use std::net::{TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,11 @@ use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
 use super::handoff::Handed;
-use super::listen::MmsListener;
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
 use super::udp::UdpPort;
-use super::{Context, HandOff};
+use super::{Context, Doors, HandOff};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
@@ -40,19 +39,14 @@ enum Door {
 }
 
 /// Runs the doors until told to stop.
-pub(super) fn run(
-    context: Arc<Context>,
-    mms: Vec<MmsListener>,
-    http: Vec<TcpListener>,
-    handoff: HandOff,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver<bool>) {
+    let Doors { mms, http, handoff, undecided_max } = doors;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime to accept connections"),
     };
     runtime.block_on(async move {
-        let strays = Arc::new(Strays::default());
+        let strays = Arc::new(Strays::new(undecided_max));
         let doors = mms.into_iter().map(|listener| (listener.tcp, Door::Mms(listener.udp)));
         for (listener, door) in doors.chain(http.into_iter().map(|tcp| (tcp, Door::Http))) {
             if let Door::Mms(Some(port)) = &door {
@@ -106,7 +100,9 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
                         at_door.note(peer.ip(), stray);
                     }
                 });
-                strays.enter(ticket, task.abort_handle());
+                if strays.enter(ticket, task.abort_handle()) {
+                    tokio::task::yield_now().await;
+                }
             }
             // That one connection was lost, nothing else.
             Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::Interrupted) => {}

@@ -122,6 +122,18 @@ impl Mailboxes {
     }
 }
 
+/// Where connections come in.
+pub struct Doors {
+    /// For viewers.
+    pub mms: Vec<MmsListener>,
+    /// For publishers.
+    pub http: Vec<TcpListener>,
+    /// Gets the connections of the HTTP listeners.
+    pub handoff: HandOff,
+    /// Connections that may be open before they have said what they speak; never more than the door's own bound.
+    pub undecided_max: usize,
+}
+
 /// The running threads.
 pub struct Shards {
     context: Arc<Context>,
@@ -133,7 +145,7 @@ pub struct Shards {
 impl Shards {
     /// Starts the shards and opens the doors.
     ///
-    /// `handoff` gets the connections of the HTTP listeners; `beat` is called by each shard about once a second.
+    /// `beat` is called by each shard about once a second.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -141,9 +153,7 @@ impl Shards {
         settings: Arc<Settings>,
         relay: Arc<Relay>,
         mailboxes: Mailboxes,
-        mms: Vec<MmsListener>,
-        http: Vec<TcpListener>,
-        handoff: HandOff,
+        doors: Doors,
         beat: Heartbeat,
     ) -> std::io::Result<Self> {
         let config = |udp| {
@@ -158,7 +168,7 @@ impl Shards {
         let context = Arc::new(Context {
             relay,
             routes: Arc::new(Routes::default()),
-            udp_ports: mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
+            udp_ports: doors.mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
             mms_with_udp: config(true),
             mms_without_udp: config(false),
             sessions: AtomicU64::new(0),
@@ -175,8 +185,7 @@ impl Shards {
         }
         let (close_door, stop) = watch::channel(false);
         let at_door = Arc::clone(&context);
-        let door =
-            std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, mms, http, handoff, stop))?;
+        let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, doors, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })
     }
 

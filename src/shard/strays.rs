@@ -1,6 +1,6 @@
 //! Connections that have not yet said what they speak: bounded, and counted when they never do.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,15 +44,20 @@ impl Stray {
 }
 
 /// The connections at the door.
-#[derive(Debug, Default)]
-pub(super) struct Strays(Mutex<Crowd>);
+#[derive(Debug)]
+pub(super) struct Strays {
+    most: usize,
+    crowd: Mutex<Crowd>,
+}
 
 #[derive(Debug, Default)]
 struct Crowd {
     next: u64,
     all: usize,
-    /// Oldest first; addresses without one are not kept.
-    waiting: HashMap<IpAddr, VecDeque<(u64, AbortHandle)>>,
+    /// By the order in which they came; addresses without one are not kept.
+    waiting: HashMap<IpAddr, BTreeMap<u64, AbortHandle>>,
+    /// How many of each address there are, so that a flood from everywhere at once is not searched for the most crowded.
+    crowds: BTreeSet<(usize, IpAddr)>,
     untold: HashMap<Stray, u64>,
     last: Option<(IpAddr, Stray)>,
 }
@@ -65,8 +70,13 @@ pub(super) struct Ticket {
 }
 
 impl Strays {
+    /// An empty door for at most `undecided_max` connections, and never more than 16,384.
+    pub(super) fn new(undecided_max: usize) -> Self {
+        Self { most: undecided_max.clamp(1, MOST), crowd: Mutex::default() }
+    }
+
     fn crowd(&self) -> MutexGuard<'_, Crowd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number for a connection that was accepted; [`Self::enter`] follows.
@@ -77,41 +87,33 @@ impl Strays {
     }
 
     /// Lets a connection wait at the door; the oldest that says nothing makes room where there is none.
-    pub(super) fn enter(&self, ticket: Ticket, task: AbortHandle) {
+    ///
+    /// True where one was told to go: its descriptor is free when its task has run once more.
+    pub(super) fn enter(&self, ticket: Ticket, task: AbortHandle) -> bool {
         if task.is_finished() {
-            return;
+            return false;
         }
         let mut crowd = self.crowd();
-        let of_address = crowd.waiting.get(&ticket.key).map_or(0, VecDeque::len);
+        let of_address = crowd.waiting.get(&ticket.key).map_or(0, BTreeMap::len);
         let crowded = if of_address >= MOST_PER_ADDRESS {
             Some(ticket.key)
-        } else if crowd.all >= MOST {
-            crowd.waiting.iter().max_by_key(|(_, waiting)| waiting.len()).map(|(key, _)| *key)
+        } else if crowd.all >= self.most {
+            crowd.crowds.last().map(|(_, key)| *key)
         } else {
             None
         };
-        if let Some(key) = crowded
-            && let Some((_, oldest)) = crowd.waiting.get_mut(&key).and_then(VecDeque::pop_front)
-        {
+        let oldest = crowded.and_then(|key| Some((key, crowd.of(key, BTreeMap::pop_first)?.1)));
+        if let Some((key, oldest)) = &oldest {
             oldest.abort();
-            crowd.all -= 1;
-            crowd.note(key, Stray::Crowded);
+            crowd.note(*key, Stray::Crowded);
         }
-        crowd.waiting.entry(ticket.key).or_default().push_back((ticket.number, task));
-        crowd.all += 1;
+        crowd.of(ticket.key, |waiting| waiting.insert(ticket.number, task));
+        oldest.is_some()
     }
 
     /// A connection leaves the door.
     pub(super) fn leave(&self, ticket: Ticket) {
-        let mut crowd = self.crowd();
-        let Some(waiting) = crowd.waiting.get_mut(&ticket.key) else { return };
-        let before = waiting.len();
-        waiting.retain(|(number, _)| *number != ticket.number);
-        let gone = before - waiting.len();
-        if waiting.is_empty() {
-            crowd.waiting.remove(&ticket.key);
-        }
-        crowd.all -= gone;
+        self.crowd().of(ticket.key, |waiting| waiting.remove(&ticket.number));
     }
 
     /// Counts a connection that was turned away.
@@ -140,6 +142,25 @@ impl Strays {
 }
 
 impl Crowd {
+    /// Changes who waits of an address, and keeps the counts true.
+    fn of<T>(&mut self, key: IpAddr, change: impl FnOnce(&mut BTreeMap<u64, AbortHandle>) -> T) -> T {
+        let waiting = self.waiting.entry(key).or_default();
+        let before = waiting.len();
+        let result = change(waiting);
+        let after = waiting.len();
+        if after == 0 {
+            self.waiting.remove(&key);
+        }
+        if after != before {
+            self.crowds.remove(&(before, key));
+            if after > 0 {
+                self.crowds.insert((after, key));
+            }
+            self.all = self.all + after - before;
+        }
+        result
+    }
+
     fn note(&mut self, peer: IpAddr, stray: Stray) {
         metrics::counter!(names::REFUSALS, "cause" => stray.label()).increment(1);
         *self.untold.entry(stray).or_default() += 1;
@@ -150,30 +171,51 @@ impl Crowd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::task::JoinHandle;
+
+    fn arrive(strays: &Strays, from: IpAddr) -> (Ticket, JoinHandle<()>) {
+        let ticket = strays.ticket(from);
+        let task = tokio::spawn(std::future::pending::<()>());
+        strays.enter(ticket, task.abort_handle());
+        (ticket, task)
+    }
+
+    fn ended(arrived: &[(Ticket, JoinHandle<()>)]) -> Vec<usize> {
+        arrived.iter().enumerate().filter(|(_, (_, task))| task.is_finished()).map(|(index, _)| index).collect()
+    }
 
     #[tokio::test]
     async fn the_oldest_of_a_crowded_address_makes_room() {
-        let strays = Strays::default();
-        let silent = || tokio::spawn(std::future::pending::<()>());
+        let strays = Strays::new(MOST);
         let (crowded, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
-        let bystander = silent();
-        strays.enter(strays.ticket(other), bystander.abort_handle());
-        let tasks: Vec<_> = (0..MOST_PER_ADDRESS).map(|_| silent()).collect();
-        let tickets: Vec<_> = tasks
-            .iter()
-            .map(|task| {
-                let ticket = strays.ticket(crowded);
-                strays.enter(ticket, task.abort_handle());
-                ticket
-            })
-            .collect();
-        let newest = silent();
-        strays.enter(strays.ticket(crowded), newest.abort_handle());
+        let bystander = arrive(&strays, other);
+        let waiting: Vec<_> = (0..=MOST_PER_ADDRESS).map(|_| arrive(&strays, crowded)).collect();
         tokio::task::yield_now().await;
-        assert!(tasks[0].is_finished(), "the oldest is let go");
-        assert!(!tasks[1].is_finished() && !newest.is_finished() && !bystander.is_finished());
+        assert_eq!(ended(&waiting), [0], "the oldest is let go");
+        assert!(!bystander.1.is_finished());
         assert_eq!(strays.crowd().untold.get(&Stray::Crowded), Some(&1));
-        tickets.into_iter().for_each(|ticket| strays.leave(ticket));
-        assert_eq!(strays.crowd().all, 2, "who left counts no more, and nobody twice");
+        waiting.into_iter().for_each(|(ticket, _)| strays.leave(ticket));
+        let crowd = strays.crowd();
+        assert_eq!(crowd.all, 1, "who left counts no more, and nobody twice");
+        assert_eq!(crowd.crowds.iter().copied().collect::<Vec<_>>(), [(1, other)]);
+    }
+
+    #[tokio::test]
+    async fn a_full_door_lets_go_of_the_most_crowded_address() {
+        let strays = Strays::new(10);
+        let (crowded, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let few: Vec<_> = (0..4).map(|_| arrive(&strays, other)).collect();
+        let many: Vec<_> = (0..6).map(|_| arrive(&strays, crowded)).collect();
+        let newcomer = arrive(&strays, [192, 0, 2, 3].into());
+        // One of the crowd goes by itself: there is room for one.
+        strays.leave(many[3].0);
+        let next = arrive(&strays, other);
+        tokio::task::yield_now().await;
+        assert_eq!((ended(&few), ended(&many)), (vec![], vec![0]));
+        let last = arrive(&strays, other);
+        tokio::task::yield_now().await;
+        assert_eq!((ended(&few), ended(&many)), (vec![0], vec![0]), "now the others are the crowd");
+        assert!([newcomer, next, last].iter().all(|(_, task)| !task.is_finished()));
+        assert_eq!(strays.crowd().all, 10);
     }
 }

@@ -14,6 +14,7 @@ pub struct Launch {
     settings: String,
     namespace: Option<String>,
     listen: [&'static str; 3],
+    open_files: Option<u32>,
 }
 
 /// A daemon, ended when dropped; its log is shown when the test fails.
@@ -32,7 +33,7 @@ pub struct Daemon {
 impl Launch {
     /// Settings as of `wmrelay.toml`; the listeners are added behind them, so keys without a table go first.
     pub fn new(settings: impl Into<String>) -> Self {
-        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3] }
+        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3], open_files: None }
     }
 
     /// Runs it in a network namespace.
@@ -44,6 +45,12 @@ impl Launch {
     /// Listens there instead of on the system's choice: MMS, HTTP, admin.
     pub fn listen(mut self, listen: [&'static str; 3]) -> Self {
         self.listen = listen;
+        self
+    }
+
+    /// Lets it have so many open files and no more.
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -67,6 +74,13 @@ impl Launch {
             }
             None => Command::new(env!("CARGO_BIN_EXE_wmrelay")),
         };
+        if let Some(limit) = self.open_files {
+            // The shell sets both limits, the one in force and the one it may be raised to, and becomes the daemon.
+            let mut limited = Command::new("sh");
+            limited.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
+            limited.arg(command.get_program()).args(command.get_args());
+            command = limited;
+        }
         command.arg("serve").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
@@ -133,6 +147,11 @@ impl Daemon {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Open files.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     /// All metrics as text.

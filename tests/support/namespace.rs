@@ -40,16 +40,14 @@ impl Network {
         ip(&["-n", &network.client, "route", "add", "default", "via", "10.77.2.254"]);
         let forward = network.firewall_command("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
         succeed(forward);
-        let load = network.load(rules);
-        succeed(load);
+        load(&network.firewall, rules);
         network
     }
 
-    fn load(&self, rules: &str) -> Command {
-        // nft reads its rules from the variable by way of the shell: no file, no quoting.
-        let mut command = self.firewall_command("sh", &["-c", "printf '%s\\n' \"$RULES\" | nft -f -"]);
-        command.env("RULES", rules);
-        command
+    /// Loads rules (nft syntax) into the server's own namespace.
+    #[track_caller]
+    pub fn load_at_server(&self, rules: &str) {
+        load(&self.server, rules);
     }
 
     /// The namespace of the server.
@@ -74,9 +72,19 @@ impl Network {
     /// Packets that a named counter of table `ip wmrelay` has seen at the firewall.
     #[track_caller]
     pub fn counted(&self, counter: &str) -> u64 {
-        let listed = succeed(self.firewall_command("nft", &["list", "counter", "ip", "wmrelay", counter]));
-        let mut words = listed.stdout.split_whitespace().skip_while(|word| *word != "packets");
-        words.nth(1).and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in {}", listed.stdout))
+        counted(&self.firewall, counter)
+    }
+
+    /// The same at the server, where what leaves in one send counts as one, whatever it is cut into later.
+    #[track_caller]
+    pub fn counted_at_server(&self, counter: &str) -> u64 {
+        counted(&self.server, counter)
+    }
+
+    /// Runs a command at the server, which must succeed.
+    #[track_caller]
+    pub fn at_server(&self, program: &str, arguments: &[&str]) {
+        succeed(self.server_command(program, arguments));
     }
 
     /// A connection from the client to the server's MMS port, held by a shell there.
@@ -111,6 +119,21 @@ fn join(one: &str, one_address: &str, other: &str, other_address: &str, link: &s
         ip(&["-n", name, "addr", "add", address, "dev", interface]);
         ip(&["-n", name, "link", "set", interface, "up"]);
     }
+}
+
+#[track_caller]
+fn load(namespace: &str, rules: &str) {
+    // nft reads its rules from the variable by way of the shell: no file, no quoting.
+    let mut command = inside(namespace, "sh", &["-c", "printf '%s\\n' \"$RULES\" | nft -f -"]);
+    command.env("RULES", rules);
+    succeed(command);
+}
+
+#[track_caller]
+fn counted(namespace: &str, counter: &str) -> u64 {
+    let listed = succeed(inside(namespace, "nft", &["list", "counter", "ip", "wmrelay", counter]));
+    let mut words = listed.stdout.split_whitespace().skip_while(|word| *word != "packets");
+    words.nth(1).and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in {}", listed.stdout))
 }
 
 #[track_caller]

@@ -147,6 +147,14 @@ impl Viewer {
         wait_until(&format!("{more} more packets"), limit, || self.seen().packets >= begin + more);
     }
 
+    /// Plays on, over TCP: nothing missing, nothing late, not ended.
+    #[track_caller]
+    pub fn assert_undisturbed(&self) {
+        self.wait_for_packets(50, Duration::from_secs(60));
+        let seen = self.seen();
+        assert_eq!((seen.missing, seen.backward, &seen.ended), (0, 0, &None), "{seen:?}");
+    }
+
     /// Whether the daemon has ended it or gone away.
     pub fn ended(&self) -> Option<String> {
         self.seen().ended
