@@ -250,6 +250,7 @@ impl Attempt {
             transport: port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port }),
             player: self.player.clone(),
             fall_back: self.may_fall_back(),
+            count_only: false,
         };
         report.port = port;
         let mut first_packet = None;
@@ -264,7 +265,7 @@ impl Attempt {
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
                     ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
                     ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
-                    ClientEvent::End { .. } => {}
+                    ClientEvent::Starting | ClientEvent::Counted { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
             })

@@ -79,7 +79,7 @@ fn udp_refused_goes_on_over_tcp_on_the_same_connection() {
     world.claim = Err(Hresult::INVALID_PORT);
     world.run(MINUTE, |world| world.packets.len() >= 200);
     assert_eq!(world.events[0], ClientEvent::FunnelRefused(Hresult::INVALID_PORT));
-    assert_eq!(world.events[2..], [playing(Transport::Tcp)]);
+    assert_eq!(world.events[2..], [ClientEvent::Starting, playing(Transport::Tcp)]);
     assert_eq!(world.session.report().refused_funnels, 1);
     assert!(world.now - world.start < Duration::from_secs(3));
 }
@@ -98,7 +98,7 @@ fn a_header_datagram_is_lost() {
     let mut world = World::new(true, false);
     world.link.lose_first = 1;
     world.run(MINUTE, |world| world.packets.len() >= 200);
-    assert_eq!(world.events, [ClientEvent::Header(description().header), playing(Transport::Udp)]);
+    assert_eq!(world.events, [ClientEvent::Header(description().header), ClientEvent::Starting, playing(Transport::Udp)]);
     // One header time of 1 s + 8 × 5000 / 1,000,000.
     let took = world.now - world.start;
     assert!(took > Duration::from_millis(1040) && took < Duration::from_secs(3), "{took:?}");
