@@ -317,7 +317,7 @@ impl PlayReport {
 /// The identity of this user's player on this machine, as Windows players have one; random where the machine has none.
 ///
 /// A server that lets a freed port rest gives it back to its last owner at once: so the same player must be known again.
-fn player_guid() -> Result<Guid, PlayError> {
+pub(super) fn player_guid() -> Result<Guid, PlayError> {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
     if machine.len() >= 32 {
         let mut digest = Md5::new();

@@ -17,6 +17,7 @@ use super::report::{Measured, SwarmReport};
 use super::viewer::{Shared, Viewer};
 use super::{SwarmError, SwarmOptions};
 use crate::client::connection::now;
+use crate::client::play::player_guid;
 use crate::mms::session::Transport;
 
 /// Length of a turn while viewers join, and while all play.
@@ -88,6 +89,7 @@ pub(super) fn run(
         server,
         host: options.url.host.clone(),
         name: options.url.name.clone(),
+        identity: player_guid().map_err(io::Error::other)?,
         transport: options.transport,
         cursors: PortCursors::new(&options.ports),
         gro: options.gro,

@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use md5::{Digest as _, Md5};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) server: SocketAddr,
     pub(super) host: String,
     pub(super) name: String,
+    /// Of this user on this machine; viewers have theirs from it.
+    pub(super) identity: Guid,
     pub(super) transport: Transport,
     pub(super) cursors: PortCursors,
     pub(super) gro: bool,
@@ -232,14 +235,15 @@ impl Viewer {
                 ClientTransport::Udp { address, port }
             }
         };
-        // One player each: a server may tell them apart by nothing else.
-        let mut guid = [0; 16];
-        getrandom::fill(&mut guid).map_err(|error| format!("random bytes: {error}"))?;
+        let port = match transport {
+            ClientTransport::Udp { port, .. } => port,
+            ClientTransport::Tcp => stream.local_addr().map_err(|error| not_connected(&error))?.port(),
+        };
         let config = ClientConfig {
             host: shared.host.clone(),
             name: shared.name.clone(),
             transport,
-            player: format!("{PLAYER}; {{{}}}", Guid(guid)),
+            player: format!("{PLAYER}; {{{}}}", guid_of(shared.identity, (address, port).into())),
             fall_back: false,
             count_only: true,
         };
@@ -344,6 +348,35 @@ impl Viewer {
     }
 }
 
+/// One player each, since a server may tell them apart by nothing else; and the same for the same port in the next run, so that a
+/// server that lets a freed port rest gives it back to its last owner at once.
+fn guid_of(identity: Guid, local: SocketAddr) -> Guid {
+    let mut digest = Md5::new();
+    digest.update(identity.0);
+    digest.update(local.to_string());
+    Guid(digest.finalize().into())
+}
+
 fn not_connected(error: &io::Error) -> String {
     format!("connecting: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_viewer_is_a_player_of_its_own_and_known_again() {
+        let guid = |address: &str| guid_of(Guid([7; 16]), address.parse().unwrap());
+        assert_eq!(guid("127.0.0.2:1024"), guid("127.0.0.2:1024"));
+        assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.2:1025"));
+        assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.3:1024"));
+        assert_ne!(guid("127.0.0.2:1024"), guid_of(Guid([8; 16]), "127.0.0.2:1024".parse().unwrap()));
+    }
+
+    #[test]
+    fn tokens_tell_viewer_and_socket() {
+        let Token(stream) = Viewer::token(5);
+        assert_eq!([Viewer::of_token(Token(stream)), Viewer::of_token(Token(stream + 1))], [(5, false), (5, true)]);
+    }
 }

@@ -122,9 +122,10 @@ fn the_stream_changes_while_it_plays() {
         world.run(MINUTE, |world| world.packets.len() >= 300);
         world.change(other());
         // Media rests until the client has the header and asks for it: no packet of the new size comes before.
-        world.run(MINUTE, |world| world.events.len() >= 4);
+        world.run(MINUTE, |world| world.events.len() >= 6);
         let header = ClientEvent::NewHeader(other().header);
-        assert_eq!(world.events[1..], [playing(transport), header, playing(transport)]);
+        let starting = || ClientEvent::Starting;
+        assert_eq!(world.events[1..], [starting(), playing(transport), header, starting(), playing(transport)]);
         let before = world.packets.len();
         world.run(MINUTE, |world| world.packets.len() >= before + 300);
         let stats = world.client.stats();
