@@ -37,6 +37,8 @@ pub enum Command {
     Passwd(PasswdArgs),
     /// Play a stream without decoding it, and report what arrived
     Play(PlayArgs),
+    /// Play a stream many times over without decoding it, and report how the server bore it
+    Swarm(SwarmArgs),
 }
 
 /// `wmrelay serve`
@@ -149,6 +151,68 @@ pub enum PlayTransport {
     Tcp,
 }
 
+/// `wmrelay swarm`
+#[derive(Debug, Clone, clap::Args)]
+pub struct SwarmArgs {
+    /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME, on any MMS server that is yours to load
+    pub url: String,
+
+    /// How many viewers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub viewers: u32,
+
+    /// How the media is to come, in place of what the URL says: mms:// and mmsu:// are UDP, mmst:// is TCP
+    #[arg(long, value_enum)]
+    pub transport: Option<SwarmTransport>,
+
+    /// Connections to begin per second; at most 1000 handshakes are under way at once
+    #[arg(long, value_name = "N/s", default_value = "500", value_parser = per_second)]
+    pub ramp: u32,
+
+    /// Measure for this many seconds when all have joined; 0: join and leave
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+
+    /// Local addresses, which viewers take in turn, such as 127.0.0.2-127.0.0.9; several with commas [default: the system chooses]
+    #[arg(long, value_name = "ADDRESSES")]
+    pub addresses: Option<String>,
+
+    /// The local UDP ports that may be taken on each address, the lowest free one first
+    #[arg(long, value_name = "RANGES", default_value = "1024-5000")]
+    pub ports: PortRanges,
+
+    /// Leave media unread by all viewers but one, so that less of this machine goes into reading; over UDP packets are then estimated
+    #[arg(long)]
+    pub unread: bool,
+
+    /// Let the kernel hand over several datagrams as one (UDP_GRO): sends of a server on this machine cost it less than to ordinary players
+    #[arg(long)]
+    pub gro: bool,
+
+    /// Process id of the server, where it runs on this machine: report its processor time and memory
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A transport that `swarm` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SwarmTransport {
+    /// UDP; a server that refuses it is a failure
+    Udp,
+    /// TCP
+    Tcp,
+}
+
+/// A rate as people write it: `500` or `500/s`.
+fn per_second(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text);
+    number.parse().ok().filter(|rate| *rate > 0).ok_or_else(|| "a number per second from 1 on is wanted, such as 500".into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -191,5 +255,22 @@ mod tests {
         };
         assert_eq!(play.ports.to_string(), "1024-1033,40000");
         assert_eq!((play.transport, play.seconds, play.json), (Some(PlayTransport::Tcp), Some(5), true));
+    }
+
+    #[test]
+    fn swarm_takes_its_options() {
+        let Command::Swarm(swarm) = parse(
+            "wmrelay swarm mms://h/n --viewers 5000 --transport udp --ramp 2000/s --seconds 0 --addresses 127.0.0.2-127.0.0.9 \
+             --unread --gro --pid 1 --json",
+        ) else {
+            panic!()
+        };
+        assert_eq!((swarm.viewers, swarm.transport, swarm.ramp), (5000, Some(SwarmTransport::Udp), 2000));
+        assert_eq!((swarm.seconds, swarm.pid, swarm.unread && swarm.gro && swarm.json), (0, Some(1), true));
+        for line in
+            ["wmrelay swarm mms://h/n", "wmrelay swarm mms://h/n --viewers 0", "wmrelay swarm mms://h/n --viewers 1 --ramp 0/s"]
+        {
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 }

@@ -5,6 +5,7 @@ mod descriptors;
 mod passwd;
 mod play;
 mod serve;
+mod swarm;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -26,6 +27,7 @@ pub fn main(args: Args) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Passwd(args) => passwd::passwd(&args),
         Command::Play(args) => play::play(args),
+        Command::Swarm(args) => swarm::swarm(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

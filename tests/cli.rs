@@ -161,6 +161,33 @@ fn a_broken_users_file_is_a_mistake_in_the_settings() {
     }
 }
 
+#[test]
+fn swarm_says_what_it_cannot_do_before_it_starts() {
+    let told = |args: &[&str]| {
+        let output = run(&mut wmrelay(&[&["swarm"], args].concat()));
+        assert_eq!(out(&output), "", "{args:?}");
+        (output.status.code(), err(&output))
+    };
+    let url = "mms://127.0.0.1:1/none";
+    for (args, code, words) in [
+        (&[url][..], 2, "--viewers"),
+        (&[url, "--viewers", "0"], 2, "1..=1000000"),
+        (&[url, "--viewers", "1", "--ramp", "0/s"], 2, "a number per second from 1 on"),
+        (&[url, "--viewers", "1", "--transport", "sctp"], 2, "[possible values: udp, tcp]"),
+        (&[url, "--viewers", "1", "--ports", "5-1"], 2, "--ports"),
+        (&["http://a/b", "--viewers", "1"], 1, "begins with mms://"),
+        (&[url, "--viewers", "1", "--addresses", "127.0.0.1-x"], 1, "--addresses: \"127.0.0.1-x\" is not an address"),
+        (&[url, "--viewers", "9", "--ports", "1024-1027"], 1, "need 3 local addresses with 4 ports each, and there is 1"),
+        (&["mmst://127.0.0.1:1/none", "--viewers", "1", "--addresses", "::1"], 1, "no address of the family of --addresses"),
+        (&[url, "--viewers", "1", "--pid", "4294967295"], 1, "process 4294967295: there is no such process"),
+    ] {
+        let (status, said) = told(args);
+        assert_eq!(status, Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert!(code == 2 || said.starts_with("wmrelay: ") && said.lines().count() == 1, "{args:?}: {said}");
+    }
+}
+
 /// Runs `passwd` with a password on standard input.
 fn passwd(file: &Path, args: &[&str], input: &str) -> Output {
     let mut command = wmrelay(&["passwd", path(file)]);

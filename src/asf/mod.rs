@@ -20,7 +20,7 @@ pub mod stream;
 mod stream_set;
 
 pub use header::{Header, HeaderError};
-pub use packet::{PacketError, PacketInfo, walk};
+pub use packet::{PacketError, PacketInfo, send_time_ms, walk};
 pub use padding::{restore, strip};
 pub use payloads::{Payload, Payloads, payloads};
 pub use properties::{Format, Stream, StreamKind};

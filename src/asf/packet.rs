@@ -42,6 +42,13 @@ pub fn walk(packet: &[u8]) -> Result<PacketInfo, PacketError> {
     Ok(walk_by(&Layout::parse(packet)?, packet)?)
 }
 
+/// When a packet is to be sent, on the source's clock, ms; its payloads are not looked at.
+///
+/// `None` where the bytes in front of the payloads are no ASF packet's. Source: ASF 5.2.2.
+pub fn send_time_ms(packet: &[u8]) -> Option<u32> {
+    Layout::parse(packet).ok().map(|layout| layout.send_time_ms)
+}
+
 /// [`walk`] for a caller that has the layout.
 pub(super) fn walk_by(layout: &Layout, packet: &[u8]) -> Result<PacketInfo, DecodeError> {
     let (mut streams, mut key_starts) = (StreamSet::EMPTY, StreamSet::EMPTY);
@@ -192,6 +199,7 @@ mod tests {
             packet.resize(100, 1);
             let info = walk(&packet).unwrap();
             assert_eq!((info.send_time_ms, info.duration_ms), (0xDEAD_BEEF, 0x1234), "{flags:02X}");
+            assert_eq!((send_time_ms(&packet), send_time_ms(&packet[..4])), (Some(0xDEAD_BEEF), None));
             assert_eq!(info.used_len, if flags & 0x18 == 0 { 100 } else { 97 });
             assert_eq!(info.first_presentation_ms, 0xDEAD_BEEF, "no replicated data, so the send time");
         }

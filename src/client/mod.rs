@@ -1,10 +1,11 @@
-//! `wmrelay play`: plays a stream without decoding it, and tells how it was.
+//! `wmrelay play`: plays a stream without decoding it, and tells how it was; `wmrelay swarm` ([`swarm`]) does so by the thousand.
 //!
 //! The conversation is [`crate::mms::client`]; here are its sockets.
 
 mod connection;
 mod play;
 mod sockets;
+pub mod swarm;
 mod url;
 
 #[cfg(test)]

@@ -250,6 +250,7 @@ impl Attempt {
             transport: port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port }),
             player: self.player.clone(),
             fall_back: self.may_fall_back(),
+            count_only: false,
         };
         report.port = port;
         let mut first_packet = None;
@@ -264,7 +265,7 @@ impl Attempt {
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
                     ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
                     ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
-                    ClientEvent::End { .. } => {}
+                    ClientEvent::Starting | ClientEvent::Counted { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
             })
@@ -316,7 +317,7 @@ impl PlayReport {
 /// The identity of this user's player on this machine, as Windows players have one; random where the machine has none.
 ///
 /// A server that lets a freed port rest gives it back to its last owner at once: so the same player must be known again.
-fn player_guid() -> Result<Guid, PlayError> {
+pub(super) fn player_guid() -> Result<Guid, PlayError> {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
     if machine.len() >= 32 {
         let mut digest = Md5::new();

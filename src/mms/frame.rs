@@ -9,12 +9,12 @@ use crate::wire::{Cursor, DecodeError, Writer};
 pub const TCP_HEAD_LEN: usize = 32;
 /// Bytes of the frame in front of each message body.
 pub const MESSAGE_HEAD_LEN: usize = 8;
-/// The number that tells control packets from data packets.
-const SESSION_ID: u32 = 0xB00B_FACE;
+/// The number that tells control packets from data packets: bytes 4 to 7.
+pub const SESSION_ID: u32 = 0xB00B_FACE;
 /// "MMS " as a number.
 const SEAL: u32 = 0x2053_4D4D;
-/// `messageLength` counts from byte 16 on.
-const LENGTH_BASE: usize = 16;
+/// `messageLength`, bytes 8 to 11, counts from byte 16 on.
+pub const LENGTH_BASE: usize = 16;
 /// Players send at most some 1.5 KiB plus a name and a token.
 const MAX_FROM_CLIENT: usize = 16 * 1024;
 /// Servers send at most what FFmpeg can take.

@@ -113,6 +113,7 @@ impl Client {
     fn start(&mut self, now: Instant) {
         self.play_incarnation = if self.play_incarnation >= 254 { 9 } else { self.play_incarnation + 1 };
         self.gaps.restart();
+        self.event(ClientEvent::Starting);
         self.send(&StartPlaying::live(self.play_incarnation.into()));
         self.await_answer(now, Step::Started, "StartPlaying");
     }

@@ -21,6 +21,8 @@ pub struct ClientConfig {
     pub player: String,
     /// Ask for TCP on the same connection where UDP is refused.
     pub fall_back: bool,
+    /// Packets are counted and told of as [`ClientEvent::Counted`], without their bytes: for who plays by the thousand.
+    pub count_only: bool,
 }
 
 /// The data path that a client asks for.
@@ -72,6 +74,8 @@ pub enum ClientEvent {
     Header(Bytes),
     /// Another header: the packets from here on belong to it.
     NewHeader(Bytes),
+    /// StartPlaying goes out next.
+    Starting,
     /// The server will send media.
     Playing {
         /// The data path.
@@ -87,6 +91,13 @@ pub enum ClientEvent {
         bytes: Bytes,
         /// It came because we asked for it again.
         resent: bool,
+    },
+    /// One ASF packet, with [`ClientConfig::count_only`].
+    Counted {
+        /// The server's packet number.
+        location: u32,
+        /// When it was to be sent, on the source's clock; `None` where it is no ASF packet.
+        send_time_ms: Option<u32>,
     },
     /// The stream is over.
     End {

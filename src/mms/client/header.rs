@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::media::Payload;
 use super::{Client, ClientEnd, ClientEvent, Step, Transport};
 use crate::asf;
 use crate::mms::block::{CancelReadBlock, ReadBlock};
@@ -96,13 +97,13 @@ impl Client {
             && matches!(head.flags, FRAGMENT | LAST_FRAGMENT | LAST_FRAGMENT_TOO)
     }
 
-    pub(super) fn fragment(&mut self, now: Instant, head: DataHead, payload: Bytes) {
+    pub(super) fn fragment(&mut self, now: Instant, head: DataHead, payload: Payload<'_>) {
         let fetch = &mut self.header;
         if head.flags != FRAGMENT {
             fetch.last = Some(head.location);
         }
         fetch.bytes += payload.len();
-        if let Some(before) = fetch.fragments.insert(head.location, payload) {
+        if let Some(before) = fetch.fragments.insert(head.location, payload.into_bytes()) {
             fetch.bytes -= before.len();
         }
         if fetch.bytes > MAX_HEADER || fetch.fragments.len() > MAX_FRAGMENTS {

@@ -10,8 +10,36 @@ use crate::asf;
 use crate::mms::data::{CHANGED_INCARNATION, DataHead};
 use crate::mms::resend::Request;
 
+/// What follows the head of a data packet; copied only where somebody keeps it.
+pub(super) enum Payload<'a> {
+    /// Cut out of the connection's bytes.
+    Owned(Bytes),
+    /// In the caller's datagram.
+    Borrowed(&'a [u8]),
+}
+
+impl Payload<'_> {
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+        }
+    }
+}
+
+impl std::ops::Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes,
+        }
+    }
+}
+
 impl Client {
-    pub(super) fn data(&mut self, now: Instant, head: DataHead, payload: Bytes) {
+    pub(super) fn data(&mut self, now: Instant, head: DataHead, payload: Payload<'_>) {
         if self.is_fragment(head) {
             self.fragment(now, head, payload);
         } else if self.is_media(head) && (1..=self.packet_size).contains(&payload.len()) {
@@ -29,7 +57,7 @@ impl Client {
             || (self.changed && head.incarnation == CHANGED_INCARNATION && self.step != Step::Header)
     }
 
-    fn packet(&mut self, now: Instant, head: DataHead, payload: Bytes) {
+    fn packet(&mut self, now: Instant, head: DataHead, payload: Payload<'_>) {
         let lossy = self.transport == Transport::Udp;
         let (sequence, resent) = match self.gaps.place(now, head.flags, head.location, lossy) {
             Place::Newest { sequence, missing } => {
@@ -48,8 +76,12 @@ impl Client {
         };
         self.stats.packets += 1;
         self.stats.bytes += payload.len() as u64;
-        let bytes = restored(payload, self.packet_size);
-        self.event(ClientEvent::Packet { location: head.location, sequence, bytes, resent });
+        let location = head.location;
+        self.event(if self.config.count_only {
+            ClientEvent::Counted { location, send_time_ms: asf::send_time_ms(&payload) }
+        } else {
+            ClientEvent::Packet { location, sequence, bytes: restored(payload.into_bytes(), self.packet_size), resent }
+        });
         self.leave_if_whole();
     }
 

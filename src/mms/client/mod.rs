@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport};
 use gaps::Gaps;
 use header::HeaderFetch;
+use media::Payload;
 
 use super::connect::{Connect, NO_PACKET_PAIR};
 use super::data::{DataHead, HEAD_LEN};
@@ -129,7 +130,7 @@ impl Client {
                 while self.step != Step::Done {
                     match self.decoder.poll() {
                         Ok(Some(Item::Message(frame))) => self.answer(now, &frame),
-                        Ok(Some(Item::Data { head, payload })) => self.data(now, head, payload),
+                        Ok(Some(Item::Data { head, payload })) => self.data(now, head, Payload::Owned(payload)),
                         Ok(None) => break,
                         Err(error) => self.close(ClientEnd::Protocol(error.to_string())),
                     }
@@ -144,7 +145,7 @@ impl Client {
                 match payload {
                     Some(payload) => {
                         self.silent_at = now + SILENCE;
-                        self.data(now, head, bytes::Bytes::copy_from_slice(payload));
+                        self.data(now, head, Payload::Borrowed(payload));
                     }
                     None => self.stats.stale += 1,
                 }

@@ -79,7 +79,7 @@ fn udp_refused_goes_on_over_tcp_on_the_same_connection() {
     world.claim = Err(Hresult::INVALID_PORT);
     world.run(MINUTE, |world| world.packets.len() >= 200);
     assert_eq!(world.events[0], ClientEvent::FunnelRefused(Hresult::INVALID_PORT));
-    assert_eq!(world.events[2..], [playing(Transport::Tcp)]);
+    assert_eq!(world.events[2..], [ClientEvent::Starting, playing(Transport::Tcp)]);
     assert_eq!(world.session.report().refused_funnels, 1);
     assert!(world.now - world.start < Duration::from_secs(3));
 }
@@ -98,7 +98,7 @@ fn a_header_datagram_is_lost() {
     let mut world = World::new(true, false);
     world.link.lose_first = 1;
     world.run(MINUTE, |world| world.packets.len() >= 200);
-    assert_eq!(world.events, [ClientEvent::Header(description().header), playing(Transport::Udp)]);
+    assert_eq!(world.events, [ClientEvent::Header(description().header), ClientEvent::Starting, playing(Transport::Udp)]);
     // One header time of 1 s + 8 × 5000 / 1,000,000.
     let took = world.now - world.start;
     assert!(took > Duration::from_millis(1040) && took < Duration::from_secs(3), "{took:?}");
@@ -122,9 +122,10 @@ fn the_stream_changes_while_it_plays() {
         world.run(MINUTE, |world| world.packets.len() >= 300);
         world.change(other());
         // Media rests until the client has the header and asks for it: no packet of the new size comes before.
-        world.run(MINUTE, |world| world.events.len() >= 4);
+        world.run(MINUTE, |world| world.events.len() >= 6);
         let header = ClientEvent::NewHeader(other().header);
-        assert_eq!(world.events[1..], [playing(transport), header, playing(transport)]);
+        let starting = || ClientEvent::Starting;
+        assert_eq!(world.events[1..], [starting(), playing(transport), header, starting(), playing(transport)]);
         let before = world.packets.len();
         world.run(MINUTE, |world| world.packets.len() >= before + 300);
         let stats = world.client.stats();

@@ -73,6 +73,7 @@ impl Rig {
             transport,
             player: "NSPlayer/7.1.0.3055; {A}".into(),
             fall_back: true,
+            count_only: false,
         };
         let mut rig = Self { client: Client::new(now, config), now, packets: Vec::new(), requests: Vec::new(), end: None };
         assert_eq!(rig.drain(), ["Connect"]);
@@ -143,7 +144,10 @@ impl Rig {
                 ClientOutput::Event(ClientEvent::FunnelRefused(_)) => "refused".into(),
                 ClientOutput::Event(ClientEvent::Header(_)) => "header".into(),
                 ClientOutput::Event(ClientEvent::NewHeader(_)) => "new header".into(),
+                // Always right before the message.
+                ClientOutput::Event(ClientEvent::Starting) => continue,
                 ClientOutput::Event(ClientEvent::Playing { .. }) => "playing".into(),
+                ClientOutput::Event(ClientEvent::Counted { location, send_time_ms }) => format!("{location} {send_time_ms:?}"),
                 ClientOutput::Event(ClientEvent::Packet { sequence, bytes, resent, .. }) => {
                     self.packets.push(bytes);
                     format!("packet {sequence}{}", if resent { " again" } else { "" })
@@ -398,5 +402,20 @@ proptest! {
         }
         let stats = rig.client.stats();
         prop_assert!(stats.recovered + stats.lost <= stats.gaps);
+    }
+}
+
+#[test]
+fn counted_packets_come_without_their_bytes() {
+    for udp in [true, false] {
+        let mut rig = Rig::playing(udp, "9.1.1.3841");
+        rig.client.config.count_only = true;
+        assert_eq!(rig.media(udp, 0, 10), ["500 None"], "no ASF packet");
+        let mut packet = vec![0x82, 0, 0, 0, 0x5D];
+        packet.extend_from_slice(&5000u32.to_le_bytes());
+        packet.resize(800, 1);
+        assert_eq!(rig.data(udp, DataHead::new(501, 10, 1, 800), &packet), ["501 Some(5000)"]);
+        let stats = rig.client.stats();
+        assert_eq!((stats.packets, stats.bytes, stats.gaps), (2, 1600, 0));
     }
 }

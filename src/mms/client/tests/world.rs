@@ -102,6 +102,7 @@ impl World {
             transport,
             player: "NSPlayer/7.1.0.3055; {3F2504E0-4F89-41D3-9A0C-0305E82C3301}".into(),
             fall_back,
+            count_only: false,
         };
         Self {
             now,

@@ -1,0 +1,303 @@
+//! The loop that drives all viewers, from the first connection to the last goodbye.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+
+use super::counts::Counts;
+use super::drops;
+use super::inbox::Inbox;
+use super::ledger::Ledger;
+use super::ports::PortCursors;
+use super::process::ProcessSample;
+use super::report::{Measured, SwarmReport};
+use super::viewer::{Shared, Viewer};
+use super::{SwarmError, SwarmOptions};
+use crate::client::connection::now;
+use crate::client::play::player_guid;
+use crate::mms::session::Transport;
+
+/// Length of a turn while viewers join, and while all play.
+const JOINING_TURN: Duration = Duration::from_millis(1);
+const PLAYING_TURN: Duration = Duration::from_millis(5);
+/// Handshakes under way at once.
+const WINDOW: usize = 1000;
+/// From the last join to the begin of the measured time: join bursts are over by then.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
+/// Time for all goodbyes.
+const GOODBYE_TIME: Duration = Duration::from_secs(3);
+/// From one look at the deadlines to the next.
+const SWEEP_TIME: Duration = Duration::from_millis(50);
+/// From one telling of the progress to the next.
+const PROGRESS_TIME: Duration = Duration::from_millis(500);
+/// What one call of epoll_wait takes at most.
+const EVENTS: usize = 8192;
+/// Events that are handled between two looks at the clock.
+const EVENTS_PER_CLOCK: usize = 16;
+/// What one read of a connection takes.
+const READ_LEN: usize = 64 << 10;
+
+/// How far a swarm is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// What it does: `joining`, `settling`, `measuring`, `leaving`.
+    pub phase: &'static str,
+    /// Viewers asked for.
+    pub asked: usize,
+    /// Viewers between their first packet and their end.
+    pub playing: usize,
+    /// Viewers that failed.
+    pub failed: u64,
+    /// Packets received by all since the last time, per second.
+    pub packets_per_s: u64,
+    /// Time left of the present phase, where it has a limit.
+    pub left: Option<Duration>,
+}
+
+struct Crowd<'a, F> {
+    options: SwarmOptions,
+    shared: Shared,
+    viewers: Vec<Viewer>,
+    /// When to look at each viewer; apart from them, because all are looked at twenty times a second.
+    deadlines: Vec<Option<Instant>>,
+    poll: Poll,
+    events: Events,
+    inbox: Inbox,
+    buffer: Vec<u8>,
+    next_turn: Instant,
+    next_sweep: Instant,
+    told: (Instant, u64),
+    stop: &'a AtomicBool,
+    on_progress: F,
+}
+
+/// Runs a swarm against a server.
+pub(super) fn run(
+    options: SwarmOptions,
+    server: SocketAddr,
+    stop: &AtomicBool,
+    on_progress: impl FnMut(&Progress),
+) -> Result<SwarmReport, SwarmError> {
+    let before = options.server.map(sample).transpose()?;
+    let begun = now();
+    let poll = Poll::new()?;
+    let shared = Shared {
+        registry: poll.registry().try_clone()?,
+        server,
+        host: options.url.host.clone(),
+        name: options.url.name.clone(),
+        identity: player_guid().map_err(io::Error::other)?,
+        transport: options.transport,
+        cursors: PortCursors::new(&options.ports),
+        gro: options.gro,
+        unread: options.unread,
+        ledger: Ledger::new(begun),
+    };
+    let mut crowd = Crowd {
+        inbox: Inbox::new(options.gro),
+        viewers: Vec::with_capacity(options.viewers),
+        deadlines: Vec::with_capacity(options.viewers),
+        options,
+        shared,
+        poll,
+        events: Events::with_capacity(EVENTS),
+        buffer: vec![0; READ_LEN],
+        next_turn: begun,
+        next_sweep: begun,
+        told: (begun, 0),
+        stop,
+        on_progress,
+    };
+    crowd.join(begun)?;
+    let measured = crowd.measure()?;
+    let interrupted = stop.load(Ordering::Relaxed);
+    let dropped = match crowd.options.transport {
+        Transport::Udp if !crowd.options.unread => drops::dropped(crowd.viewers.iter().filter_map(Viewer::udp_address)),
+        _ => None,
+    };
+    let whole = crowd.counts();
+    let playing = crowd.shared.ledger.playing;
+    crowd.say_goodbye()?;
+    let mut report = SwarmReport::new(&crowd.options, crowd.shared.ledger, begun);
+    report.measure(measured, before.map(|sample| sample.resident_bytes));
+    report.whole_run = whole;
+    report.viewers_playing = playing;
+    report.dropped_here = dropped;
+    report.interrupted = interrupted;
+    Ok(report)
+}
+
+fn sample(pid: u32) -> Result<ProcessSample, SwarmError> {
+    ProcessSample::of(pid).map_err(|error| {
+        let error = if error.kind() == io::ErrorKind::NotFound {
+            io::Error::new(error.kind(), "there is no such process")
+        } else {
+            error
+        };
+        SwarmError::Process { pid, error }
+    })
+}
+
+impl<F: FnMut(&Progress)> Crowd<'_, F> {
+    /// Until every viewer has joined or failed.
+    fn join(&mut self, begun: Instant) -> io::Result<()> {
+        let ramp = f64::from(self.options.ramp_per_s);
+        let mut now = begun;
+        while !self.stopped() {
+            // The first at once, one more with each step of the ramp.
+            let allowed = 1.0 + (now - begun).as_secs_f64() * ramp;
+            while self.viewers.len() < self.options.viewers
+                && (self.viewers.len() as f64) < allowed.floor()
+                && self.shared.ledger.joining < WINDOW
+            {
+                let index = self.viewers.len();
+                let addresses = &self.options.addresses.0;
+                let from = addresses.get(index % addresses.len().max(1)).copied();
+                let viewer = Viewer::connect(index, now, from, &mut self.shared);
+                self.deadlines.push(viewer.deadline());
+                self.viewers.push(viewer);
+            }
+            if self.viewers.len() == self.options.viewers && self.shared.ledger.joining == 0 {
+                break;
+            }
+            now = self.turn(JOINING_TURN, "joining", None)?;
+        }
+        Ok(())
+    }
+
+    /// Settles, then counts for the time that was asked for; `None` where there was nothing to measure.
+    fn measure(&mut self) -> io::Result<Option<Measured>> {
+        if self.options.measured.is_zero() || !self.play_for(SETTLE_TIME, "settling")? {
+            return Ok(None);
+        }
+        let begun = now();
+        let (counts, probe) = (self.counts(), self.probe_counts());
+        let own = ProcessSample::of(std::process::id());
+        // A server that died is in the failures; what it used is not known.
+        let server = self.options.server.and_then(|pid| ProcessSample::of(pid).ok());
+        self.shared.ledger.measuring = true;
+        self.play_for(self.options.measured, "measuring")?;
+        self.shared.ledger.measuring = false;
+        let server_use = match (server, self.options.server) {
+            (Some(earlier), Some(pid)) => ProcessSample::of(pid).ok().map(|later| (later.since(earlier), later.resident_bytes)),
+            _ => None,
+        };
+        let own_use = own.and_then(|earlier| Ok(ProcessSample::of(std::process::id())?.since(earlier))).ok();
+        let (counts, estimated) = if self.options.unread && self.options.transport == Transport::Udp {
+            ((self.probe_counts() - probe).times(self.shared.ledger.playing as u64), true)
+        } else {
+            (self.counts() - counts, false)
+        };
+        Ok(Some(Measured { time: now() - begun, counts, estimated, server: server_use, own: own_use }))
+    }
+
+    /// Takes turns for a time; says whether anybody still plays at its end, and it was not stopped.
+    fn play_for(&mut self, time: Duration, phase: &'static str) -> io::Result<bool> {
+        let end = now() + time;
+        while !self.stopped() && self.shared.ledger.playing > 0 {
+            if self.turn(PLAYING_TURN, phase, Some(end))? >= end {
+                return Ok(self.shared.ledger.playing > 0);
+            }
+        }
+        Ok(false)
+    }
+
+    fn say_goodbye(&mut self) -> io::Result<()> {
+        self.shared.ledger.closing = true;
+        let now = now();
+        for viewer in &mut self.viewers {
+            viewer.stop(now, &mut self.shared);
+        }
+        let end = now + GOODBYE_TIME;
+        while !self.viewers.iter().all(Viewer::is_over) {
+            if self.turn(PLAYING_TURN, "leaving", Some(end))? >= end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the begin of the next turn, then handles all that is there.
+    fn turn(&mut self, length: Duration, phase: &'static str, end: Option<Instant>) -> io::Result<Instant> {
+        let mut at = now();
+        if let Some(wait) = self.next_turn.checked_duration_since(at) {
+            std::thread::sleep(wait);
+            at = now();
+        }
+        self.next_turn = at + length;
+        if let Err(error) = self.poll.poll(&mut self.events, Some(Duration::ZERO))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        let mut handled = 0;
+        for event in &self.events {
+            handled += 1;
+            if handled % EVENTS_PER_CLOCK == 0 {
+                at = now();
+            }
+            let (index, is_udp) = Viewer::of_token(event.token());
+            let Some(viewer) = self.viewers.get_mut(index) else { continue };
+            if is_udp {
+                viewer.on_datagrams(at, &mut self.inbox, &mut self.shared);
+            } else {
+                viewer.on_stream(at, event, &mut self.buffer, &mut self.shared);
+            }
+            if viewer.is_restless()
+                && let Some(deadline) = self.deadlines.get_mut(index)
+            {
+                *deadline = viewer.deadline();
+            }
+        }
+        if handled == EVENTS {
+            self.next_turn = at;
+        }
+        if at >= self.next_sweep {
+            self.next_sweep = at + SWEEP_TIME;
+            for (deadline, viewer) in self.deadlines.iter_mut().zip(&mut self.viewers) {
+                if deadline.is_some_and(|deadline| deadline <= at) {
+                    viewer.on_deadline(at, &mut self.shared);
+                    *deadline = viewer.deadline();
+                }
+            }
+        }
+        if at >= self.told.0 + PROGRESS_TIME {
+            self.tell(at, phase, end);
+        }
+        Ok(at)
+    }
+
+    fn tell(&mut self, at: Instant, phase: &'static str, end: Option<Instant>) {
+        let packets = self.counts().packets;
+        let (told_at, told) = std::mem::replace(&mut self.told, (at, packets));
+        let millis = u64::try_from((at - told_at).as_millis()).unwrap_or(u64::MAX).max(1);
+        let progress = Progress {
+            phase,
+            asked: self.options.viewers,
+            playing: self.shared.ledger.playing,
+            failed: self.shared.ledger.failed(),
+            packets_per_s: packets.saturating_sub(told).saturating_mul(1000) / millis,
+            left: end.map(|end| end.saturating_duration_since(at)),
+        };
+        (self.on_progress)(&progress);
+    }
+
+    /// What all viewers counted up to now.
+    fn counts(&self) -> Counts {
+        let mut counts = self.shared.ledger.gone;
+        self.viewers.iter().for_each(|viewer| counts += viewer.counts());
+        counts
+    }
+
+    fn probe_counts(&self) -> Counts {
+        let probe = self.shared.ledger.probe.and_then(|index| self.viewers.get(index));
+        probe.map(Viewer::counts).unwrap_or_default()
+    }
+}

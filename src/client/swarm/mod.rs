@@ -1,0 +1,221 @@
+//! `wmrelay swarm`: plays one stream many times over, and tells how the server bore it.
+//!
+//! Each viewer is a [`crate::mms::client::Client`] that counts; one thread and one epoll instance drive them all. The loop takes
+//! turns of a fixed length rather than waking for each packet: 1 ms while viewers join, 5 ms when all play, so that a turn finds
+//! many packets. Times are therefore no finer than that, and each step of a join may take up to a turn longer than the server took.
+//!
+//! At most 1000 handshakes are under way at once, whatever the ramp says: beyond that a slow server would be measured by the
+//! length of its accept queue alone.
+
+mod addresses;
+mod counts;
+mod crowd;
+mod delays;
+mod drops;
+mod inbox;
+mod ledger;
+mod percentiles;
+mod ports;
+mod process;
+mod report;
+mod skim;
+mod sockets;
+mod viewer;
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+pub use addresses::{AddressesError, SwarmAddresses};
+pub use counts::Counts;
+pub use crowd::Progress;
+pub use delays::{DelayReport, LATE};
+pub use percentiles::Percentiles;
+pub use report::{ServerReport, SwarmReport};
+
+use super::url::MmsUrl;
+use crate::mms::session::Transport;
+use crate::settings::PortRanges;
+
+/// Time for one of several addresses of a host to answer.
+const CONNECT_TIME: Duration = Duration::from_secs(3);
+/// Descriptors beside those of the viewers.
+const OTHER_DESCRIPTORS: u64 = 32;
+
+/// What a swarm is to do.
+#[derive(Debug, Clone)]
+pub struct SwarmOptions {
+    /// What to play.
+    pub url: MmsUrl,
+    /// How many viewers.
+    pub viewers: usize,
+    /// The data path; there is no other where the server refuses it.
+    pub transport: Transport,
+    /// Connections begun per second.
+    pub ramp_per_s: u32,
+    /// How long to measure once all have joined; zero: not at all.
+    pub measured: Duration,
+    /// Local addresses, which viewers take in turn; none: the system chooses.
+    pub addresses: SwarmAddresses,
+    /// UDP ports that each address may take.
+    pub ports: PortRanges,
+    /// All viewers but the first take their media and do not look at it.
+    pub unread: bool,
+    /// Let the kernel hand over several datagrams as one, which no ordinary player asks for.
+    pub gro: bool,
+    /// Process id of a server on this machine whose use is to be told.
+    pub server: Option<u32>,
+}
+
+/// Why a swarm does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SwarmError {
+    /// The host has no address, or none of the family of ours.
+    #[error("{host}: {error}")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// None of the host's addresses takes connections.
+    #[error("connecting to {host} port {port}: {error}")]
+    Connect {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why the last did not.
+        error: io::Error,
+    },
+    /// More viewers than UDP ports.
+    #[error(
+        "{viewers} viewers over UDP need {wanted} local addresses with {per_address} ports each, and there {}: \
+         give more by --addresses, such as 127.0.0.2-127.0.0.9 for a server on this machine, or widen --ports",
+        if *.given == 1 { "is 1".to_owned() } else { format!("are {given}") }
+    )]
+    Ports {
+        /// Viewers asked for.
+        viewers: usize,
+        /// Addresses they need.
+        wanted: usize,
+        /// Addresses there are.
+        given: usize,
+        /// Ports of each.
+        per_address: usize,
+    },
+    /// More viewers than file descriptors.
+    #[error("{viewers} viewers need {wanted} open files, and this process may have {allowed}: raise the hard limit (ulimit -Hn)")]
+    Descriptors {
+        /// Viewers asked for.
+        viewers: usize,
+        /// Descriptors they need.
+        wanted: u64,
+        /// The hard limit.
+        allowed: u64,
+    },
+    /// The server's process cannot be looked at.
+    #[error("process {pid}: {error}")]
+    Process {
+        /// Its id.
+        pid: u32,
+        /// Why.
+        error: io::Error,
+    },
+    /// No epoll, or the like.
+    #[error("sockets: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs a swarm to its end, or until `stop` is set, which ends it early and with its report; tells of its progress twice a second.
+///
+/// Viewers that fail are counted by cause and do not end the swarm.
+///
+/// # Errors
+/// [`SwarmError`] where it cannot start.
+pub fn swarm(options: SwarmOptions, stop: &AtomicBool, on_progress: impl FnMut(&Progress)) -> Result<SwarmReport, SwarmError> {
+    if options.transport == Transport::Udp {
+        let (given, per_address) = (options.addresses.0.len().max(1), options.ports.iter().count());
+        let wanted = options.viewers.div_ceil(per_address.max(1));
+        if wanted > given {
+            return Err(SwarmError::Ports { viewers: options.viewers, wanted, given, per_address });
+        }
+    }
+    allow_descriptors(options.viewers, options.transport)?;
+    let server = server_address(&options)?;
+    crowd::run(options, server, stop, on_progress)
+}
+
+/// Raises the limit on open files as far as the system lets us.
+fn allow_descriptors(viewers: usize, transport: Transport) -> Result<(), SwarmError> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let each = if transport == Transport::Udp { 2 } else { 1 };
+    let wanted = (viewers as u64).saturating_mul(each).saturating_add(OTHER_DESCRIPTORS);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).map_err(io::Error::from)?;
+    }
+    match limit.current.filter(|allowed| *allowed < wanted) {
+        Some(allowed) => Err(SwarmError::Descriptors { viewers, wanted, allowed }),
+        None => Ok(()),
+    }
+}
+
+/// Where the server is: of several addresses the first that takes a connection.
+fn server_address(options: &SwarmOptions) -> Result<SocketAddr, SwarmError> {
+    let (host, port) = (&options.url.host, options.url.port);
+    let resolve = |error| SwarmError::Resolve { host: host.clone(), error };
+    let mut found: Vec<SocketAddr> = (host.as_str(), port).to_socket_addrs().map_err(resolve)?.collect();
+    if let Some(ours) = options.addresses.0.first() {
+        found.retain(|address| address.is_ipv4() == ours.is_ipv4());
+    }
+    match found.as_slice() {
+        [] => Err(resolve(io::Error::new(io::ErrorKind::NotFound, "no address of the family of --addresses"))),
+        [only] => Ok(*only),
+        several => {
+            let mut last = io::ErrorKind::NotFound.into();
+            for address in several {
+                match TcpStream::connect_timeout(address, CONNECT_TIME) {
+                    Ok(_) => return Ok(*address),
+                    Err(error) => last = error,
+                }
+            }
+            Err(SwarmError::Connect { host: host.clone(), port, error: last })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_ports_are_told_before_anything_starts() {
+        let options = SwarmOptions {
+            url: "mms://127.0.0.1:1/none".parse().unwrap(),
+            viewers: 25,
+            transport: Transport::Udp,
+            ramp_per_s: 1,
+            measured: Duration::ZERO,
+            addresses: SwarmAddresses(vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()]),
+            ports: PortRanges(vec![1024..=1033]),
+            unread: false,
+            gro: false,
+            server: None,
+        };
+        let error = swarm(options, &AtomicBool::new(false), |_| {}).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "25 viewers over UDP need 3 local addresses with 10 ports each, and there are 2: give more by --addresses, such as \
+             127.0.0.2-127.0.0.9 for a server on this machine, or widen --ports"
+        );
+    }
+
+    #[test]
+    fn more_viewers_than_descriptors() {
+        let error = allow_descriptors(usize::MAX / 4, Transport::Udp).unwrap_err();
+        assert!(error.to_string().contains("ulimit -Hn"), "{error}");
+    }
+}

@@ -1,0 +1,227 @@
+//! What a swarm saw.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::SwarmOptions;
+use super::counts::Counts;
+use super::delays::DelayReport;
+use super::ledger::Ledger;
+use super::percentiles::Percentiles;
+use super::process::ProcessUse;
+use crate::mms::session::Transport;
+
+/// Causes of failures that are told to a person; JSON has all.
+const TOLD_CAUSES: usize = 10;
+
+/// What was counted in the measured time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    pub(super) time: Duration,
+    pub(super) counts: Counts,
+    pub(super) estimated: bool,
+    /// What the server used, and its resident memory at the end, bytes.
+    pub(super) server: Option<(ProcessUse, u64)>,
+    pub(super) own: Option<ProcessUse>,
+}
+
+/// What a swarm saw.
+///
+/// `asked = playing + failed` unless it was interrupted while viewers joined. Times in milliseconds are as exact as the turns of the
+/// loop, see [`crate::client::swarm`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SwarmReport {
+    /// What was played.
+    pub url: String,
+    /// `udp` or `tcp`.
+    pub transport: &'static str,
+    /// The kernel handed over several datagrams as one: the server's sends were cheaper than to ordinary players.
+    pub gro: bool,
+    /// All viewers but one did not look at their media.
+    pub unread: bool,
+    /// It was stopped before its end.
+    pub interrupted: bool,
+    /// Viewers asked for.
+    pub viewers_asked: usize,
+    /// Viewers that got a packet.
+    pub viewers_joined: usize,
+    /// Those of them that still played at the end.
+    pub viewers_playing: usize,
+    /// Viewers that ended before they were sent home.
+    pub viewers_failed: u64,
+    /// Why, and how many each.
+    pub failures: BTreeMap<String, u64>,
+    /// From the first connection to the last join, seconds.
+    pub joining_s: f64,
+    /// Joins in this time, per second.
+    pub joins_per_s: f64,
+    /// From the begin of a connection to the first packet.
+    pub join_ms: Option<Percentiles>,
+    /// From StartPlaying to the first packet.
+    pub first_packet_ms: Option<Percentiles>,
+    /// The time for which the figures below, up to `whole_run`, were counted; it begins when all have joined and join bursts are over.
+    pub measured_s: f64,
+    /// `measured` is what one viewer counted, times those that played.
+    pub estimated: bool,
+    /// What came in the measured time.
+    pub measured: Counts,
+    /// How much later than the earliest packets came; with `unread` those of one viewer.
+    pub delay_ms: Option<DelayReport>,
+    /// Processor time of this program as a share of one core. Near 1, all figures are about it rather than about the server.
+    pub own_core_share: Option<f64>,
+    /// The server's process, where it was named.
+    #[serde(flatten)]
+    pub server: Option<ServerReport>,
+    /// What came from the first connection on, join bursts included; nothing of what was left unread.
+    pub whole_run: Counts,
+    /// Datagrams that this machine dropped at the viewers' full sockets, in the whole run: no fault of the server.
+    pub dropped_here: Option<u64>,
+}
+
+/// What the server used in the measured time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ServerReport {
+    /// Processor time per packet that was received, ns.
+    pub server_cpu_ns_per_packet: f64,
+    /// Part of it in user space.
+    pub server_user_ns_per_packet: f64,
+    /// Processor time as a share of one core.
+    pub server_core_share: f64,
+    /// Resident memory at the end of the measured time, bytes.
+    pub server_resident_bytes: u64,
+    /// What it grew since before the first connection, per viewer that joined, bytes.
+    pub server_growth_per_viewer_bytes: f64,
+}
+
+impl SwarmReport {
+    /// What is known of the joins.
+    pub(super) fn new(options: &SwarmOptions, ledger: Ledger, begun: Instant) -> Self {
+        let joined = ledger.joins.len();
+        let joining_s = ledger.last_join.map_or(0.0, |last| (last - begun).as_secs_f64());
+        Self {
+            url: options.url.to_string(),
+            transport: match options.transport {
+                Transport::Udp => "udp",
+                Transport::Tcp => "tcp",
+            },
+            gro: options.gro && options.transport == Transport::Udp,
+            unread: options.unread,
+            viewers_asked: options.viewers,
+            viewers_joined: joined,
+            viewers_failed: ledger.failed(),
+            joining_s,
+            joins_per_s: if joining_s > 0.0 { joined as f64 / joining_s } else { 0.0 },
+            join_ms: Percentiles::of(ledger.joins),
+            first_packet_ms: Percentiles::of(ledger.first_packets),
+            delay_ms: ledger.delays.report(),
+            failures: ledger.failures,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what was measured; `before`: the server's resident memory before the first connection.
+    pub(super) fn measure(&mut self, measured: Option<Measured>, before: Option<u64>) {
+        let Some(Measured { time, counts, estimated, server, own }) = measured else { return };
+        let ns = time.as_nanos().max(1) as f64;
+        let packets = counts.packets.max(1) as f64;
+        self.measured_s = time.as_secs_f64();
+        (self.measured, self.estimated) = (counts, estimated);
+        self.own_core_share = own.map(|own| own.cpu_ns as f64 / ns);
+        self.server = server.map(|(used, resident)| ServerReport {
+            server_cpu_ns_per_packet: used.cpu_ns as f64 / packets,
+            server_user_ns_per_packet: used.user_ns / packets,
+            server_core_share: used.cpu_ns as f64 / ns,
+            server_resident_bytes: resident,
+            server_growth_per_viewer_bytes: (resident as f64 - before.unwrap_or(resident) as f64)
+                / self.viewers_joined.max(1) as f64,
+        });
+    }
+}
+
+/// For a person, several lines without the last line feed.
+impl fmt::Display for SwarmReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = [(self.gro, ", UDP_GRO on: sends cost the server less than to ordinary players"), (self.unread, ", unread")];
+        let how: String = how.iter().filter(|(on, _)| *on).map(|(_, text)| *text).collect();
+        write!(f, "{} over {}{how}", self.url, self.transport)?;
+        if self.interrupted {
+            write!(f, "\ninterrupted")?;
+        }
+        write!(
+            f,
+            "\nviewers      {} asked, {} joined, {} playing at the end, {} failed",
+            self.viewers_asked, self.viewers_joined, self.viewers_playing, self.viewers_failed
+        )?;
+        let mut causes: Vec<_> = self.failures.iter().collect();
+        causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (cause, count) in causes.iter().take(TOLD_CAUSES) {
+            write!(f, "\n  {count} × {cause}")?;
+        }
+        if causes.len() > TOLD_CAUSES {
+            write!(f, "\n  and {} causes more", causes.len() - TOLD_CAUSES)?;
+        }
+        write!(f, "\njoining      {:.2} s, {:.0} joins/s", self.joining_s, self.joins_per_s)?;
+        for (name, percentiles) in [("join", self.join_ms), ("first packet", self.first_packet_ms)] {
+            if let Some(Percentiles { p50, p95, p99, max }) = percentiles {
+                write!(f, "\n{name:<12} p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms, max {max:.1} ms")?;
+            }
+        }
+        if self.measured_s > 0.0 {
+            self.tell_measured(f)?;
+        }
+        let Counts { packets, gaps, recovered, lost, .. } = self.whole_run;
+        write!(f, "\nwhole run    {packets} packets; {gaps} missing: {recovered} came after all, {lost} lost")?;
+        if let Some(dropped) = self.dropped_here {
+            write!(f, "; {dropped} dropped on this machine")?;
+        }
+        Ok(())
+    }
+}
+
+impl SwarmReport {
+    fn tell_measured(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.measured;
+        let estimated = if self.estimated { ", estimated from one viewer" } else { "" };
+        write!(
+            f,
+            "\nmeasured     {:.1} s: {} packets ({:.0}/s), {} bytes ({:.1} Mbit/s){estimated}",
+            self.measured_s,
+            counts.packets,
+            counts.packets as f64 / self.measured_s,
+            counts.bytes,
+            counts.bytes as f64 * 8e-6 / self.measured_s
+        )?;
+        write!(
+            f,
+            "\nloss         {} missing: {} came after all ({} only late), {} lost; {} requests, {} duplicates",
+            counts.gaps, counts.recovered, counts.reordered, counts.lost, counts.resend_requests, counts.duplicates
+        )?;
+        if let Some(DelayReport { p50, p99, max, late_packets, packets }) = self.delay_ms {
+            let late = super::LATE.as_millis();
+            write!(
+                f,
+                "\ndelay        p50 {p50:.0} ms, p99 {p99:.0} ms, max {max:.0} ms after the earliest; \
+                 {late_packets} of {packets} packets later than {late} ms"
+            )?;
+        }
+        if let Some(server) = &self.server {
+            write!(
+                f,
+                "\nserver       {:.0} ns of processor per packet ({:.0} in user space), {:.0} % of a core; {:.1} MiB, {:.1} KiB a viewer",
+                server.server_cpu_ns_per_packet,
+                server.server_user_ns_per_packet,
+                server.server_core_share * 100.0,
+                server.server_resident_bytes as f64 / 1_048_576.0,
+                server.server_growth_per_viewer_bytes / 1024.0
+            )?;
+        }
+        if let Some(share) = self.own_core_share {
+            let limit = if share > 0.9 { ": the limit of this tool, not of the server" } else { "" };
+            write!(f, "\nthis tool    {:.0} % of a core{limit}", share * 100.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! One viewer: its engine between its sockets.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use md5::{Digest as _, Md5};
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Interest, Registry, Token};
+
+use super::counts::Counts;
+use super::inbox::Inbox;
+use super::ledger::Ledger;
+use super::ports::PortCursors;
+use super::skim::Skim;
+use super::sockets;
+use crate::mms::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, ClientTransport};
+use crate::mms::session::Transport;
+use crate::wire::Guid;
+
+/// Time to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Time from the begin of the connection to the first packet.
+const JOIN_TIME: Duration = Duration::from_secs(30);
+/// Servers of version 9 turn away whoever claims to be version 9 or later over MMS, hoping for RTSP.
+const PLAYER: &str = "NSPlayer/7.1.0.3055";
+
+/// What all viewers share.
+pub(super) struct Shared {
+    pub(super) registry: Registry,
+    pub(super) server: SocketAddr,
+    pub(super) host: String,
+    pub(super) name: String,
+    /// Of this user on this machine; viewers have theirs from it.
+    pub(super) identity: Guid,
+    pub(super) transport: Transport,
+    pub(super) cursors: PortCursors,
+    pub(super) gro: bool,
+    pub(super) unread: bool,
+    pub(super) ledger: Ledger,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Connecting,
+    /// Connected; no packet yet.
+    Joining,
+    Playing,
+    Over,
+}
+
+/// One viewer.
+pub(super) struct Viewer {
+    index: usize,
+    stage: Stage,
+    stream: Option<TcpStream>,
+    udp: Option<UdpSocket>,
+    client: Option<Client>,
+    /// What the connection did not take at once.
+    unsent: Vec<u8>,
+    begun: Instant,
+    /// When StartPlaying went out, and the newest packet that anybody had by then.
+    started: Option<Instant>,
+    floor: Option<u32>,
+    /// Over TCP with [`Shared::unread`].
+    skim: Option<Skim>,
+    /// Media is no longer looked at.
+    unread: bool,
+}
+
+impl Viewer {
+    /// The epoll token of a viewer's connection; that of its UDP socket is one more.
+    const fn token(index: usize) -> Token {
+        Token(index * 2)
+    }
+
+    /// Whose token it is, and whether it is the UDP socket's.
+    pub(super) const fn of_token(token: Token) -> (usize, bool) {
+        (token.0 / 2, token.0 % 2 == 1)
+    }
+
+    /// Begins to connect.
+    pub(super) fn connect(index: usize, now: Instant, from: Option<IpAddr>, shared: &mut Shared) -> Self {
+        let skim = (shared.unread && shared.transport == Transport::Tcp).then(Skim::default);
+        let mut viewer = Self {
+            index,
+            stage: Stage::Connecting,
+            stream: None,
+            udp: None,
+            client: None,
+            unsent: Vec::new(),
+            begun: now,
+            started: None,
+            floor: None,
+            skim,
+            unread: false,
+        };
+        shared.ledger.joining += 1;
+        let connected = sockets::connect(shared.server, from).and_then(|mut stream| {
+            shared.registry.register(&mut stream, Self::token(index), Interest::READABLE | Interest::WRITABLE)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => viewer.stream = Some(stream),
+            Err(error) => viewer.end(shared, not_connected(&error)),
+        }
+        viewer
+    }
+
+    /// When [`Viewer::on_deadline`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let engine = self.client.as_ref().and_then(Client::poll_timeout);
+        match self.stage {
+            Stage::Connecting => Some(self.begun + CONNECT_TIME),
+            Stage::Joining => [engine, Some(self.begun + JOIN_TIME)].into_iter().flatten().min(),
+            // The engine would miss the media that it is not shown.
+            Stage::Playing if self.unread => None,
+            Stage::Playing => engine,
+            Stage::Over => None,
+        }
+    }
+
+    /// Whether the deadline may have come nearer since it was last asked for: not where packets just come one after the other.
+    pub(super) fn is_restless(&self) -> bool {
+        self.stage != Stage::Playing
+            || self.client.as_ref().is_some_and(|client| {
+                let stats = client.stats();
+                stats.gaps != stats.recovered + stats.lost
+            })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// What it has counted so far; nothing where it is over, because the ledger has it.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = self.client.as_ref().map(|client| Counts::from(client.stats())).unwrap_or_default();
+        if let Some(skim) = self.skim.as_ref().filter(|_| self.client.is_some()) {
+            counts += Counts { packets: skim.packets, bytes: skim.bytes, ..Counts::default() };
+        }
+        counts
+    }
+
+    /// Where it takes datagrams.
+    pub(super) fn udp_address(&self) -> Option<SocketAddr> {
+        self.udp.as_ref()?.local_addr().ok()
+    }
+
+    /// The connection is ready for something.
+    pub(super) fn on_stream(&mut self, now: Instant, event: &mio::event::Event, buffer: &mut [u8], shared: &mut Shared) {
+        if self.stage == Stage::Connecting {
+            match self.connected(now, shared) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(cause) => return self.end(shared, cause),
+            }
+        }
+        if event.is_writable()
+            && !self.unsent.is_empty()
+            && let Err(error) = self.write_unsent()
+        {
+            return self.end(shared, error.to_string());
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(now, event.is_read_closed() || event.is_error(), buffer, shared);
+        }
+    }
+
+    /// Reads the UDP socket dry.
+    pub(super) fn on_datagrams(&mut self, now: Instant, inbox: &mut Inbox, shared: &mut Shared) {
+        let server = shared.server.ip();
+        loop {
+            let (Some(udp), Some(client)) = (&self.udp, &mut self.client) else { return };
+            let more = inbox.receive(udp, server, |datagram| client.handle(now, ClientInput::Datagram(datagram)));
+            self.carry_out(now, shared);
+            match more {
+                Ok(true) if !self.unread => {}
+                Ok(_) => return,
+                Err(error) => return self.end(shared, format!("receiving datagrams: {error}")),
+            }
+        }
+    }
+
+    /// The time may be up for something.
+    pub(super) fn on_deadline(&mut self, now: Instant, shared: &mut Shared) {
+        if self.deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        if self.stage == Stage::Connecting {
+            return self.end(shared, format!("connecting: no answer within {} s", CONNECT_TIME.as_secs()));
+        }
+        if self.stage == Stage::Joining && now >= self.begun + JOIN_TIME {
+            return self.end(shared, format!("no media within {} s", JOIN_TIME.as_secs()));
+        }
+        if let Some(client) = &mut self.client {
+            client.handle(now, ClientInput::Timeout);
+            self.carry_out(now, shared);
+        }
+    }
+
+    /// Says goodbye.
+    pub(super) fn stop(&mut self, now: Instant, shared: &mut Shared) {
+        match &mut self.client {
+            Some(client) => {
+                client.handle(now, ClientInput::Stop);
+                self.carry_out(now, shared);
+            }
+            None if self.stage == Stage::Connecting => self.end(shared, "stopped".into()),
+            None => {}
+        }
+    }
+
+    /// Whether the connection has come about; the engine begins with it.
+    fn connected(&mut self, now: Instant, shared: &mut Shared) -> Result<bool, String> {
+        let Some(stream) = &self.stream else { return Ok(false) };
+        if let Ok(Some(error)) | Err(error) = stream.take_error() {
+            return Err(not_connected(&error));
+        }
+        if stream.peer_addr().is_err() {
+            return Ok(false);
+        }
+        let address = stream.local_addr().map_err(|error| not_connected(&error))?.ip();
+        let transport = match shared.transport {
+            Transport::Tcp => ClientTransport::Tcp,
+            Transport::Udp => {
+                let gro = shared.gro;
+                let bound = shared.cursors.bind(address, |local| sockets::bind_udp(local, gro));
+                let bound = bound.map_err(|error| format!("binding a UDP port on {address}: {error}"))?;
+                let (mut socket, port) = bound.ok_or_else(|| format!("no UDP port of {address} is free"))?;
+                let Token(token) = Self::token(self.index);
+                let registered = shared.registry.register(&mut socket, Token(token + 1), Interest::READABLE);
+                registered.map_err(|error| error.to_string())?;
+                self.udp = Some(socket);
+                ClientTransport::Udp { address, port }
+            }
+        };
+        let port = match transport {
+            ClientTransport::Udp { port, .. } => port,
+            ClientTransport::Tcp => stream.local_addr().map_err(|error| not_connected(&error))?.port(),
+        };
+        let config = ClientConfig {
+            host: shared.host.clone(),
+            name: shared.name.clone(),
+            transport,
+            player: format!("{PLAYER}; {{{}}}", guid_of(shared.identity, (address, port).into())),
+            fall_back: false,
+            count_only: true,
+        };
+        self.client = Some(Client::new(now, config));
+        self.stage = Stage::Joining;
+        self.carry_out(now, shared);
+        Ok(true)
+    }
+
+    fn read(&mut self, now: Instant, to_the_end: bool, buffer: &mut [u8], shared: &mut Shared) {
+        loop {
+            let (Some(stream), Some(client)) = (&mut self.stream, &mut self.client) else { return };
+            let count = match stream.read(buffer) {
+                Ok(0) => return self.end(shared, "the server closed the connection".into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return self.end(shared, error.to_string()),
+            };
+            let bytes = buffer.get(..count).unwrap_or_default();
+            match &mut self.skim {
+                Some(skim) => skim.feed(bytes, !self.unread, |piece| client.handle(now, ClientInput::Bytes(piece))),
+                None => client.handle(now, ClientInput::Bytes(bytes)),
+            }
+            self.carry_out(now, shared);
+            // Less than there was room for: it was read dry, and epoll will tell of more.
+            if count < buffer.len() && !to_the_end {
+                return;
+            }
+        }
+    }
+
+    /// Does what the engine wants.
+    fn carry_out(&mut self, now: Instant, shared: &mut Shared) {
+        while let Some(output) = self.client.as_mut().and_then(Client::poll_output) {
+            match output {
+                ClientOutput::Send(message) => {
+                    self.unsent.extend_from_slice(&message);
+                    if let Err(error) = self.write_unsent() {
+                        return self.end(shared, error.to_string());
+                    }
+                }
+                ClientOutput::Datagram(request) => {
+                    if let Some(udp) = &self.udp {
+                        // A request that does not go out is as good as one that is lost: it is repeated.
+                        let _ = udp.send_to(&request, shared.server);
+                    }
+                }
+                ClientOutput::Event(ClientEvent::Counted { location, send_time_ms }) => {
+                    shared.ledger.packet(now, location, send_time_ms, self.floor);
+                    if self.stage == Stage::Joining {
+                        self.joined(now, shared);
+                    }
+                }
+                ClientOutput::Event(ClientEvent::Starting) => {
+                    self.started = Some(now);
+                    self.floor = shared.ledger.newest;
+                }
+                ClientOutput::Event(_) => {}
+                ClientOutput::Close(end) => return self.end(shared, end.to_string()),
+            }
+        }
+    }
+
+    /// The first packet came.
+    fn joined(&mut self, now: Instant, shared: &mut Shared) {
+        self.stage = Stage::Playing;
+        shared.ledger.joined(now, self.begun, self.started);
+        if !shared.unread || *shared.ledger.probe.get_or_insert(self.index) == self.index {
+            return;
+        }
+        self.unread = true;
+        if let Some(udp) = &mut self.udp {
+            // Not registered any more is all it takes; what does not fit into the socket is dropped by the kernel.
+            let _ = shared.registry.deregister(udp);
+            sockets::shrink(udp);
+        }
+    }
+
+    fn write_unsent(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        while !self.unsent.is_empty() {
+            match stream.write(&self.unsent) {
+                Ok(count) => {
+                    self.unsent.drain(..count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, shared: &mut Shared, cause: String) {
+        if self.stage == Stage::Over {
+            return;
+        }
+        shared.ledger.ended(self.stage == Stage::Playing, self.counts(), cause);
+        self.stage = Stage::Over;
+        (self.stream, self.udp, self.client, self.skim, self.unsent) = (None, None, None, None, Vec::new());
+    }
+}
+
+/// One player each, since a server may tell them apart by nothing else; and the same for the same port in the next run, so that a
+/// server that lets a freed port rest gives it back to its last owner at once.
+fn guid_of(identity: Guid, local: SocketAddr) -> Guid {
+    let mut digest = Md5::new();
+    digest.update(identity.0);
+    digest.update(local.to_string());
+    Guid(digest.finalize().into())
+}
+
+fn not_connected(error: &io::Error) -> String {
+    format!("connecting: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_viewer_is_a_player_of_its_own_and_known_again() {
+        let guid = |address: &str| guid_of(Guid([7; 16]), address.parse().unwrap());
+        assert_eq!(guid("127.0.0.2:1024"), guid("127.0.0.2:1024"));
+        assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.2:1025"));
+        assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.3:1024"));
+        assert_ne!(guid("127.0.0.2:1024"), guid_of(Guid([8; 16]), "127.0.0.2:1024".parse().unwrap()));
+    }
+
+    #[test]
+    fn tokens_tell_viewer_and_socket() {
+        let Token(stream) = Viewer::token(5);
+        assert_eq!([Viewer::of_token(Token(stream)), Viewer::of_token(Token(stream + 1))], [(5, false), (5, true)]);
+    }
+}

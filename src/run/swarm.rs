@@ -1,0 +1,102 @@
+//! `wmrelay swarm`: plays many times over and prints how it was.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::args::{SwarmArgs, SwarmTransport};
+use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, swarm as run_swarm};
+use crate::client::{MmsUrl, UrlTransport};
+use crate::mms::session::Transport;
+
+/// Runs a swarm and prints the report to standard output, as JSON or for a person; on a terminal, its progress to standard error.
+///
+/// SIGINT ends the swarm, not the report.
+///
+/// # Errors
+/// A URL or a list of addresses that is none, a swarm that cannot start, one of which nobody joined, a standard output that is closed.
+pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
+    let url: MmsUrl = args.url.parse().with_context(|| format!("`{}` cannot be played", args.url))?;
+    let addresses = args.addresses.map(|text| text.parse::<SwarmAddresses>()).transpose().context("--addresses")?;
+    let transport = match args.transport {
+        Some(SwarmTransport::Tcp) => Transport::Tcp,
+        Some(SwarmTransport::Udp) => Transport::Udp,
+        None if url.transport == UrlTransport::Tcp => Transport::Tcp,
+        None => Transport::Udp,
+    };
+    let options = SwarmOptions {
+        url,
+        viewers: usize::try_from(args.viewers).unwrap_or(usize::MAX),
+        transport,
+        ramp_per_s: args.ramp,
+        measured: Duration::from_secs(args.seconds),
+        addresses: addresses.unwrap_or_default(),
+        ports: args.ports,
+        unread: args.unread,
+        gro: args.gro,
+        server: args.pid,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_at_interrupt(Arc::clone(&stop))?;
+    let shows = std::io::stderr().is_terminal();
+    let report = run_swarm(options, &stop, |progress| {
+        if shows {
+            show(&line(progress));
+        }
+    });
+    if shows {
+        show("");
+    }
+    let report = report?;
+    let text = if args.json { serde_json::to_string(&report)? } else { report.to_string() };
+    writeln!(std::io::stdout(), "{text}").context("the report cannot be written")?;
+    anyhow::ensure!(report.viewers_joined > 0 || report.interrupted, "no viewer got a packet");
+    Ok(())
+}
+
+/// The loop of a swarm waits for nothing but its next turn: a thread beside it waits for the signal.
+fn stop_at_interrupt(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("no runtime")?;
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let wait = async move {
+        let interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+        // From here on the signal is ours. Nobody listens where the swarm has ended already.
+        let _ = ready.send(());
+        if let Ok(mut interrupt) = interrupt {
+            interrupt.recv().await;
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    std::thread::Builder::new().name("interrupt".into()).spawn(move || runtime.block_on(wait)).context("no thread")?;
+    is_ready.recv().context("no thread")
+}
+
+/// Writes over the line that is there.
+fn show(line: &str) {
+    // A terminal that is gone is no reason to stop.
+    let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+}
+
+fn line(progress: &Progress) -> String {
+    let Progress { phase, asked, playing, failed, packets_per_s, left } = progress;
+    let left = left.map_or_else(String::new, |left| format!(", {} s left", left.as_secs_f64().ceil()));
+    let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+    format!("{phase}{left}: {playing} of {asked} play{failed}, {packets_per_s} packets/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress() {
+        let mut progress =
+            Progress { phase: "joining", asked: 5000, playing: 1200, failed: 0, packets_per_s: 40_000, left: None };
+        assert_eq!(line(&progress), "joining: 1200 of 5000 play, 40000 packets/s");
+        (progress.phase, progress.failed, progress.left) = ("measuring", 3, Some(Duration::from_millis(4100)));
+        assert_eq!(line(&progress), "measuring, 5 s left: 1200 of 5000 play, 3 failed, 40000 packets/s");
+    }
+}
