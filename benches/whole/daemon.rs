@@ -1,0 +1,166 @@
+//! The daemon and its load, as processes.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::media::Medium;
+
+/// A number of a report; NaN where it has none.
+pub(crate) fn number(report: &Value, key: &str) -> f64 {
+    report[key].as_f64().unwrap_or(f64::NAN)
+}
+
+/// A daemon with files in a loop, on ports of the system's choice; ended when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    mms: String,
+    admin: String,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts it with these settings and a publishing point for each medium.
+    pub(crate) fn start(settings: &str, media: &[Medium]) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let mut text = settings.to_owned();
+        for medium in media {
+            let path = medium.make(folder.path());
+            text += &format!(
+                "[[publishing_point]]\nname = \"{}\"\nsource = {{ type = \"file\", path = \"{}\" }}\n",
+                medium.name,
+                path.display()
+            );
+        }
+        let (config, ready) = (folder.path().join("wmrelay.toml"), folder.path().join("ready.json"));
+        std::fs::write(&config, text).expect("a settings file");
+        let any = "127.0.0.1:0";
+        let child = Command::new(env!("CARGO_BIN_EXE_wmrelay"))
+            .args(["serve", "--mms-listen", any, "--http-listen", "", "--admin-listen", any, "--config"])
+            .arg(&config)
+            .arg("--ready-file")
+            .arg(&ready)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the daemon starts");
+        let bound = wait_for(&ready);
+        let address = |of: &str| bound[of][0].as_str().expect("an address").to_owned();
+        Self { child, mms: address("mms"), admin: address("admin"), folder }
+    }
+
+    /// The file of a medium.
+    pub(crate) fn path(&self, medium: &Medium) -> PathBuf {
+        self.folder.path().join(format!("{}.asf", medium.name))
+    }
+
+    fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(&self.admin).expect("the admin port");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("a request");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("an answer");
+        page
+    }
+
+    fn metric(&self, name: &str, label: &str) -> f64 {
+        let page = self.metrics();
+        let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Packets that a send to a viewer carried, on average.
+    pub(crate) fn packets_a_send(&self, transport: &str) -> f64 {
+        self.metric("wmrelay_sent_packets_total", transport) / self.metric("wmrelay_send_calls_total", transport)
+    }
+
+    /// Waits until so many viewers play.
+    pub(crate) fn wait_for_viewers(&self, viewers: usize) {
+        while self.metric("wmrelay_viewers{", "") < viewers as f64 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for(ready: &Path) -> Value {
+    for _ in 0..500 {
+        if let Ok(text) = std::fs::read_to_string(ready) {
+            return serde_json::from_str(&text).expect("JSON");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the daemon is not ready after 5 s");
+}
+
+/// A `wmrelay swarm` to be run.
+pub(crate) struct Swarm(Command);
+
+impl Swarm {
+    /// So many viewers of a medium.
+    pub(crate) fn of(daemon: &Daemon, medium: &Medium, viewers: usize) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+        command.arg("swarm").arg(format!("mms://{}/{}", daemon.mms, medium.name));
+        command.args(["--viewers", &viewers.to_string(), "--pid", &daemon.child.id().to_string(), "--json"]);
+        Self(command)
+    }
+
+    fn with(mut self, arguments: &[&str]) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    /// Over TCP in place of UDP.
+    pub(crate) fn tcp(self) -> Self {
+        self.with(&["--transport", "tcp"])
+    }
+
+    /// From these addresses.
+    pub(crate) fn addresses(self, addresses: &str) -> Self {
+        self.with(&["--addresses", addresses])
+    }
+
+    /// So many connections a second.
+    pub(crate) fn ramp(self, per_s: u32) -> Self {
+        self.with(&["--ramp", &per_s.to_string()])
+    }
+
+    /// Media is left unread.
+    pub(crate) fn unread(self) -> Self {
+        self.with(&["--unread"])
+    }
+
+    /// For so long when all have joined.
+    pub(crate) fn seconds(self, span: Duration) -> Self {
+        self.with(&["--seconds", &span.as_secs().to_string()])
+    }
+
+    /// Runs it to its end; the report.
+    pub(crate) fn run(mut self) -> Value {
+        let output = self.0.stderr(Stdio::inherit()).output().expect("the swarm starts");
+        serde_json::from_slice(&output.stdout).expect("a report")
+    }
+
+    /// Lets it run; ended when dropped.
+    pub(crate) fn start(mut self) -> Running {
+        Running(self.0.stdout(Stdio::null()).spawn().expect("the swarm starts"))
+    }
+}
+
+/// A swarm that runs.
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

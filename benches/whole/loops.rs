@@ -1,0 +1,161 @@
+//! The yardsticks: the same batches at the same times to as many sockets, with no relay around them.
+
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{MsgFlags, recv};
+use rustix::time::{ClockId, clock_gettime};
+use std::os::fd::AsRawFd;
+use wmrelay::mms::media::{self, HEAD_LEN};
+use wmrelay::shard::origins::Origins;
+use wmrelay::shard::udp::{Route, UdpPort};
+
+use crate::media::PACKET_SIZE;
+
+const STRIDE: usize = HEAD_LEN + PACKET_SIZE;
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Processor time of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench keeps time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Framed packets, enough for the largest tick.
+fn image(ticks: &[usize]) -> Vec<u8> {
+    let most = ticks.iter().copied().max().unwrap_or(0);
+    let mut image = Vec::new();
+    media::wrap(&vec![7; PACKET_SIZE * most], PACKET_SIZE, 0, &mut image);
+    image
+}
+
+/// Calls `send` with the number of packets of each tick when it is due, for `span`; nanoseconds of this thread per packet.
+fn paced(ticks: &[usize], tick: Duration, span: Duration, viewers: usize, mut send: impl FnMut(usize)) -> f64 {
+    let (begin, before) = (now(), cpu_time());
+    let mut packets = 0;
+    for (n, count) in (0..).zip(ticks.iter().cycle()) {
+        let due = begin + tick * n;
+        if due >= begin + span {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(now()));
+        send(*count);
+        packets += count * viewers;
+    }
+    (cpu_time() - before).as_nanos() as f64 / packets as f64
+}
+
+/// UDP sockets that nobody reads.
+pub(crate) struct UdpLoops {
+    _sockets: Vec<UdpSocket>,
+    port: Arc<UdpPort>,
+    plain: UdpSocket,
+    routes: Vec<Route>,
+}
+
+impl UdpLoops {
+    /// So many viewers.
+    pub(crate) fn new(viewers: usize) -> Self {
+        let port = Arc::new(UdpPort::bind(SocketAddr::new(HERE, 0), 1472).expect("a port"));
+        let mut origins = Origins::default();
+        let origin = origins.id(&port, HERE).expect("the first");
+        let sockets: Vec<UdpSocket> = (0..viewers).map(|_| UdpSocket::bind((HERE, 0)).expect("descriptors")).collect();
+        let route = |socket: &UdpSocket| Route {
+            destination: socket.local_addr().expect("bound").into(),
+            origin,
+            segmented: true,
+            fragmented: false,
+        };
+        let routes = sockets.iter().map(route).collect();
+        Self { _sockets: sockets, port, plain: UdpSocket::bind((HERE, 0)).expect("a port"), routes }
+    }
+
+    /// One segmented send a viewer and tick.
+    pub(crate) fn bare(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
+        let image = image(ticks);
+        let most = self.port.segments(STRIDE) * STRIDE;
+        paced(ticks, tick, span, self.routes.len(), |packets| {
+            for route in &self.routes {
+                for part in image[..packets * STRIDE].chunks(most) {
+                    self.port.send(HERE, route, &[IoSlice::new(part)], STRIDE);
+                }
+            }
+        })
+    }
+
+    /// One `sendto` a packet.
+    pub(crate) fn naive(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
+        let image = image(ticks);
+        paced(ticks, tick, span, self.routes.len(), |packets| {
+            for route in &self.routes {
+                for packet in image[..packets * STRIDE].chunks(STRIDE) {
+                    let _ = self.plain.send_to(packet, SocketAddr::from(route.destination));
+                }
+            }
+        })
+    }
+}
+
+/// TCP connections whose other ends a thread drains.
+pub(crate) struct TcpLoops {
+    streams: Vec<TcpStream>,
+    stop: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl TcpLoops {
+    /// So many viewers.
+    pub(crate) fn new(viewers: usize) -> Self {
+        let listener = TcpListener::bind((HERE, 0)).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (mut streams, mut readers) = (Vec::new(), Vec::new());
+        for _ in 0..viewers {
+            readers.push(TcpStream::connect(address).expect("descriptors"));
+            let stream = listener.accept().expect("a connection").0;
+            stream.set_nodelay(true).expect("TCP");
+            streams.push(stream);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let reader = std::thread::spawn(move || {
+            let mut nowhere = vec![0; 256 << 10];
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+            while !stopped.load(Ordering::Relaxed) {
+                for reader in &readers {
+                    while recv(reader.as_raw_fd(), &mut nowhere, flags).is_ok_and(|taken| taken > 0) {}
+                }
+                std::thread::sleep(Duration::from_millis(4));
+            }
+        });
+        Self { streams, stop, reader: Some(reader) }
+    }
+
+    /// One vectored write a viewer and tick.
+    pub(crate) fn bare(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
+        let image = image(ticks);
+        paced(ticks, tick, span, self.streams.len(), |packets| {
+            for stream in &self.streams {
+                let framed = IoSlice::new(&image[..packets * STRIDE]);
+                rustix::io::writev(stream, &[framed]).expect("read in time");
+            }
+        })
+    }
+}
+
+impl Drop for TcpLoops {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
