@@ -6,6 +6,10 @@
 //!
 //! At most 1000 handshakes are under way at once, whatever the ramp says: beyond that a slow server would be measured by the
 //! length of its accept queue alone.
+//!
+//! With [`SwarmOptions::unread`] a viewer leaves its media after its first packet. Over UDP its socket is made small and no longer
+//! polled: the kernel drops what comes, the control connection goes on. Over TCP, where the server would stand still, bytes are
+//! read and cut at their packets: control messages reach the engine, which answers pings, and media is counted by its heads.
 
 mod addresses;
 mod counts;

@@ -75,7 +75,7 @@ pub struct SwarmReport {
     /// The server's process, where it was named.
     #[serde(flatten)]
     pub server: Option<ServerReport>,
-    /// What came from the first connection on, join bursts included; nothing of what was left unread.
+    /// What came from the first connection on, join bursts included; over UDP nothing of what was left unread.
     pub whole_run: Counts,
     /// Datagrams that this machine dropped at the viewers' full sockets, in the whole run: no fault of the server.
     pub dropped_here: Option<u64>,
