@@ -1,0 +1,121 @@
+//! Our path: [`Broadcast::serve`] as the pump calls it. The only file of this bench that knows how a shard keeps its viewers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wmrelay::asf::StreamSet;
+use wmrelay::relay::{Batch, BatchPacket, Generation};
+use wmrelay::settings::Settings;
+use wmrelay::shard::broadcast::{Broadcast, Link, Phase, Tally, Viewer};
+use wmrelay::shard::origins::Origins;
+
+use crate::packets::{Numbers, PACKET_SIZE};
+use crate::rounds::{Technique, timed};
+use crate::tcp::Connections;
+use crate::udp::Receivers;
+
+/// From one packet to the next: 2.2 Mbit/s.
+const PACKET_MS: u64 = 5;
+
+/// Our path to UDP viewers.
+pub(crate) fn over_udp(receivers: &Rc<Receivers>, packets: usize) -> Technique {
+    let mut broadcast = broadcast(receivers.routes.iter().copied().map(Link::Udp), &receivers.numbers);
+    let receivers = Rc::clone(receivers);
+    let mut source = Source::new(&broadcast, packets);
+    Technique::partly_timed("ours", move |count| {
+        let batches = source.batches(count);
+        let mut tally = Tally::default();
+        let took = timed(|| {
+            for batch in batches {
+                pass(&mut broadcast, batch, &receivers.origins, &mut tally);
+            }
+        });
+        assert_eq!(tally.udp_packets, (count * broadcast.viewers.len() * packets) as u64, "every viewer gets every packet");
+        took
+    })
+}
+
+/// Our path to TCP viewers.
+pub(crate) fn over_tcp(connections: &Rc<Connections>, packets: usize) -> Technique {
+    let mut broadcast = broadcast(connections.streams.iter().cloned().map(Link::Tcp), &connections.numbers);
+    let mut source = Source::new(&broadcast, packets);
+    let connections = Rc::clone(connections);
+    let nowhere = Origins::default();
+    Technique::partly_timed("ours", move |count| {
+        let batches = source.batches(count);
+        let mut tally = Tally::default();
+        let took = timed(|| {
+            for batch in batches {
+                pass(&mut broadcast, batch, &nowhere, &mut tally);
+            }
+        });
+        assert_eq!(tally.tcp_packets, (count * broadcast.viewers.len() * packets) as u64, "every viewer gets every packet");
+        connections.wait_until_read(tally.tcp_bytes);
+        took
+    })
+}
+
+/// A batch comes, and everybody gets it.
+fn pass(broadcast: &mut Broadcast, batch: Arc<Batch>, origins: &Origins, tally: &mut Tally) {
+    let now = batch.due;
+    broadcast.push(now, Duration::ZERO, batch);
+    let _ = broadcast.begin_pass(now, Duration::ZERO);
+    for index in 0..broadcast.viewers.len() {
+        broadcast.serve(index, now, origins, tally).expect("the connection stands");
+    }
+}
+
+/// A publishing point whose viewers wait at the live edge.
+fn broadcast(links: impl Iterator<Item = Link>, numbers: &[Numbers]) -> Broadcast {
+    let video: StreamSet = [1].into_iter().collect();
+    let mut broadcast = Broadcast::new(&Settings::default().window);
+    broadcast.generation = Some(Arc::new(Generation {
+        number: 0,
+        header: Bytes::from_static(b"header"),
+        packet_size: PACKET_SIZE,
+        preroll_ms: 3000,
+        bit_rate: 1_000_000,
+        streams: video,
+        video,
+    }));
+    for (conn, (link, numbers)) in links.zip(numbers).enumerate() {
+        let mut viewer = Viewer::new(conn, link);
+        viewer.start(numbers.incarnation, 0, PACKET_SIZE);
+        viewer.hot.next.sequence = numbers.phase;
+        viewer.hot.phase = Phase::Live;
+        broadcast.viewers.push(viewer);
+    }
+    broadcast
+}
+
+/// Makes batches whose numbers run on.
+struct Source {
+    generation: Arc<Generation>,
+    bytes: Bytes,
+    packets: usize,
+    next: u64,
+}
+
+impl Source {
+    fn new(broadcast: &Broadcast, packets: usize) -> Self {
+        let generation = Arc::clone(broadcast.generation.as_ref().expect("it has a header"));
+        Self { generation, bytes: vec![7; PACKET_SIZE * packets].into(), packets, next: 0 }
+    }
+
+    fn batches(&mut self, count: usize) -> Vec<Arc<Batch>> {
+        (0..count).map(|_| self.batch()).collect()
+    }
+
+    fn batch(&mut self) -> Arc<Batch> {
+        let first = self.next;
+        self.next += self.packets as u64;
+        let send_time_ms = u32::try_from(first * PACKET_MS).expect("short runs");
+        let packet = BatchPacket { send_time_ms, join_point: first == 0, used_len: PACKET_SIZE as u32 };
+        #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+        let due = Instant::now();
+        let packets = vec![packet; self.packets].into();
+        Arc::new(Batch { generation: Arc::clone(&self.generation), first, bytes: self.bytes.clone(), packets, due })
+    }
+}
