@@ -1,17 +1,20 @@
 //! One publishing point as one shard serves it: the window, the framed images, the viewers.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use super::edge::{Edge, Slice};
 pub use super::image::Image;
 use super::image::Plan;
 use super::origins::Origins;
 use super::out_queue::Partial;
 use super::pace::Pace;
 pub use super::viewer::{Cold, Hot, Link, Phase, Seats, Viewer};
+use crate::mms::media::Next;
 use crate::relay::{Batch, Generation, Window};
 use crate::settings::WindowBounds;
 
@@ -85,8 +88,10 @@ pub struct Broadcast {
     pub(super) catching_up: bool,
     /// When batches of which nothing was sent yet came, and their packets.
     pub(super) unsent: Vec<(Instant, u64)>,
-    /// What the last UDP and the last TCP viewer at the live edge got: nearly all others get the same.
-    edge: [Option<Plan>; 2],
+    /// Numbers of the packets that the last pass brought; those at the live edge get nothing beyond before the next one.
+    fresh: Range<u64>,
+    /// These packets, framed.
+    edge: Edge,
 }
 
 impl Broadcast {
@@ -103,7 +108,8 @@ impl Broadcast {
             gathered_bytes: 0,
             catching_up: false,
             unsent: Vec::new(),
-            edge: [None; 2],
+            fresh: 0..0,
+            edge: Edge::default(),
         }
     }
 
@@ -117,7 +123,6 @@ impl Broadcast {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
         self.unsent.push((batch.due, batch.packets.len() as u64));
         self.window.push(batch);
-        self.edge = [None; 2];
     }
 
     /// The source has ended; who has everything is told at once.
@@ -132,6 +137,8 @@ impl Broadcast {
         let due = self.due.filter(|due| *due <= now)?;
         self.due = None;
         self.gathered_bytes = 0;
+        self.fresh = self.fresh.end.max(self.window.begin())..self.window.end();
+        self.edge.clear();
         // Ticks are counted from when they were due, so that none is lost to a wake-up that comes late; but not from long ago.
         self.last_pass = Some(if now.saturating_duration_since(due) < tick { due } else { now });
         Some(due)
@@ -171,17 +178,35 @@ impl Broadcast {
                 if let Some(served) = self.approach(index, tally) {
                     return Ok(served);
                 }
-            } else if hot.next.packet >= self.window.end() {
-                return Ok(if self.ended { Served::Finished } else { Served::Live });
+            } else if hot.next.packet >= self.fresh.end {
+                let finished = self.ended && hot.next.packet >= self.window.end();
+                return Ok(if finished { Served::Finished } else { Served::Live });
+            } else if let Some(slice) = self.slice(index, origins) {
+                if let Some(blocked) = self.send(index, &Load::Edge(slice), origins, tally)? {
+                    return Ok(blocked);
+                }
+                continue;
             }
             let Some(plan) = self.plan(index, now, origins) else { return Ok(Served::Live) };
             if plan.packets == 0 {
                 return Ok(if plan.boundary { Served::NewGeneration } else { Served::CatchingUp });
             }
-            if let Some(blocked) = self.send(index, &plan, origins, tally)? {
+            if let Some(blocked) = self.send(index, &Load::Batches(plan), origins, tally)? {
                 return Ok(blocked);
             }
         }
+    }
+
+    /// What the next call to a viewer at the live edge carries, where it gets what nearly all get.
+    fn slice(&mut self, index: usize, origins: &Origins) -> Option<Slice> {
+        let hot = self.viewers.hot(index)?;
+        if hot.next.packet < self.fresh.start {
+            return None;
+        }
+        if !self.edge.is_of(self.fresh.start) {
+            self.edge.fill(&self.window, self.fresh.start, self.fresh.end);
+        }
+        self.edge.slice(hot.next.packet, hot.generation, |stride| most_packets(&hot.link, origins, stride))
     }
 
     /// Brings a viewer that is not at the live edge to its next packet; what came of it where there is none.
@@ -218,52 +243,45 @@ impl Broadcast {
     fn plan(&mut self, index: usize, now: Instant, origins: &Origins) -> Option<Plan> {
         let (hot, cold) = self.viewers.both_mut(index)?;
         let (from, generation) = (hot.next.packet, hot.generation);
-        let port = match &hot.link {
-            Link::Udp(route) => origins.port(route.origin),
-            Link::Tcp(_) => None,
-        };
-        // What the kernel segments it does for all ports alike.
-        let most = |stride| port.map_or(TCP_PACKETS, |port| u32::try_from(port.segments(stride)).unwrap_or(1));
+        let link = &hot.link;
+        let most = |stride| most_packets(link, origins, stride);
         if let Some(pace) = cold.pace.as_mut().filter(|_| hot.phase == Phase::CatchingUp) {
             let left = pace.packets(now);
             let due = |packet: &crate::relay::BatchPacket| pace.is_due(now, packet.send_time_ms);
             return Plan::new(&mut self.window, from, generation, |stride| most(stride).min(left), due);
         }
-        let [udp, tcp] = &mut self.edge;
-        let edge = if port.is_some() { udp } else { tcp };
-        if edge.is_none_or(|plan| plan.from != from || plan.generation != generation) {
-            *edge = Plan::new(&mut self.window, from, generation, most, |_| true);
-        }
-        *edge
+        Plan::new(&mut self.window, from, generation, most, |_| true)
     }
 
-    /// Carries a plan out; `Some` where the viewer can take no more.
-    fn send(&mut self, index: usize, plan: &Plan, origins: &Origins, tally: &mut Tally) -> io::Result<Option<Served>> {
+    /// Sends; `Some` where the viewer can take no more.
+    fn send(&mut self, index: usize, load: &Load, origins: &Origins, tally: &mut Tally) -> io::Result<Option<Served>> {
         let Some(hot) = self.viewers.hot_mut(index) else { return Ok(None) };
-        let next = hot.next;
+        let (next, stride, packets) = (hot.next, load.stride(), load.packets());
+        let bytes = stride * packets as usize;
+        let (window, edge) = (&mut self.window, &mut self.edge);
         let (begun, blocked) = match &mut hot.link {
             Link::Udp(route) => {
-                let sent = plan.stamped(&mut self.window, &next, |parts| origins.send(route, parts, plan.stride));
+                let sent = load.stamped(window, edge, &next, |parts| origins.send(route, parts, stride));
                 route.segmented &= !sent.unsegmentable;
                 tally.udp_calls += u64::from(sent.calls);
                 tally.udp_failed += u64::from(sent.failed);
                 tally.icmp_pending |= sent.errors_pending;
-                let done = if sent.bytes == plan.bytes() { plan.packets as usize } else { sent.bytes / plan.stride };
+                let done = if sent.bytes == bytes { packets as usize } else { sent.bytes / stride };
                 let gone = (done as u64).saturating_sub(sent.failed.into());
                 tally.udp_packets += gone;
-                tally.udp_bytes += gone * plan.stride as u64;
+                tally.udp_bytes += gone * stride as u64;
                 (done, sent.blocked.then_some(Served::UdpBlocked))
             }
             Link::Tcp(stream) => {
                 tally.tcp_calls += 1;
-                let taken = plan.stamped(&mut self.window, &next, |parts| write(stream, parts))?;
+                let taken = load.stamped(window, edge, &next, |parts| write(stream, parts))?;
                 // A packet that is cut counts as a whole, and has its number: its rest follows before anything else.
-                let begun = if taken == plan.bytes() { plan.packets as usize } else { taken.div_ceil(plan.stride) };
+                let begun = if taken == bytes { packets as usize } else { taken.div_ceil(stride) };
                 tally.tcp_packets += begun as u64;
-                tally.tcp_bytes += (begun * plan.stride) as u64;
-                let full = taken < plan.bytes();
+                tally.tcp_bytes += (begun * stride) as u64;
+                let full = taken < bytes;
                 hot.blocked = full;
-                (begun, full.then(|| Served::TcpBlocked(plan.rest(&self.window, taken))))
+                (begun, full.then(|| Served::TcpBlocked(load.rest(window, edge, &next, taken))))
             }
         };
         let begun = u32::try_from(begun).unwrap_or(u32::MAX);
@@ -275,6 +293,60 @@ impl Broadcast {
             pace.spend(begun);
         }
         Ok(blocked)
+    }
+}
+
+/// Packets of this size that one call to a viewer takes.
+fn most_packets(link: &Link, origins: &Origins, stride: usize) -> u32 {
+    match link {
+        Link::Udp(route) => origins.port(route.origin).map_or(1, |port| u32::try_from(port.segments(stride)).unwrap_or(1)),
+        Link::Tcp(_) => TCP_PACKETS,
+    }
+}
+
+/// What one call carries.
+enum Load {
+    /// What comes with the pass.
+    Edge(Slice),
+    /// Whatever else there is in the window.
+    Batches(Plan),
+}
+
+impl Load {
+    const fn stride(&self) -> usize {
+        match self {
+            Self::Edge(slice) => slice.stride,
+            Self::Batches(plan) => plan.stride,
+        }
+    }
+
+    const fn packets(&self) -> u32 {
+        match self {
+            Self::Edge(slice) => slice.packets,
+            Self::Batches(plan) => plan.packets,
+        }
+    }
+
+    /// Writes a viewer's numbers into the heads and gives the stamped bytes to `send`.
+    fn stamped<T>(&self, window: &mut Window<Image>, edge: &mut Edge, next: &Next, send: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        match self {
+            Self::Edge(slice) => edge.stamped(slice, next, send),
+            Self::Batches(plan) => plan.stamped(window, next, send),
+        }
+    }
+
+    /// The rest of the packet that a short write of `bytes` cut, as it was stamped; `None` where it cut none.
+    fn rest(&self, window: &Window<Image>, edge: &Edge, next: &Next, bytes: usize) -> Option<Partial> {
+        let (whole, written) = (bytes / self.stride(), bytes % self.stride());
+        if written == 0 {
+            return None;
+        }
+        let (batch, index) = window.packet(next.packet + whole as u64)?;
+        let head = match self {
+            Self::Edge(slice) => edge.head(slice, whole)?,
+            Self::Batches(plan) => plan.head(window, whole as u64)?,
+        };
+        Some(Partial::new(head, Arc::clone(batch), index, written))
     }
 }
 

@@ -1,9 +1,7 @@
 //! The packets of a batch as one protocol frames them.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 
-use super::out_queue::Partial;
 use crate::mms::media::{self, HEAD_LEN, Next};
 use crate::relay::{Batch, BatchPacket, Spot, Window};
 
@@ -30,8 +28,7 @@ impl Image {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     /// Number of the first packet.
-    pub(super) from: u64,
-    pub(super) generation: u32,
+    from: u64,
     spot: Spot,
     parts: usize,
     pub(super) packets: u32,
@@ -52,7 +49,7 @@ impl Plan {
         due: impl Fn(&BatchPacket) -> bool,
     ) -> Option<Self> {
         let spot = window.locate(from)?;
-        let mut plan = Self { from, generation, spot, parts: 0, packets: 0, stride: 1, boundary: false };
+        let mut plan = Self { from, spot, parts: 0, packets: 0, stride: 1, boundary: false };
         let mut index = spot.packet;
         while plan.parts < PARTS {
             let Some((batch, image)) = window.batch_mut(spot.batch + plan.parts) else { break };
@@ -76,11 +73,6 @@ impl Plan {
             index = 0;
         }
         Some(plan)
-    }
-
-    /// Bytes on the wire.
-    pub(super) fn bytes(&self) -> usize {
-        self.stride * self.packets as usize
     }
 
     /// The range in the image of each part, and its packets.
@@ -120,15 +112,10 @@ impl Plan {
         send(parts.get(..self.parts).unwrap_or_default())
     }
 
-    /// The rest of the packet that a short write of `bytes` cut, as it was stamped; `None` where it cut none.
-    pub(super) fn rest(&self, window: &Window<Image>, bytes: usize) -> Option<Partial> {
-        let (whole, written) = (bytes / self.stride, bytes % self.stride);
-        if written == 0 {
-            return None;
-        }
-        let spot = window.locate(self.from + whole as u64)?;
-        let (batch, image) = window.batch(spot.batch)?;
-        let head = image.0.get(spot.packet * self.stride..)?.first_chunk::<HEAD_LEN>()?;
-        Some(Partial::new(*head, Arc::clone(batch), spot.packet, written))
+    /// The head of a packet, as it was stamped last.
+    pub(super) fn head(&self, window: &Window<Image>, packet: u64) -> Option<[u8; HEAD_LEN]> {
+        let spot = window.locate(self.from + packet)?;
+        let (_, image) = window.batch(spot.batch)?;
+        image.0.get(spot.packet * self.stride..)?.first_chunk().copied()
     }
 }

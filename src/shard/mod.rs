@@ -7,6 +7,7 @@ pub mod broadcast;
 mod command;
 mod conn;
 mod counters;
+mod edge;
 mod front;
 mod handoff;
 mod image;

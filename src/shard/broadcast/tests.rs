@@ -91,7 +91,9 @@ fn check(packet: &[u8]) -> (u32, u8, u8) {
 
 /// A batch comes, and there is no tick.
 fn push(broadcast: &mut Broadcast, batch: Arc<Batch>) {
-    broadcast.push(batch.due, Duration::ZERO, batch);
+    let due = batch.due;
+    broadcast.push(due, Duration::ZERO, batch);
+    broadcast.begin_pass(due, Duration::ZERO);
 }
 
 #[test]
