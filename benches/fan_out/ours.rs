@@ -8,7 +8,7 @@ use bytes::Bytes;
 use wmrelay::asf::StreamSet;
 use wmrelay::relay::{Batch, BatchPacket, Generation};
 use wmrelay::settings::Settings;
-use wmrelay::shard::broadcast::{Broadcast, Link, Phase, Tally, Viewer};
+use wmrelay::shard::broadcast::{Broadcast, Phase, Tally, Viewer};
 use wmrelay::shard::origins::Origins;
 
 use crate::packets::{Numbers, PACKET_SIZE};
@@ -21,7 +21,7 @@ const PACKET_MS: u64 = 5;
 
 /// Our path to UDP viewers.
 pub(crate) fn over_udp(receivers: &Rc<Receivers>, packets: usize) -> Technique {
-    let mut broadcast = broadcast(receivers.routes.iter().copied().map(Link::Udp), &receivers.numbers);
+    let mut broadcast = broadcast(receivers.routes.iter().map(|route| Viewer::over_udp(0, *route)), &receivers.numbers);
     let receivers = Rc::clone(receivers);
     let mut source = Source::new(&broadcast, packets);
     Technique::partly_timed("ours", move |count| {
@@ -39,7 +39,8 @@ pub(crate) fn over_udp(receivers: &Rc<Receivers>, packets: usize) -> Technique {
 
 /// Our path to TCP viewers.
 pub(crate) fn over_tcp(connections: &Rc<Connections>, packets: usize) -> Technique {
-    let mut broadcast = broadcast(connections.streams.iter().cloned().map(Link::Tcp), &connections.numbers);
+    let mut broadcast =
+        broadcast(connections.streams.iter().map(|stream| Viewer::over_tcp(0, Rc::clone(stream))), &connections.numbers);
     let mut source = Source::new(&broadcast, packets);
     let connections = Rc::clone(connections);
     let nowhere = Origins::default();
@@ -68,7 +69,7 @@ fn pass(broadcast: &mut Broadcast, batch: Arc<Batch>, origins: &Origins, tally: 
 }
 
 /// A publishing point whose viewers wait at the live edge.
-fn broadcast(links: impl Iterator<Item = Link>, numbers: &[Numbers]) -> Broadcast {
+fn broadcast(viewers: impl Iterator<Item = Viewer>, numbers: &[Numbers]) -> Broadcast {
     let video: StreamSet = [1].into_iter().collect();
     let mut broadcast = Broadcast::new(&Settings::default().window);
     broadcast.generation = Some(Arc::new(Generation {
@@ -80,8 +81,7 @@ fn broadcast(links: impl Iterator<Item = Link>, numbers: &[Numbers]) -> Broadcas
         streams: video,
         video,
     }));
-    for (conn, (link, numbers)) in links.zip(numbers).enumerate() {
-        let mut viewer = Viewer::new(conn, link);
+    for (mut viewer, numbers) in viewers.zip(numbers) {
         viewer.start(numbers.incarnation, 0, PACKET_SIZE);
         viewer.hot.next.sequence = numbers.phase;
         viewer.hot.phase = Phase::Live;

@@ -1,6 +1,7 @@
 //! What a session's engine asks for, and what it gets.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
@@ -199,13 +200,18 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(Opened { point, generation: Some(generation), packet_size, .. }) = &conn.opened else { return };
         let (point, generation, packet_size) = (point.id(), *generation, *packet_size);
-        let link = conn.link();
+        let new = match conn.route {
+            Some(route) => Viewer::over_udp(key, route),
+            None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
+        };
         let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
         let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
-            Place::Parked(viewer) => *viewer,
-            _ => Viewer::new(key, link.clone()),
+            Place::Parked(mut viewer) => {
+                viewer.goes_like(new);
+                *viewer
+            }
+            _ => new,
         };
-        viewer.hot.link = link;
         viewer.start(incarnation, generation, packet_size);
         broadcast.place(&mut viewer, now);
         self.counters.viewers(viewer.hot.link.label()).increment(1.0);

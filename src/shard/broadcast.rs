@@ -5,8 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::edge::{Edge, Slice};
 pub use super::image::Image;
 use super::image::Plan;
@@ -272,19 +270,24 @@ impl Broadcast {
                 tally.udp_bytes += gone * stride as u64;
                 (done, sent.blocked.then_some(Served::UdpBlocked))
             }
-            Link::Tcp(stream) => {
+            Link::Tcp(wire) => {
+                let wire = *wire;
                 tally.tcp_calls += 1;
-                let taken = load.stamped(window, edge, &next, |parts| write(stream, parts))?;
+                let taken = load.stamped(window, edge, &next, |parts| wire.write(parts))?;
                 // A packet that is cut counts as a whole, and has its number: its rest follows before anything else.
                 let begun = if taken == bytes { packets as usize } else { taken.div_ceil(stride) };
                 tally.tcp_packets += begun as u64;
                 tally.tcp_bytes += (begun * stride) as u64;
                 let full = taken < bytes;
                 hot.blocked = full;
+                if full && let Some(cold) = self.viewers.cold(index) {
+                    cold.expect_room();
+                }
                 (begun, full.then(|| Served::TcpBlocked(load.rest(window, edge, &next, taken))))
             }
         };
         let begun = u32::try_from(begun).unwrap_or(u32::MAX);
+        let Some(hot) = self.viewers.hot_mut(index) else { return Ok(None) };
         hot.next.advance(begun);
         hot.packets += u64::from(begun);
         if hot.phase == Phase::CatchingUp
@@ -347,15 +350,6 @@ impl Load {
             Self::Batches(plan) => plan.head(window, whole as u64)?,
         };
         Some(Partial::new(head, Arc::clone(batch), index, written))
-    }
-}
-
-/// Writes media to a connection; the bytes that the system took.
-fn write(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    match stream.try_write_vectored(parts) {
-        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        result => result,
     }
 }
 

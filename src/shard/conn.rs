@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::broadcast::{Link, Viewer};
+use super::broadcast::Viewer;
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
@@ -78,11 +78,6 @@ pub(super) enum Place {
 }
 
 impl Conn {
-    /// How media would reach it.
-    pub(super) fn link(&self) -> Link {
-        self.route.map_or_else(|| Link::Tcp(Rc::clone(&self.stream)), Link::Udp)
-    }
-
     /// The label of the transport in logs and metrics.
     pub(super) const fn transport(&self) -> &'static str {
         if self.route.is_some() { "udp" } else { "tcp" }

@@ -1,8 +1,12 @@
 //! What a shard knows of each playing viewer: a hot record that every pass reads, and the rest.
 
+use std::io::{self, IoSlice};
 use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::pace::Pace;
@@ -13,7 +17,7 @@ use crate::mms::media::{HEAD_LEN, Next, Track};
 #[derive(Debug, Clone)]
 pub enum Link {
     /// On the control connection.
-    Tcp(Rc<TcpStream>),
+    Tcp(Wire),
     /// To a leased port.
     Udp(Route),
 }
@@ -24,6 +28,32 @@ impl Link {
         match self {
             Self::Tcp(_) => "tcp",
             Self::Udp(_) => "udp",
+        }
+    }
+}
+
+/// A connection as passes write to it: past tokio, whose own record of it would be one more line of memory for each viewer.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire(RawFd);
+
+impl Wire {
+    /// Writes without waiting; the bytes that the system took, which may be fewer than there are, or none.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    #[allow(unsafe_code, reason = "a hot record has no room for an owner")]
+    pub(super) fn write(self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: a Wire is made for a viewer only, whose cold record owns the connection, and is private to it.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let socket = SockRef::from(&fd);
+        let written = match parts {
+            [single] => socket.send(single),
+            several => socket.send_vectored(several),
+        };
+        match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            result => result,
         }
     }
 }
@@ -65,6 +95,8 @@ const _: () = assert!(size_of::<Hot>() <= 64, "a viewer's hot record fills one c
 pub struct Cold {
     /// Key of its connection.
     pub conn: usize,
+    /// The owner of the wire, where there is one.
+    stream: Option<Rc<TcpStream>>,
     /// What its sequence numbers stood for.
     pub track: Track,
     /// Its pace; while [`Phase::CatchingUp`] only.
@@ -89,13 +121,27 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// A viewer that has not been placed.
-    pub fn new(conn: usize, link: Link) -> Self {
-        let next = Next::default();
+    /// A viewer of the connection with this key, which has not been placed: with a route it is sent datagrams.
+    pub fn over_udp(conn: usize, route: Route) -> Self {
+        Self::new(conn, Link::Udp(route), None)
+    }
+
+    /// A viewer whose media goes over its connection.
+    pub fn over_tcp(conn: usize, stream: Rc<TcpStream>) -> Self {
+        Self::new(conn, Link::Tcp(Wire(stream.as_raw_fd())), Some(stream))
+    }
+
+    fn new(conn: usize, link: Link, stream: Option<Rc<TcpStream>>) -> Self {
+        let (next, track) = (Next::default(), Track::new());
         Self {
             hot: Hot { next, packets: 0, generation: 0, phase: Phase::Awaiting, blocked: false, link },
-            cold: Cold { conn, track: Track::new(), pace: None, skipped: 0, joined: false, packet_size: 0, before: (0, 0) },
+            cold: Cold { conn, stream, track, pace: None, skipped: 0, joined: false, packet_size: 0, before: (0, 0) },
         }
+    }
+
+    /// Takes the way of media, and nothing else, from another viewer.
+    pub(super) fn goes_like(&mut self, other: Self) {
+        (self.hot.link, self.cold.stream) = (other.hot.link, other.cold.stream);
     }
 
     /// A play begins: packets carry this incarnation, and belong to this header.
@@ -110,6 +156,15 @@ impl Viewer {
     pub fn bytes(&self) -> u64 {
         let (packets, bytes) = self.cold.before;
         bytes + (self.hot.packets - packets) * (self.cold.packet_size + HEAD_LEN) as u64
+    }
+}
+
+impl Cold {
+    /// The connection took less than there was: its task is to wait until it can take more.
+    pub(super) fn expect_room(&self) {
+        // Tokio does not know of what was written past it.
+        let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = self.stream.as_ref().map(|stream| stream.try_io(Interest::WRITABLE, full));
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::asf::StreamSet;
@@ -64,7 +64,7 @@ impl Udp {
     }
 
     fn seat(&self, broadcast: &mut Broadcast, now: Instant) {
-        let mut viewer = Viewer::new(0, Link::Udp(self.route));
+        let mut viewer = Viewer::over_udp(0, self.route);
         viewer.start(10, 0, SIZE);
         broadcast.place(&mut viewer, now);
         broadcast.viewers.push(viewer);
@@ -212,7 +212,7 @@ async fn short_writes_lose_and_repeat_nothing() {
     socket2::SockRef::from(&*stream).set_send_buffer_size(8 << 10).unwrap();
     let (mut viewer, _) = listener.accept().await.unwrap();
     let mut out = OutQueue::default();
-    let mut seat = Viewer::new(0, Link::Tcp(Rc::clone(&stream)));
+    let mut seat = Viewer::over_tcp(0, Rc::clone(&stream));
     seat.start(4, 0, SIZE);
     push(&mut broadcast, batch(&generation(0), 0, 1, start));
     broadcast.place(&mut seat, start);

@@ -87,7 +87,7 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
     let origin = shard.origins.id(&port, Ipv4Addr::LOCALHOST.into()).unwrap();
     conn.route = Some(Route { destination: destination.into(), origin, segmented: true, fragmented: false });
     conn.opened = Some(Opened { generation: Some(0), header_bytes: 6, packet_size: SIZE, _watch: opens.watch(), point: opens });
-    let viewer = Viewer::new(key, conn.link());
+    let viewer = Viewer::over_udp(key, conn.route.unwrap());
     conn.place = Place::Seat(shard.broadcasts[point].viewers.push(viewer));
     Seated { key, port, _player: (player, socket) }
 }
