@@ -203,9 +203,9 @@ fn joins() {
 
 /// Resident memory of a viewer, after the window has grown to its full length.
 fn memory() {
-    let daemon = Daemon::start("[window]\nseconds = 5\n", &[SMALL]);
-    Swarm::of(&daemon, &SMALL, 200).addresses("127.0.0.2").seconds(Duration::from_secs(12)).run();
-    for (transport, viewers) in [("UDP", 2000), ("TCP", 2000)] {
+    for (transport, viewers) in [("UDP", 3000), ("TCP", 3000)] {
+        let daemon = Daemon::start("[window]\nseconds = 5\n", &[SMALL]);
+        Swarm::of(&daemon, &SMALL, 50).addresses("127.0.0.2").seconds(Duration::from_secs(12)).run();
         let swarm = Swarm::of(&daemon, &SMALL, viewers).addresses("127.0.0.3").seconds(SPAN);
         let report = if transport == "TCP" { swarm.tcp().run() } else { swarm.run() };
         println!("{transport}: {:.1} KiB a viewer", number(&report, "server_growth_per_viewer_bytes") / 1024.0);

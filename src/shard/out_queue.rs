@@ -97,6 +97,8 @@ impl OutQueue {
                 self.control.pop_front();
             }
         }
+        // A viewer is told something now and then: between two messages nothing is kept for them.
+        self.control = VecDeque::new();
         Ok(Flushed::All)
     }
 
