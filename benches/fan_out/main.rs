@@ -6,7 +6,7 @@
 //! what counts are the ratios printed at the end. Absolute times of two runs do not compare.
 //!
 //! - *naive*: a head is put before each packet for each viewer, one `sendto` or write each;
-//! - *ours*: `Broadcast::serve`, as the pump calls it: one image a batch, two bytes of each head stamped, one send;
+//! - *ours*: `Broadcast::serve`, as the pump calls it: one image a pass, two bytes of each head stamped, one send;
 //! - *bare*: the same bytes to all from one buffer, one send a viewer, no bookkeeping. It is 1.00 in the tables;
 //! - *stamped*: ours without its bookkeeping;
 //! - *copied*, *gathered*: heads and packets copied into a scratch buffer for each viewer; or two buffers a packet;
@@ -17,38 +17,40 @@
 //! UDP viewers are bound sockets that nobody reads, once as they are, so that the kernel cuts each segmented send, and once with
 //! `UDP_GRO`, so that it need not and only the sender's share is left. TCP viewers are read by a thread on the other processor.
 //!
-//! Measured on a virtual machine with 2 processors over loopback, other jobs beside it: medians of four runs, which lay within
-//! 0.03 of each other (naive and TCP at 44 packets within a tenth), quartiles within a run 1 to 5 % from the median (TCP to 10 %).
-//! 1000 viewers, times bare, at 1, 7, 16, 44 packets:
+//! Measured on a virtual machine with 2 processors over loopback: medians of one run with little beside it, quartiles 1 to 2 %
+//! from them (TCP to 7 %). Four runs before, with other jobs beside them, lay within 0.03 of it where nothing had changed. 1000
+//! viewers, times bare, at 1, 7, 16, 44 packets:
 //!
 //! |                   | 1    | 7    | 16   | 44   | taken whole: 1 | 7    | 16    | 44    |
 //! |-------------------|------|------|------|------|----------------|------|-------|-------|
-//! | naive             | 1.00 | 3.68 | 5.19 | 6.54 | 1.00           | 6.12 | 13.05 | 25.70 |
-//! | ours              | 1.07 | 1.05 | 1.02 | 1.01 | 1.05           | 1.07 | 1.08  | 1.06  |
-//! | stamped           | 1.00 | 1.00 | 1.00 | 1.00 | 1.00           | 0.99 | 1.00  | 1.00  |
-//! | copied            | 1.01 | 1.04 | 1.04 | 1.07 | 1.00           | 1.04 | 1.12  | 1.23  |
-//! | gathered          | 1.05 | 1.10 | 1.11 | 1.12 | 1.06           | 1.15 | 1.27  | 1.48  |
-//! | image per group   | 1.04 | 1.11 | 1.14 | 1.22 | 1.05           | 1.19 | 1.36  | 1.81  |
-//! | connected         | 0.92 | 0.94 | 0.97 | 0.97 | 0.93           | 0.90 | 0.91  | 0.92  |
-//! | sendmmsg, stamped | 0.89 | 0.92 | 0.95 | 0.99 | 0.90           | 0.86 | 0.88  | 0.96  |
-//! | TCP: naive        | 1.00 | 5.64 | 11.0 | 18.2 |                |      |       |       |
-//! | TCP: ours         | 1.08 | 1.09 | 1.07 | 1.07 |                |      |       |       |
-//! | TCP: tokio        | 1.03 | 1.02 | 1.00 | 1.00 |                |      |       |       |
-//! | TCP: gathered     | 1.02 | 1.07 | 1.08 | 1.18 |                |      |       |       |
+//! | naive             | 1.01 | 3.79 | 5.25 | 6.64 | 1.01           | 6.15 | 13.06 | 26.01 |
+//! | ours              | 1.03 | 1.02 | 1.02 | 1.01 | 1.03           | 1.03 | 1.04  | 1.03  |
+//! | stamped           | 1.01 | 1.00 | 1.00 | 1.00 | 0.99           | 0.98 | 1.01  | 0.98  |
+//! | copied            | 1.02 | 1.03 | 1.05 | 1.06 | 1.01           | 1.03 | 1.13  | 1.24  |
+//! | gathered          | 1.06 | 1.11 | 1.10 | 1.17 | 1.06           | 1.17 | 1.28  | 1.46  |
+//! | image per group   | 1.03 | 1.08 | 1.12 | 1.19 | 1.04           | 1.14 | 1.32  | 1.62  |
+//! | connected         | 0.92 | 0.95 | 0.97 | 0.98 | 0.92           | 0.91 | 0.91  | 0.92  |
+//! | sendmmsg, stamped | 0.90 | 0.92 | 0.95 | 1.00 | 0.90           | 0.88 | 0.99  | 0.97  |
+//! | TCP: naive        | 1.00 | 6.10 | 12.6 | 17.9 |                |      |       |       |
+//! | TCP: ours         | 0.95 | 1.01 | 1.04 | 0.99 |                |      |       |       |
+//! | TCP: tokio        | 1.02 | 1.02 | 1.00 | 1.01 |                |      |       |       |
+//! | TCP: gathered     | 1.02 | 1.05 | 1.11 | 1.25 |                |      |       |       |
 //!
-//! Single columns of 1 to 100 viewers lay far off in one run with narrow quartiles (stamped 1.47, copied 1.80, connected 1.22): how
-//! buffers and sockets happen to lie is drawn once a column. What only one column says, nothing follows from.
+//! With 1, 10 and 100 viewers ours is at 1.08, 1.03 and 1.01 at 7 packets. Single columns lay far off in earlier runs with narrow
+//! quartiles (stamped 1.47, copied 1.80): how buffers and sockets happen to lie is drawn once a column. What only one column says,
+//! nothing follows from.
 //!
 //! What follows:
-//! - Stamping costs nothing that can be measured, whatever the size of the group: one image a batch and no images per group. Two
+//! - Stamping costs nothing that can be measured, whatever the size of the group: one image for all, and no images per group. Two
 //!   or three viewers an image never repay its making, and even one group for all would not beat stamping.
-//! - What ours costs above stamped is bookkeeping: with 1000 viewers some 0.05 of bare; with 1, 10 and 100, who share what is
-//!   done once a batch, 0.3, 0.2 and 0.07. The image is the least of that: copied, which fills one for every viewer, costs 0.04.
+//! - One image a pass in one buffer that stays in the cache, and one line of memory a viewer: before, with an image a batch and
+//!   records of 300 bytes, ours was at 1.05 and with one viewer at 1.3.
 //! - `sendmmsg` is all that beats bare on one socket, by the system calls that it saves, which are dear on this machine: a tenth
 //!   of a short send, nothing at 44 packets that the kernel cuts. 4 viewers a call gain half of it, 64 no more than 16, one loses.
-//!   Connected sockets gain as much or less and cost a socket a viewer.
-//! - tokio's look at its readiness costs TCP 3 % at 1 packet and 0 to 2 % at more: there is no reason to go round it.
-//! - Sizes decide: a last packet that is shorter is free; one in four costs 1.6, 2.0 and 2.6 times bare (7, 16, 44 packets); sizes
+//!   Connected sockets gain as much or less and cost a socket a viewer. Both are left for later.
+//! - tokio's look at its record of a connection costs little here, where nothing else wants the cache. In the whole daemon it was
+//!   390 ns a viewer and pass, and 1.18 times bare instead of 1.07 (`benches/whole`), so passes write past it.
+//! - Sizes decide: a last packet that is shorter is free; one in four costs 1.6, 2.0 and 2.5 times bare (7, 16, 44 packets); sizes
 //!   that grow from packet to packet cost as much as naive, 15 % less in one `sendmmsg` a viewer. Equal sizes are worth padding.
 
 #![allow(

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use daemon::{Daemon, Swarm, number};
 use loops::{TcpLoops, UdpLoops};
-use media::{RADIO, SMALL, VIDEO};
+use media::{RADIO, SMALL, SMOOTH, VIDEO};
 use serde_json::Value;
 
 const TICK: Duration = Duration::from_millis(40);
@@ -104,9 +104,9 @@ fn tcp() {
 
 /// What a tick saves, in turns.
 fn tick() {
-    for medium in [&VIDEO, &SMALL] {
+    for medium in [&VIDEO, &SMALL, &SMOOTH] {
         for tick_ms in [0, 20, 40, 50] {
-            let daemon = Daemon::start(&format!("[delivery]\ntick_ms = {tick_ms}\n"), &[VIDEO, SMALL]);
+            let daemon = Daemon::start(&format!("[delivery]\ntick_ms = {tick_ms}\n"), &[VIDEO, SMALL, SMOOTH]);
             let report = Swarm::of(&daemon, medium, 1000).addresses("127.0.0.2").unread().seconds(SPAN).run();
             println!(
                 "{}, tick of {tick_ms} ms: {:.0} ns a packet, {:.2} packets a send, delay {}",

@@ -27,6 +27,12 @@ pub(crate) const SMALL: Medium = Medium {
     name: "small",
     arguments: "-f lavfi -i testsrc2=size=320x240:rate=25,noise=alls=10:allf=t -c:v wmv2 -b:v 280k -maxrate 290k -bufsize 60k -g 50",
 };
+/// Video of 1 Mbit/s, 60 pictures a second.
+pub(crate) const SMOOTH: Medium = Medium {
+    name: "smooth",
+    arguments: "-f lavfi -i testsrc2=size=480x360:rate=60,noise=alls=10:allf=t -c:v wmv2 -b:v 950k -minrate 950k -maxrate 950k \
+                -bufsize 200k -g 120",
+};
 /// Audio of 32 kbit/s.
 pub(crate) const RADIO: Medium = Medium { name: "radio", arguments: "-f lavfi -i sine=440 -c:a wmav2 -ac 1 -b:a 32k" };
 
