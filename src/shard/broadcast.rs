@@ -261,6 +261,7 @@ impl Broadcast {
             Link::Udp(route) => {
                 let sent = load.stamped(window, edge, &next, |parts| origins.send(route, parts, stride));
                 route.segmented &= !sent.unsegmentable;
+                route.fragmented |= sent.too_big;
                 tally.udp_calls += u64::from(sent.calls);
                 tally.udp_failed += u64::from(sent.failed);
                 tally.icmp_pending |= sent.errors_pending;

@@ -97,6 +97,8 @@ pub struct Sent {
     pub failed: u32,
     /// The system refused a segmented send on this path.
     pub unsegmentable: bool,
+    /// The interface towards this viewer takes no datagram of this size: it goes as IP fragments.
+    pub too_big: bool,
     /// The send buffer is full: the rest waits.
     pub blocked: bool,
     /// ICMP errors are waiting in the error queue.
@@ -184,7 +186,7 @@ impl UdpPort {
                 send_past_errors(&self.fragments, &to, source, &single_part, None, &mut sent)
             };
             if whole && result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE)) {
-                // The interface towards this viewer takes less than others do.
+                sent.too_big = true;
                 result = send_past_errors(&self.fragments, &to, source, &single_part, None, &mut sent);
             }
             match result {
