@@ -104,7 +104,7 @@ impl State {
             }
         }
         if let Some(due) = points.iter().filter_map(|point| point.due).min() {
-            self.lateness.begin(due);
+            self.lateness.begin(now, due);
         }
         Pass { points, position: 0, left: None, full: Vec::new() }
     }
