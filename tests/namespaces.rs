@@ -179,6 +179,31 @@ fn a_device_that_refuses_segmented_sends_carries_every_packet_and_costs_nobody_e
     assert_eq!(sum_of(&metrics, "wmrelay_udp_send_errors_total", &[]), 0.0, "{metrics}");
 }
 
+/// The queue of a device fills up towards one viewer: that one loses packets, nobody waits for it and nobody is turned away.
+#[test]
+fn a_link_without_room_costs_its_own_viewer_only() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("tc")];
+    if !ready("a_link_without_room_costs_its_own_viewer_only", &needs) {
+        return;
+    }
+    let network = Network::new(&firewall_rules());
+    network.load_at_server(SENDS);
+    let folder = tempfile::tempdir().unwrap();
+    let _daemon = serve_dense(&network, folder.path());
+    let _far = Process::start(network.client_command(PROGRAM, &play_dense("60")));
+    wait_until("packets to the far viewer", MINUTE, || network.counted_at_server("remote") > 20);
+    network.at_server("tc", &"qdisc add dev eth0 root tbf rate 16kbit burst 2000 limit 3000".split(' ').collect::<Vec<_>>());
+    let given_up = || sum_of(&network.get_at_server(9755, "/metrics"), "wmrelay_udp_send_errors_total", &[]);
+    wait_until("datagrams that the full device did not take", MINUTE, || given_up() > 0.0);
+
+    let before = given_up();
+    let near = report(Process::start(network.server_command(PROGRAM, &play_dense("4"))));
+    assert_whole(&near);
+    // 250 a second: less would mean that the near viewer waited for the far one.
+    assert!(near["packets"].as_u64().unwrap() > 750, "{near}");
+    assert!(given_up() > before, "the far viewer's link is still full");
+}
+
 /// From another machine nobody publishes without a password; ffmpeg knows Digest and shows the refusal.
 #[test]
 fn publishers_on_other_machines_need_a_password() {

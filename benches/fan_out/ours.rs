@@ -8,7 +8,7 @@ use bytes::Bytes;
 use wmrelay::asf::StreamSet;
 use wmrelay::relay::{Batch, BatchPacket, Generation};
 use wmrelay::settings::Settings;
-use wmrelay::shard::broadcast::{Broadcast, Phase, Tally, Viewer};
+use wmrelay::shard::broadcast::{Broadcast, Tally, Viewer};
 use wmrelay::shard::origins::Origins;
 
 use crate::packets::{Numbers, PACKET_SIZE};
@@ -83,8 +83,7 @@ fn broadcast(viewers: impl Iterator<Item = Viewer>, numbers: &[Numbers]) -> Broa
     }));
     for (mut viewer, numbers) in viewers.zip(numbers) {
         viewer.start(numbers.incarnation, 0, PACKET_SIZE);
-        viewer.hot.next.sequence = numbers.phase;
-        viewer.hot.phase = Phase::Live;
+        viewer.live(numbers.phase);
         broadcast.viewers.push(viewer);
     }
     broadcast

@@ -3,9 +3,12 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::settings::Settings;
+use crate::shard::MOST_UNDECIDED;
 
-/// Descriptors of our own: standard streams, the runtimes' and sockets of each thread, listeners, a look at the metrics.
+/// Descriptors of our own: standard streams, the runtimes of the threads at the door and beside it, listeners, a look at the metrics.
 const OWN: u64 = 64;
+/// Of each shard: its runtime's, with some to spare.
+const PER_SHARD: u64 = 6;
 /// Of each publishing point: a publisher and the one that takes its place, or a file, or the pipes of a child and their
 /// other ends while it starts.
 const PER_POINT: u64 = 8;
@@ -32,18 +35,20 @@ impl Descriptors {
 
     /// Connections that may wait at the door without a word: a quarter, so that they cannot keep viewers out.
     pub(super) fn at_door(self) -> usize {
-        usize::try_from(self.limit / 4).unwrap_or(usize::MAX).max(1)
+        usize::try_from(self.limit / 4).unwrap_or(usize::MAX).clamp(1, MOST_UNDECIDED)
     }
 
     /// Viewers that find a descriptor whatever waits at the door.
     fn viewers(self, reserve: u64) -> u64 {
-        (self.limit - self.limit / 4).saturating_sub(reserve)
+        let at_door = u64::try_from(self.at_door()).unwrap_or(u64::MAX);
+        self.limit.saturating_sub(at_door).saturating_sub(reserve)
     }
 
     /// What to tell at the start: the settings promise more than the limit holds.
     pub(super) fn shortage(self, settings: &Settings) -> Option<String> {
         let points = u64::try_from(settings.publishing_points_or_demo().len()).unwrap_or(u64::MAX);
-        let reserve = OWN.saturating_add(PER_POINT.saturating_mul(points));
+        let shards = u64::try_from(settings.shards).unwrap_or(u64::MAX);
+        let reserve = OWN.saturating_add(PER_POINT.saturating_mul(points)).saturating_add(PER_SHARD.saturating_mul(shards));
         // Without a limit on viewers one at least must fit.
         let wanted = u64::from(settings.limits.viewers).max(1);
         let room = self.viewers(reserve);
@@ -69,6 +74,7 @@ mod tests {
     fn settings(viewers: u32) -> Settings {
         let mut settings = Settings::default();
         settings.limits.viewers = viewers;
+        settings.shards = 2;
         settings
     }
 
@@ -76,15 +82,15 @@ mod tests {
     fn viewers_that_do_not_fit_are_told_with_a_limit_that_is_enough() {
         let descriptors = Descriptors { limit: 1024 };
         assert_eq!(descriptors.at_door(), 256);
-        // 1024 less a quarter, less 64 and 8 for the one publishing point.
-        assert_eq!(descriptors.shortage(&settings(696)), None);
-        let told = descriptors.shortage(&settings(697)).unwrap();
+        // 1024 less a quarter, less 64, 8 for the one publishing point and 6 for each of 2 shards.
+        assert_eq!(descriptors.shortage(&settings(684)), None);
+        let told = descriptors.shortage(&settings(685)).unwrap();
         assert!(
-            told.starts_with("1024 open files") && told.contains("696 viewers fit") && told.contains("promises 697"),
+            told.starts_with("1024 open files") && told.contains("684 viewers fit") && told.contains("promises 685"),
             "{told}"
         );
 
-        for viewers in [697, 698, 699, 15_000, u32::MAX] {
+        for viewers in [685, 686, 687, 15_000, 110_000, u32::MAX] {
             let told = descriptors.shortage(&settings(viewers)).unwrap();
             let digits = told.split_once("LimitNOFILE=").unwrap().1.split_once(' ').unwrap().0;
             let enough = Descriptors { limit: digits.parse().unwrap() };

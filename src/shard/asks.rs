@@ -21,15 +21,16 @@ impl State {
     pub(super) fn answer(&mut self, key: usize, now: Instant, ask: Ask) -> Option<Answer> {
         match ask {
             Ask::Admit(player) => {
-                let conn = self.conns.get_mut(key)?;
+                let conn = self.conns.get(key)?;
                 tracing::debug!(session = conn.session, peer = %conn.peer, player = %player.token.escape_debug(), "connected");
                 if self.stopping.is_some() {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
-                if self.lateness.refuses(now) {
+                if self.is_overloaded(now) {
                     metrics::counter!(names::REFUSALS, "cause" => "overload").increment(1);
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
+                let conn = self.conns.get_mut(key)?;
                 let permit = self.context.relay.admission().connect(now, conn.peer.ip());
                 Some(Answer::Admitted(
                     permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal)),

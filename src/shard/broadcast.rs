@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::edge::{Edge, Slice};
 pub use super::image::Image;
 use super::image::Plan;
+use super::lag::Lag;
 use super::origins::Origins;
 use super::out_queue::Partial;
 use super::pace::Pace;
@@ -18,6 +19,10 @@ use crate::settings::WindowBounds;
 
 /// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
 const TCP_PACKETS: u32 = 64;
+/// Times that a full device queue is waited for, a millisecond each, before what it does not take is given up.
+const QUEUE_TRIES: u8 = 8;
+/// Batches whose delay is measured one by one; more wait only while a socket is full.
+const MOST_UNSENT: usize = 1000;
 /// A picture comes from its encoder in several reads. What is not there when its first part goes out would wait for a whole tick.
 const REST_OF_PICTURE: Duration = Duration::from_millis(2);
 /// As many bytes fill one segmented send: there is no use in gathering more.
@@ -26,7 +31,7 @@ const FULL_BYTES: usize = 60_000;
 /// What came of serving one viewer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Served {
-    /// It has all there is.
+    /// It has all that is due for now.
     Live,
     /// It catches up; more is due with the next tick.
     CatchingUp,
@@ -34,6 +39,8 @@ pub enum Served {
     TcpBlocked(Option<Partial>),
     /// The UDP socket's buffer is full.
     UdpBlocked,
+    /// The queue of the device towards it is full.
+    PathBlocked,
     /// The next packet belongs to another header.
     NewGeneration,
     /// The source has ended and the viewer has everything.
@@ -78,6 +85,10 @@ pub struct Broadcast {
     pub(super) ended: bool,
     /// When those at the live edge are to get what they do not have yet.
     pub(super) due: Option<Instant>,
+    /// The last pass over those at the live edge was cut short and is to go on; it was due then.
+    pub(super) unfinished: Option<Instant>,
+    /// How late such passes are.
+    pub(super) lag: Lag,
     /// When the last pass over those at the live edge was due.
     last_pass: Option<Instant>,
     /// Bytes that came since that pass.
@@ -102,6 +113,8 @@ impl Broadcast {
             waiting: Vec::new(),
             ended: false,
             due: None,
+            unfinished: None,
+            lag: Lag::default(),
             last_pass: None,
             gathered_bytes: 0,
             catching_up: false,
@@ -117,9 +130,14 @@ impl Broadcast {
         self.gathered_bytes = self.gathered_bytes.saturating_add(batch.bytes.len());
         let full = self.gathered_bytes >= FULL_BYTES;
         let rest = now + REST_OF_PICTURE.min(tick);
-        let at = if full { now } else { self.last_pass.map_or(rest, |last| rest.max(last + tick)) };
+        // Without the slack one late picture would shift all later ticks to where it came, and all later pictures would wait for them.
+        let at = if full { now } else { self.last_pass.map_or(rest, |last| rest.max(last + tick - tick / 8)) };
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
-        self.unsent.push((batch.due, batch.packets.len() as u64));
+        let full = self.unsent.len() >= MOST_UNSENT;
+        match self.unsent.last_mut().filter(|_| full) {
+            Some((_, packets)) => *packets += batch.packets.len() as u64,
+            None => self.unsent.push((batch.due, batch.packets.len() as u64)),
+        }
         self.window.push(batch);
     }
 
@@ -130,8 +148,18 @@ impl Broadcast {
         self.due = Some(self.due.map_or(now, |due| due.min(now)));
     }
 
+    /// When the next pass over those at the live edge is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.unfinished.or(self.due)
+    }
+
     /// Begins a pass over those at the live edge, if it is time; when it was due.
+    ///
+    /// One that was cut short goes on first: what came since then waits, so that nobody is left behind.
     pub fn begin_pass(&mut self, now: Instant, tick: Duration) -> Option<Instant> {
+        if let Some(due) = self.unfinished.take() {
+            return Some(due);
+        }
         let due = self.due.filter(|due| *due <= now)?;
         self.due = None;
         self.gathered_bytes = 0;
@@ -140,11 +168,6 @@ impl Broadcast {
         // Ticks are counted from when they were due, so that none is lost to a wake-up that comes late; but not from long ago.
         self.last_pass = Some(if now.saturating_duration_since(due) < tick { due } else { now });
         Some(due)
-    }
-
-    /// Not everybody was served by the pass that was due then: another one follows.
-    pub(super) fn again(&mut self, due: Option<Instant>) {
-        self.due = self.due.into_iter().chain(due).min();
     }
 
     /// Puts a viewer where a join begins: at the newest key frame, else at the next one.
@@ -180,10 +203,10 @@ impl Broadcast {
                 let finished = self.ended && hot.next.packet >= self.window.end();
                 return Ok(if finished { Served::Finished } else { Served::Live });
             } else if let Some(slice) = self.slice(index, origins) {
-                if let Some(blocked) = self.send(index, &Load::Edge(slice), origins, tally)? {
-                    return Ok(blocked);
+                match self.send(index, &Load::Edge(slice), origins, tally)? {
+                    Some(blocked) => return Ok(blocked),
+                    None => continue,
                 }
-                continue;
             }
             let Some(plan) = self.plan(index, now, origins) else { return Ok(Served::Live) };
             if plan.packets == 0 {
@@ -269,10 +292,20 @@ impl Broadcast {
                 let gone = (done as u64).saturating_sub(sent.failed.into());
                 tally.udp_packets += gone;
                 tally.udp_bytes += gone * stride as u64;
-                (done, sent.blocked.then_some(Served::UdpBlocked))
+                if sent.queue_full && hot.refusals < QUEUE_TRIES {
+                    hot.refusals += 1;
+                    (done, Some(Served::PathBlocked))
+                } else if sent.queue_full {
+                    // It may be full for long: the datagrams are lost, as on any link that is too narrow, and nobody else waits.
+                    hot.refusals = 0;
+                    tally.udp_failed += packets as u64 - done as u64;
+                    (packets as usize, None)
+                } else {
+                    hot.refusals = 0;
+                    (done, sent.blocked.then_some(Served::UdpBlocked))
+                }
             }
             Link::Tcp(wire) => {
-                let wire = *wire;
                 tally.tcp_calls += 1;
                 let taken = load.stamped(window, edge, &next, |parts| wire.write(parts))?;
                 // A packet that is cut counts as a whole, and has its number: its rest follows before anything else.
@@ -289,6 +322,7 @@ impl Broadcast {
         };
         let begun = u32::try_from(begun).unwrap_or(u32::MAX);
         let Some(hot) = self.viewers.hot_mut(index) else { return Ok(None) };
+        debug_assert!(begun > 0 || blocked.is_some(), "a send that does nothing would be tried for ever");
         hot.next.advance(begun);
         hot.packets += u64::from(begun);
         if hot.phase == Phase::CatchingUp

@@ -7,7 +7,7 @@ use crate::mms::media::{self, HEAD_LEN, Next};
 use crate::relay::Window;
 
 /// More than this is no tick but a source in a hurry; what is beyond goes batch by batch.
-const MOST: usize = 512;
+const MOST_BYTES: usize = 1 << 20;
 
 /// The packets of one pass in one buffer, framed as MMS has it, made when the first MMS viewer needs them.
 ///
@@ -42,9 +42,12 @@ impl Slice {
 impl Edge {
     /// Frames the packets from number `from` on and before `end`, as far as they have the header of the first.
     pub(super) fn fill(&mut self, window: &Window<Image>, from: u64, end: u64) {
+        if self.image.capacity() > 2 * MOST_BYTES {
+            self.image = Vec::new();
+        }
         self.image.clear();
         (self.from, self.end) = (from, from);
-        while self.end < end && self.image.len() < MOST * self.stride.max(1) {
+        while self.end < end && self.image.len() < MOST_BYTES {
             let Some((batch, index)) = window.packet(self.end) else { break };
             let generation = &batch.generation;
             if self.end == from {

@@ -1,6 +1,7 @@
 //! The packets of a batch as one protocol frames them.
 
 use std::io::IoSlice;
+use std::ops::Range;
 
 use crate::mms::media::{self, HEAD_LEN, Next};
 use crate::relay::{Batch, BatchPacket, Spot, Window};
@@ -75,39 +76,23 @@ impl Plan {
         Some(plan)
     }
 
-    /// The range in the image of each part, and its packets.
-    fn ranges<'w>(&self, window: &'w Window<Image>) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> + use<'w> {
-        let (mut left, mut first, plan) = (self.packets as usize, self.spot.packet, *self);
-        (plan.spot.batch..plan.spot.batch + plan.parts).map_while(move |index| {
-            let (batch, _) = window.batch(index)?;
-            let count = left.min(batch.packets.len().saturating_sub(first));
-            let range = first * plan.stride..(first + count) * plan.stride;
-            (left, first) = (left - count, 0);
-            Some((index, range))
-        })
-    }
-
     /// Writes a viewer's numbers into the heads and gives the stamped images to `send`.
     pub(super) fn stamped<T>(&self, window: &mut Window<Image>, next: &Next, send: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let mut sequence = next.sequence;
-        let (mut left, mut first) = (self.packets as usize, self.spot.packet);
-        for index in self.spot.batch..self.spot.batch + self.parts {
+        let (mut left, mut first, mut sequence) = (self.packets, self.spot.packet, next.sequence);
+        let mut ranges: [Range<usize>; PARTS] = std::array::from_fn(|_| 0..0);
+        for (range, index) in ranges.iter_mut().zip(self.spot.batch..).take(self.parts) {
             let Some((batch, image)) = window.batch_mut(index) else { break };
-            let count = left.min(batch.packets.len().saturating_sub(first));
-            let part = image.0.get_mut(first * self.stride..(first + count) * self.stride).unwrap_or_default();
+            let there = u32::try_from(batch.packets.len().saturating_sub(first)).unwrap_or(u32::MAX);
+            let count = left.min(there);
+            *range = first * self.stride..(first + count as usize) * self.stride;
+            let part = image.0.get_mut(range.clone()).unwrap_or_default();
             media::stamp(part, self.stride, next.incarnation, sequence);
-            #[expect(clippy::cast_possible_truncation, reason = "at most `packets`, which has 32 bits")]
-            {
-                sequence = sequence.wrapping_add(count as u32);
-            }
-            (left, first) = (left - count, 0);
+            (left, first, sequence) = (left - count, 0, sequence.wrapping_add(count));
         }
         let window = &*window;
         let mut parts = [IoSlice::new(&[]); PARTS];
-        for (part, (index, range)) in parts.iter_mut().zip(self.ranges(window)) {
-            if let Some((_, image)) = window.batch(index) {
-                *part = IoSlice::new(image.0.get(range).unwrap_or_default());
-            }
+        for ((part, range), index) in parts.iter_mut().zip(ranges).zip(self.spot.batch..).take(self.parts) {
+            *part = IoSlice::new(window.batch(index).and_then(|(_, image)| image.0.get(range)).unwrap_or_default());
         }
         send(parts.get(..self.parts).unwrap_or_default())
     }

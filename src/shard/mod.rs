@@ -11,7 +11,7 @@ mod edge;
 mod front;
 mod handoff;
 mod image;
-mod lateness;
+mod lag;
 pub mod listen;
 mod news;
 pub mod origins;
@@ -39,6 +39,7 @@ use command::{Accepted, Command, CommandSender};
 pub use handoff::{HandOff, Handed};
 use listen::MmsListener;
 use routes::Routes;
+pub use strays::MOST_UNDECIDED;
 use udp::UdpPort;
 
 use crate::mms;
@@ -63,6 +64,15 @@ struct Context {
     sessions: AtomicU64,
     next_shard: AtomicUsize,
     beat: Heartbeat,
+    overload: Overload,
+}
+
+/// Viewers that were refused for overload and not told of yet.
+#[derive(Debug, Default)]
+struct Overload {
+    refused: AtomicU64,
+    /// The latest pass since then.
+    late_ms: AtomicU64,
 }
 
 impl Context {
@@ -175,6 +185,7 @@ impl Shards {
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat,
+            overload: Overload::default(),
             shards: mailboxes.senders,
             settings,
         });

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Clock, sleep_until};
 
 use super::broadcast::{Broadcast, Link, Phase};
 use super::pace::TICK;
-use super::state::State;
+use super::state::{Room, State};
 use super::udp::UdpPort;
 use crate::relay::PointId;
 
@@ -53,7 +54,7 @@ pub(super) async fn run(state: Rc<RefCell<State>>) {
         while state.borrow_mut().turn(&mut pass) {
             tokio::task::yield_now().await;
         }
-        let blocked = state.borrow_mut().end_pass(pass);
+        let blocked = state.borrow_mut().end_pass(&pass);
         if blocked {
             // Readiness tells nothing here: an ICMP error in the queue makes the socket look writable. A millisecond drains
             // more than enough to go on.
@@ -74,6 +75,8 @@ pub(super) struct Pass {
     left: Option<usize>,
     /// UDP sockets that were full: their viewers wait for the next pass, all others are served.
     full: Vec<Arc<UdpPort>>,
+    /// Somebody had no room.
+    waits: bool,
 }
 
 struct PassPoint {
@@ -87,7 +90,7 @@ struct PassPoint {
 impl State {
     /// When there is something to send; `catch_up`: when those who catch up go on.
     fn next_pass(&self, catch_up: Instant) -> Option<Instant> {
-        let of = |broadcast: &Broadcast| broadcast.due.into_iter().chain(broadcast.catching_up.then_some(catch_up)).min();
+        let of = |broadcast: &Broadcast| broadcast.next_due().into_iter().chain(broadcast.catching_up.then_some(catch_up)).min();
         self.broadcasts.iter().filter_map(of).min()
     }
 
@@ -98,15 +101,14 @@ impl State {
         for (index, broadcast) in self.broadcasts.iter_mut().enumerate() {
             let due = broadcast.begin_pass(now, tick);
             let catching_up = catches_up && std::mem::take(&mut broadcast.catching_up);
-            if due.is_some() || catching_up {
-                let unsent = if due.is_some() { std::mem::take(&mut broadcast.unsent) } else { Vec::new() };
-                points.push(PassPoint { index, due, unsent });
+            if let Some(due) = due {
+                broadcast.lag.begin(now, due);
+                points.push(PassPoint { index, due: Some(due), unsent: std::mem::take(&mut broadcast.unsent) });
+            } else if catching_up {
+                points.push(PassPoint { index, due: None, unsent: Vec::new() });
             }
         }
-        if let Some(due) = points.iter().filter_map(|point| point.due).min() {
-            self.lateness.begin(now, due);
-        }
-        Pass { points, position: 0, left: None, full: Vec::new() }
+        Pass { points, position: 0, left: None, full: Vec::new(), waits: false }
     }
 
     /// Serves viewers for about a millisecond; true when more are left.
@@ -114,12 +116,16 @@ impl State {
         let mut now = Clock::now().into_std();
         let until = now + TURN;
         let mut count = 0;
-        while let Some(point) = pass.points.get(pass.position) {
+        while let Some(point) = pass.points.get_mut(pass.position) {
             let Some(broadcast) = self.broadcasts.get_mut(point.index) else { return false };
             // Viewers may have left since the last turn.
             let left = pass.left.map_or(broadcast.viewers.len(), |left| left.min(broadcast.viewers.len()));
             if left == 0 {
+                let (index, due, unsent) = (point.index, point.due, std::mem::take(&mut point.unsent));
                 (pass.position, pass.left) = (pass.position + 1, None);
+                if let Some(due) = due {
+                    self.end_point(index, due, unsent);
+                }
                 continue;
             }
             let index = left - 1;
@@ -135,14 +141,20 @@ impl State {
                 && pass.full.iter().any(|full| Arc::ptr_eq(full, port))
             {
                 // The next pass finds this viewer again.
-                broadcast.catching_up |= catches_up;
-                broadcast.again(point.due);
+                if catches_up {
+                    broadcast.catching_up = true;
+                } else {
+                    broadcast.unfinished = point.due;
+                }
                 continue;
             }
-            if self.serve(PointId(u32::try_from(point.index).unwrap_or(u32::MAX)), index, now)
-                && let Some(port) = self.port_of(point.index, index)
-            {
-                pass.full.push(port);
+            let point = point.index;
+            let room = self.serve(PointId(u32::try_from(point).unwrap_or(u32::MAX)), index, now);
+            if room != Room::Enough {
+                pass.waits = true;
+                if room == Room::NoneInSocket {
+                    pass.full.extend(self.port_of(point, index));
+                }
             }
             count += 1;
             if count % STRIDE == 0 {
@@ -162,32 +174,39 @@ impl State {
         }
     }
 
-    /// Measures a pass; true when a UDP socket was full and viewers wait for it.
-    fn end_pass(&mut self, pass: Pass) -> bool {
-        let now: Instant = Clock::now().into_std();
-        for point in pass.points {
-            let Some(broadcast) = self.broadcasts.get_mut(point.index) else { continue };
-            let Some(due) = point.due else { continue };
-            if broadcast.due.is_some() && !pass.full.is_empty() {
-                // Not all have it yet: what is still to be sent is measured with the pass that sends it.
-                broadcast.again(point.due);
-                broadcast.unsent.splice(0..0, point.unsent);
-                continue;
-            }
-            let late = now.saturating_duration_since(due) > LATE;
-            for (came, packets) in point.unsent.iter().filter(|_| !broadcast.viewers.is_empty()) {
-                self.counters.send_delay_seconds.record(now.saturating_duration_since(*came).as_secs_f64());
-                if late {
-                    self.counters.late_sends.increment(packets * broadcast.viewers.len() as u64);
-                }
+    /// Measures a pass over a publishing point that was due then, if all were served.
+    fn end_point(&mut self, index: usize, due: Instant, mut unsent: Vec<(Instant, u64)>) {
+        let now = Clock::now().into_std();
+        let Some(broadcast) = self.broadcasts.get_mut(index) else { return };
+        if broadcast.unfinished.is_some() {
+            // Not all have it yet: what is still to be sent is measured when they have.
+            broadcast.unfinished = Some(due);
+            unsent.append(&mut broadcast.unsent);
+            broadcast.unsent = unsent;
+            return;
+        }
+        if let Some(limit) = self.context.settings.limits.max_send_delay
+            && let Some(late) = broadcast.lag.end(now, limit)
+        {
+            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+            self.context.overload.late_ms.fetch_max(late_ms, Ordering::Relaxed);
+        }
+        let late = now.saturating_duration_since(due) > LATE;
+        for (came, packets) in unsent.iter().filter(|_| !broadcast.viewers.is_empty()) {
+            self.counters.send_delay_seconds.record(now.saturating_duration_since(*came).as_secs_f64());
+            if late {
+                self.counters.late_sends.increment(packets * broadcast.viewers.len() as u64);
             }
         }
-        self.lateness.end(now);
-        self.settle();
-        !pass.full.is_empty()
     }
 
-    /// Hands the tally to the metrics and ends sessions whose port does not exist.
+    /// True when a UDP socket or a path was full and viewers wait for it.
+    fn end_pass(&mut self, pass: &Pass) -> bool {
+        self.settle();
+        pass.waits
+    }
+
+    /// Hands the tally to the metrics; acts on ICMP errors that were seen.
     pub(super) fn settle(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         self.counters.add(&tally);
@@ -195,6 +214,7 @@ impl State {
             self.drain_errors();
         }
     }
+
     /// Acts on the ICMP errors of all ports.
     pub(super) fn drain_errors(&self) {
         let now = Clock::now().into_std();

@@ -32,6 +32,10 @@ impl State {
         datagram.extend_from_slice(packet);
         let stride = datagram.len();
         let outcome = self.origins.send(&route, &[IoSlice::new(&datagram)], stride);
+        // What single datagrams tell of the path holds for media too.
+        if outcome.too_big {
+            self.fragment(key);
+        }
         self.tally.udp_calls += u64::from(outcome.calls);
         self.tally.icmp_pending |= outcome.errors_pending;
         if outcome.bytes != stride || outcome.failed != 0 {
@@ -49,6 +53,9 @@ impl State {
         let sent = self.origins.send(route, &[IoSlice::new(packet)], packet.len());
         self.tally.udp_calls += u64::from(sent.calls);
         self.tally.icmp_pending |= sent.errors_pending;
+        if sent.too_big {
+            self.fragment(key);
+        }
     }
 
     /// Datagrams of this session are too big for a network on the way: they go as IP fragments from here on.

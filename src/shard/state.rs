@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,14 +12,13 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::Context;
 use super::broadcast::{Broadcast, Phase, Served, Tally};
 use super::conn::{Conn, Place, words};
 use super::counters::Counters;
-use super::lateness::Lateness;
 use super::origins::Origins;
 use super::out_queue::Flushed;
 use super::udp::UdpPort;
+use super::{Context, Overload};
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Description, Input, Output, Session};
@@ -39,6 +39,17 @@ pub(super) struct Arrival {
     pub(super) udp: Option<Arc<UdpPort>>,
 }
 
+/// Whether a viewer could be sent what was due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Yes, or it is looked after elsewhere.
+    Enough,
+    /// The queue of the device towards this viewer is full.
+    NoneOnPath,
+    /// The UDP socket that many share is full.
+    NoneInSocket,
+}
+
 /// All that one shard knows.
 pub(super) struct State {
     pub(super) context: Arc<Context>,
@@ -47,7 +58,6 @@ pub(super) struct State {
     pub(super) broadcasts: Vec<Broadcast>,
     pub(super) origins: Origins,
     pub(super) tally: Tally,
-    pub(super) lateness: Lateness,
     pub(super) counters: Counters,
     /// For each publishing point what was told of it last; empty in all shards but one.
     window_bytes: Vec<(metrics::Gauge, f64)>,
@@ -61,7 +71,6 @@ impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
         let points = context.relay.points();
-        let lateness = Lateness::new(context.settings.limits.max_send_delay);
         let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
         let window_bytes = match index {
             0 => points
@@ -77,7 +86,6 @@ impl State {
             broadcasts,
             origins: Origins::default(),
             tally: Tally::default(),
-            lateness,
             counters: Counters::new(),
             window_bytes,
             pump_wake: Rc::new(Notify::new()),
@@ -183,7 +191,7 @@ impl State {
         }
     }
 
-    /// Ends a session; the first reason counts. It gets no more media.
+    /// Ends a session; the first reason counts. It leaves its seat.
     pub(super) fn close(&mut self, key: usize, label: &'static str, text: impl Into<String>) {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.close(label, text);
@@ -191,7 +199,7 @@ impl State {
         }
     }
 
-    /// Writes what waits, then serves the viewer if media goes over this connection.
+    /// Writes what waits, then serves the viewer, unless that is at the live edge and was not held up.
     pub(super) fn flush(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let flushed = match conn.out.flush(&conn.stream) {
@@ -233,27 +241,27 @@ impl State {
 
     /// Sends one viewer what is due, and lets its engine know what follows from it.
     ///
-    /// True where the UDP socket is full and the pass must wait.
-    pub(super) fn serve(&mut self, point: PointId, index: usize, now: Instant) -> bool {
-        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return false };
-        let Some(viewer) = broadcast.viewers.hot(index) else { return false };
+    /// Tells whether there was room for it.
+    pub(super) fn serve(&mut self, point: PointId, index: usize, now: Instant) -> Room {
+        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return Room::Enough };
+        let Some(viewer) = broadcast.viewers.hot(index) else { return Room::Enough };
         if viewer.blocked {
-            return false;
+            return Room::Enough;
         }
-        let was_live = viewer.phase == Phase::Live;
+        let goes_on = viewer.phase == Phase::Live && viewer.packets > 0;
         let served = broadcast.serve(index, now, &self.origins, &mut self.tally);
-        if was_live && matches!(served, Ok(Served::Live)) {
-            return false;
+        if goes_on && matches!(served, Ok(Served::Live)) {
+            return Room::Enough;
         }
         self.follow(point, index, now, served)
     }
 
-    /// What follows from serving a viewer that is not just live; true where the UDP socket is full.
-    fn follow(&mut self, point: PointId, index: usize, now: Instant, served: io::Result<Served>) -> bool {
-        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return false };
-        let Some((hot, cold)) = broadcast.viewers.both_mut(index) else { return false };
+    /// What follows from serving a viewer that is not just live.
+    fn follow(&mut self, point: PointId, index: usize, now: Instant, served: io::Result<Served>) -> Room {
+        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return Room::Enough };
+        let Some((hot, cold)) = broadcast.viewers.both_mut(index) else { return Room::Enough };
         let key = cold.conn;
-        let Some(conn) = self.conns.get_mut(key) else { return false };
+        let Some(conn) = self.conns.get_mut(key) else { return Room::Enough };
         if !cold.joined && hot.packets > 0 {
             cold.joined = true;
             self.counters.joined(hot.link.label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
@@ -270,15 +278,15 @@ impl State {
                 conn.out.keep(partial);
                 conn.wake.notify_one();
             }
-            Ok(Served::UdpBlocked) => {
+            Ok(blocked @ (Served::UdpBlocked | Served::PathBlocked)) => {
                 // Whoever is not at the live edge is found by the next catch-up tick.
                 if hot.phase == Phase::CatchingUp {
                     broadcast.catching_up = true;
                 } else {
-                    broadcast.due.get_or_insert(now);
+                    broadcast.unfinished.get_or_insert(now);
                 }
                 self.pump_wake.notify_one();
-                return true;
+                return if blocked == Served::UdpBlocked { Room::NoneInSocket } else { Room::NoneOnPath };
             }
             Ok(Served::NewGeneration) => self.cross_boundary(key, point, index, now),
             Ok(Served::Finished) => {
@@ -287,7 +295,7 @@ impl State {
                 self.park(key);
             }
         }
-        false
+        Room::Enough
     }
 
     /// Tells an engine of the header that its next packets need.
@@ -320,15 +328,28 @@ impl State {
         self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(generation))));
     }
 
-    /// One line a second, however many are refused.
-    pub(super) fn tell_of_overload(&mut self) {
-        if let Some((viewers, late)) = self.lateness.tell() {
-            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+    /// Whether sends of some publishing point have lagged for so long that nobody else is taken on; notes it where they have.
+    pub(super) fn is_overloaded(&self, now: Instant) -> bool {
+        let Some(limit) = self.context.settings.limits.max_send_delay else { return false };
+        let overloaded = self.broadcasts.iter().any(|broadcast| broadcast.lag.is_sustained(now, limit));
+        if overloaded {
+            self.context.overload.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        overloaded
+    }
+
+    /// One line a second, however many are refused by however many shards.
+    pub(super) fn tell_of_overload(&self) {
+        let Overload { refused, late_ms } = &self.context.overload;
+        if self.index != 0 {
+            return;
+        }
+        let (viewers, late_ms) = (refused.swap(0, Ordering::Relaxed), late_ms.swap(0, Ordering::Relaxed));
+        if viewers > 0 {
             tracing::warn!(
-                shard = self.index,
                 viewers,
                 late_ms,
-                "new viewers are refused: media leaves later than `limits.max_send_delay_ms`; this machine is at its limit"
+                "new viewers were refused: media leaves later than `limits.max_send_delay_ms`; this machine is at its limit"
             );
         }
     }

@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 use crate::metrics as names;
 use crate::relay::admission::limit_key;
 
-/// Undecided connections in all.
-const MOST: usize = 16_384;
+/// Undecided connections in all, however many open files there may be.
+pub const MOST_UNDECIDED: usize = 16_384;
 /// Of them, from one address (IPv6: one /64). A NAT full of players needs few: each speaks at once.
 const MOST_PER_ADDRESS: usize = 2_048;
 /// How often what was turned away is told, if anything was.
@@ -72,7 +72,7 @@ pub(super) struct Ticket {
 impl Strays {
     /// An empty door for at most `undecided_max` connections, and never more than 16,384.
     pub(super) fn new(undecided_max: usize) -> Self {
-        Self { most: undecided_max.clamp(1, MOST), crowd: Mutex::default() }
+        Self { most: undecided_max.clamp(1, MOST_UNDECIDED), crowd: Mutex::default() }
     }
 
     fn crowd(&self) -> MutexGuard<'_, Crowd> {
@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_of_a_crowded_address_makes_room() {
-        let strays = Strays::new(MOST);
+        let strays = Strays::new(MOST_UNDECIDED);
         let (crowded, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         let bystander = arrive(&strays, other);
         let waiting: Vec<_> = (0..=MOST_PER_ADDRESS).map(|_| arrive(&strays, crowded)).collect();

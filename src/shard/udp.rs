@@ -99,8 +99,10 @@ pub struct Sent {
     pub unsegmentable: bool,
     /// The interface towards this viewer takes no datagram of this size: it goes as IP fragments.
     pub too_big: bool,
-    /// The send buffer is full: the rest waits.
+    /// The socket's send buffer is full: the rest waits.
     pub blocked: bool,
+    /// The queue of the device on this path is full: the rest waits. Other paths may have room.
+    pub queue_full: bool,
     /// ICMP errors are waiting in the error queue.
     pub errors_pending: bool,
 }
@@ -170,6 +172,10 @@ impl UdpPort {
                     sent.blocked = true;
                     return sent;
                 }
+                Err(error) if is_queue_full(&error) => {
+                    sent.queue_full = true;
+                    return sent;
+                }
                 Err(error) if is_segmentation(&error) => sent.unsegmentable = true,
                 Err(_) => {
                     sent.bytes = total;
@@ -193,6 +199,10 @@ impl UdpPort {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     sent.blocked = true;
+                    return sent;
+                }
+                Err(error) if is_queue_full(&error) => {
+                    sent.queue_full = true;
                     return sent;
                 }
                 Err(_) => sent.failed += 1,
@@ -252,8 +262,7 @@ fn send_past_errors(
         tries += 1;
         let result = send_message(socket.as_raw_fd(), to, source, parts, segment);
         match &result {
-            // The device's queue is full, not the socket's buffer. It comes to the same: a moment later there is room.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) if is_queue_full(error) => return result,
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 sent.errors_pending = true;
                 if tries == TRIES {
@@ -273,6 +282,11 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// What the kernel says where the device of a path has no room, while the socket has.
+fn is_queue_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// What the kernel says where a path cannot take a segmented send.

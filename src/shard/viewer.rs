@@ -14,7 +14,7 @@ use super::udp::Route;
 use crate::mms::media::{HEAD_LEN, Next, Track};
 
 /// How media reaches a viewer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Link {
     /// On the control connection.
     Tcp(Wire),
@@ -33,7 +33,7 @@ impl Link {
 }
 
 /// A connection as passes write to it: past tokio, whose own record of it would be one more line of memory for each viewer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Wire(RawFd);
 
 impl Wire {
@@ -42,18 +42,21 @@ impl Wire {
     /// # Errors
     /// The connection is gone.
     #[allow(unsafe_code, reason = "a hot record has no room for an owner")]
-    pub(super) fn write(self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: a Wire is made for a viewer only, whose cold record owns the connection, and is private to it.
         let fd = unsafe { BorrowedFd::borrow_raw(self.0) };
         let socket = SockRef::from(&fd);
-        let written = match parts {
-            [single] => socket.send(single),
-            several => socket.send_vectored(several),
-        };
-        match written {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
-            result => result,
+        loop {
+            let written = match parts {
+                [single] => socket.send(single),
+                several => socket.send_vectored(several),
+            };
+            return match written {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                result => result,
+            };
         }
     }
 }
@@ -73,6 +76,7 @@ pub enum Phase {
 
 /// What a pass reads and writes of each viewer: one cache line, so that thousands of them stay near the processor.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Hot {
     /// The packet that it gets next, and its numbers.
     pub next: Next,
@@ -84,8 +88,10 @@ pub struct Hot {
     pub phase: Phase,
     /// Its connection is full, or has something to say first; the connection's task tells when that is over.
     pub blocked: bool,
+    /// Times in a row that the device's queue towards it was full.
+    pub refusals: u8,
     /// How media reaches it.
-    pub link: Link,
+    pub(super) link: Link,
 }
 
 const _: () = assert!(size_of::<Hot>() <= 64, "a viewer's hot record fills one cache line");
@@ -115,9 +121,9 @@ pub struct Cold {
 #[derive(Debug)]
 pub struct Viewer {
     /// What passes need.
-    pub hot: Hot,
+    pub(super) hot: Hot,
     /// The rest.
-    pub cold: Cold,
+    pub(super) cold: Cold,
 }
 
 impl Viewer {
@@ -134,9 +140,14 @@ impl Viewer {
     fn new(conn: usize, link: Link, stream: Option<Rc<TcpStream>>) -> Self {
         let (next, track) = (Next::default(), Track::new());
         Self {
-            hot: Hot { next, packets: 0, generation: 0, phase: Phase::Awaiting, blocked: false, link },
+            hot: Hot { next, packets: 0, generation: 0, phase: Phase::Awaiting, blocked: false, refusals: 0, link },
             cold: Cold { conn, stream, track, pace: None, skipped: 0, joined: false, packet_size: 0, before: (0, 0) },
         }
+    }
+
+    /// Puts it at the live edge with this sequence number, without a join.
+    pub fn live(&mut self, sequence: u32) {
+        (self.hot.next.sequence, self.hot.phase) = (sequence, Phase::Live);
     }
 
     /// Takes the way of media, and nothing else, from another viewer.
@@ -164,7 +175,9 @@ impl Cold {
     pub(super) fn expect_room(&self) {
         // Tokio does not know of what was written past it.
         let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        let _ = self.stream.as_ref().map(|stream| stream.try_io(Interest::WRITABLE, full));
+        if let Some(stream) = &self.stream {
+            let _ = stream.try_io(Interest::WRITABLE, full);
+        }
     }
 }
 
@@ -194,27 +207,27 @@ impl Seats {
     }
 
     /// Frees a seat; the last viewer takes it.
-    pub fn swap_remove(&mut self, index: usize) -> Option<Viewer> {
+    pub(super) fn swap_remove(&mut self, index: usize) -> Option<Viewer> {
         (index < self.hot.len()).then(|| Viewer { hot: self.hot.swap_remove(index), cold: self.cold.swap_remove(index) })
     }
 
     /// What passes need of a viewer.
-    pub fn hot(&self, index: usize) -> Option<&Hot> {
+    pub(super) fn hot(&self, index: usize) -> Option<&Hot> {
         self.hot.get(index)
     }
 
     /// The same, to change it.
-    pub fn hot_mut(&mut self, index: usize) -> Option<&mut Hot> {
+    pub(super) fn hot_mut(&mut self, index: usize) -> Option<&mut Hot> {
         self.hot.get_mut(index)
     }
 
     /// The rest of a viewer.
-    pub fn cold(&self, index: usize) -> Option<&Cold> {
+    pub(super) fn cold(&self, index: usize) -> Option<&Cold> {
         self.cold.get(index)
     }
 
     /// Both.
-    pub fn both_mut(&mut self, index: usize) -> Option<(&mut Hot, &mut Cold)> {
+    pub(super) fn both_mut(&mut self, index: usize) -> Option<(&mut Hot, &mut Cold)> {
         Some((self.hot.get_mut(index)?, self.cold.get_mut(index)?))
     }
 }

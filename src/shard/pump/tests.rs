@@ -11,13 +11,13 @@ use crate::asf::StreamSet;
 use crate::mms::session::Config;
 use crate::relay::{Batch, BatchPacket, Delivery, Generation, Relay};
 use crate::settings::Settings;
-use crate::shard::Context;
 use crate::shard::broadcast::Viewer;
 use crate::shard::command::CommandSender;
 use crate::shard::conn::{Opened, Place};
 use crate::shard::pace::Pace;
 use crate::shard::state::Arrival;
 use crate::shard::udp::Route;
+use crate::shard::{Context, Overload};
 use crate::wire::Guid;
 
 const SIZE: usize = 1000;
@@ -50,6 +50,7 @@ fn shard() -> State {
         sessions: AtomicU64::new(0),
         next_shard: AtomicUsize::new(0),
         beat: Arc::new(|_, _| {}),
+        overload: Overload::default(),
     };
     State::new(Arc::new(context), 0)
 }
@@ -97,13 +98,13 @@ fn pass(shard: &mut State, full: &[&Arc<UdpPort>]) {
     let mut pass = shard.begin_pass(now(), true);
     pass.full.extend(full.iter().map(|port| Arc::clone(port)));
     while shard.turn(&mut pass) {}
-    shard.end_pass(pass);
+    shard.end_pass(&pass);
 }
 
 /// Whether those at the live edge of a publishing point have something to get, and whether somebody catches up.
 fn work(shard: &State, point: usize) -> (bool, bool) {
     let broadcast = &shard.broadcasts[point];
-    (broadcast.due.is_some(), broadcast.catching_up)
+    (broadcast.next_due().is_some(), broadcast.catching_up)
 }
 
 fn packets(shard: &State, point: usize) -> u64 {
@@ -165,7 +166,7 @@ async fn who_takes_the_seat_of_another_is_not_passed_over() {
     shard.deliver(before(), Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 3) });
     let mut pass = shard.begin_pass(now(), true);
     // The last one is served, then the first leaves and the last takes its seat.
-    assert!(!shard.serve(PointId(0), 2, now()));
+    assert_eq!(shard.serve(PointId(0), 2, now()), Room::Enough);
     pass.left = Some(2);
     shard.remove(seated[0].key, now());
     while shard.turn(&mut pass) {}
@@ -189,17 +190,68 @@ async fn what_comes_within_a_tick_goes_out_in_one_send() {
     assert_eq!(packets(&shard, 0), 1);
     for n in 0..4 {
         come(&mut shard, start + tick / 5 * n, u64::from(n) + 1);
-        assert_eq!(shard.next_pass(start), Some(start + tick), "counted from when the last pass was due");
+        assert_eq!(shard.next_pass(start), Some(start + tick - tick / 8), "counted from when the last pass was due");
     }
     let mut early = shard.begin_pass(start + tick / 2, true);
     assert!(early.points.is_empty() && !shard.turn(&mut early));
-    shard.end_pass(early);
+    shard.end_pass(&early);
     assert_eq!(packets(&shard, 0), 1);
     let mut pass = shard.begin_pass(start + tick, false);
     assert!(!shard.turn(&mut pass));
     assert_eq!((packets(&shard, 0), shard.tally.udp_calls), (5, 1));
-    shard.end_pass(pass);
+    shard.end_pass(&pass);
     assert_eq!(shard.next_pass(start), None);
+}
+
+#[tokio::test]
+async fn one_late_picture_does_not_delay_all_that_follow() {
+    let mut broadcast = Broadcast::new(&Settings::default().window);
+    let (start, tick) = (now(), Duration::from_millis(40));
+    let mut waits = Vec::new();
+    for picture in 0..20u32 {
+        let late = if picture == 5 { Duration::from_millis(30) } else { Duration::ZERO };
+        let came = start + tick * picture + late;
+        broadcast.push(came, tick, batch(&generation(0), picture.into(), 1));
+        let due = broadcast.next_due().unwrap();
+        broadcast.begin_pass(due, tick);
+        waits.push((due - came).as_millis());
+    }
+    let (before, after) = waits.split_at(6);
+    assert_eq!(before, [2; 6]);
+    // 35 ms after the late one, and five earlier with each that follows.
+    assert_eq!(after[..7], [27, 22, 17, 12, 7, 2, 2]);
+}
+
+#[tokio::test]
+async fn a_point_in_time_does_not_hide_one_that_lags() {
+    let mut shard = shard();
+    let start = now();
+    for n in 0..4u32 {
+        let due = start + Duration::from_millis(300) * n;
+        shard.broadcasts[0].lag.begin(due, due);
+        shard.broadcasts[0].lag.end(due + Duration::from_millis(290), Duration::from_millis(250));
+        shard.broadcasts[1].lag.begin(due + Duration::from_millis(295), due + Duration::from_millis(295));
+        shard.broadcasts[1].lag.end(due + Duration::from_millis(296), Duration::from_millis(250));
+    }
+    assert!(shard.is_overloaded(start + Duration::from_millis(1200)));
+}
+
+#[tokio::test]
+async fn what_was_cut_short_goes_on_before_anything_new() {
+    let mut shard = shard();
+    let viewer = seat(&mut shard, 0).await;
+    shard.broadcasts[0].viewers.hot_mut(0).unwrap().phase = Phase::Live;
+    let come = |shard: &mut State, first| {
+        shard.deliver(before(), Delivery::Batch { point: PointId(0), batch: batch(&generation(0), first, 3) });
+    };
+    come(&mut shard, 0);
+    pass(&mut shard, &[&viewer.port]);
+    come(&mut shard, 3);
+    pass(&mut shard, &[]);
+    assert_eq!(packets(&shard, 0), 3);
+    let mut next = shard.begin_pass(now() + shard.context.settings.delivery.tick, true);
+    while shard.turn(&mut next) {}
+    assert_eq!(packets(&shard, 0), 6);
 }
 
 #[tokio::test]
@@ -234,6 +286,8 @@ async fn a_shard_that_lags_takes_nobody_on() {
     assert_eq!(admit(&mut shard, start), Ok(()));
     // The pass does not come to its end.
     assert_eq!(admit(&mut shard, start + Duration::from_secs(1)), Err(Hresult::TOO_MANY_SESSIONS));
-    shard.end_pass(pass);
-    assert_eq!(admit(&mut shard, start + Duration::from_secs(1)), Ok(()));
+    let mut pass = pass;
+    while shard.turn(&mut pass) {}
+    shard.end_pass(&pass);
+    assert_eq!(admit(&mut shard, now()), Ok(()));
 }
