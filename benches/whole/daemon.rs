@@ -76,11 +76,17 @@ impl Daemon {
         self.metric("wmrelay_sent_packets_total", transport) / self.metric("wmrelay_send_calls_total", transport)
     }
 
-    /// Waits until so many viewers play.
+    /// Waits until so many viewers play, no more and no fewer.
     pub(crate) fn wait_for_viewers(&self, viewers: usize) {
-        while self.metric("wmrelay_viewers{", "") < viewers as f64 {
+        let mut playing = f64::NAN;
+        for _ in 0..600 {
+            playing = self.metric("wmrelay_viewers{", "");
+            if playing == viewers as f64 {
+                return;
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
+        panic!("{playing} viewers play after 30 s, not {viewers}");
     }
 }
 

@@ -93,6 +93,12 @@ impl UdpLoops {
         Self { _sockets: sockets, port, plain: UdpSocket::bind((HERE, 0)).expect("a port"), routes }
     }
 
+    /// Packets that one send of [`Self::bare`] carries, on average.
+    pub(crate) fn packets_a_send(&self, ticks: &[usize]) -> f64 {
+        let most = self.port.segments(STRIDE);
+        ticks.iter().sum::<usize>() as f64 / ticks.iter().map(|packets| packets.div_ceil(most)).sum::<usize>() as f64
+    }
+
     /// One segmented send a viewer and tick.
     pub(crate) fn bare(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
         let image = image(ticks);
@@ -162,11 +168,16 @@ impl TcpLoops {
         Self { streams, stop, reader: Some(reader) }
     }
 
-    /// One vectored write a viewer and tick.
+    /// Packets that one write of [`Self::bare`] carries, on average.
+    pub(crate) fn packets_a_send(ticks: &[usize]) -> f64 {
+        ticks.iter().sum::<usize>() as f64 / ticks.iter().filter(|packets| **packets > 0).count() as f64
+    }
+
+    /// One vectored write a viewer and tick that has packets.
     pub(crate) fn bare(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
         let image = image(ticks);
         paced(ticks, tick, span, &self.streams, |streams, packets| {
-            for stream in streams {
+            for stream in streams.iter().filter(|_| packets > 0) {
                 let framed = IoSlice::new(&image[..packets * STRIDE]);
                 rustix::io::writev(stream, &[framed]).expect("read in time");
             }
