@@ -208,8 +208,9 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
     fn say_goodbye(&mut self) -> io::Result<()> {
         self.shared.ledger.closing = true;
         let now = now();
-        for viewer in &mut self.viewers {
+        for (deadline, viewer) in self.deadlines.iter_mut().zip(&mut self.viewers) {
             viewer.stop(now, &mut self.shared);
+            *deadline = viewer.deadline();
         }
         let end = now + GOODBYE_TIME;
         while !self.viewers.iter().all(Viewer::is_over) {
@@ -244,15 +245,14 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
                 at = now();
             }
             let (index, is_udp) = Viewer::of_token(event.token());
-            let Some(viewer) = self.viewers.get_mut(index) else { continue };
+            let (Some(viewer), Some(deadline)) = (self.viewers.get_mut(index), self.deadlines.get_mut(index)) else { continue };
             if is_udp {
                 viewer.on_datagrams(at, &mut self.inbox, &mut self.shared);
             } else {
                 viewer.on_stream(at, event, &mut self.buffer, &mut self.shared);
             }
-            if viewer.is_restless()
-                && let Some(deadline) = self.deadlines.get_mut(index)
-            {
+            // Any control message may have set a time limit, also of a viewer that plays; a datagram only those of gaps.
+            if !is_udp || viewer.is_restless() {
                 *deadline = viewer.deadline();
             }
         }

@@ -120,7 +120,7 @@ impl Viewer {
         }
     }
 
-    /// Whether the deadline may have come nearer since it was last asked for: not where packets just come one after the other.
+    /// Whether datagrams may have brought the deadline nearer: not where packets just come one after the other.
     pub(super) fn is_restless(&self) -> bool {
         self.stage != Stage::Playing
             || self.client.as_ref().is_some_and(|client| {
