@@ -155,7 +155,7 @@ pub enum PlayTransport {
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Exit code: 0 where somebody played to the end, with --seconds 0 where somebody joined, or after Ctrl-C; \
-                        1 where not, or where nothing could start; 2 for wrong arguments."
+                        1 where not, or where nothing could start; 2 for wrong arguments; 130 after a second Ctrl-C."
 )]
 pub struct SwarmArgs {
     /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME, on any MMS server that is yours to load

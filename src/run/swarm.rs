@@ -12,9 +12,12 @@ use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, swarm as run_
 use crate::client::{MmsUrl, UrlTransport};
 use crate::mms::session::Transport;
 
+/// What shells take for an end by SIGINT.
+const INTERRUPTED: i32 = 130;
+
 /// Runs a swarm and prints the report to standard output, as JSON or for a person; on a terminal, its progress to standard error.
 ///
-/// SIGINT ends the swarm, not the report.
+/// SIGINT ends the swarm, not the report; a second one ends the program.
 ///
 /// # Errors
 /// A URL or a list of addresses that is none, a swarm that cannot start, one of which nobody joined or nobody plays at the end, a standard output that is closed.
@@ -70,6 +73,9 @@ fn stop_at_interrupt(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         if let Ok(mut interrupt) = interrupt {
             interrupt.recv().await;
             stop.store(true, Ordering::Relaxed);
+            // Names and addresses are resolved and tried without a look at `stop`: who asks twice means now.
+            interrupt.recv().await;
+            std::process::exit(INTERRUPTED);
         }
     };
     std::thread::Builder::new().name("interrupt".into()).spawn(move || runtime.block_on(wait)).context("no thread")?;

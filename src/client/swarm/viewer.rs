@@ -111,7 +111,7 @@ impl Viewer {
         });
         match connected {
             Ok(stream) => viewer.stream = Some(stream),
-            Err(error) => viewer.end(shared, not_connected(&error)),
+            Err(error) => viewer.end(shared, not_begun(&error, from)),
         }
         viewer
     }
@@ -400,6 +400,19 @@ fn tells_of_an_end(control: &mut Decoder) -> bool {
         told |= matches!(item, Item::Message(frame) if [ReportEndOfStream::MID, ReportStreamChange::MID].contains(&frame.mid));
     }
     told
+}
+
+/// Some errors are of the local address, and say so of none.
+fn not_begun(error: &io::Error, from: Option<IpAddr>) -> String {
+    match (from, error.kind()) {
+        (Some(from), io::ErrorKind::AddrNotAvailable) => format!(
+            "connecting from {from}: {error}: either it is no address of this machine, or all its ports are in use: see --addresses"
+        ),
+        (None, io::ErrorKind::AddrNotAvailable) => {
+            format!("connecting: {error}: all local ports may be in use: give more addresses by --addresses")
+        }
+        _ => not_connected(error),
+    }
 }
 
 fn not_connected(error: &io::Error) -> String {
