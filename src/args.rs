@@ -153,6 +153,10 @@ pub enum PlayTransport {
 
 /// `wmrelay swarm`
 #[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Exit code: 0 where somebody played to the end, with --seconds 0 where somebody joined, or after Ctrl-C; \
+                        1 where not, or where nothing could start; 2 for wrong arguments; 130 after a second Ctrl-C."
+)]
 pub struct SwarmArgs {
     /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME, on any MMS server that is yours to load
     pub url: String,
@@ -170,7 +174,7 @@ pub struct SwarmArgs {
     pub ramp: u32,
 
     /// Measure for this many seconds when all have joined; 0: join and leave
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     pub seconds: u64,
 
     /// Local addresses, which viewers take in turn, such as 127.0.0.2-127.0.0.9; several with commas [default: the system chooses]
@@ -181,7 +185,7 @@ pub struct SwarmArgs {
     #[arg(long, value_name = "RANGES", default_value = "1024-5000")]
     pub ports: PortRanges,
 
-    /// Leave media unread by all viewers but one, so that less of this machine goes into reading; over UDP packets are then estimated
+    /// Leave media unread by all viewers but four, so that less of this machine goes into reading; over UDP packets are then estimated
     #[arg(long)]
     pub unread: bool,
 
@@ -267,9 +271,12 @@ mod tests {
         };
         assert_eq!((swarm.viewers, swarm.transport, swarm.ramp), (5000, Some(SwarmTransport::Udp), 2000));
         assert_eq!((swarm.seconds, swarm.pid, swarm.unread && swarm.gro && swarm.json), (0, Some(1), true));
-        for line in
-            ["wmrelay swarm mms://h/n", "wmrelay swarm mms://h/n --viewers 0", "wmrelay swarm mms://h/n --viewers 1 --ramp 0/s"]
-        {
+        for line in [
+            "wmrelay swarm mms://h/n",
+            "wmrelay swarm mms://h/n --viewers 0",
+            "wmrelay swarm mms://h/n --viewers 1 --ramp 0/s",
+            "wmrelay swarm mms://h/n --viewers 1 --seconds 18446744073709551615",
+        ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

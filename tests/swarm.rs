@@ -104,8 +104,8 @@ fn unread_media_does_not_end_a_viewer() {
     assert_eq!(viewers(&udp), [50, 50, 50, 0], "{udp}");
     assert_eq!((udp["estimated"].as_bool(), udp["gro"].as_bool(), udp["unread"].as_bool()), (Some(true), Some(true), Some(true)));
     let packets = number(&udp["measured"]["packets"]);
-    assert!(packets >= 500 && packets.is_multiple_of(50), "{udp}");
-    assert!(number(&udp["delay_ms"]["packets"]) * 50 == packets, "{udp}");
+    // Four of the fifty read.
+    assert!(packets >= 500 && number(&udp["delay_ms"]["packets"]) * 50 / 4 == packets, "{udp}");
     assert!(udp["dropped_here"].is_null() && udp.get("server_core_share").is_none(), "{udp}");
     wait_for_leaving(&daemon);
 
@@ -113,7 +113,7 @@ fn unread_media_does_not_end_a_viewer() {
     assert_eq!(viewers(&tcp), [50, 50, 50, 0], "{tcp}");
     assert_eq!((tcp["estimated"].as_bool(), tcp["gro"].as_bool()), (Some(false), Some(false)));
     assert!(number(&tcp["measured"]["packets"]) >= 500, "{tcp}");
-    assert!(number(&tcp["delay_ms"]["packets"]) * 40 < number(&tcp["measured"]["packets"]), "one viewer's only: {tcp}");
+    assert!(number(&tcp["delay_ms"]["packets"]) * 8 < number(&tcp["measured"]["packets"]), "four viewers' only: {tcp}");
     wait_for_leaving(&daemon);
 }
 
@@ -154,6 +154,7 @@ fn a_server_that_goes_is_the_failure_of_all() {
     wait_until("ten viewers", Duration::from_secs(20), || daemon.metric("wmrelay_viewers", &[]) == 10.0);
     daemon.stop();
     let finished = swarm.finish(LIMIT);
+    assert_eq!((finished.status.code(), finished.stderr.as_str()), (Some(1), "wmrelay: no viewer played to the end\n"));
     let report = parse(&finished.stdout);
     assert_eq!(viewers(&report), [10, 10, 0, 10], "{report}");
     assert_eq!(failures(&report).values().sum::<u64>(), 10, "{report}");

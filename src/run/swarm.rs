@@ -12,12 +12,15 @@ use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, swarm as run_
 use crate::client::{MmsUrl, UrlTransport};
 use crate::mms::session::Transport;
 
+/// What shells take for an end by SIGINT.
+const INTERRUPTED: i32 = 130;
+
 /// Runs a swarm and prints the report to standard output, as JSON or for a person; on a terminal, its progress to standard error.
 ///
-/// SIGINT ends the swarm, not the report.
+/// SIGINT ends the swarm, not the report; a second one ends the program.
 ///
 /// # Errors
-/// A URL or a list of addresses that is none, a swarm that cannot start, one of which nobody joined, a standard output that is closed.
+/// A URL or a list of addresses that is none, a swarm that cannot start, one of which nobody joined or nobody plays at the end, a standard output that is closed.
 pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
     let url: MmsUrl = args.url.parse().with_context(|| format!("`{}` cannot be played", args.url))?;
     let addresses = args.addresses.map(|text| text.parse::<SwarmAddresses>()).transpose().context("--addresses")?;
@@ -54,6 +57,8 @@ pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
     let text = if args.json { serde_json::to_string(&report)? } else { report.to_string() };
     writeln!(std::io::stdout(), "{text}").context("the report cannot be written")?;
     anyhow::ensure!(report.viewers_joined > 0 || report.interrupted, "no viewer got a packet");
+    let is_played_out = args.seconds == 0 || report.interrupted || report.viewers_playing > 0;
+    anyhow::ensure!(is_played_out, "no viewer played to the end");
     Ok(())
 }
 
@@ -68,6 +73,9 @@ fn stop_at_interrupt(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         if let Ok(mut interrupt) = interrupt {
             interrupt.recv().await;
             stop.store(true, Ordering::Relaxed);
+            // Names and addresses are resolved and tried without a look at `stop`: who asks twice means now.
+            interrupt.recv().await;
+            std::process::exit(INTERRUPTED);
         }
     };
     std::thread::Builder::new().name("interrupt".into()).spawn(move || runtime.block_on(wait)).context("no thread")?;
@@ -81,10 +89,11 @@ fn show(line: &str) {
 }
 
 fn line(progress: &Progress) -> String {
-    let Progress { phase, asked, playing, failed, packets_per_s, left } = progress;
+    let Progress { phase, asked, playing, failed, packets_per_s, readers, left } = progress;
     let left = left.map_or_else(String::new, |left| format!(", {} s left", left.as_secs_f64().ceil()));
     let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
-    format!("{phase}{left}: {playing} of {asked} play{failed}, {packets_per_s} packets/s")
+    let readers = readers.map_or_else(String::new, |readers| format!(" of the {readers} viewers that read"));
+    format!("{phase}{left}: {playing} of {asked} play{failed}, {packets_per_s} packets/s{readers}")
 }
 
 #[cfg(test)]
@@ -93,10 +102,19 @@ mod tests {
 
     #[test]
     fn a_line_of_progress() {
-        let mut progress =
-            Progress { phase: "joining", asked: 5000, playing: 1200, failed: 0, packets_per_s: 40_000, left: None };
+        let mut progress = Progress {
+            phase: "joining",
+            asked: 5000,
+            playing: 1200,
+            failed: 0,
+            packets_per_s: 40_000,
+            readers: None,
+            left: None,
+        };
         assert_eq!(line(&progress), "joining: 1200 of 5000 play, 40000 packets/s");
         (progress.phase, progress.failed, progress.left) = ("measuring", 3, Some(Duration::from_millis(4100)));
         assert_eq!(line(&progress), "measuring, 5 s left: 1200 of 5000 play, 3 failed, 40000 packets/s");
+        progress.readers = Some(4);
+        assert!(line(&progress).ends_with(", 40000 packets/s of the 4 viewers that read"), "{}", line(&progress));
     }
 }

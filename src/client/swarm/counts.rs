@@ -37,9 +37,14 @@ impl From<ClientStats> for Counts {
 }
 
 impl Counts {
-    /// As many viewers as one that counted this.
-    pub(super) fn times(self, viewers: u64) -> Self {
-        self.join(Self::default(), |count, _| count.saturating_mul(viewers))
+    /// Packets and bytes of `viewers` that got as much as `readers` that counted this; losses stay those of the readers, because
+    /// one machine's sockets lose together and so tell nothing about others.
+    pub(super) fn spread(self, readers: usize, viewers: usize) -> Self {
+        let spread = |count: u64| {
+            let all = u128::from(count) * viewers as u128 / readers.max(1) as u128;
+            u64::try_from(all).unwrap_or(u64::MAX)
+        };
+        Self { packets: spread(self.packets), bytes: spread(self.bytes), ..self }
     }
 
     /// Each figure of two, joined by `f`.
@@ -69,5 +74,17 @@ impl Sub for Counts {
 
     fn sub(self, earlier: Self) -> Self {
         self.join(earlier, u64::saturating_sub)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_all_get_alike_is_spread() {
+        let counted = Counts { packets: 10, bytes: 1001, gaps: 3, lost: 2, ..Counts::default() };
+        assert_eq!(counted.spread(4, 30), Counts { packets: 75, bytes: 7507, ..counted });
+        assert_eq!(Counts::default().spread(0, 30), Counts::default());
     }
 }

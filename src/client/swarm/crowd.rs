@@ -51,8 +51,10 @@ pub struct Progress {
     pub playing: usize,
     /// Viewers that failed.
     pub failed: u64,
-    /// Packets received by all since the last time, per second.
+    /// Packets received by all that read since the last time, per second.
     pub packets_per_s: u64,
+    /// How many read, where not all do.
+    pub readers: Option<usize>,
     /// Time left of the present phase, where it has a limit.
     pub left: Option<Duration>,
 }
@@ -130,6 +132,11 @@ pub(super) fn run(
     Ok(report)
 }
 
+/// Whether packets of most viewers are not even counted.
+fn is_partly_read(options: &SwarmOptions) -> bool {
+    options.unread && options.transport == Transport::Udp
+}
+
 fn sample(pid: u32) -> Result<ProcessSample, SwarmError> {
     ProcessSample::of(pid).map_err(|error| {
         let error = if error.kind() == io::ErrorKind::NotFound {
@@ -174,7 +181,7 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
             return Ok(None);
         }
         let begun = now();
-        let (counts, probe) = (self.counts(), self.probe_counts());
+        let (counts, readers) = (self.counts(), self.reader_counts());
         let own = ProcessSample::of(std::process::id());
         // A server that died is in the failures; what it used is not known.
         let server = self.options.server.and_then(|pid| ProcessSample::of(pid).ok());
@@ -186,8 +193,17 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
             _ => None,
         };
         let own_use = own.and_then(|earlier| Ok(ProcessSample::of(std::process::id())?.since(earlier))).ok();
-        let (counts, estimated) = if self.options.unread && self.options.transport == Transport::Udp {
-            ((self.probe_counts() - probe).times(self.shared.ledger.playing as u64), true)
+        let (counts, estimated) = if is_partly_read(&self.options) {
+            // Those that ended on the way have no whole time to tell of.
+            let mut sum = Counts::default();
+            let mut still = 0;
+            for (index, viewer) in self.readers() {
+                if let Some((_, earlier)) = readers.iter().find(|(reader, _)| *reader == index) {
+                    sum += viewer.counts() - *earlier;
+                    still += 1;
+                }
+            }
+            (sum.spread(still, self.shared.ledger.playing), true)
         } else {
             (self.counts() - counts, false)
         };
@@ -208,8 +224,9 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
     fn say_goodbye(&mut self) -> io::Result<()> {
         self.shared.ledger.closing = true;
         let now = now();
-        for viewer in &mut self.viewers {
+        for (deadline, viewer) in self.deadlines.iter_mut().zip(&mut self.viewers) {
             viewer.stop(now, &mut self.shared);
+            *deadline = viewer.deadline();
         }
         let end = now + GOODBYE_TIME;
         while !self.viewers.iter().all(Viewer::is_over) {
@@ -244,15 +261,14 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
                 at = now();
             }
             let (index, is_udp) = Viewer::of_token(event.token());
-            let Some(viewer) = self.viewers.get_mut(index) else { continue };
+            let (Some(viewer), Some(deadline)) = (self.viewers.get_mut(index), self.deadlines.get_mut(index)) else { continue };
             if is_udp {
                 viewer.on_datagrams(at, &mut self.inbox, &mut self.shared);
             } else {
                 viewer.on_stream(at, event, &mut self.buffer, &mut self.shared);
             }
-            if viewer.is_restless()
-                && let Some(deadline) = self.deadlines.get_mut(index)
-            {
+            // Any control message may have set a time limit, also of a viewer that plays; a datagram only those of gaps.
+            if !is_udp || viewer.is_restless() {
                 *deadline = viewer.deadline();
             }
         }
@@ -284,6 +300,7 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
             playing: self.shared.ledger.playing,
             failed: self.shared.ledger.failed(),
             packets_per_s: packets.saturating_sub(told).saturating_mul(1000) / millis,
+            readers: is_partly_read(&self.options).then_some(self.shared.ledger.readers.len()),
             left: end.map(|end| end.saturating_duration_since(at)),
         };
         (self.on_progress)(&progress);
@@ -296,8 +313,12 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
         counts
     }
 
-    fn probe_counts(&self) -> Counts {
-        let probe = self.shared.ledger.probe.and_then(|index| self.viewers.get(index));
-        probe.map(Viewer::counts).unwrap_or_default()
+    /// The viewers that read where the others do not, and still play.
+    fn readers(&self) -> impl Iterator<Item = (usize, &Viewer)> {
+        self.shared.ledger.readers.iter().filter_map(|index| Some((*index, self.viewers.get(*index)?)))
+    }
+
+    fn reader_counts(&self) -> Vec<(usize, Counts)> {
+        self.readers().map(|(index, viewer)| (index, viewer.counts())).collect()
     }
 }

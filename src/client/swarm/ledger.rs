@@ -29,10 +29,12 @@ pub(super) struct Ledger {
     pub(super) playing: usize,
     /// Viewers that ended before they were sent home, by cause.
     pub(super) failures: BTreeMap<String, u64>,
+    /// Where the first of those was sent that were sent elsewhere.
+    pub(super) redirected: Option<String>,
     /// What viewers counted that are no more.
     pub(super) gone: Counts,
-    /// The viewer that reads on where the others do not.
-    pub(super) probe: Option<usize>,
+    /// The viewers that read on where the others do not, those that ended left out.
+    pub(super) readers: Vec<usize>,
 }
 
 impl Ledger {
@@ -49,8 +51,9 @@ impl Ledger {
             joining: 0,
             playing: 0,
             failures: BTreeMap::new(),
+            redirected: None,
             gone: Counts::default(),
-            probe: None,
+            readers: Vec::new(),
         }
     }
 

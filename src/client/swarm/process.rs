@@ -3,6 +3,9 @@
 use std::fs;
 use std::io;
 
+/// A clock tick as /proc tells it, on every architecture (USER_HZ is 100), ns.
+const TICK_NS: u64 = 10_000_000;
+
 /// A process at an instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ProcessSample {
@@ -29,14 +32,18 @@ impl ProcessSample {
     /// # Errors
     /// Where there is none of that id, or /proc is not as Linux has it.
     pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let mut cpu_ns = 0;
+        let (mut cpu_ns, mut is_known) = (0, false);
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread may end between its name and its figures.
             if let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) {
                 cpu_ns += first_number(&line).unwrap_or_default();
+                is_known = true;
             }
         }
         let unknown = || io::Error::new(io::ErrorKind::InvalidData, "/proc is not as Linux has it");
+        if !is_known {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel tells no processor time of threads (schedstat)"));
+        }
         let (user_ticks, system_ticks) = ticks(&fs::read_to_string(format!("/proc/{pid}/stat"))?).ok_or_else(unknown)?;
         let resident_bytes = resident(&fs::read_to_string(format!("/proc/{pid}/status"))?).ok_or_else(unknown)?;
         Ok(Self { cpu_ns, user_ticks, system_ticks, resident_bytes })
@@ -44,9 +51,12 @@ impl ProcessSample {
 
     /// What was used since an earlier sample.
     pub(super) fn since(self, earlier: Self) -> ProcessUse {
-        let cpu_ns = self.cpu_ns.saturating_sub(earlier.cpu_ns);
         let user = self.user_ticks.saturating_sub(earlier.user_ticks) as f64;
         let all = user + self.system_ticks.saturating_sub(earlier.system_ticks) as f64;
+        // Ticks are coarse, but count what threads used that ended in between, and took their nanoseconds along.
+        let ticks_ns = (self.user_ticks + self.system_ticks).saturating_sub(earlier.user_ticks + earlier.system_ticks);
+        let ticks_ns = ticks_ns.saturating_mul(TICK_NS);
+        let cpu_ns = self.cpu_ns.saturating_sub(earlier.cpu_ns).max(ticks_ns);
         ProcessUse { cpu_ns, user_ns: if all > 0.0 { cpu_ns as f64 * user / all } else { 0.0 } }
     }
 }
@@ -83,8 +93,10 @@ mod tests {
     #[test]
     fn use_is_the_difference() {
         let earlier = ProcessSample { cpu_ns: 1_000, user_ticks: 10, system_ticks: 10, resident_bytes: 0 };
-        let later = ProcessSample { cpu_ns: 5_000, user_ticks: 11, system_ticks: 13, resident_bytes: 0 };
-        assert_eq!(later.since(earlier), ProcessUse { cpu_ns: 4_000, user_ns: 1_000.0 });
+        let later = ProcessSample { cpu_ns: 9_000_001_000, user_ticks: 11, system_ticks: 13, resident_bytes: 0 };
+        assert_eq!(later.since(earlier), ProcessUse { cpu_ns: 9_000_000_000, user_ns: 2_250_000_000.0 });
+        let thread_ended = ProcessSample { cpu_ns: 500, user_ticks: 510, ..later };
+        assert!(thread_ended.since(earlier).cpu_ns >= 1_000_000_000);
         assert_eq!(earlier.since(earlier), ProcessUse { cpu_ns: 0, user_ns: 0.0 });
     }
 

@@ -17,6 +17,9 @@ use crate::mms::session::Transport;
 /// Causes of failures that are told to a person; JSON has all.
 const TOLD_CAUSES: usize = 10;
 
+/// Characters of a server's text that are told to a person.
+const MAX_TEXT: usize = 200;
+
 /// What was counted in the measured time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
@@ -40,7 +43,7 @@ pub struct SwarmReport {
     pub transport: &'static str,
     /// The kernel handed over several datagrams as one: the server's sends were cheaper than to ordinary players.
     pub gro: bool,
-    /// All viewers but one did not look at their media.
+    /// All viewers but a few did not look at their media.
     pub unread: bool,
     /// It was stopped before its end.
     pub interrupted: bool,
@@ -64,11 +67,11 @@ pub struct SwarmReport {
     pub first_packet_ms: Option<Percentiles>,
     /// The time for which the figures below, up to `whole_run`, were counted; it begins when all have joined and join bursts are over.
     pub measured_s: f64,
-    /// `measured` is what one viewer counted, times those that played.
+    /// Packets and bytes of `measured` are the mean of the viewers that read, times those that played; losses are the readers' own.
     pub estimated: bool,
     /// What came in the measured time.
     pub measured: Counts,
-    /// How much later than the earliest packets came; with `unread` those of one viewer.
+    /// How much later than the earliest packets came; with `unread` those of the viewers that read.
     pub delay_ms: Option<DelayReport>,
     /// Processor time of this program as a share of one core. Near 1, all figures are about it rather than about the server.
     pub own_core_share: Option<f64>,
@@ -84,10 +87,10 @@ pub struct SwarmReport {
 /// What the server used in the measured time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ServerReport {
-    /// Processor time per packet that was received, ns.
-    pub server_cpu_ns_per_packet: f64,
+    /// Processor time per packet that was received, ns; `None` where none was.
+    pub server_cpu_ns_per_packet: Option<f64>,
     /// Part of it in user space.
-    pub server_user_ns_per_packet: f64,
+    pub server_user_ns_per_packet: Option<f64>,
     /// Processor time as a share of one core.
     pub server_core_share: f64,
     /// Resident memory at the end of the measured time, bytes.
@@ -117,7 +120,7 @@ impl SwarmReport {
             join_ms: Percentiles::of(ledger.joins),
             first_packet_ms: Percentiles::of(ledger.first_packets),
             delay_ms: ledger.delays.report(),
-            failures: ledger.failures,
+            failures: told(ledger.failures, ledger.redirected),
             ..Self::default()
         }
     }
@@ -126,13 +129,13 @@ impl SwarmReport {
     pub(super) fn measure(&mut self, measured: Option<Measured>, before: Option<u64>) {
         let Some(Measured { time, counts, estimated, server, own }) = measured else { return };
         let ns = time.as_nanos().max(1) as f64;
-        let packets = counts.packets.max(1) as f64;
+        let per_packet = |ns: f64| (counts.packets > 0).then(|| ns / counts.packets as f64);
         self.measured_s = time.as_secs_f64();
         (self.measured, self.estimated) = (counts, estimated);
         self.own_core_share = own.map(|own| own.cpu_ns as f64 / ns);
         self.server = server.map(|(used, resident)| ServerReport {
-            server_cpu_ns_per_packet: used.cpu_ns as f64 / packets,
-            server_user_ns_per_packet: used.user_ns / packets,
+            server_cpu_ns_per_packet: per_packet(used.cpu_ns as f64),
+            server_user_ns_per_packet: per_packet(used.user_ns),
             server_core_share: used.cpu_ns as f64 / ns,
             server_resident_bytes: resident,
             server_growth_per_viewer_bytes: (resident as f64 - before.unwrap_or(resident) as f64)
@@ -141,12 +144,33 @@ impl SwarmReport {
     }
 }
 
+/// Redirects are one cause, however many places there are.
+fn told(mut failures: BTreeMap<String, u64>, redirected: Option<String>) -> BTreeMap<String, u64> {
+    if let (Some(url), Some(count)) = (redirected, failures.remove("redirected")) {
+        failures.insert(format!("redirected; play that URL: {url}"), count);
+    }
+    failures
+}
+
+/// A server's text as a terminal may show it: without control characters, and not too long.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == MAX_TEXT {
+            plain.push('…');
+            break;
+        }
+        if c.is_control() { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    plain
+}
+
 /// For a person, several lines without the last line feed.
 impl fmt::Display for SwarmReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = [(self.gro, ", UDP_GRO on: sends cost the server less than to ordinary players"), (self.unread, ", unread")];
         let how: String = how.iter().filter(|(on, _)| *on).map(|(_, text)| *text).collect();
-        write!(f, "{} over {}{how}", self.url, self.transport)?;
+        write!(f, "{} over {}{how}", plain(&self.url), self.transport)?;
         if self.interrupted {
             write!(f, "\ninterrupted")?;
         }
@@ -158,7 +182,7 @@ impl fmt::Display for SwarmReport {
         let mut causes: Vec<_> = self.failures.iter().collect();
         causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for (cause, count) in causes.iter().take(TOLD_CAUSES) {
-            write!(f, "\n  {count} × {cause}")?;
+            write!(f, "\n  {count} × {}", plain(cause))?;
         }
         if causes.len() > TOLD_CAUSES {
             write!(f, "\n  and {} causes more", causes.len() - TOLD_CAUSES)?;
@@ -173,7 +197,8 @@ impl fmt::Display for SwarmReport {
             self.tell_measured(f)?;
         }
         let Counts { packets, gaps, recovered, lost, .. } = self.whole_run;
-        write!(f, "\nwhole run    {packets} packets; {gaps} missing: {recovered} came after all, {lost} lost")?;
+        let readers = self.readers();
+        write!(f, "\nwhole run    {packets} packets{readers}; {gaps} missing: {recovered} came after all, {lost} lost")?;
         if let Some(dropped) = self.dropped_here {
             write!(f, "; {dropped} dropped on this machine")?;
         }
@@ -182,9 +207,15 @@ impl fmt::Display for SwarmReport {
 }
 
 impl SwarmReport {
+    /// Whose figures these are, where not of all.
+    fn readers(&self) -> &'static str {
+        if self.unread && self.transport == "udp" { " of the viewers that read" } else { "" }
+    }
+
     fn tell_measured(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = &self.measured;
-        let estimated = if self.estimated { ", estimated from one viewer" } else { "" };
+        let readers = self.readers();
+        let estimated = if self.estimated { ", estimated from the viewers that read" } else { "" };
         write!(
             f,
             "\nmeasured     {:.1} s: {} packets ({:.0}/s), {} bytes ({:.1} Mbit/s){estimated}",
@@ -196,7 +227,7 @@ impl SwarmReport {
         )?;
         write!(
             f,
-            "\nloss         {} missing: {} came after all ({} only late), {} lost; {} requests, {} duplicates",
+            "\nloss         {} missing: {} came after all ({} only late), {} lost; {} requests, {} duplicates{readers}",
             counts.gaps, counts.recovered, counts.reordered, counts.lost, counts.resend_requests, counts.duplicates
         )?;
         if let Some(DelayReport { p50, p99, max, late_packets, packets }) = self.delay_ms {
@@ -207,12 +238,13 @@ impl SwarmReport {
                  {late_packets} of {packets} packets later than {late} ms"
             )?;
         }
+        let whole = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0}"));
         if let Some(server) = &self.server {
             write!(
                 f,
-                "\nserver       {:.0} ns of processor per packet ({:.0} in user space), {:.0} % of a core; {:.1} MiB, {:.1} KiB a viewer",
-                server.server_cpu_ns_per_packet,
-                server.server_user_ns_per_packet,
+                "\nserver       {} ns of processor per packet ({} in user space), {:.0} % of a core; {:.1} MiB, {:.1} KiB a viewer",
+                whole(server.server_cpu_ns_per_packet),
+                whole(server.server_user_ns_per_packet),
                 server.server_core_share * 100.0,
                 server.server_resident_bytes as f64 / 1_048_576.0,
                 server.server_growth_per_viewer_bytes / 1024.0
@@ -223,5 +255,30 @@ impl SwarmReport {
             write!(f, "\nthis tool    {:.0} % of a core{limit}", share * 100.0)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_harmless_on_a_terminal() {
+        let failures = BTreeMap::from([("redirected".into(), 3), ("no\x1b[2J".into(), 1)]);
+        let failures = told(failures, Some("mms://b/n\n".into()));
+        let report = SwarmReport { failures, ..SwarmReport::default() }.to_string();
+        assert!(report.contains("\n  3 × redirected; play that URL: mms://b/n\\n\n  1 × no\\u{1b}[2J\n"), "{report}");
+        assert_eq!(plain(&"ü".repeat(300)).chars().count(), MAX_TEXT + 1);
+    }
+
+    #[test]
+    fn no_packet_has_no_cost() {
+        let mut report = SwarmReport::default();
+        let used = ProcessUse { cpu_ns: 5_000, user_ns: 1.0 };
+        let time = Duration::from_secs(1);
+        let none = Measured { time, counts: Counts::default(), estimated: true, server: Some((used, 0)), own: None };
+        report.measure(Some(none), None);
+        assert!(report.to_string().contains("\nserver       - ns of processor per packet (- in user space)"), "{report}");
+        assert_eq!(report.server.and_then(|server| server.server_cpu_ns_per_packet), None);
     }
 }

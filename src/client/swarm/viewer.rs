@@ -14,7 +14,9 @@ use super::ledger::Ledger;
 use super::ports::PortCursors;
 use super::skim::Skim;
 use super::sockets;
-use crate::mms::client::{Client, ClientConfig, ClientEvent, ClientInput, ClientOutput, ClientTransport};
+use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
+use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
+use crate::mms::frame::{Decoder, Item, Message as _};
 use crate::mms::session::Transport;
 use crate::wire::Guid;
 
@@ -22,6 +24,10 @@ use crate::wire::Guid;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Time from the begin of the connection to the first packet.
 const JOIN_TIME: Duration = Duration::from_secs(30);
+/// Viewers that read on with [`Shared::unread`]: several, so that the figures outlive one that ends.
+const READERS: usize = 4;
+/// What a connection may leave unsent, bytes: far more than any client has to say.
+const MAX_UNSENT: usize = 64 << 10;
 /// Servers of version 9 turn away whoever claims to be version 9 or later over MMS, hoping for RTSP.
 const PLAYER: &str = "NSPlayer/7.1.0.3055";
 
@@ -64,6 +70,8 @@ pub(super) struct Viewer {
     floor: Option<u32>,
     /// Over TCP with [`Shared::unread`].
     skim: Option<Skim>,
+    /// Looks for the end of the stream with [`Shared::unread`]; `None` for viewers that read on.
+    control: Option<Decoder>,
     /// Media is no longer looked at.
     unread: bool,
 }
@@ -93,6 +101,7 @@ impl Viewer {
             started: None,
             floor: None,
             skim,
+            control: shared.unread.then(Decoder::from_server),
             unread: false,
         };
         shared.ledger.joining += 1;
@@ -102,7 +111,7 @@ impl Viewer {
         });
         match connected {
             Ok(stream) => viewer.stream = Some(stream),
-            Err(error) => viewer.end(shared, not_connected(&error)),
+            Err(error) => viewer.end(shared, not_begun(&error, from)),
         }
         viewer
     }
@@ -120,7 +129,7 @@ impl Viewer {
         }
     }
 
-    /// Whether the deadline may have come nearer since it was last asked for: not where packets just come one after the other.
+    /// Whether datagrams may have brought the deadline nearer: not where packets just come one after the other.
     pub(super) fn is_restless(&self) -> bool {
         self.stage != Stage::Playing
             || self.client.as_ref().is_some_and(|client| {
@@ -264,11 +273,24 @@ impl Viewer {
                 Err(error) => return self.end(shared, error.to_string()),
             };
             let bytes = buffer.get(..count).unwrap_or_default();
+            let control = &mut self.control;
+            let mut take = |piece: &[u8]| {
+                client.handle(now, ClientInput::Bytes(piece));
+                if let Some(control) = control {
+                    control.feed(piece);
+                }
+            };
             match &mut self.skim {
-                Some(skim) => skim.feed(bytes, !self.unread, |piece| client.handle(now, ClientInput::Bytes(piece))),
-                None => client.handle(now, ClientInput::Bytes(bytes)),
+                Some(skim) => skim.feed(bytes, !self.unread, take),
+                None => take(bytes),
             }
             self.carry_out(now, shared);
+            let is_over = self.control.as_mut().is_some_and(tells_of_an_end);
+            if is_over && self.unread {
+                // Its engine would wait for a header among the media that it is not shown.
+                return self
+                    .end(shared, "the stream ended or changed, and a viewer that leaves it unread does not follow".into());
+            }
             // Less than there was room for: it was read dry, and epoll will tell of more.
             if count < buffer.len() && !to_the_end {
                 return;
@@ -284,6 +306,9 @@ impl Viewer {
                     self.unsent.extend_from_slice(&message);
                     if let Err(error) = self.write_unsent() {
                         return self.end(shared, error.to_string());
+                    }
+                    if self.unsent.len() > MAX_UNSENT {
+                        return self.end(shared, "the server takes no bytes".into());
                     }
                 }
                 ClientOutput::Datagram(request) => {
@@ -303,6 +328,10 @@ impl Viewer {
                     self.floor = shared.ledger.newest;
                 }
                 ClientOutput::Event(_) => {}
+                ClientOutput::Close(ClientEnd::Redirected(url)) => {
+                    shared.ledger.redirected.get_or_insert(url);
+                    return self.end(shared, "redirected".into());
+                }
                 ClientOutput::Close(end) => return self.end(shared, end.to_string()),
             }
         }
@@ -312,7 +341,12 @@ impl Viewer {
     fn joined(&mut self, now: Instant, shared: &mut Shared) {
         self.stage = Stage::Playing;
         shared.ledger.joined(now, self.begun, self.started);
-        if !shared.unread || *shared.ledger.probe.get_or_insert(self.index) == self.index {
+        if !shared.unread {
+            return;
+        }
+        if shared.ledger.readers.len() < READERS {
+            shared.ledger.readers.push(self.index);
+            self.control = None;
             return;
         }
         self.unread = true;
@@ -342,9 +376,11 @@ impl Viewer {
         if self.stage == Stage::Over {
             return;
         }
+        shared.ledger.readers.retain(|reader| *reader != self.index);
         shared.ledger.ended(self.stage == Stage::Playing, self.counts(), cause);
         self.stage = Stage::Over;
-        (self.stream, self.udp, self.client, self.skim, self.unsent) = (None, None, None, None, Vec::new());
+        (self.stream, self.udp, self.client, self.skim, self.control) = (None, None, None, None, None);
+        self.unsent = Vec::new();
     }
 }
 
@@ -357,6 +393,28 @@ fn guid_of(identity: Guid, local: SocketAddr) -> Guid {
     Guid(digest.finalize().into())
 }
 
+/// Whether what came in holds the end of a stream, one that goes on included. What is no MMS is the engine's to judge.
+fn tells_of_an_end(control: &mut Decoder) -> bool {
+    let mut told = false;
+    while let Ok(Some(item)) = control.poll() {
+        told |= matches!(item, Item::Message(frame) if [ReportEndOfStream::MID, ReportStreamChange::MID].contains(&frame.mid));
+    }
+    told
+}
+
+/// Some errors are of the local address, and say so of none.
+fn not_begun(error: &io::Error, from: Option<IpAddr>) -> String {
+    match (from, error.kind()) {
+        (Some(from), io::ErrorKind::AddrNotAvailable) => format!(
+            "connecting from {from}: {error}: either it is no address of this machine, or all its ports are in use: see --addresses"
+        ),
+        (None, io::ErrorKind::AddrNotAvailable) => {
+            format!("connecting: {error}: all local ports may be in use: give more addresses by --addresses")
+        }
+        _ => not_connected(error),
+    }
+}
+
 fn not_connected(error: &io::Error) -> String {
     format!("connecting: {error}")
 }
@@ -364,6 +422,9 @@ fn not_connected(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mms::frame::encode;
+    use crate::mms::hresult::Hresult;
+    use crate::mms::ping::Ping;
 
     #[test]
     fn every_viewer_is_a_player_of_its_own_and_known_again() {
@@ -372,6 +433,23 @@ mod tests {
         assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.2:1025"));
         assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.3:1024"));
         assert_ne!(guid("127.0.0.2:1024"), guid_of(Guid([8; 16]), "127.0.0.2:1024".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_seen_between_pings_however_it_is_cut() {
+        let ping = encode(0, &Ping);
+        let change = encode(1, &ReportEndOfStream { hr: Hresult::MORE, incarnation: 1 });
+        for (stream, expected) in [([&ping[..], &ping].concat(), false), ([&ping[..], &change, &ping].concat(), true)] {
+            for cut in [1, 13, stream.len()] {
+                let mut control = Decoder::from_server();
+                let mut told = false;
+                for piece in stream.chunks(cut) {
+                    control.feed(piece);
+                    told |= tells_of_an_end(&mut control);
+                }
+                assert_eq!(told, expected, "{cut}");
+            }
+        }
     }
 
     #[test]
