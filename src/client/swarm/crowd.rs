@@ -85,34 +85,7 @@ pub(super) fn run(
 ) -> Result<SwarmReport, SwarmError> {
     let before = options.server.map(sample).transpose()?;
     let begun = now();
-    let poll = Poll::new()?;
-    let shared = Shared {
-        registry: poll.registry().try_clone()?,
-        server,
-        host: options.url.host.clone(),
-        name: options.url.name.clone(),
-        identity: player_guid().map_err(io::Error::other)?,
-        transport: options.transport,
-        cursors: PortCursors::new(&options.ports),
-        gro: options.gro,
-        unread: options.unread,
-        ledger: Ledger::new(begun),
-    };
-    let mut crowd = Crowd {
-        inbox: Inbox::new(options.gro),
-        viewers: Vec::with_capacity(options.viewers),
-        deadlines: Vec::with_capacity(options.viewers),
-        options,
-        shared,
-        poll,
-        events: Events::with_capacity(EVENTS),
-        buffer: vec![0; READ_LEN],
-        next_turn: begun,
-        next_sweep: begun,
-        told: (begun, 0),
-        stop,
-        on_progress,
-    };
+    let mut crowd = Crowd::new(options, server, begun, stop, on_progress)?;
     crowd.join(begun)?;
     let measured = crowd.measure()?;
     let interrupted = stop.load(Ordering::Relaxed);
@@ -148,7 +121,44 @@ fn sample(pid: u32) -> Result<ProcessSample, SwarmError> {
     })
 }
 
-impl<F: FnMut(&Progress)> Crowd<'_, F> {
+impl<'a, F: FnMut(&Progress)> Crowd<'a, F> {
+    fn new(
+        options: SwarmOptions,
+        server: SocketAddr,
+        begun: Instant,
+        stop: &'a AtomicBool,
+        on_progress: F,
+    ) -> Result<Self, SwarmError> {
+        let poll = Poll::new()?;
+        let shared = Shared {
+            registry: poll.registry().try_clone()?,
+            server,
+            host: options.url.host.clone(),
+            name: options.url.name.clone(),
+            identity: player_guid().map_err(io::Error::other)?,
+            transport: options.transport,
+            cursors: PortCursors::new(&options.ports),
+            gro: options.gro,
+            unread: options.unread,
+            ledger: Ledger::new(begun),
+        };
+        Ok(Self {
+            inbox: Inbox::new(options.gro),
+            viewers: Vec::with_capacity(options.viewers),
+            deadlines: Vec::with_capacity(options.viewers),
+            options,
+            shared,
+            poll,
+            events: Events::with_capacity(EVENTS),
+            buffer: vec![0; READ_LEN],
+            next_turn: begun,
+            next_sweep: begun,
+            told: (begun, 0),
+            stop,
+            on_progress,
+        })
+    }
+
     /// Until every viewer has joined or failed.
     fn join(&mut self, begun: Instant) -> io::Result<()> {
         let ramp = f64::from(self.options.ramp_per_s);
@@ -320,5 +330,96 @@ impl<F: FnMut(&Progress)> Crowd<'_, F> {
 
     fn reader_counts(&self) -> Vec<(usize, Counts)> {
         self.readers().map(|(index, viewer)| (index, viewer.counts())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::client::swarm::SwarmAddresses;
+    use crate::mms::block::ReportReadBlock;
+    use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
+    use crate::mms::data::{DataHead, LAST_FRAGMENT};
+    use crate::mms::end::ReportStreamChange;
+    use crate::mms::frame::encode;
+    use crate::mms::funnel::{ReportConnectedFunnel, ReportFunnelInfo};
+    use crate::mms::hresult::Hresult;
+    use crate::mms::open::{BROADCAST, ReportOpenFile};
+    use crate::mms::play::ReportStartedPlaying;
+    use crate::mms::select::ReportStreamSwitch;
+    use crate::mms::testing::asf_header;
+    use crate::settings::PortRanges;
+
+    /// What a server says to each of a viewer's messages until it plays.
+    fn answers() -> [Vec<u8>; 7] {
+        let data =
+            |incarnation, flags, bytes: &[u8]| [&DataHead::new(0, incarnation, flags, bytes.len()).bytes(), bytes].concat();
+        let hr = Hresult::OK;
+        let connected = ReportConnectedEx {
+            hr,
+            incarnation: NO_PACKET_PAIR,
+            server_version: "9.1.1.3841".into(),
+            authentication: String::new(),
+        };
+        let opened = ReportOpenFile { attributes: BROADCAST, packet_size: 800, header_size: 900, ..ReportOpenFile::default() };
+        let block = encode(0, &ReportReadBlock { hr, incarnation: 1 });
+        let started = encode(0, &ReportStartedPlaying { hr, incarnation: 10 });
+        [
+            encode(0, &connected).to_vec(),
+            encode(0, &ReportFunnelInfo { hr, client_id: 7 }).to_vec(),
+            encode(0, &ReportConnectedFunnel).to_vec(),
+            encode(0, &opened).to_vec(),
+            [&block[..], &data(1, LAST_FRAGMENT, &asf_header(800, &[1], 900))].concat(),
+            encode(0, &ReportStreamSwitch { hr }).to_vec(),
+            [&started[..], &data(10, 0, &[0; 800])].concat(),
+        ]
+    }
+
+    #[test]
+    fn a_time_limit_that_begins_while_a_viewer_plays_is_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let (change, is_to_change) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for answer in answers() {
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                stream.write_all(&answer).unwrap();
+            }
+            // The header that belongs to it never comes.
+            is_to_change.recv().unwrap();
+            stream.write_all(&encode(0, &ReportStreamChange { packet_size: 800, header_size: 900, bit_rate: 64_000 })).unwrap();
+            let _ = is_to_change.recv();
+        });
+        let options = SwarmOptions {
+            url: format!("mmst://{server}/a").parse().unwrap(),
+            viewers: 1,
+            transport: Transport::Tcp,
+            ramp_per_s: 1,
+            measured: Duration::ZERO,
+            addresses: SwarmAddresses::default(),
+            ports: PortRanges(vec![1024..=1033]),
+            unread: false,
+            gro: false,
+            server: None,
+        };
+        let (begun, stop) = (now(), AtomicBool::new(false));
+        let mut crowd = Crowd::new(options, server, begun, &stop, |_| {}).unwrap();
+        crowd.join(begun).unwrap();
+        assert_eq!((crowd.shared.ledger.playing, &crowd.shared.ledger.failures), (1, &std::collections::BTreeMap::new()));
+        let silence = crowd.viewers[0].deadline().unwrap();
+        assert_eq!(crowd.deadlines[0], Some(silence));
+        change.send(()).unwrap();
+        let limit = now() + Duration::from_secs(60);
+        while crowd.viewers[0].deadline() == Some(silence) && now() < limit {
+            crowd.turn(PLAYING_TURN, "measuring", None).unwrap();
+        }
+        assert!(crowd.viewers[0].deadline().unwrap() < silence, "the header is awaited");
+        assert_eq!(crowd.deadlines[0], crowd.viewers[0].deadline());
+        drop(change);
+        thread.join().unwrap();
     }
 }
