@@ -14,7 +14,7 @@ use super::out_queue::Partial;
 use super::pace::Pace;
 pub use super::viewer::{Cold, Hot, Link, Phase, Seats, Viewer};
 use crate::mms::media::Next;
-use crate::relay::{Batch, Generation, Window};
+use crate::relay::{Batch, BatchPacket, Generation, Window};
 use crate::settings::WindowBounds;
 
 /// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
@@ -268,7 +268,7 @@ impl Broadcast {
         let most = |stride| most_packets(link, origins, stride);
         if let Some(pace) = cold.pace.as_mut().filter(|_| hot.phase == Phase::CatchingUp) {
             let left = pace.packets(now);
-            let due = |packet: &crate::relay::BatchPacket| pace.is_due(now, packet.send_time_ms);
+            let due = |packet: &BatchPacket| pace.is_due(now, packet.send_time_ms);
             return Plan::new(&mut self.window, from, generation, |stride| most(stride).min(left), due);
         }
         Plan::new(&mut self.window, from, generation, most, |_| true)
@@ -322,7 +322,11 @@ impl Broadcast {
         };
         let begun = u32::try_from(begun).unwrap_or(u32::MAX);
         let Some(hot) = self.viewers.hot_mut(index) else { return Ok(None) };
-        debug_assert!(begun > 0 || blocked.is_some(), "a send that does nothing would be tried for ever");
+        debug_assert!(begun > 0 || blocked.is_some(), "a send that does nothing tells why");
+        if begun == 0 && blocked.is_none() {
+            // Better nothing until the next pass than the same for ever.
+            return Ok(Some(Served::Live));
+        }
         hot.next.advance(begun);
         hot.packets += u64::from(begun);
         if hot.phase == Phase::CatchingUp

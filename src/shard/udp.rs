@@ -107,6 +107,15 @@ pub struct Sent {
     pub errors_pending: bool,
 }
 
+impl Sent {
+    /// Notes that there is no room where there is none.
+    fn must_wait(&mut self, error: &io::Error) -> bool {
+        self.blocked = error.kind() == io::ErrorKind::WouldBlock;
+        self.queue_full = is_queue_full(error);
+        self.blocked || self.queue_full
+    }
+}
+
 impl UdpPort {
     /// Binds to `address`; `max_datagram` is the largest payload that is sent unfragmented.
     ///
@@ -168,14 +177,7 @@ impl UdpPort {
                     sent.bytes = total;
                     return sent;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sent.blocked = true;
-                    return sent;
-                }
-                Err(error) if is_queue_full(&error) => {
-                    sent.queue_full = true;
-                    return sent;
-                }
+                Err(error) if sent.must_wait(&error) => return sent,
                 Err(error) if is_segmentation(&error) => sent.unsegmentable = true,
                 Err(_) => {
                     sent.bytes = total;
@@ -197,14 +199,7 @@ impl UdpPort {
             }
             match result {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sent.blocked = true;
-                    return sent;
-                }
-                Err(error) if is_queue_full(&error) => {
-                    sent.queue_full = true;
-                    return sent;
-                }
+                Err(error) if sent.must_wait(&error) => return sent,
                 Err(_) => sent.failed += 1,
             }
             sent.bytes += single.len();

@@ -105,7 +105,7 @@ pub struct Cold {
     stream: Option<Rc<TcpStream>>,
     /// What its sequence numbers stood for.
     pub track: Track,
-    /// Its pace; while [`Phase::CatchingUp`] only.
+    /// Its pace until it reaches the live edge.
     pub(super) pace: Option<Pace>,
     /// Packets that it lost by being slow.
     pub skipped: u64,
