@@ -96,7 +96,8 @@ impl Ingest {
         for point in relay.points() {
             let stop = stop.clone();
             match point.settings().source.clone() {
-                Source::Push => {}
+                // Files are read by the shards' own viewers, other servers by the client.
+                Source::Push | Source::Files { .. } | Source::Pull { .. } => {}
                 Source::File { paths } => {
                     let media = paths.into_iter().map(Medium::File).collect();
                     runtime.spawn(stop.until(file::run(Arc::clone(relay), point, media)));

@@ -11,11 +11,12 @@ use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
-    List, Raw, RawAccess, RawDelivery, RawLimits, RawListen, RawLog, RawLogFormat, RawOutsidePool, RawOversize, RawUdp, RawWindow,
+    List, Raw, RawAccess, RawDelivery, RawLimits, RawListen, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
+    RawOversize, RawUdp, RawWindow,
 };
 use super::{
-    Access, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OutsidePool, Oversize, PortRanges, Settings, Source, Udp,
-    WindowBounds,
+    Access, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges, Settings,
+    Source, Udp, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -28,6 +29,14 @@ const DATAGRAM_MAX: u32 = 65_507;
 const DATAGRAM_ETHERNET: u32 = 1472;
 /// A longer tick gains next to nothing and comes near the buffers of impatient players.
 const TICK_MS_MAX: u32 = 200;
+/// Far beyond what any player buffers.
+const BURST_MS_MAX: u32 = 60_000;
+/// Faster than this the network decides.
+const BURST_RATE_MAX: u32 = 100;
+/// A few dozen blocks, so that a few viewers do not fight over them.
+const CACHE_BYTES_MIN: u64 = 1 << 20;
+/// More reads at once make no disk faster.
+const READERS_MAX: u32 = 64;
 /// A window must hold at least a few of the largest ASF packets (64 KiB each).
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
 /// Below 1024 no viewer's port is ever used, whatever the range says.
@@ -49,6 +58,7 @@ pub(super) fn settings(
         admin: check.listen("admin.listen", &raw.admin, built_in.admin),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
+        on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),
         limits: check.limits(&raw.limits, &built_in.limits),
         window: check.window(&raw.window, &built_in.window),
         access: check.access(&raw.access),
@@ -108,6 +118,15 @@ impl Check<'_> {
         path
     }
 
+    /// The same for what may be a file or a folder.
+    pub(super) fn existing_path(&mut self, key: &str, path: &Path) -> PathBuf {
+        let path = self.base.join(path);
+        if !path.is_file() && !path.is_dir() {
+            self.warning(key, format!("{} is not there, or may not be seen by this user", path.display()));
+        }
+        path
+    }
+
     fn shards(&mut self, written: Option<u32>) -> Option<usize> {
         let shards = written.filter(|shards| *shards > 0)?;
         if shards > SHARDS_MAX {
@@ -155,6 +174,7 @@ impl Check<'_> {
             max_datagram_v4: datagram.unwrap_or(built_in.max_datagram_v4),
             max_datagram_v6: datagram.unwrap_or(built_in.max_datagram_v6),
             oversize: match raw.oversize {
+                Some(RawOversize::Recut) => Oversize::Recut,
                 Some(RawOversize::Fragment) => Oversize::Fragment,
                 Some(RawOversize::Refuse) => Oversize::Refuse,
                 None => built_in.oversize,
@@ -182,11 +202,45 @@ impl Check<'_> {
     }
 
     fn delivery(&mut self, raw: &RawDelivery, built_in: Delivery) -> Delivery {
-        let Some(tick_ms) = raw.tick_ms else { return built_in };
-        if tick_ms > TICK_MS_MAX {
+        if let Some(tick_ms) = raw.tick_ms.filter(|ms| *ms > TICK_MS_MAX) {
             self.problem("delivery.tick_ms", format!("{tick_ms} is more than {TICK_MS_MAX}; players would see it as jitter"));
         }
-        Delivery { tick: Duration::from_millis(tick_ms.into()) }
+        if let Some(burst_ms) = raw.burst_ms.filter(|ms| *ms > BURST_MS_MAX) {
+            self.problem(
+                "delivery.burst_ms",
+                format!("{burst_ms} is more than {BURST_MS_MAX}; players have no room for so much"),
+            );
+        }
+        if let Some(rate) = raw.burst_rate.filter(|rate| !(1..=BURST_RATE_MAX).contains(rate)) {
+            self.problem("delivery.burst_rate", format!("{rate} is not between 1 (real time, no burst) and {BURST_RATE_MAX}"));
+        }
+        let milliseconds = |ms: Option<u32>, built_in| ms.map_or(built_in, |ms| Duration::from_millis(ms.into()));
+        Delivery {
+            tick: milliseconds(raw.tick_ms, built_in.tick),
+            burst: milliseconds(raw.burst_ms, built_in.burst),
+            burst_rate: raw.burst_rate.unwrap_or(built_in.burst_rate),
+            on_slow: match raw.on_slow {
+                Some(RawOnSlow::Thin) => OnSlow::Thin,
+                Some(RawOnSlow::Skip) => OnSlow::Skip,
+                None => built_in.on_slow,
+            },
+        }
+    }
+
+    fn on_demand(&mut self, raw: &RawOnDemand, built_in: &OnDemand) -> OnDemand {
+        let cache_bytes = raw.cache_bytes.and_then(|bytes| {
+            if bytes < CACHE_BYTES_MIN {
+                self.problem("on_demand.cache_bytes", format!("{bytes} is too little; files need at least {CACHE_BYTES_MIN}"));
+            }
+            usize::try_from(bytes).ok()
+        });
+        if let Some(readers) = raw.readers.filter(|readers| !(1..=READERS_MAX).contains(readers)) {
+            self.problem("on_demand.readers", format!("{readers} is not between 1 and {READERS_MAX} threads"));
+        }
+        OnDemand {
+            cache_bytes: cache_bytes.unwrap_or(built_in.cache_bytes),
+            readers: raw.readers.and_then(|readers| usize::try_from(readers).ok()).unwrap_or(built_in.readers),
+        }
     }
 
     fn limits(&mut self, raw: &RawLimits, built_in: &Limits) -> Limits {
@@ -208,6 +262,7 @@ impl Check<'_> {
             viewers_per_point: raw.viewers_per_point.unwrap_or(built_in.viewers_per_point),
             viewers_per_address: raw.viewers_per_address.unwrap_or(built_in.viewers_per_address),
             bandwidth_kbps: raw.bandwidth_kbps.unwrap_or(built_in.bandwidth_kbps),
+            viewer_kbps: raw.viewer_kbps.unwrap_or(built_in.viewer_kbps),
             joins_per_s: raw.joins_per_s.unwrap_or(built_in.joins_per_s),
             joins_burst: raw.joins_burst.unwrap_or(built_in.joins_burst),
             max_send_delay: match raw.max_send_delay_ms {

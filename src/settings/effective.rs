@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::load::Loaded;
-use super::{FOREVER, Listen, LogFormat, OutsidePool, Oversize, Source, Start};
+use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Source, Start};
 
 /// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
 /// file gives the same settings.
@@ -35,6 +35,7 @@ pub fn effective(loaded: &Loaded) -> String {
         page.note(&format!("max_datagram: {} over IPv4, {} over IPv6", udp.max_datagram_v4, udp.max_datagram_v6));
     }
     let oversize = match udp.oversize {
+        Oversize::Recut => "recut",
         Oversize::Fragment => "fragment",
         Oversize::Refuse => "refuse",
     };
@@ -42,6 +43,17 @@ pub fn effective(loaded: &Loaded) -> String {
 
     page.table("delivery");
     page.line("tick_ms", settings.delivery.tick.as_millis());
+    page.line("burst_ms", settings.delivery.burst.as_millis());
+    page.line("burst_rate", settings.delivery.burst_rate);
+    let on_slow = match settings.delivery.on_slow {
+        OnSlow::Thin => "thin",
+        OnSlow::Skip => "skip",
+    };
+    page.line("on_slow", quoted(on_slow));
+
+    page.table("on_demand");
+    page.line("cache_bytes", settings.on_demand.cache_bytes);
+    page.line("readers", settings.on_demand.readers);
 
     let limits = &settings.limits;
     page.table("limits");
@@ -49,6 +61,7 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("viewers_per_point", limits.viewers_per_point);
     page.line("viewers_per_address", limits.viewers_per_address);
     page.line("bandwidth_kbps", limits.bandwidth_kbps);
+    page.line("viewer_kbps", limits.viewer_kbps);
     page.line("joins_per_s", limits.joins_per_s);
     page.line("joins_burst", limits.joins_burst);
     for (key, time) in [("handshake_s", limits.handshake), ("idle_s", limits.idle)] {
@@ -183,11 +196,18 @@ fn source(source: &Source) -> String {
             }
         }
         Source::Exec { argv, start, linger } => {
-            let (start, linger) = match start {
-                Start::Always => ("always", String::new()),
-                Start::Watched => ("watched", format!(", linger_s = {}", linger.as_secs())),
-            };
-            format!("{{ type = \"exec\", argv = {}, start = \"{start}\"{linger} }}", array(argv))
+            format!("{{ type = \"exec\", argv = {}, {} }}", array(argv), when(*start, *linger))
         }
+        Source::Files { root } => format!("{{ type = \"files\", root = {} }}", quoted(&root.to_string_lossy())),
+        Source::Pull { url, start, linger } => {
+            format!("{{ type = \"pull\", url = {}, {} }}", quoted(url), when(*start, *linger))
+        }
+    }
+}
+
+fn when(start: Start, linger: Duration) -> String {
+    match start {
+        Start::Always => "start = \"always\"".to_owned(),
+        Start::Watched => format!("start = \"watched\", linger_s = {}", linger.as_secs()),
     }
 }

@@ -38,6 +38,8 @@ pub struct Settings {
     pub udp: Udp,
     /// When media is sent.
     pub delivery: Delivery,
+    /// What files on demand may take.
+    pub on_demand: OnDemand,
     /// What one daemon takes on.
     pub limits: Limits,
     /// How much of each stream is kept.
@@ -119,6 +121,8 @@ pub enum OutsidePool {
 /// ASF packets that do not fit into one datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oversize {
+    /// Cut anew to packets that do, for everybody where they are live, for UDP viewers where they are files.
+    Recut,
     /// Sent as IP fragments.
     Fragment,
     /// UDP is refused while every source is oversize.
@@ -130,6 +134,30 @@ pub enum Oversize {
 pub struct Delivery {
     /// Shortest time between two sends of one publishing point to those who are at its live edge; zero: as packets come.
     pub tick: Duration,
+    /// On demand: media time that is sent faster than it plays, when a viewer starts or seeks.
+    pub burst: Duration,
+    /// Media time per real time of that burst, at least 1.
+    pub burst_rate: u32,
+    /// What a viewer of a broadcast gets that falls behind twice in a row.
+    pub on_slow: OnSlow,
+}
+
+/// A viewer of a broadcast that is slower than the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSlow {
+    /// It gets the key frames of the video and all of the rest until it keeps up.
+    Thin,
+    /// It skips from key frame to key frame.
+    Skip,
+}
+
+/// What files on demand may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnDemand {
+    /// Memory for blocks of files, bytes.
+    pub cache_bytes: usize,
+    /// Threads that read from disks, at least 1.
+    pub readers: usize,
 }
 
 /// What one daemon takes on; 0 is no limit.
@@ -143,6 +171,8 @@ pub struct Limits {
     pub viewers_per_address: u32,
     /// Sum of the bit rates of all viewers, kbit/s.
     pub bandwidth_kbps: u64,
+    /// What one viewer of a file gets at most, kbit/s.
+    pub viewer_kbps: u32,
     /// New sessions a second.
     pub joins_per_s: u32,
     /// New sessions at once, until the rate holds them back; 0: one second's worth.
@@ -251,6 +281,32 @@ pub enum Source {
     },
     /// The built-in moving test picture.
     Demo,
+    /// On demand: an ASF file, or the ASF files of a folder and those below it. The one type without a broadcast.
+    Files {
+        /// The file, or the folder that no name leads out of.
+        root: PathBuf,
+    },
+    /// Another server, by MMS.
+    Pull {
+        /// `mms` (UDP, or TCP where that does not work), `mmst` (TCP) or `mmsu` (UDP) URL; with a slash at its end all names
+        /// below it are meant.
+        url: String,
+        /// When it is connected.
+        start: Start,
+        /// How long it stays so without viewers (`Start::Watched`).
+        linger: Duration,
+    },
+}
+
+impl Source {
+    /// Whether names below that of the publishing point belong to it too.
+    pub fn is_folder(&self) -> bool {
+        match self {
+            Self::Files { .. } => true,
+            Self::Pull { url, .. } => url.ends_with('/'),
+            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo => false,
+        }
+    }
 }
 
 /// When a source runs.
@@ -278,14 +334,21 @@ impl Default for Settings {
                 refuse_on_nat_mismatch: false,
                 max_datagram_v4: 1472,
                 max_datagram_v6: 1452,
-                oversize: Oversize::Fragment,
+                oversize: Oversize::Recut,
             },
-            delivery: Delivery { tick: Duration::from_millis(40) },
+            delivery: Delivery {
+                tick: Duration::from_millis(40),
+                burst: Duration::from_secs(5),
+                burst_rate: 5,
+                on_slow: OnSlow::Thin,
+            },
+            on_demand: OnDemand { cache_bytes: 128 << 20, readers: 4 },
             limits: Limits {
                 viewers: 0,
                 viewers_per_point: 0,
                 viewers_per_address: 0,
                 bandwidth_kbps: 0,
+                viewer_kbps: 0,
                 joins_per_s: 0,
                 joins_burst: 0,
                 handshake: Duration::from_secs(10),

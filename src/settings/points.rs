@@ -58,7 +58,18 @@ pub(super) fn publishing_points(check: &mut Check<'_>, raw: &[RawPoint], timeout
     let mut points: Vec<PublishingPoint> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let key = format!("publishing_point[{i}]");
-        let name = raw.name.clone().unwrap_or_default();
+        let mut name = raw.name.clone().unwrap_or_default();
+        let source = match &raw.source {
+            Some(source) => self::source(check, &format!("{key}.source"), source),
+            None => {
+                check.problem(&key, "lacks `source`, such as source = { type = \"push\" }".into());
+                None
+            }
+        };
+        // People write a folder's name with a slash at its end, or without.
+        if source.as_ref().is_some_and(Source::is_folder) && name.ends_with('/') {
+            name.pop();
+        }
         if raw.name.is_none() {
             check.problem(&key, "lacks `name`".into());
         } else if let Err(why) = check_name(&name) {
@@ -67,13 +78,6 @@ pub(super) fn publishing_points(check: &mut Check<'_>, raw: &[RawPoint], timeout
             let why = format!("{name:?} and {:?} differ only in capitals, which viewers do not keep apart", other.name);
             check.problem(&format!("{key}.name"), why);
         }
-        let source = match &raw.source {
-            Some(source) => self::source(check, &format!("{key}.source"), source),
-            None => {
-                check.problem(&key, "lacks `source`, such as source = { type = \"push\" }".into());
-                None
-            }
-        };
         let source_timeout = raw.source_timeout_s.map_or(timeout, |seconds| check.time_or_never(seconds));
         points.extend(source.map(|source| PublishingPoint { name, source, source_timeout }));
     }
@@ -82,7 +86,7 @@ pub(super) fn publishing_points(check: &mut Check<'_>, raw: &[RawPoint], timeout
 
 fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let Some(kind) = raw.kind else {
-        check.problem(key, "lacks `type`: \"push\", \"file\", \"exec\" or \"demo\"".into());
+        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"pull\" or \"demo\"".into());
         return None;
     };
     let (word, uses): (_, &[&str]) = match kind {
@@ -90,11 +94,15 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Demo => ("demo", &[]),
         RawSourceKind::File => ("file", &["path", "paths"]),
         RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
+        RawSourceKind::Files => ("files", &["root"]),
+        RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
     };
     let written = [
         ("path", raw.path.is_some()),
         ("paths", raw.paths.is_some()),
         ("argv", raw.argv.is_some()),
+        ("root", raw.root.is_some()),
+        ("url", raw.url.is_some()),
         ("start", raw.start.is_some()),
         ("linger_s", raw.linger_s.is_some()),
     ];
@@ -108,6 +116,8 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Demo => Some(Source::Demo),
         RawSourceKind::File => file(check, key, raw),
         RawSourceKind::Exec => exec(check, key, raw),
+        RawSourceKind::Files => files(check, key, raw),
+        RawSourceKind::Pull => pull(check, key, raw),
     }
 }
 
@@ -151,6 +161,11 @@ fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     if argv.iter().any(|argument| argument.contains('\0')) {
         check.problem(&format!("{key}.argv"), "an argument contains a NUL character, which no program can be given".into());
     }
+    let (start, linger) = when(check, key, raw);
+    Some(Source::Exec { argv, start, linger })
+}
+
+fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
     let start = match raw.start {
         Some(RawStart::Watched) => Start::Watched,
         Some(RawStart::Always) | None => Start::Always,
@@ -158,7 +173,37 @@ fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     if start == Start::Always && raw.linger_s.is_some() {
         check.warning(&format!("{key}.linger_s"), "has no effect without start = \"watched\"".into());
     }
-    Some(Source::Exec { argv, start, linger: Duration::from_secs(raw.linger_s.unwrap_or(LINGER_S).into()) })
+    (start, Duration::from_secs(raw.linger_s.unwrap_or(LINGER_S).into()))
+}
+
+fn files(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
+    let Some(root) = raw.root.as_deref().filter(|root| !root.as_os_str().is_empty()) else {
+        check.problem(key, "lacks `root`: a folder of ASF files (.asf, .wmv, .wma), or one such file".into());
+        return None;
+    };
+    Some(Source::Files { root: check.existing_path(&format!("{key}.root"), root) })
+}
+
+fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
+    let Some(url) = raw.url.clone() else {
+        check.problem(key, "lacks `url`, such as \"mms://192.0.2.1/live\"".into());
+        return None;
+    };
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let key_of_url = format!("{key}.url");
+    if !["mms", "mmst", "mmsu"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        check.problem(&key_of_url, format!("{url:?} does not begin with mms://, mmst:// (TCP alone) or mmsu:// (UDP alone)"));
+    } else if host.is_empty() {
+        check.problem(&key_of_url, format!("{url:?} names no server"));
+    } else if path.is_empty() && !rest.ends_with('/') {
+        check.problem(&key_of_url, format!("{url:?} names nothing on that server; a slash at its end means all of it"));
+    }
+    let (start, linger) = when(check, key, raw);
+    if url.ends_with('/') && raw.start == Some(RawStart::Always) {
+        check.warning(&format!("{key}.start"), "has no effect where a whole folder is pulled: nobody knows its names".into());
+    }
+    Some(Source::Pull { url, start, linger })
 }
 
 /// Long enough for a player's second connection and for zapping back, short enough to free a camera.

@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) admin: RawListen,
     pub(super) udp: RawUdp,
     pub(super) delivery: RawDelivery,
+    pub(super) on_demand: RawOnDemand,
     pub(super) limits: RawLimits,
     pub(super) window: RawWindow,
     pub(super) access: RawAccess,
@@ -56,14 +57,33 @@ pub(super) enum RawOutsidePool {
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawOversize {
+    Recut,
     Fragment,
     Refuse,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, expecting = "a table with `tick_ms`")]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawDelivery {
     pub(super) tick_ms: Option<u32>,
+    pub(super) burst_ms: Option<u32>,
+    pub(super) burst_rate: Option<u32>,
+    #[serde(deserialize_with = "word")]
+    pub(super) on_slow: Option<RawOnSlow>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawOnSlow {
+    Thin,
+    Skip,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawOnDemand {
+    pub(super) cache_bytes: Option<u64>,
+    pub(super) readers: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -73,6 +93,7 @@ pub(super) struct RawLimits {
     pub(super) viewers_per_point: Option<u32>,
     pub(super) viewers_per_address: Option<u32>,
     pub(super) bandwidth_kbps: Option<u64>,
+    pub(super) viewer_kbps: Option<u32>,
     pub(super) joins_per_s: Option<u32>,
     pub(super) joins_burst: Option<u32>,
     pub(super) handshake_s: Option<u32>,
@@ -137,6 +158,8 @@ pub(super) struct RawSource {
     pub(super) path: Option<PathBuf>,
     pub(super) paths: Option<Vec<PathBuf>>,
     pub(super) argv: Option<Vec<String>>,
+    pub(super) root: Option<PathBuf>,
+    pub(super) url: Option<String>,
     #[serde(deserialize_with = "word")]
     pub(super) start: Option<RawStart>,
     pub(super) linger_s: Option<u32>,
@@ -149,6 +172,8 @@ pub(super) enum RawSourceKind {
     File,
     Exec,
     Demo,
+    Files,
+    Pull,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

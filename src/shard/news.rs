@@ -75,7 +75,7 @@ impl State {
         let name = points.get(point.0 as usize).map_or("?", |point| point.name());
         let room = udp.max_datagram_v4.saturating_sub(HEAD_LEN);
         let what = match udp.oversize {
-            Oversize::Fragment => "they go to UDP viewers as IP fragments, which some firewalls drop",
+            Oversize::Recut | Oversize::Fragment => "they go to UDP viewers as IP fragments, which some firewalls drop",
             Oversize::Refuse => "its viewers get TCP only",
         };
         tracing::warn!(

@@ -64,7 +64,7 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     let uncommented = uncommented.join("\n");
     let raw: Raw = toml::from_str(&uncommented).unwrap();
     let settings = load(&file(&uncommented).sources()).unwrap().settings;
-    assert_eq!(settings.publishing_points.len(), 4);
+    assert_eq!(settings.publishing_points.len(), 6);
     assert_eq!(settings.publishing_points[0].source_timeout, Some(Duration::from_secs(120)));
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
     assert!(settings.users_file.unwrap().ends_with("users"));
@@ -84,7 +84,16 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
         .collect();
     assert!(missing.is_empty(), "the sample lacks {missing:?}");
     let points = points.as_array().unwrap();
-    for key in ["/name", "/source_timeout_s", "/source/paths", "/source/argv", "/source/start", "/source/linger_s"] {
+    for key in [
+        "/name",
+        "/source_timeout_s",
+        "/source/paths",
+        "/source/argv",
+        "/source/start",
+        "/source/linger_s",
+        "/source/root",
+        "/source/url",
+    ] {
         let shown = points.iter().any(|point| point.pointer(key).is_some_and(|value| !value.is_null()));
         assert!(shown, "the sample lacks {key}");
     }
@@ -300,4 +309,29 @@ fn what_is_in_force_can_be_read_again() {
     assert!(text.contains("outside_pool = \"allow\" # "), "{text}");
     assert!(text.lines().any(|line| line.starts_with("shards = 3 # ") && line.ends_with("w.toml:1")), "{text}");
     assert_eq!(load(&folder.sources()).unwrap().settings.udp.outside_pool, OutsidePool::Allow);
+}
+
+#[test]
+fn files_and_other_servers_as_sources() {
+    let text = |source: &str| format!("[[publishing_point]]\nname = 'a/'\nsource = {source}");
+    let point = |source: &str| load(&file(&text(source)).sources()).unwrap().settings.publishing_points.remove(0);
+    let archive = point("{ type = 'files', root = '/tmp' }");
+    assert_eq!((archive.name.as_str(), archive.source), ("a", Source::Files { root: "/tmp".into() }));
+    let mirror = point("{ type = 'pull', url = 'mms://h/x/' }");
+    let (start, linger) = (Start::Always, Duration::from_secs(10));
+    assert_eq!((mirror.name.as_str(), mirror.source), ("a", Source::Pull { url: "mms://h/x/".into(), start, linger }));
+    for (source, word) in [
+        ("{ type = 'files' }", "lacks `root`"),
+        ("{ type = 'files', root = '' }", "lacks `root`"),
+        ("{ type = 'files', root = '/tmp', path = 'x' }", "has no `path`"),
+        ("{ type = 'pull' }", "lacks `url`"),
+        ("{ type = 'pull', url = 'http://h/x' }", "does not begin with mms://"),
+        ("{ type = 'pull', url = 'mms:///x' }", "names no server"),
+        ("{ type = 'pull', url = 'mms://h' }", "names nothing"),
+        // Only a folder has a slash at the end of its name.
+        ("{ type = 'pull', url = 'mms://h/x' }", "without / at its ends"),
+    ] {
+        let error = load(&file(&text(source)).sources()).unwrap_err().to_string();
+        assert!(error.contains(word), "{source}: {error}");
+    }
 }
