@@ -146,7 +146,7 @@ impl Viewer<'_> {
                 }
                 return;
             }
-            Ask::Incarnation { .. } | Ask::ReleasePort | Ask::Stop => return,
+            Ask::Incarnation { .. } | Ask::ReleasePort | Ask::Stop | Ask::Select(_) | Ask::PlayFile { .. } => return,
         };
         self.session.handle(now(), Input::Answer(answer)).unwrap();
     }

@@ -8,6 +8,8 @@ use crate::wire::{DecodeError, Writer, encode_utf16_nul};
 pub const FILE_ID: u32 = 1;
 /// `fileAttributes` of a live broadcast; with any other bit libmms and xine believe that they can seek.
 pub const BROADCAST: u32 = 0x0200_0000;
+/// `fileAttributes` of a file in which players may seek. Fast forward and rewind (0x00800000) are not offered.
+pub const CAN_SEEK: u32 = 0x0100_0000;
 /// Units of a name that are kept; one more than is allowed, so that a longer one is known as such.
 const MAX_NAME_UNITS: usize = 1024;
 const MAX_TOKEN: usize = 8192;
@@ -99,7 +101,7 @@ pub struct ReportOpenFile {
     pub incarnation: u32,
     /// [`FILE_ID`]; 0 on failure, because VLC looks at nothing else.
     pub file_id: u32,
-    /// [`BROADCAST`] for live.
+    /// [`BROADCAST`] for live, [`CAN_SEEK`] for a file.
     pub attributes: u32,
     /// Duration, seconds; 0 for live.
     pub duration_s: f64,

@@ -1,5 +1,7 @@
 //! StartPlaying and StartStriding.
 
+use std::time::Duration;
+
 use super::frame::{Message, body};
 use super::hresult::Hresult;
 use super::open::FILE_ID;
@@ -7,6 +9,8 @@ use crate::wire::{DecodeError, Writer};
 
 /// `asfOffset` or `locationId` that names no place.
 pub const NO_PLACE: u32 = u32::MAX;
+
+const LAST_PLACE: u32 = NO_PLACE - 1;
 
 /// `LinkViewerToMacStartPlaying`. Source: MS-MMSP 2.2.4.25.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +40,61 @@ pub struct Acceleration {
     pub duration_ms: u32,
 }
 
+/// Where to begin in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Milliseconds of content, preroll not included.
+    Time(u64),
+    /// Packet number.
+    Packet(u32),
+    /// Byte of the file.
+    Offset(u32),
+}
+
+/// Where to end in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Milliseconds of content.
+    Time(u32),
+    /// Milliseconds past the begin of this play.
+    After(u32),
+}
+
+/// `frameOffset` by which open-source clients mean the end, though read literally it is 4 h 39 min.
+const NO_END: u32 = 0x00FF_FFFF;
+/// Bit of `frameOffset` that makes it relative.
+const RELATIVE: u32 = 1 << 31;
+
 impl StartPlaying {
+    /// Where to begin. Open-source clients give the position 0 beside a packet number that they mean, so the other fields come
+    /// first. A position that is unused (the largest finite number) means the begin.
+    ///
+    /// # Errors
+    /// [`Hresult::INVALID_ARGUMENT`] where only a position is given and it is negative, infinite or no number.
+    ///
+    /// Source: MS-MMSP 2.2.4.25, 3.2.5.11.
+    pub fn place(&self) -> Result<Place, Hresult> {
+        match (self.location, self.asf_offset) {
+            (location @ 1..=LAST_PLACE, _) => Ok(Place::Packet(location)),
+            (_, offset @ 1..=LAST_PLACE) => Ok(Place::Offset(offset)),
+            _ if self.position_s == f64::MAX => Ok(Place::Time(0)),
+            _ if self.position_s.is_finite() && self.position_s >= 0.0 => Ok(Place::Time(
+                u64::try_from(Duration::try_from_secs_f64(self.position_s).map_or(u128::MAX, |time| time.as_millis()))
+                    .unwrap_or(u64::MAX),
+            )),
+            _ => Err(Hresult::INVALID_ARGUMENT),
+        }
+    }
+
+    /// Where to end; `None`: at the end of the file. Source: MS-MMSP 2.2.4.25.
+    pub const fn until(&self) -> Option<Until> {
+        match self.frame_offset {
+            0 | NO_END => None,
+            relative if relative & RELATIVE != 0 => Some(Until::After(relative & !RELATIVE)),
+            absolute => Some(Until::Time(absolute)),
+        }
+    }
+
     /// Plays from where the server likes, as one asks for live content.
     pub fn live(incarnation: u32) -> Self {
         Self {

@@ -7,10 +7,29 @@ use crate::wire::{DecodeError, Writer};
 
 /// No stream, as source or destination.
 const NONE: u16 = 0xFFFF;
+/// Thinning levels of a stream that is on.
+const ALL: u16 = 0;
+const KEY_FRAMES: u16 = 1;
 /// Thinning level by which open-source clients switch a stream off.
 const OFF: u16 = 2;
 /// Stream numbers end at 127, so more entries say nothing.
 const MAX_ENTRIES: usize = 127;
+
+/// What a player wants of a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The streams that are on.
+    pub streams: StreamSet,
+    /// Those of them of which only key frames are wanted.
+    pub thinned: StreamSet,
+}
+
+impl Wish {
+    /// All of these streams.
+    pub const fn all(streams: StreamSet) -> Self {
+        Self { streams, thinned: StreamSet::EMPTY }
+    }
+}
 
 /// One entry of a StreamSwitch. Source: MS-MMSP 2.2.4.28.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,23 +71,30 @@ impl StreamSwitch {
     }
 
     /// Applies the entries to a selection; streams that `existing` does not have are passed over.
-    pub fn apply(&self, selected: StreamSet, existing: StreamSet) -> StreamSet {
-        let mut on: [bool; 128] = std::array::from_fn(|n| u8::try_from(n).is_ok_and(|n| selected.contains(n)));
-        let mut set = |stream: u16, value: bool| {
+    pub fn apply(&self, before: Wish, existing: StreamSet) -> Wish {
+        let mut levels: [Option<u16>; 128] = std::array::from_fn(|n| {
+            let stream = u8::try_from(n).ok().filter(|stream| before.streams.contains(*stream))?;
+            Some(if before.thinned.contains(stream) { KEY_FRAMES } else { ALL })
+        });
+        let mut set = |stream: u16, level: Option<u16>| {
             let known = u8::try_from(stream).is_ok_and(|stream| existing.contains(stream));
-            if let Some(flag) = on.get_mut(usize::from(stream)).filter(|_| known) {
-                *flag = value;
+            if let Some(of_stream) = levels.get_mut(usize::from(stream)).filter(|_| known) {
+                *of_stream = level;
             }
         };
         for entry in &self.entries {
             if entry.source != NONE {
-                set(entry.source, false);
+                set(entry.source, None);
             }
             if entry.destination != NONE {
-                set(entry.destination, entry.thinning != OFF);
+                set(entry.destination, Some(entry.thinning).filter(|level| *level != OFF));
             }
         }
-        (0..=127).zip(on).filter_map(|(stream, on)| on.then_some(stream)).collect()
+        let streams = || (0..=127).zip(levels);
+        Wish {
+            streams: streams().filter_map(|(stream, level)| level.map(|_| stream)).collect(),
+            thinned: streams().filter_map(|(stream, level)| (level == Some(KEY_FRAMES)).then_some(stream)).collect(),
+        }
     }
 }
 
@@ -142,9 +168,13 @@ mod tests {
     fn entries_switch_on_off_and_over() {
         let all = set(&[1, 2, 3]);
         let on = switch(&[(0xFFFF, 1, 0), (0xFFFF, 2, 2), (0xFFFF, 3, 1), (0xFFFF, 9, 0), (0xFFFF, 300, 0), (0xFFFF, 0, 0)]);
-        assert_eq!(on.apply(StreamSet::EMPTY, all), set(&[1, 3]));
-        assert_eq!(switch(&[(1, 2, 0)]).apply(set(&[1, 3]), all), set(&[2, 3]));
-        assert_eq!(switch(&[(3, 0xFFFF, 0)]).apply(set(&[1, 3]), all), set(&[1]));
+        assert_eq!(on.apply(Wish::default(), all), Wish { streams: set(&[1, 3]), thinned: set(&[3]) });
+        assert_eq!(switch(&[(1, 2, 0)]).apply(Wish::all(set(&[1, 3])), all), Wish::all(set(&[2, 3])));
+        assert_eq!(
+            switch(&[(3, 0xFFFF, 0)]).apply(Wish { streams: set(&[1, 3]), thinned: set(&[1]) }, all),
+            Wish { streams: set(&[1]), thinned: set(&[1]) }
+        );
+        assert_eq!(switch(&[(0xFFFF, 3, 0)]).apply(Wish { streams: set(&[3]), thinned: set(&[3]) }, all), Wish::all(set(&[3])));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::ping::{Ping, Pong};
 use super::play::{ReportStartStriding, ReportStartedPlaying, StartPlaying};
 use super::redirect::ReportRedirect;
 use super::select::{ReportStreamSwitch, StreamSwitch};
-use super::session::Description;
+use super::session::{Content, Description};
 use crate::asf::guids;
 use crate::wire::{Guid, Writer};
 
@@ -64,6 +64,7 @@ pub(crate) fn description() -> Description {
         packet_size: 1400,
         bit_rate: 1_000_000,
         streams: [1, 2].into_iter().collect(),
+        content: Content::Live,
     }
 }
 

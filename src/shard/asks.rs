@@ -49,6 +49,7 @@ impl State {
                 self.play(key, now, incarnation);
                 None
             }
+            Ask::PlayFile { .. } | Ask::Select(_) => None,
             Ask::Incarnation { incarnation } => {
                 let conn = self.conns.get(key)?;
                 if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) {

@@ -100,6 +100,7 @@ pub(super) const fn words(reason: CloseReason) -> &'static str {
         CloseReason::Refused => "not admitted",
         CloseReason::Redirected => "sent elsewhere",
         CloseReason::Handshake => "the next step of the handshake did not come in time",
+        CloseReason::Broken => "the file changed or cannot be read",
         CloseReason::Idle => "nothing heard of a session that does not play",
         CloseReason::Unanswered => "three pings without an answer",
         CloseReason::WrongState => "three messages that did not fit the state",

@@ -21,7 +21,7 @@ use super::udp::UdpPort;
 use super::{Context, Overload};
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Description, Input, Output, Session};
+use crate::mms::session::{Answer, Content, Description, Input, Output, Session};
 use crate::relay::{Generation, PointId};
 use crate::settings::Oversize;
 
@@ -380,5 +380,6 @@ pub(super) fn describe(generation: &Generation) -> Description {
         packet_size: u32::try_from(generation.packet_size).unwrap_or(u32::MAX),
         bit_rate: generation.bit_rate,
         streams: generation.streams,
+        content: Content::Live,
     }
 }

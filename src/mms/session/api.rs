@@ -10,6 +10,8 @@ use crate::mms::connect::Player;
 use crate::mms::frame::FrameError;
 use crate::mms::hresult::Hresult;
 use crate::mms::log::{Logging, escaped};
+use crate::mms::play::{Acceleration, Place, Until};
+use crate::mms::select::Wish;
 use crate::wire::DecodeError;
 
 /// What is the same for all sessions.
@@ -74,6 +76,10 @@ pub enum Answer {
     NewGeneration(Description),
     /// News: nothing more will come.
     Ended,
+    /// News: what was asked for by [`Ask::PlayFile`] has been sent; the player may ask for another place of the file.
+    Finished,
+    /// News: the file cannot be played on, because it changed or cannot be read. The session closes.
+    Broken,
 }
 
 /// Why a publishing point does not open.
@@ -96,6 +102,22 @@ pub struct Description {
     pub bit_rate: u32,
     /// The streams of the header.
     pub streams: StreamSet,
+    /// Whether it is a broadcast or a file.
+    pub content: Content,
+}
+
+/// What kind of content a description is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A broadcast: it has neither begin nor end, and nobody seeks in it.
+    Live,
+    /// A file.
+    File {
+        /// How long it plays, preroll not included.
+        duration_ms: u64,
+        /// ASF packets.
+        packets: u64,
+    },
 }
 
 /// What is to be done for a session, in order.
@@ -135,6 +157,20 @@ pub enum Ask {
         /// For each packet.
         incarnation: u8,
     },
+    /// Send media of a file, from the key frame at or before a place on, with [`crate::mms::media::Track::start`] of this
+    /// incarnation. What was sent before is over. News: [`Answer::Finished`].
+    PlayFile {
+        /// For each packet.
+        incarnation: u8,
+        /// Where to begin.
+        from: Place,
+        /// Where to end, before the end of the file.
+        until: Option<Until>,
+        /// How fast to begin; `None`: as the server does by itself.
+        acceleration: Option<Acceleration>,
+    },
+    /// Of what is sent from here on: these streams.
+    Select(Wish),
     /// Media goes on with [`crate::mms::media::Track::start`] of this incarnation.
     Incarnation {
         /// For each packet from here on.
@@ -162,6 +198,8 @@ pub enum CloseReason {
     Redirected,
     /// The next step of the handshake did not come in time.
     Handshake,
+    /// The file that was played changed, or cannot be read.
+    Broken,
     /// Nothing heard of a session that did not play.
     Idle,
     /// Three Pings without an answer.
@@ -183,6 +221,7 @@ impl CloseReason {
             Self::Refused => "refused",
             Self::Redirected => "redirected",
             Self::Handshake => "handshake",
+            Self::Broken => "content_broken",
             Self::Idle => "idle",
             Self::Unanswered => "unanswered",
             Self::WrongState => "wrong_state",

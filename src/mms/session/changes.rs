@@ -1,15 +1,16 @@
 //! What the relay answers, and what becomes of a broadcast while it is watched.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::timers::Timer;
-use super::{Answer, CloseReason, Description, OpenRefusal, Opened, Session, State, Transport, Waiting};
+use super::{Answer, CloseReason, Content, Description, OpenRefusal, Opened, Session, State, Transport, Waiting};
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::data::{CHANGED_INCARNATION, HEAD_LEN, MAX_PAYLOAD};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::hresult::Hresult;
-use crate::mms::open::{BROADCAST, FILE_ID, ReportOpenFile};
+use crate::mms::open::{BROADCAST, CAN_SEEK, FILE_ID, ReportOpenFile};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
+use crate::mms::select::Wish;
 
 /// A data packet of this size could be taken for a control packet on TCP: its size is half of their mark.
 const AMBIGUOUS_SIZE: usize = 0xB00B;
@@ -19,6 +20,8 @@ impl Session {
         match (self.waiting, answer) {
             (_, Answer::NewGeneration(description)) => self.new_generation(now, description),
             (_, Answer::Ended) => self.ended(now),
+            (_, Answer::Finished) => self.finished(now),
+            (_, Answer::Broken) => self.broken(),
             (Some(Waiting::Admitted), Answer::Admitted(result)) => self.admitted(now, result),
             (Some(Waiting::Funnel), Answer::Funnel(result)) => {
                 self.go_on(now);
@@ -69,11 +72,18 @@ impl Session {
         if !self.carries(&description) {
             return self.report_open_failure(incarnation, Hresult::PROTOCOL_MISMATCH);
         }
+        let (attributes, duration_ms, packet_count) = match description.content {
+            Content::Live => (BROADCAST, 0, 0),
+            Content::File { duration_ms, packets } => (CAN_SEEK, duration_ms, packets),
+        };
         self.send(&ReportOpenFile {
             hr: Hresult::OK,
             incarnation,
             file_id: FILE_ID,
-            attributes: BROADCAST,
+            attributes,
+            duration_s: Duration::from_millis(duration_ms).as_secs_f64(),
+            blocks: u32::try_from(duration_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+            packet_count,
             packet_size: description.packet_size,
             bit_rate: description.bit_rate.max(1),
             header_size: header_size(&description),
@@ -91,8 +101,8 @@ impl Session {
 
     fn describe(&mut self, now: Instant, description: Description) {
         self.resends.set_rate(now, description.bit_rate, description.packet_size);
-        self.selected = description.streams;
-        self.opened = Some(Opened { description, next: None, ended: false, headers: 0 });
+        self.selected = Wish::all(description.streams);
+        self.opened = Some(Opened { description, next: None, ended: false, finished: false, headers: 0 });
     }
 
     /// The header of a live broadcast changed. Who plays is told at once, who does not with the next StartPlaying: a
@@ -120,6 +130,28 @@ impl Session {
         }
     }
 
+    /// The file's end, or the stop time that the player gave.
+    fn finished(&mut self, now: Instant) {
+        if !self.playing {
+            return;
+        }
+        if let Some(opened) = &mut self.opened {
+            opened.finished = true;
+        }
+        match self.transport {
+            Some(Transport::Udp) => self.begin_drain(now),
+            _ => self.end_stream(now),
+        }
+    }
+
+    fn broken(&mut self) {
+        if self.playing {
+            self.stop_media();
+            self.send(&ReportEndOfStream { hr: Hresult::OK, incarnation: self.incarnation });
+        }
+        self.close(CloseReason::Broken);
+    }
+
     /// Packets on their way, and their resends, get a moment before the end is told.
     fn begin_drain(&mut self, now: Instant) {
         let runs = self.timers.runs(Timer::Drain);
@@ -130,7 +162,7 @@ impl Session {
     }
 
     pub(super) fn drained(&mut self, now: Instant) {
-        if self.opened.as_ref().is_some_and(|opened| opened.ended) {
+        if self.opened.as_ref().is_some_and(|opened| opened.ended || opened.finished) {
             self.end_stream(now);
         } else {
             self.change_stream(now);

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use api::{Answer, Ask, CloseReason, Config, Description, Input, OpenRefusal, Output, PeerError, Report, Transport};
+pub use api::{Answer, Ask, CloseReason, Config, Content, Description, Input, OpenRefusal, Output, PeerError, Report, Transport};
 use bytes::Bytes;
 use header::Fragments;
 use resends::Resends;
@@ -28,7 +28,7 @@ use super::frame::{Decoder, Item, Message, encode};
 use super::hresult::Hresult;
 use super::open::ReportOpenFile;
 use super::ping::{Ping, Pong};
-use crate::asf::StreamSet;
+use super::select::Wish;
 
 /// Messages a second that a player may send, and how many at once.
 const CONTROL_RATE: (u32, u32) = (50, 100);
@@ -71,6 +71,8 @@ struct Opened {
     next: Option<Description>,
     /// Nothing more will come.
     ended: bool,
+    /// All that was asked for has been sent.
+    finished: bool,
     /// Headers sent of this description.
     headers: u8,
 }
@@ -86,7 +88,7 @@ pub struct Session {
     waiting: Option<Waiting>,
     transport: Option<Transport>,
     opened: Option<Opened>,
-    selected: StreamSet,
+    selected: Wish,
     /// Of the last StartPlaying.
     incarnation: u32,
     /// The relay was asked to play and not to stop.
@@ -120,7 +122,7 @@ impl Session {
             waiting: None,
             transport: None,
             opened: None,
-            selected: StreamSet::EMPTY,
+            selected: Wish::default(),
             incarnation: 0,
             playing: false,
             fragments: Fragments::default(),
@@ -202,7 +204,7 @@ impl Session {
     }
 
     /// The streams that the player selected; all until it says.
-    pub const fn selected(&self) -> StreamSet {
+    pub const fn selected(&self) -> Wish {
         self.selected
     }
 

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Ask, CloseReason, Output, PeerError, Session, State, Transport, Waiting};
-use crate::asf::StreamSet;
+use super::{Ask, CloseReason, Content, Output, PeerError, Session, State, Transport, Waiting};
 use crate::mms::block::{CancelReadBlock, ReadBlock};
 use crate::mms::connect::Connect;
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
@@ -15,7 +14,7 @@ use crate::mms::open::{OpenFile, ReportOpenFile};
 use crate::mms::ping::Pong;
 use crate::mms::play::{ReportStartStriding, ReportStartedPlaying, StartPlaying, StartStriding};
 use crate::mms::security::SecurityResponse;
-use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
+use crate::mms::select::{ReportStreamSwitch, StreamSwitch, Wish};
 
 /// Messages that no player sends, before the session ends.
 const MAX_UNKNOWN: u8 = 8;
@@ -142,12 +141,15 @@ impl Session {
             return self.send(&ReportStreamSwitch { hr: Hresult::INVALID_ARGUMENT });
         }
         // Before playing the list is the whole selection, while playing it names what changes (MS-MMSP 3.1.4.2, 3.1.4.3).
-        let before = if self.state == State::Ready { StreamSet::EMPTY } else { self.selected };
-        self.selected = request.apply(before, opened.description.streams);
+        let before = if self.state == State::Ready { Wish::default() } else { self.selected };
+        let wish = request.apply(before, opened.description.streams);
+        // A player that wants nothing at all would wait for ever: it gets what it gets without a word.
+        self.selected = if wish.streams.is_empty() { Wish::all(opened.description.streams) } else { wish };
         self.send(&ReportStreamSwitch { hr: Hresult::OK });
+        self.outputs.push_back(Output::Ask(Ask::Select(self.selected)));
     }
 
-    /// Position and stop time are not looked at: players of a broadcast put counters and garbage there.
+    /// Position and stop time of a broadcast are not looked at: players put counters and garbage there.
     fn start_playing(&mut self, now: Instant, request: &StartPlaying) {
         let incarnation = request.incarnation;
         let playable = self.transport.is_some() && matches!(self.state, State::Ready | State::Streaming);
@@ -155,6 +157,9 @@ impl Session {
             self.send(&ReportStartedPlaying { hr: Hresult::INVALID_REQUEST, incarnation });
             return self.wrong_state();
         };
+        if matches!(opened.description.content, Content::File { .. }) {
+            return self.start_file(now, request);
+        }
         let (ended, stale) = (opened.ended, opened.next.is_some());
         if ended && self.state == State::Ready {
             return self.send(&ReportStartedPlaying { hr: Hresult::NO_STREAM, incarnation });
@@ -179,6 +184,32 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Where a file begins to play, also while it plays: libmms seeks without a stop. Source: MS-MMSP 3.2.5.11.
+    fn start_file(&mut self, now: Instant, request: &StartPlaying) {
+        let incarnation = request.incarnation;
+        if self.state == State::Streaming && self.playing && incarnation == self.incarnation {
+            // By the specification the position is not looked at; a seek brings another incarnation.
+            return self.send(&ReportStartedPlaying { hr: Hresult::OK, incarnation });
+        }
+        let from = match request.place() {
+            Ok(from) => from,
+            Err(hr) => return self.send(&ReportStartedPlaying { hr, incarnation }),
+        };
+        self.incarnation = incarnation;
+        self.timers.stop(super::Timer::Drain);
+        if let Some(opened) = &mut self.opened {
+            opened.finished = false;
+        }
+        self.send(&ReportStartedPlaying { hr: Hresult::OK, incarnation });
+        if self.state != State::Streaming {
+            self.enter(now, State::Streaming);
+        }
+        let [low, ..] = incarnation.to_le_bytes();
+        self.playing = true;
+        let (until, acceleration) = (request.until(), request.acceleration);
+        self.outputs.push_back(Output::Ask(Ask::PlayFile { incarnation: low, from, until, acceleration }));
     }
 
     fn stop_playing(&mut self, now: Instant, request: StopPlaying) {

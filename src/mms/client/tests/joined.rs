@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{PACKETS_PER_S, World};
 use crate::mms::client::{ClientEnd, ClientEvent};
 use crate::mms::hresult::Hresult;
-use crate::mms::session::{Ask, CloseReason, Description, Transport};
+use crate::mms::session::{Ask, CloseReason, Content, Description, Transport};
 use crate::mms::testing::{asf_header, description};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -15,7 +15,13 @@ fn playing(transport: Transport) -> ClientEvent {
 }
 
 fn other() -> Description {
-    Description { header: asf_header(800, &[3], 2_000), packet_size: 800, bit_rate: 640_000, streams: [3].into_iter().collect() }
+    Description {
+        header: asf_header(800, &[3], 2_000),
+        packet_size: 800,
+        bit_rate: 640_000,
+        streams: [3].into_iter().collect(),
+        content: Content::Live,
+    }
 }
 
 #[test]

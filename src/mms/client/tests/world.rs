@@ -230,7 +230,8 @@ impl World {
                 }
                 None
             }
-            Ask::ReleasePort => None,
+            Ask::ReleasePort | Ask::Select(_) => None,
+            Ask::PlayFile { .. } => unreachable!("a broadcast"),
         };
         self.asks.push_back(ask);
         if let Some(answer) = answer {

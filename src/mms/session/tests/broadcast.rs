@@ -6,14 +6,20 @@ use crate::mms::end::{ReportEndOfStream, ReportStreamChange, StopPlaying};
 use crate::mms::open::{OpenFile, Token};
 use crate::mms::play::StartPlaying;
 use crate::mms::select::StreamSwitch;
-use crate::mms::session::Description;
+use crate::mms::session::{Content, Description};
 use crate::mms::testing::{asf_header, description};
 
 const NOTHING: [&str; 0] = [];
 
 /// One fragment of header, one stream.
 fn other() -> Description {
-    Description { header: asf_header(800, &[3], 700), packet_size: 800, bit_rate: 64_000, streams: [3].into_iter().collect() }
+    Description {
+        header: asf_header(800, &[3], 700),
+        packet_size: 800,
+        bit_rate: 64_000,
+        streams: [3].into_iter().collect(),
+        content: Content::Live,
+    }
 }
 
 #[test]
@@ -26,7 +32,7 @@ fn change_over_tcp_holds_media() {
     assert_eq!(rig.last::<ReportEndOfStream>(2).incarnation, 10);
     assert_eq!(rig.wait(4_000), NOTHING);
     assert_eq!(rig.say(&StreamSwitch::all([3].into_iter().collect())), ["Switched"]);
-    assert_eq!(rig.session.selected().iter().collect::<Vec<_>>(), [3]);
+    assert_eq!(rig.session.selected().streams.iter().collect::<Vec<_>>(), [3]);
     assert_eq!(rig.say(&StartPlaying::live(11)), ["Started", "play 11"]);
     assert_eq!(rig.wait(20_000), NOTHING);
 }

@@ -240,7 +240,7 @@ fn arguments_are_checked() {
     // While playing only the streams affected are listed.
     let off = StreamSwitch { claimed: 1, entries: vec![StreamEntry { source: 2, destination: 0xFFFF, thinning: 0 }] };
     assert_eq!(rig.say(&off), ["Switched"]);
-    assert_eq!(rig.session.selected().iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(rig.session.selected().streams.iter().collect::<Vec<_>>(), [1]);
 }
 
 #[test]
@@ -455,6 +455,7 @@ proptest! {
                         prop_assert!(!playing);
                         playing = true;
                     }
+                    Output::Ask(Ask::PlayFile { .. }) => playing = true,
                     Output::Ask(Ask::Stop) => {
                         prop_assert!(playing);
                         playing = false;

@@ -1,6 +1,7 @@
 //! A session on a virtual clock, with a relay that says yes.
 
 mod broadcast;
+mod files;
 mod limits;
 mod players;
 
@@ -51,16 +52,32 @@ impl Rig {
     }
 
     fn play(&mut self, udp: bool) {
-        use crate::mms::{block, connect, funnel, open, play};
-        self.say(&connect::Connect { incarnation: connect::NO_PACKET_PAIR, subscriber: vec!["NSPlayer/9.0; {A}".into()] });
-        let address = "192.0.2.10".parse().unwrap();
-        self.say(&if udp { funnel::ConnectFunnel::udp(address, 2048) } else { funnel::ConnectFunnel::tcp(address, 2048) });
-        self.say(&open::OpenFile { incarnation: 9, name: "live/cam1".into(), token: open::Token::None });
+        use crate::mms::play;
+        self.open_all(udp);
+        let log = self.say(&play::StartPlaying::live(10));
+        assert_eq!(log, ["Started", "play 10"]);
+    }
+
+    /// Up to the header.
+    fn open_all(&mut self, udp: bool) {
+        use crate::mms::block;
+        self.connect(udp);
+        self.open_file();
         self.say(&block::ReadBlock { incarnation: 1 });
         // The header's pace over UDP.
         self.wait(1_000);
-        let log = self.say(&play::StartPlaying::live(10));
-        assert_eq!(log, ["Started", "play 10"]);
+    }
+
+    fn connect(&mut self, udp: bool) {
+        use crate::mms::{connect, funnel};
+        self.say(&connect::Connect { incarnation: connect::NO_PACKET_PAIR, subscriber: vec!["NSPlayer/9.0; {A}".into()] });
+        let address = "192.0.2.10".parse().unwrap();
+        self.say(&if udp { funnel::ConnectFunnel::udp(address, 2048) } else { funnel::ConnectFunnel::tcp(address, 2048) });
+    }
+
+    fn open_file(&mut self) {
+        use crate::mms::open;
+        self.say(&open::OpenFile { incarnation: 9, name: "live/cam1".into(), token: open::Token::None });
     }
 
     fn say<M: Message>(&mut self, message: &M) -> Vec<String> {
@@ -126,6 +143,14 @@ impl Rig {
                 Output::Ask(Ask::ReleasePort) => ("release".into(), None),
                 Output::Ask(Ask::Open { name }) => (format!("open {name}"), self.open.clone().map(Answer::Opened)),
                 Output::Ask(Ask::Play { incarnation }) => (format!("play {incarnation}"), None),
+                Output::Ask(Ask::PlayFile { incarnation, from, until, .. }) => {
+                    (format!("play file {incarnation} {from:?} {until:?}"), None)
+                }
+                // Every StreamSwitch brings one; what it says is in the session.
+                Output::Ask(Ask::Select(wish)) => {
+                    assert_eq!(wish, self.session.selected());
+                    continue;
+                }
                 Output::Ask(Ask::Incarnation { incarnation }) => (format!("incarnation {incarnation}"), None),
                 Output::Ask(Ask::Stop) => ("stop".into(), None),
                 Output::Ask(Ask::Resend { sequences }) => (format!("resend {sequences:?}"), None),

@@ -130,7 +130,7 @@ fn libmms() {
     assert_eq!(rig.say_raw(ReadBlock::MID, &read_block(0x8000, 0xFFFF_FFFF, 2)), with_header("Block"));
     let switch = [words(&[2]), vec![0xFF, 0xFF, 1, 0, 0, 0, 0xFF, 0xFF, 2, 0, 2, 0]].concat();
     assert_eq!(rig.say_raw(StreamSwitch::MID, &switch), ["Switched"]);
-    assert_eq!(rig.session.selected().iter().collect::<Vec<_>>(), [1], "level 2 is off");
+    assert_eq!(rig.session.selected().streams.iter().collect::<Vec<_>>(), [1], "level 2 is off");
     assert_eq!(rig.say_raw(StartPlaying::MID, &start(0x0001_FFFF, 0xFFFF_FFFF, 0x00FF_FFFF, 4)), ["Started", "play 4"]);
     // Seeks without a stop: live, so only the incarnation changes.
     assert_eq!(rig.say_raw(StartPlaying::MID, &start(0x0001_FFFF, 70_000, 0x00FF_FFFF, 5)), ["Started", "incarnation 5"]);
@@ -177,7 +177,7 @@ fn xine() {
         // The message is six bytes too long.
         let switch = [words(&[2]), vec![0xFF, 0xFF, 1, 0, 0, 0, 0xFF, 0xFF, 2, 0, 0, 0], vec![9; 6]].concat();
         assert_eq!(rig.say_raw(StreamSwitch::MID, &switch), ["Switched"]);
-        assert_eq!(rig.session.selected().len(), 2);
+        assert_eq!(rig.session.selected().streams.len(), 2);
         if plays {
             let started = rig.say_raw(StartPlaying::MID, &start(0x0001_FFFF, 0xFFFF_FFFF, 0x00FF_FFFF, 4));
             assert_eq!(started, ["Started", "play 4"]);
@@ -258,5 +258,5 @@ fn a_windows_media_services_4_server_that_pulls() {
     rig.say_raw(ReadBlock::MID, &read_block(0xFFFF, 0xFFFF_FFFF, 2));
     // It never selects: all streams are.
     assert_eq!(rig.say_raw(StartPlaying::MID, &start(0, 0, 0, 3)), ["Started", "play 3"]);
-    assert_eq!(rig.session.selected().len(), 2);
+    assert_eq!(rig.session.selected().streams.len(), 2);
 }
