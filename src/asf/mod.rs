@@ -3,7 +3,7 @@
 mod broadcast;
 pub mod chunk;
 #[cfg(test)]
-mod fabricate;
+pub(crate) mod fabricate;
 mod framed;
 pub mod guids;
 pub mod header;
