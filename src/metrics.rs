@@ -51,6 +51,14 @@ pub const SOURCE_PACKETS: &str = "wmrelay_source_packets_total";
 pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
+/// Bytes of file blocks in memory, over all files played on demand.
+pub const CACHE_BYTES: &str = "wmrelay_cache_bytes";
+/// File blocks that were in memory when they were wanted.
+pub const CACHE_HITS: &str = "wmrelay_cache_hits_total";
+/// File blocks read from disks.
+pub const DISK_READS: &str = "wmrelay_disk_reads_total";
+/// Bytes of file blocks read from disks.
+pub const DISK_READ_BYTES: &str = "wmrelay_disk_read_bytes_total";
 /// Connections of viewers that are open, playing or not.
 pub const CONNECTIONS: &str = "wmrelay_connections";
 /// Always 1. Label: `version`.
@@ -127,6 +135,10 @@ pub fn describe_all() {
         Unit::Bytes,
         "Bytes of packets kept for joins, slow viewers and resends, without what each shard frames of them"
     );
+    describe_gauge!(CACHE_BYTES, Unit::Bytes, "Blocks of files in memory, over all files played on demand");
+    describe_counter!(CACHE_HITS, "Blocks of files that were in memory when they were wanted");
+    describe_counter!(DISK_READS, "Blocks of files read from disks");
+    describe_counter!(DISK_READ_BYTES, Unit::Bytes, "Bytes of the blocks of files read from disks");
     describe_gauge!(CONNECTIONS, "Open connections of viewers, playing or not");
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -3,10 +3,11 @@
 mod broadcast;
 pub mod chunk;
 #[cfg(test)]
-mod fabricate;
+pub(crate) mod fabricate;
 mod framed;
 pub mod guids;
 pub mod header;
+pub mod index;
 mod layout;
 mod objects;
 pub mod packet;
@@ -20,6 +21,7 @@ pub mod stream;
 mod stream_set;
 
 pub use header::{Header, HeaderError};
+pub use index::{Index, IndexBounds, IndexSearch};
 pub use packet::{PacketError, PacketInfo, send_time_ms, walk};
 pub use padding::{restore, strip};
 pub use payloads::{Payload, Payloads, payloads};

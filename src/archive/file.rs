@@ -1,0 +1,239 @@
+//! An ASF file that is open.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::block::{self, Block};
+use super::cache::{Asked, Claim, Key, Wake};
+use super::describe::Description;
+use super::disk::{Disk, FileId};
+use super::locate::{self, Start};
+use super::{Inner, ReadError};
+
+/// What came of asking for a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// In memory.
+    Here(Arc<Block>),
+    /// It is being read; the caller is woken.
+    Pending,
+    /// It will not come.
+    Failed(ReadError),
+}
+
+/// An ASF file that is open: what it is, and its packets in blocks.
+///
+/// All who open the same file share one. It is closed when the last of them lets go.
+pub struct AsfFile {
+    archive: Arc<Inner>,
+    disk: Disk,
+    id: FileId,
+    description: Description,
+    packets_per_block: u64,
+    fault: OnceLock<ReadError>,
+    pub(super) learnt: Learnt,
+}
+
+/// What searches have found out about a file.
+#[derive(Default)]
+pub(super) struct Learnt {
+    /// The index has led astray.
+    pub(super) index_is_wrong: AtomicBool,
+    /// Whether send times rise, by a probe.
+    pub(super) rises: OnceLock<bool>,
+    /// The key frames of a file whose send times do not rise.
+    pub(super) keys: Mutex<Option<KeyTable>>,
+}
+
+/// Presentation time, ms, and packet of key frames, in order of the file.
+pub(super) type KeyTable = Arc<[(u32, u64)]>;
+
+impl Learnt {
+    pub(super) fn keys(&self) -> Option<KeyTable> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl AsfFile {
+    pub(super) fn new(archive: Arc<Inner>, disk: Disk, description: Description) -> Self {
+        Self {
+            archive,
+            id: disk.id(),
+            disk,
+            packets_per_block: block::packets_per_block(description.header.packet_size()),
+            description,
+            fault: OnceLock::new(),
+            learnt: Learnt::default(),
+        }
+    }
+
+    /// What the file is, as read when it was opened.
+    pub const fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Packets in each block but the last: as many as 32 KiB hold, at least 1.
+    pub const fn packets_per_block(&self) -> u64 {
+        self.packets_per_block
+    }
+
+    /// How many blocks there are, at least 1. Block *b* begins with packet *b* × [`Self::packets_per_block`].
+    pub const fn blocks(&self) -> u64 {
+        self.description.packets.div_ceil(self.packets_per_block)
+    }
+
+    /// Why the file can no longer be read, once that is known; cheap.
+    pub fn fault(&self) -> Option<ReadError> {
+        self.fault.get().cloned()
+    }
+
+    /// Asks for a block. One that is not in memory is read once for all who ask; `wake` then makes what is called with
+    /// it, on a reader thread.
+    ///
+    /// Never blocks. Takes a lock for a moment, so ask once a block, not once a packet.
+    pub fn block(self: &Arc<Self>, number: u64, wake: impl FnOnce() -> Wake) -> Lookup {
+        if let Some(fault) = self.fault() {
+            return Lookup::Failed(fault);
+        }
+        if number >= self.blocks() {
+            return Lookup::Failed(ReadError::PastTheEnd);
+        }
+        match self.archive.cache.ask(self.key(number), wake) {
+            Asked::Here(block) => {
+                self.archive.counters.hit();
+                Lookup::Here(block)
+            }
+            Asked::Waits => Lookup::Pending,
+            Asked::First => {
+                if !self.archive.pool.push_block(self, number) {
+                    self.read_queued(number);
+                }
+                Lookup::Pending
+            }
+        }
+    }
+
+    /// Has a block read that will be wanted soon. Does nothing where it is in memory or on its way, where the file has
+    /// no such block, or where the readers are busy.
+    pub fn prefetch(self: &Arc<Self>, number: u64) {
+        if self.fault.get().is_some() || number >= self.blocks() || !self.archive.pool.has_room() {
+            return;
+        }
+        if self.archive.cache.want(self.key(number)) && !self.archive.pool.push_block(self, number) {
+            self.read_queued(number);
+        }
+    }
+
+    /// Finds the packet from which to play: that in which the last key frame at or before a place begins.
+    ///
+    /// `done` is called on a reader thread and must not block. Beyond the end, the last key frame is found; before the
+    /// first, packet 0. Without video every packet serves. Source: MS-MMSP 3.2.5.11.
+    pub fn locate(self: &Arc<Self>, start: Start, done: Box<dyn FnOnce(Result<u64, ReadError>) + Send>) {
+        let file = self.clone();
+        let task = Box::new(move |_: &Arc<Inner>| done(locate::find(&file, start)));
+        if let Err(task) = self.archive.pool.push_task(task) {
+            // Nothing is read then.
+            task(&self.archive);
+        }
+    }
+
+    const fn key(&self, number: u64) -> Key {
+        (self.id, number)
+    }
+
+    pub(super) const fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Looks whether the file is still the one at its place, and faults it if not.
+    pub(super) fn check(&self) {
+        if self.fault.get().is_none()
+            && let Err(error) = self.disk.check()
+        {
+            self.fail(error);
+        }
+    }
+
+    fn fail(&self, error: ReadError) {
+        if self.fault.set(error).is_ok() {
+            self.archive.cache.forget(self.id);
+        }
+    }
+
+    /// Reads a block that was queued, unless somebody else has.
+    pub(super) fn read_queued(&self, number: u64) {
+        if self.archive.cache.begin(self.key(number)) {
+            let _ = self.read_claimed(number);
+        }
+    }
+
+    /// A block, read on this thread if need be, which must be a reader thread.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(super) fn block_now(&self, number: u64) -> Result<Arc<Block>, ReadError> {
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        match self.archive.cache.claim(self.key(number)) {
+            Claim::Here(block) => {
+                self.archive.counters.hit();
+                Ok(block)
+            }
+            Claim::Read => self.read_claimed(number),
+            Claim::Waits(answer) => answer.recv().unwrap_or(Err(ReadError::Closed)),
+        }
+    }
+
+    fn read_claimed(&self, number: u64) -> Result<Arc<Block>, ReadError> {
+        let result = self.read(number).map(Arc::new);
+        if let Err(error @ (ReadError::Changed | ReadError::Vanished)) = &result {
+            self.fail(error.clone());
+        }
+        self.archive.cache.finish(self.key(number), &result);
+        if self.fault.get().is_some() {
+            // The fault came while this was read: nothing of the file stays.
+            self.archive.cache.forget(self.id);
+        }
+        result
+    }
+
+    fn read(&self, number: u64) -> Result<Block, ReadError> {
+        if self.archive.pool.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        let description = &self.description;
+        let packet_size = description.header.packet_size();
+        let first = number.saturating_mul(self.packets_per_block);
+        let count = description.packets.saturating_sub(first).min(self.packets_per_block);
+        let len = usize::try_from(count).unwrap_or_default() * packet_size;
+        if len == 0 {
+            return Err(ReadError::PastTheEnd);
+        }
+        let mut bytes = vec![0; len];
+        self.disk.read(description.data_start + first * packet_size as u64, &mut bytes)?;
+        self.archive.counters.read(len);
+        Ok(Block::new(first, packet_size, bytes.into_boxed_slice()))
+    }
+
+    /// Whether the index may still be trusted.
+    pub(super) fn index_is_right(&self) -> bool {
+        !self.learnt.index_is_wrong.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for AsfFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AsfFile").field("disk", &self.disk).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl AsfFile {
+    pub(super) fn archive_for_test(&self) -> Arc<Inner> {
+        self.archive.clone()
+    }
+}

@@ -1,0 +1,311 @@
+//! From a place in a file to the packet from which to play it: the one in which the last key frame at or before begins.
+//!
+//! Presentation times of key frames rise with the packets, and that alone is relied on for the answer; the index and the
+//! send times only tell where to begin to look. Every walk is bounded.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::file::KeyTable;
+use super::{AsfFile, Block, ReadError};
+use crate::asf::{PacketInfo, payloads, send_time_ms, walk};
+
+/// How far one walk goes, packets.
+const WALK_PACKETS: u64 = 20_000;
+/// How far one walk goes, bytes.
+const WALK_LEN: u64 = 64 << 20;
+/// A key frame that is older than this is not gone back to where a later one serves, ms.
+const BACK_MS: u32 = 60_000;
+/// Sane writers send a key frame before it is shown; what is sent so much after a time cannot belong before it, ms.
+const LATE_MS: u64 = 10_000;
+/// Invalid packets in a row that a search passes over.
+const INVALID_PACKETS: u64 = 50;
+/// Places at which send times are compared.
+const PROBES: u64 = 16;
+/// Key frames that are kept of a file whose send times do not rise.
+const MAX_KEYS: usize = 1 << 20;
+
+/// Where to play from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The first packet.
+    Beginning,
+    /// A media time: the preroll is not in it.
+    Time {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// A packet number. A packet beyond the last means the last.
+    Packet(u64),
+    /// A byte of the file; those in front of the data mean packet 0.
+    Offset(u64),
+}
+
+/// Finds the packet, reading through the cache. For reader threads.
+///
+/// # Errors
+/// [`ReadError`].
+///
+/// Source: MS-MMSP 3.2.5.11.
+pub(super) fn find(file: &AsfFile, start: Start) -> Result<u64, ReadError> {
+    let description = file.description();
+    let last = description.packets - 1;
+    let mut search = Search { file, block: None };
+    let number = match start {
+        Start::Beginning => return Ok(0),
+        Start::Time { ms } => {
+            let presentation_ms = ms.saturating_add(description.header.preroll_ms().into());
+            return match description.leader {
+                Some(leader) => search.key_frame(leader, presentation_ms),
+                None => search.any_packet(presentation_ms),
+            };
+        }
+        Start::Packet(number) => number,
+        Start::Offset(at) => at.saturating_sub(description.data_start) / description.header.packet_size() as u64,
+    };
+    match description.leader {
+        Some(leader) => search.back(number.min(last), |_, info| info.key_starts.contains(leader)),
+        None => Ok(number.min(last)),
+    }
+}
+
+/// Presentation times of the leader's key frames that begin in a packet.
+fn key_times(packet: &[u8], leader: u8) -> impl Iterator<Item = u64> {
+    let starts = payloads(packet).into_iter().flatten();
+    starts.filter(move |start| start.stream == leader && start.key && start.offset == 0).map(|start| start.presentation_ms.into())
+}
+
+/// What a walk forward has found.
+struct Ahead {
+    /// The last packet in which a key frame begins that is not too late.
+    last: Option<u64>,
+    /// The walk came to a later one or to the end, not to its bound.
+    whole: bool,
+}
+
+struct Search<'a> {
+    file: &'a AsfFile,
+    /// The block of the last packet: neighbours are asked for mostly.
+    block: Option<Arc<Block>>,
+}
+
+impl Search<'_> {
+    const fn packets(&self) -> u64 {
+        self.file.description().packets
+    }
+
+    /// Packets that one walk may look at.
+    fn bound(&self) -> u64 {
+        WALK_PACKETS.min(WALK_LEN / self.file.description().header.packet_size() as u64)
+    }
+
+    fn packet(&mut self, number: u64) -> Result<&[u8], ReadError> {
+        if self.block.as_ref().is_none_or(|block| block.packet(number).is_none()) {
+            self.block = Some(self.file.block_now(number / self.file.packets_per_block())?);
+        }
+        self.block.as_ref().and_then(|block| block.packet(number)).ok_or(ReadError::PastTheEnd)
+    }
+
+    /// The packet with the last key frame that is to be shown at or before a time.
+    fn key_frame(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, ReadError> {
+        if let Some(found) = self.by_index(leader, presentation_ms)? {
+            return Ok(found);
+        }
+        if !self.rises()? {
+            return self.by_key_table(leader, presentation_ms);
+        }
+        let near = self.bisect(presentation_ms)?;
+        match self.ahead(near, leader, presentation_ms)?.last {
+            Some(found) => Ok(found),
+            None => self.key_frame_behind(near, leader, presentation_ms),
+        }
+    }
+
+    fn key_frame_behind(&mut self, number: u64, leader: u8, presentation_ms: u64) -> Result<u64, ReadError> {
+        self.back(number, |packet, info| {
+            info.key_starts.contains(leader) && key_times(packet, leader).any(|ms| ms <= presentation_ms)
+        })
+    }
+
+    /// By the index, `None` where there is none that is right. What it names is only where the search begins, so that
+    /// an entry may be old, or belong to another video stream.
+    fn by_index(&mut self, leader: u8, presentation_ms: u64) -> Result<Option<u64>, ReadError> {
+        let index = self.file.description().index.as_ref().filter(|_| self.file.index_is_right());
+        let Some(named) = index.and_then(|index| index.packet_for(presentation_ms)) else { return Ok(None) };
+        let video = self.file.description().header.video();
+        let begins_key_frame = walk(self.packet(named)?).is_ok_and(|info| info.key_starts.intersects(video));
+        if begins_key_frame {
+            match self.ahead(named, leader, presentation_ms)? {
+                Ahead { last: Some(found), whole: true } => return Ok(Some(found)),
+                Ahead { last: None, whole: true } => return self.key_frame_behind(named, leader, presentation_ms).map(Some),
+                Ahead { whole: false, .. } => (),
+            }
+        }
+        self.file.learnt.index_is_wrong.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
+
+    /// Walks on from a packet to the first key frame that is too late.
+    fn ahead(&mut self, from: u64, leader: u8, presentation_ms: u64) -> Result<Ahead, ReadError> {
+        let end = self.packets().min(from.saturating_add(self.bound()));
+        let mut last = None;
+        for number in from..end {
+            let packet = self.packet(number)?;
+            let Ok(info) = walk(packet) else { continue };
+            if u64::from(info.send_time_ms) > presentation_ms.saturating_add(LATE_MS) {
+                return Ok(Ahead { last, whole: true });
+            }
+            if !info.key_starts.contains(leader) {
+                continue;
+            }
+            let mut too_late = false;
+            for ms in key_times(packet, leader) {
+                if ms <= presentation_ms {
+                    last = Some(number);
+                } else {
+                    too_late = true;
+                }
+            }
+            if too_late {
+                return Ok(Ahead { last, whole: true });
+            }
+        }
+        Ok(Ahead { last, whole: end == self.packets() })
+    }
+
+    /// Walks back from a packet to one that serves; 0 where none does.
+    ///
+    /// One that was sent over a minute before counts only where walking on from the packet finds none within a minute.
+    fn back(&mut self, from: u64, serves: impl Fn(&[u8], &PacketInfo) -> bool) -> Result<u64, ReadError> {
+        let (mut here_ms, mut old) = (None, 0);
+        for number in (from.saturating_sub(self.bound())..=from).rev() {
+            let packet = self.packet(number)?;
+            if let Ok(info) = walk(packet) {
+                let here_ms = *here_ms.get_or_insert(info.send_time_ms);
+                if serves(packet, &info) {
+                    if here_ms.saturating_sub(info.send_time_ms) <= BACK_MS {
+                        return Ok(number);
+                    }
+                    old = number;
+                    break;
+                }
+            }
+            if number == 0 {
+                return Ok(0);
+            }
+        }
+        let leader = self.file.description().leader.unwrap_or_default();
+        for number in from..self.packets().min(from.saturating_add(self.bound())) {
+            let Ok(info) = walk(self.packet(number)?) else { continue };
+            if info.send_time_ms.saturating_sub(here_ms.unwrap_or(info.send_time_ms)) > BACK_MS {
+                break;
+            }
+            if info.key_starts.contains(leader) {
+                return Ok(number);
+            }
+        }
+        Ok(old)
+    }
+
+    /// The last packet that was sent so long before a time that nothing in front of it is shown later; 0 without one.
+    fn bisect(&mut self, presentation_ms: u64) -> Result<u64, ReadError> {
+        let description = self.file.description();
+        let lead_ms = u64::from(description.lead_ms.min(description.header.preroll_ms()));
+        let wanted_ms = presentation_ms.saturating_sub(lead_ms);
+        let (mut low, mut high) = (0, self.packets());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.sent_from(middle)? {
+                Some(ms) if u64::from(ms) <= wanted_ms => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low.saturating_sub(1))
+    }
+
+    /// The send time of the first sound packet from `number` on.
+    fn sent_from(&mut self, number: u64) -> Result<Option<u32>, ReadError> {
+        for number in number..self.packets().min(number + INVALID_PACKETS) {
+            if let Some(ms) = send_time_ms(self.packet(number)?) {
+                return Ok(Some(ms));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether send times rise, as far as some probes tell.
+    fn rises(&mut self) -> Result<bool, ReadError> {
+        if let Some(rises) = self.file.learnt.rises.get() {
+            return Ok(*rises);
+        }
+        let (mut rises, mut before) = (true, 0);
+        let last = self.packets() - 1;
+        for probe in 0..PROBES {
+            // Below 2^64: a file has under 2^57 packets.
+            let sent = self.sent_from(last / (PROBES - 1) * probe + last % (PROBES - 1) * probe / (PROBES - 1))?;
+            rises &= sent.is_none_or(|ms| ms >= before);
+            before = sent.unwrap_or(before);
+        }
+        Ok(*self.file.learnt.rises.get_or_init(|| rises))
+    }
+
+    /// By a table of all key frames: the one shown last at or before the time, the later of equals.
+    fn by_key_table(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, ReadError> {
+        let keys = match self.file.learnt.keys() {
+            Some(keys) => keys,
+            None => self.read_keys(leader)?,
+        };
+        let served = keys.iter().filter(|(ms, _)| u64::from(*ms) <= presentation_ms);
+        Ok(served.max().map_or(0, |(_, number)| *number))
+    }
+
+    fn read_keys(&mut self, leader: u8) -> Result<KeyTable, ReadError> {
+        let mut keys = Vec::new();
+        for number in 0..self.packets() {
+            let packet = self.packet(number)?;
+            if walk(packet).is_ok_and(|info| info.key_starts.contains(leader)) {
+                keys.extend(key_times(packet, leader).filter_map(|ms| Some((u32::try_from(ms).ok()?, number))));
+            }
+            if keys.len() >= MAX_KEYS {
+                break;
+            }
+        }
+        let keys: KeyTable = keys.into();
+        *self.file.learnt.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys.clone());
+        Ok(keys)
+    }
+
+    /// Without key frames: of the packets whose first payload is shown at or after a time, the last of the earliest.
+    fn any_packet(&mut self, presentation_ms: u64) -> Result<u64, ReadError> {
+        let mut number = 0;
+        let rises = self.rises()?;
+        if rises {
+            number = self.bisect(presentation_ms)?;
+            let nearest = number.saturating_sub(self.bound());
+            while number > nearest && self.shown(number)?.is_none_or(|(_, ms)| ms >= presentation_ms) {
+                number -= 1;
+            }
+        }
+        let mut found: Option<(u64, u64)> = None;
+        for number in number..self.packets() {
+            let Some((sent_ms, ms)) = self.shown(number)? else { continue };
+            // Nothing is shown before it was sent.
+            if rises && found.is_some_and(|(found_ms, _)| sent_ms > found_ms) {
+                break;
+            }
+            if ms >= presentation_ms && found.is_none_or(|(found_ms, _)| ms <= found_ms) {
+                found = Some((ms, number));
+            }
+        }
+        Ok(found.map_or(self.packets() - 1, |(_, number)| number))
+    }
+
+    /// When a packet is sent, and when its first payload is shown.
+    fn shown(&mut self, number: u64) -> Result<Option<(u64, u64)>, ReadError> {
+        let info = walk(self.packet(number)?).ok();
+        Ok(info.map(|info| (info.send_time_ms.into(), info.first_presentation_ms.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests;
