@@ -9,10 +9,12 @@ pub mod guids;
 pub mod header;
 mod layout;
 mod objects;
+mod on_demand;
 pub mod packet;
 pub mod padding;
 pub mod payloads;
 mod properties;
+mod rewrite;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod shift;
@@ -20,6 +22,7 @@ pub mod stream;
 mod stream_set;
 
 pub use header::{Header, HeaderError};
+pub use on_demand::OnDemandFacts;
 pub use packet::{PacketError, PacketInfo, send_time_ms, walk};
 pub use padding::{restore, strip};
 pub use payloads::{Payload, Payloads, payloads};
