@@ -185,7 +185,6 @@ impl Header {
     }
 
     /// The longest replicated data of a payload by the declared payload extension systems, 8 to 255 bytes.
-    #[expect(dead_code, reason = "re-cutting is to read it")]
     pub(super) fn replicated_len(&self) -> usize {
         usize::from(self.replicated_len)
     }

@@ -4,9 +4,12 @@ mod broadcast;
 pub mod chunk;
 #[cfg(test)]
 mod fabricate;
+#[cfg(test)]
+mod fabricate_stream;
 mod framed;
 pub mod guids;
 pub mod header;
+mod lay;
 mod layout;
 mod objects;
 mod on_demand;
@@ -14,6 +17,7 @@ pub mod packet;
 pub mod padding;
 pub mod payloads;
 mod properties;
+mod recut;
 mod rewrite;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -27,6 +31,7 @@ pub use packet::{PacketError, PacketInfo, send_time_ms, walk};
 pub use padding::{restore, strip};
 pub use payloads::{Payload, Payloads, payloads};
 pub use properties::{Format, Stream, StreamKind};
+pub use recut::Recut;
 pub use shift::{ObjectNumbers, Shift, shift};
 pub use stream::{Event, Reader, StreamError};
 pub use stream_set::StreamSet;
