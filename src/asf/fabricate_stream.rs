@@ -231,7 +231,8 @@ fn narrow(plan: &mut Plan, form: &PacketForm, offset: u8, replicated: u8, payloa
     plan.replicated = if bare { replicated } else { replicated.max(1) };
     let longest = plan.pieces.iter().map(data_len).max().unwrap_or(0);
     plan.payload_length = payload_length.max(if longest > 255 { 2 } else { 1 });
-    if form.no_object_numbers && plan.pieces.iter().all(whole) {
+    // The objects of a compressed payload would all have number 0.
+    if form.no_object_numbers && !compressed && plan.pieces.iter().all(whole) {
         plan.object = 0;
     }
 }

@@ -40,7 +40,6 @@ const fn code(width: usize) -> u8 {
 
 impl Widths {
     /// What nearly every writer uses.
-    #[expect(dead_code, reason = "live re-cutting is to use it")]
     pub(super) const USUAL: Self = Self { object: 1, offset: 4, length: 2 };
 
     /// The widths of a packet, or what is just wide enough for every place in its objects up to `extent`.
@@ -247,7 +246,6 @@ impl OpenPacket {
         (self.start + self.size).saturating_sub(out.len())
     }
 
-    #[expect(dead_code, reason = "live re-cutting is to use it")]
     pub(super) const fn is_empty(&self) -> bool {
         self.payloads == 0
     }

@@ -18,6 +18,7 @@ pub mod padding;
 pub mod payloads;
 mod properties;
 mod recut;
+mod recut_live;
 mod rewrite;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -32,6 +33,7 @@ pub use padding::{restore, strip};
 pub use payloads::{Payload, Payloads, payloads};
 pub use properties::{Format, Stream, StreamKind};
 pub use recut::Recut;
+pub use recut_live::Recutter;
 pub use shift::{ObjectNumbers, Shift, shift};
 pub use stream::{Event, Reader, StreamError};
 pub use stream_set::StreamSet;
