@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::guids;
-use super::header::{EXTENSION_HEAD_LEN, HEADER_HEAD_LEN, Header};
-use super::objects::{Object, Objects};
+use super::header::Header;
 use super::properties::{ExtendedStream, FileProperties};
+use super::rewrite::{Edit, data_head, size};
 use crate::wire::{Guid, Writer};
 
 /// Flag of the File Properties Object: sizes, counts and durations are unknown. Seekable stays clear.
@@ -20,41 +20,9 @@ impl Header {
     ///
     /// Source: ASF 3.2 and 4.1.
     pub fn broadcast(&self, file_id: Guid, created: u64) -> Bytes {
-        let mut children = Writer::with_capacity(self.bytes().len());
-        let mut count = 0;
-        for object in objects(self.bytes(), HEADER_HEAD_LEN) {
-            count += u32::from(self.rewrite(&object, file_id, created, &mut children));
-        }
-        let children = children.finish();
-        let mut out = Writer::with_capacity(HEADER_HEAD_LEN + children.len() + 50);
-        out.guid(guids::HEADER).u64(size(HEADER_HEAD_LEN + children.len())).u32(count).u8(1).u8(2).bytes(&children);
-        // A size of all ones, which some take for "unknown", makes VLC play nothing.
-        out.guid(guids::DATA).u64(50).guid(file_id).u64(0).u16(0x0101);
-        Bytes::from(out.finish())
-    }
-
-    /// Appends what becomes of one object; false where nothing does.
-    fn rewrite(&self, object: &Object<'_>, file_id: Guid, created: u64, out: &mut Writer) -> bool {
-        match object.guid {
-            guids::FILE_PROPERTIES => self.file_properties(file_id, created, out),
-            guids::EXTENDED_STREAM_PROPERTIES => {
-                out.bytes(&live_extended_stream(object.bytes));
-            }
-            guids::HEADER_EXTENSION => {
-                let mut children = Writer::with_capacity(object.bytes.len());
-                for child in objects(object.bytes, EXTENSION_HEAD_LEN) {
-                    // Extensions do not nest; one inside another passes as an unknown object.
-                    if child.guid == guids::HEADER_EXTENSION {
-                        children.bytes(child.bytes);
-                    } else {
-                        self.rewrite(&child, file_id, created, &mut children);
-                    }
-                }
-                let children = children.finish();
-                out.guid(guids::HEADER_EXTENSION).u64(size(EXTENSION_HEAD_LEN + children.len()));
-                out.bytes(object.bytes.get(24..42).unwrap_or_default());
-                out.u32(u32::try_from(children.len()).unwrap_or(u32::MAX)).bytes(&children);
-            }
+        let header = self.rewritten(|object| match object.guid {
+            guids::FILE_PROPERTIES => Edit::Replace(self.live_file_properties(file_id, created)),
+            guids::EXTENDED_STREAM_PROPERTIES => Edit::Replace(live_extended_stream(object.bytes)),
             guids::INDEX_PARAMETERS
             | guids::MEDIA_OBJECT_INDEX_PARAMETERS
             | guids::TIMECODE_INDEX_PARAMETERS
@@ -62,29 +30,21 @@ impl Header {
             | guids::MARKER
             | guids::DIGITAL_SIGNATURE
             | guids::PADDING
-            | guids::SCRIPT_COMMAND => return false,
-            _ => {
-                out.bytes(object.bytes);
-            }
-        }
-        true
+            | guids::SCRIPT_COMMAND => Edit::Drop,
+            _ => Edit::Keep,
+        });
+        // A size of all ones, which some take for "unknown", makes VLC play nothing.
+        [&header, data_head(file_id, 0, 0).as_slice()].concat().into()
     }
 
-    fn file_properties(&self, file_id: Guid, created: u64, out: &mut Writer) {
+    fn live_file_properties(&self, file_id: Guid, created: u64) -> Vec<u8> {
         let packet_size = u32::try_from(self.packet_size()).unwrap_or(u32::MAX);
+        let mut out = Writer::with_capacity(FileProperties::LEN);
         out.guid(guids::FILE_PROPERTIES).u64(size(FileProperties::LEN)).guid(file_id);
         out.u64(0).u64(created).zeros(24).u64(u64::from(self.preroll_ms()));
         out.u32(BROADCAST).u32(packet_size).u32(packet_size).u32(self.bit_rate());
+        out.finish()
     }
-}
-
-/// The objects of a level that `Header::parse` has found sound.
-fn objects(bytes: &[u8], start: usize) -> impl Iterator<Item = Object<'_>> {
-    Objects::new(bytes.get(start..).unwrap_or_default()).map_while(Result::ok)
-}
-
-const fn size(len: usize) -> u64 {
-    len as u64
 }
 
 /// An Extended Stream Properties Object for a stream without beginning, end or seeking.
@@ -103,6 +63,7 @@ fn live_extended_stream(object: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::asf::fabricate::{audio, bit_rates, extended_stream, extension, file_properties, header, object, video};
+    use crate::asf::objects::Objects;
     use crate::asf::samples;
     use crate::wire::Cursor;
 
@@ -166,7 +127,7 @@ mod tests {
             assert_eq!(live.broadcast(ID, 5), bytes, "{name}: a broadcast's header is one already");
             let mut children = Cursor::new(&bytes[24..]);
             let count = usize::try_from(children.u32("children").unwrap()).unwrap();
-            assert_eq!(objects(live.bytes(), HEADER_HEAD_LEN).count(), count, "{name}");
+            assert_eq!(Objects::new(&live.bytes()[30..]).count(), count, "{name}");
         }
     }
 

@@ -58,6 +58,18 @@ pub(crate) fn extended_stream(number: u16, bit_rate: u32, flags: u32, hidden: &[
     object(guids::EXTENDED_STREAM_PROPERTIES, &body.finish())
 }
 
+/// Extended Stream Properties with one payload extension system of so many bytes.
+pub(crate) fn extended_stream_with(number: u16, extension: u16) -> Vec<u8> {
+    let mut object = extended_stream(number, 1, 0, &[]);
+    object[86..88].copy_from_slice(&[1, 0]);
+    let mut system = Writer::default();
+    system.guid(Guid([7; 16])).u16(extension).u32(0);
+    object.extend_from_slice(&system.finish());
+    let size = u64::try_from(object.len()).unwrap();
+    object[16..24].copy_from_slice(&size.to_le_bytes());
+    object
+}
+
 /// Average bit rates by stream.
 pub(crate) fn bit_rates(rates: &[(u16, u32)]) -> Vec<u8> {
     let mut body = Writer::default();
@@ -83,6 +95,8 @@ pub(crate) struct Piece {
     pub(crate) object: u32,
     pub(crate) offset: u32,
     pub(crate) presentation_ms: u32,
+    /// What the piece says its object's size is, where that is not its own end.
+    pub(crate) object_size: Option<usize>,
     pub(crate) form: Form,
 }
 
@@ -107,6 +121,8 @@ pub(crate) struct Plan {
     pub(crate) sequence: u8,
     pub(crate) padding: u8,
     pub(crate) object: u8,
+    pub(crate) offset: u8,
+    pub(crate) replicated: u8,
     pub(crate) payload_length: u8,
     pub(crate) send_time_ms: u32,
     /// One where `multiple` is false.
@@ -154,7 +170,7 @@ impl Plan {
             out.resize(1 + usize::from(len), 0);
         }
         out.push(u8::from(self.multiple) | self.sequence << 1 | self.padding << 3 | self.packet_length << 5);
-        out.push(0x4D | self.object << 4);
+        out.push(0x40 | self.object << 4 | self.offset << 2 | self.replicated);
         let width = |code: u8| [0, 1, 2, 4][usize::from(code & 3)];
         let rest = width(self.packet_length) + width(self.sequence) + width(self.padding) + 6 + body;
         // With a padding field the length covers the padding, without one it ends where the payloads do.
@@ -172,21 +188,23 @@ impl Plan {
         out.push(piece.stream | u8::from(piece.key) << 7);
         put(out, self.object, usize::try_from(piece.object).unwrap());
         let offset = if matches!(piece.form, Form::Compressed(..)) { piece.presentation_ms } else { piece.offset };
-        put(out, 3, usize::try_from(offset).unwrap());
+        put(out, self.offset, usize::try_from(offset).unwrap());
         let data = match &piece.form {
             Form::Bare(data) => {
-                out.push(0);
+                put(out, self.replicated, 0);
                 data.clone()
             }
             Form::Replicated(data, extensions) => {
-                out.push(8 + extensions);
-                put(out, 3, data.len() + usize::try_from(piece.offset).unwrap());
+                put(out, self.replicated, 8 + usize::from(*extensions));
+                let size = data.len() + usize::try_from(piece.offset).unwrap();
+                put(out, 3, piece.object_size.unwrap_or(size));
                 put(out, 3, usize::try_from(piece.presentation_ms).unwrap());
                 out.resize(out.len() + usize::from(*extensions), 0xEE);
                 data.clone()
             }
             Form::Compressed(objects, delta_ms) => {
-                out.extend_from_slice(&[1, *delta_ms]);
+                put(out, self.replicated, 1);
+                out.push(*delta_ms);
                 objects.iter().flat_map(|object| [vec![u8::try_from(object.len()).unwrap()], object.clone()].concat()).collect()
             }
         };
@@ -215,6 +233,7 @@ fn piece() -> impl Strategy<Value = Piece> {
             object: u32::from(object),
             offset,
             presentation_ms,
+            object_size: None,
             form,
         },
     )
@@ -234,7 +253,20 @@ pub(crate) fn plans() -> impl Strategy<Value = Plan> {
                     piece.object = 0;
                 }
             }
-            Plan { correction, multiple, packet_length, sequence, padding, object, payload_length, send_time_ms, pieces, spare }
+            Plan {
+                correction,
+                multiple,
+                packet_length,
+                sequence,
+                padding,
+                object,
+                offset: 3,
+                replicated: 1,
+                payload_length,
+                send_time_ms,
+                pieces,
+                spare,
+            }
         },
     )
 }

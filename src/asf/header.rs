@@ -73,6 +73,8 @@ pub struct Header {
     /// The Stream Properties Object of each stream, in the order of `streams`.
     stream_properties: Vec<Range<usize>>,
     encryption: Vec<Range<usize>>,
+    file_properties: Range<usize>,
+    replicated_len: u8,
 }
 
 impl Header {
@@ -182,6 +184,21 @@ impl Header {
         self.video
     }
 
+    /// The longest replicated data of a payload by the declared payload extension systems, 8 to 255 bytes.
+    pub(super) fn replicated_len(&self) -> usize {
+        usize::from(self.replicated_len)
+    }
+
+    /// The whole File Properties Object.
+    pub(super) fn file_properties(&self) -> Option<Bytes> {
+        (self.file_properties.end <= self.bytes.len()).then(|| self.bytes.slice(self.file_properties.clone()))
+    }
+
+    /// The maximum bit rate that the file states, bits a second.
+    pub(super) const fn file_bit_rate(&self) -> u32 {
+        self.file.max_bit_rate
+    }
+
     /// The Header Object as given, without the Data Object's head.
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -231,6 +248,8 @@ struct Found {
     leaky_bucket_rates: Rates,
     average_rates: Rates,
     no_clean_points: StreamSet,
+    file_properties: Range<usize>,
+    replicated_len: u8,
 }
 
 /// Bits a second by stream number, 0 where not stated.
@@ -282,6 +301,7 @@ impl Found {
                 if self.file.replace(file).is_some() {
                     return Err(HeaderError::TwoFileProperties);
                 }
+                self.file_properties = range;
             }
             guids::STREAM_PROPERTIES => self.read_stream(object)?,
             guids::EXTENDED_STREAM_PROPERTIES => {
@@ -290,6 +310,7 @@ impl Found {
                 if extended.no_clean_points {
                     self.no_clean_points.insert(extended.number);
                 }
+                self.replicated_len = self.replicated_len.max(extended.replicated_len);
                 self.leaky_bucket_rates.note(extended.number, extended.bit_rate);
                 if let Some(embedded) = extended.embedded {
                     self.read_stream(&embedded)?;
@@ -348,6 +369,8 @@ impl Found {
             video,
             stream_properties: self.stream_properties,
             encryption: self.encryption,
+            file_properties: self.file_properties,
+            replicated_len: self.replicated_len.max(8),
         })
     }
 }

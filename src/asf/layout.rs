@@ -68,9 +68,9 @@ pub(super) struct Layout {
     /// Widths of fields in bytes.
     pub(super) packet_length_width: usize,
     pub(super) padding_width: usize,
-    payload_length_width: usize,
+    pub(super) payload_length_width: usize,
     replicated_width: usize,
-    offset_width: usize,
+    pub(super) offset_width: usize,
     pub(super) object_width: usize,
     pub(super) send_time_ms: u32,
     pub(super) duration_ms: u16,
@@ -273,6 +273,12 @@ impl Layout {
     /// Payload heads one after the other, for a caller that keeps its own place; `None` after the last.
     pub(super) fn nth_from(&self, packet: &[u8], previous: Option<&RawPayload>) -> Option<RawPayload> {
         self.payload(packet, previous.map_or(self.first_payload_at, RawPayload::next)).ok()
+    }
+
+    /// All payload heads of a packet that is sound.
+    pub(super) fn heads(self, packet: &[u8]) -> impl Iterator<Item = RawPayload> {
+        let first = self.nth_from(packet, None);
+        std::iter::successors(first, move |last| self.nth_from(packet, Some(last))).take(usize::from(self.payloads))
     }
 
     /// Where the last payload ends, of a packet that is sound.

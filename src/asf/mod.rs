@@ -4,16 +4,23 @@ mod broadcast;
 pub mod chunk;
 #[cfg(test)]
 pub(crate) mod fabricate;
+#[cfg(test)]
+mod fabricate_stream;
 mod framed;
 pub mod guids;
 pub mod header;
 pub mod index;
+mod lay;
 mod layout;
 mod objects;
+mod on_demand;
 pub mod packet;
 pub mod padding;
 pub mod payloads;
 mod properties;
+mod recut;
+mod recut_live;
+mod rewrite;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod shift;
@@ -22,10 +29,13 @@ mod stream_set;
 
 pub use header::{Header, HeaderError};
 pub use index::{Index, IndexBounds, IndexSearch};
+pub use on_demand::OnDemandFacts;
 pub use packet::{PacketError, PacketInfo, send_time_ms, walk};
 pub use padding::{restore, strip};
 pub use payloads::{Payload, Payloads, payloads};
 pub use properties::{Format, Stream, StreamKind};
+pub use recut::Recut;
+pub use recut_live::Recutter;
 pub use shift::{ObjectNumbers, Shift, shift};
 pub use stream::{Event, Reader, StreamError};
 pub use stream_set::StreamSet;

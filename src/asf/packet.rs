@@ -92,6 +92,7 @@ mod tests {
             object: 5,
             offset: 0,
             presentation_ms: 3100,
+            object_size: None,
             form: Form::Replicated(vec![9; 20], 0),
         };
         Plan {
@@ -101,6 +102,8 @@ mod tests {
             sequence: 0,
             padding: 2,
             object: 1,
+            offset: 3,
+            replicated: 1,
             payload_length: 2,
             send_time_ms: 70,
             pieces: if multiple { vec![piece(1), piece(2)] } else { vec![piece(1)] },

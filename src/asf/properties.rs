@@ -39,6 +39,17 @@ impl FileProperties {
     /// Bytes of the object.
     pub(super) const LEN: usize = 104;
 
+    // Offsets from the start of the object, for edits.
+    pub(super) const FILE_ID_AT: usize = 24;
+    pub(super) const FILE_SIZE_AT: usize = 40;
+    pub(super) const PACKET_COUNT_AT: usize = 56;
+    pub(super) const PLAY_DURATION_AT: usize = 64;
+    pub(super) const SEND_DURATION_AT: usize = 72;
+    pub(super) const PREROLL_AT: usize = 80;
+    const FLAGS_AT: usize = 88;
+    const PACKET_SIZES_AT: usize = 92;
+    pub(super) const BIT_RATE_AT: usize = 100;
+
     pub(super) fn parse(mut body: Cursor<'_>) -> Result<Self, DecodeError> {
         body.guid("file id")?;
         body.u64("file size")?;
@@ -74,6 +85,38 @@ impl FileProperties {
             packet_size,
             max_bit_rate: body.u32("maximum bit rate")?,
         })
+    }
+
+    /// Overwrites bytes of the object, which is known to be whole.
+    pub(super) fn put(object: &mut [u8], at: usize, bytes: &[u8]) {
+        if let Some(field) = object.get_mut(at..at + bytes.len()) {
+            field.copy_from_slice(bytes);
+        }
+    }
+
+    /// A field of the object, which is known to be whole.
+    pub(super) fn u64_at(object: &[u8], at: usize) -> u64 {
+        object.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn file_id(object: &[u8]) -> Guid {
+        object.get(Self::FILE_ID_AT..).and_then(|rest| rest.first_chunk()).map_or(Guid([0; 16]), |bytes| Guid(*bytes))
+    }
+
+    /// The object with another number of packets, and another size of them, which is taken into its bounds.
+    pub(super) fn with_packets(object: &[u8], packets: u64, packet_size: usize) -> Vec<u8> {
+        let size = u32::try_from(packet_size).unwrap_or(u32::MAX).clamp(MIN_PACKET_SIZE, MAX_PACKET_SIZE).to_le_bytes();
+        let mut new = object.to_vec();
+        Self::put(&mut new, Self::PACKET_COUNT_AT, &packets.to_le_bytes());
+        Self::put(&mut new, Self::PACKET_SIZES_AT, &[size, size].concat());
+        new
+    }
+
+    /// Flags of a file: no broadcast, seekable or not; bits without a meaning stay.
+    pub(super) fn put_flags(object: &mut [u8], seekable: bool) {
+        if let Some(flags) = object.get_mut(Self::FLAGS_AT) {
+            *flags = *flags & !3 | u8::from(seekable) << 1;
+        }
     }
 }
 
@@ -224,6 +267,8 @@ pub(super) struct ExtendedStream<'a> {
     pub(super) bit_rate: u32,
     /// The stream has no clean points to begin at.
     pub(super) no_clean_points: bool,
+    /// The longest replicated data that its payload extension systems make, 8 to 255 bytes.
+    pub(super) replicated_len: u8,
     /// The Stream Properties Object of a stream that is hidden from old readers.
     pub(super) embedded: Option<Object<'a>>,
 }
@@ -256,10 +301,11 @@ impl<'a> ExtendedStream<'a> {
             let len = body.u16("name length")?;
             body.skip("stream name", usize::from(len))?;
         }
-        let mut fixed = 0;
+        let (mut fixed, mut variable) = (0, false);
         for _ in 0..systems {
             body.guid("payload extension system")?;
             let size = body.u16("payload extension size")?;
+            variable |= size == VARIABLE;
             fixed += if size == VARIABLE { 0 } else { u32::from(size) };
             if fixed > MAX_EXTENSION_LEN {
                 return Err(body.invalid("payload extension size", 2, "more than fits into replicated data"));
@@ -271,6 +317,7 @@ impl<'a> ExtendedStream<'a> {
             number,
             bit_rate,
             no_clean_points: flags & Self::NO_CLEAN_POINTS != 0,
+            replicated_len: if variable { u8::MAX } else { u8::try_from(8 + fixed).unwrap_or(u8::MAX) },
             embedded: embedded_object(object, body)?,
         })
     }
