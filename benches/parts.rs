@@ -47,6 +47,7 @@ fn packet_walk(criterion: &mut Criterion) {
 fn batch(generation: &Arc<Generation>, first: u64, now: Instant) -> Arc<Batch> {
     let packets = (0..7)
         .map(|index| BatchPacket {
+            number: first + u64::from(index),
             send_time_ms: (first as u32 + index) * 5,
             join_point: (first + u64::from(index)).is_multiple_of(200),
             used_len: 1400,

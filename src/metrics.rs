@@ -25,8 +25,13 @@ pub const SENT_BYTES: &str = "wmrelay_sent_bytes_total";
 pub const SEND_CALLS: &str = "wmrelay_send_calls_total";
 /// From when a batch came until the last viewer had it, its wait for the tick included, seconds (histogram).
 pub const SEND_DELAY_SECONDS: &str = "wmrelay_send_delay_seconds";
-/// Packets times viewers of those passes over the viewers that ended more than 100 ms after their tick.
+/// Packets times viewers of those passes over the viewers that ended more than 100 ms after their tick; packets of files
+/// that went so much later than they were due, less the time for which the viewer took nothing.
 pub const LATE_SENDS: &str = "wmrelay_late_sends_total";
+/// Times that a viewer of a broadcast was too slow and got key frames and sound from then on.
+pub const THINNED: &str = "wmrelay_thinned_total";
+/// Times that a packet of a file was due for a viewer and was not in memory.
+pub const LATE_READS: &str = "wmrelay_late_reads_total";
 /// Datagrams that the system did not take. Label: `cause`.
 pub const UDP_SEND_ERRORS: &str = "wmrelay_udp_send_errors_total";
 /// Packets that slow viewers skipped.
@@ -117,8 +122,10 @@ pub fn describe_all() {
     );
     describe_counter!(
         LATE_SENDS,
-        "Packets times viewers, of passes over the viewers that ended more than 100 ms after their tick"
+        "Packets times viewers that went more than 100 ms after their tick, or, of files, after they were due"
     );
+    describe_counter!(THINNED, "Times that a viewer was too slow and got key frames and sound from then on");
+    describe_counter!(LATE_READS, "Times that a packet of a file was due for a viewer and was still on the disk");
     describe_counter!(UDP_SEND_ERRORS, "Datagrams that the system did not take, by cause");
     describe_counter!(SKIPPED_PACKETS, "Packets that slow viewers skipped");
     describe_counter!(RESEND_REQUESTS, "Requests of viewers for packets that they lost");

@@ -111,10 +111,10 @@ impl Source {
         let first = self.next;
         self.next += self.packets as u64;
         let send_time_ms = u32::try_from(first * PACKET_MS).expect("short runs");
-        let packet = BatchPacket { send_time_ms, join_point: first == 0, used_len: PACKET_SIZE as u32 };
+        let packet = |number| BatchPacket { number, send_time_ms, join_point: first == 0, used_len: PACKET_SIZE as u32 };
         #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
         let due = Instant::now();
-        let packets = vec![packet; self.packets].into();
+        let packets = (first..).map(packet).take(self.packets).collect();
         Arc::new(Batch { generation: Arc::clone(&self.generation), first, bytes: self.bytes.clone(), packets, due })
     }
 }

@@ -36,7 +36,7 @@ fn now() -> Instant {
 fn image(ticks: &[usize]) -> Vec<u8> {
     let most = ticks.iter().copied().max().unwrap_or(0);
     let mut image = Vec::new();
-    media::wrap(&vec![7; PACKET_SIZE * most], PACKET_SIZE, 0, &mut image);
+    media::wrap(&vec![7; PACKET_SIZE * most], PACKET_SIZE, 0.., &mut image);
     image
 }
 

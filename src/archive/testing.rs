@@ -92,6 +92,7 @@ pub(super) fn packet(send_time_ms: u32, frames: &[Frame]) -> Vec<u8> {
         object: 0,
         offset: 0,
         presentation_ms: *presentation_ms,
+        object_size: None,
         form: Form::Replicated(vec![9; 20], 0),
     };
     let pieces: Vec<_> = frames.iter().map(piece).collect();
@@ -102,6 +103,8 @@ pub(super) fn packet(send_time_ms: u32, frames: &[Frame]) -> Vec<u8> {
         sequence: 0,
         padding: 2,
         object: 1,
+        offset: 3,
+        replicated: 1,
         payload_length: 2,
         send_time_ms,
         pieces,

@@ -155,7 +155,7 @@ impl Viewer<'_> {
         for number in 0..u64::from(PACKETS) {
             let Next { sequence, incarnation, .. } = self.next;
             let mut image = Vec::new();
-            wrap(&content(number), SIZE, u32::try_from(number).unwrap(), &mut image);
+            wrap(&content(number), SIZE, [u32::try_from(number).unwrap()], &mut image);
             stamp(&mut image, HEAD_LEN + SIZE, incarnation, sequence);
             self.next.advance(1);
             if self.session.transport() == Some(Transport::Tcp) {

@@ -312,7 +312,7 @@ fn heads_that_are_refused_before_anything_is_buffered() {
 #[test]
 fn control_and_data_interleave() {
     let mut wire = Vec::new();
-    super::media::wrap(&[7; 300], 100, 50, &mut wire);
+    super::media::wrap(&[7; 300], 100, 50.., &mut wire);
     wire.extend_from_slice(&encode(0, &Ping));
     wire.extend_from_slice(&wire.clone()[..108]);
     for step in [1, 7, 8, 9, 50, 1000] {

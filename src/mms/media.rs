@@ -5,20 +5,18 @@ pub use super::data::{DataHead, HEAD_LEN, MAX_PAYLOAD};
 /// Sequence numbers that a viewer may ask for again, counted back from the newest: 2 s of 10 Mbit/s in packets of 1,400 bytes.
 const RESEND_WINDOW: u32 = 2048;
 /// Jumps that a track remembers; a viewer that jumps more often within the window loses resends, nothing else.
-const JUMPS: usize = 7;
+const JUMPS: usize = 32;
 
 /// Appends `packets`, whole packets of `packet_size` bytes each, to `image`, with a head before each.
 ///
-/// LocationIds run from `first_location` and wrap. Incarnation and AFFlags stay 0 for [`stamp`]. The stride of the image is
+/// `locations` are their LocationIds, as many. Incarnation and AFFlags stay 0 for [`stamp`]. The stride of the image is
 /// [`HEAD_LEN`]` + packet_size`, of which `packet_size` is at most [`MAX_PAYLOAD`]. A rest shorter than a packet is not taken.
-pub fn wrap(packets: &[u8], packet_size: usize, first_location: u32, image: &mut Vec<u8>) {
+pub fn wrap(packets: &[u8], packet_size: usize, locations: impl IntoIterator<Item = u32>, image: &mut Vec<u8>) {
     debug_assert!((1..=MAX_PAYLOAD).contains(&packet_size), "packet size {packet_size}");
     image.reserve(packets.len() / packet_size.max(1) * (HEAD_LEN + packet_size));
-    let mut location = first_location;
-    for packet in packets.chunks_exact(packet_size.max(1)) {
+    for (packet, location) in packets.chunks_exact(packet_size.max(1)).zip(locations) {
         image.extend_from_slice(&DataHead::new(location, 0, 0, packet_size).bytes());
         image.extend_from_slice(packet);
-        location = location.wrapping_add(1);
     }
 }
 
@@ -39,8 +37,10 @@ pub fn stamp(image: &mut [u8], stride: usize, incarnation: u8, first_sequence: u
 /// A packet that was sent to a viewer, with all that its head needs to be the same again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// Packet number; LocationId is its low half.
+    /// Packet number in its variant.
     pub packet: u64,
+    /// The variant, as [`Track::switch`] was told.
+    pub variant: u16,
     /// Incarnation at that time.
     pub incarnation: u8,
     /// Sequence number; AFFlags is its low byte.
@@ -48,11 +48,16 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// The head as it was sent first. Source: MS-MMSP 3.2.5.13.
-    #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the packet number")]
+    /// The head as it was sent first, of a packet that has the same number in the source. Source: MS-MMSP 3.2.5.13.
     pub fn head(&self, packet_size: usize) -> DataHead {
+        self.head_of(self.packet, packet_size)
+    }
+
+    /// The same where the source gives it another number: LocationId is the low half of that.
+    #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the packet number")]
+    pub fn head_of(&self, source_number: u64, packet_size: usize) -> DataHead {
         let [flags, ..] = self.sequence.to_le_bytes();
-        DataHead::new(self.packet as u32, self.incarnation, flags, packet_size)
+        DataHead::new(source_number as u32, self.incarnation, flags, packet_size)
     }
 }
 
@@ -82,6 +87,7 @@ impl Next {
 struct Run {
     end: Next,
     count: u64,
+    variant: u16,
 }
 
 impl Run {
@@ -89,6 +95,7 @@ impl Run {
         let back = u64::from(self.end.sequence.wrapping_sub(sequence));
         (1..=self.count).contains(&back).then(|| Sent {
             packet: self.end.packet - back,
+            variant: self.variant,
             incarnation: self.end.incarnation,
             sequence,
         })
@@ -104,16 +111,18 @@ pub struct Track {
     runs: Vec<Run>,
     /// Number of the first packet of the run that goes on.
     begin: u64,
+    /// The variant that packet numbers belong to.
+    variant: u16,
 }
 
 impl Track {
     /// A track of a session that has sent nothing.
     pub const fn new() -> Self {
-        Self { runs: Vec::new(), begin: 0 }
+        Self { runs: Vec::new(), begin: 0, variant: 0 }
     }
 
     fn current(&self, next: &Next) -> Run {
-        Run { end: *next, count: next.packet.saturating_sub(self.begin) }
+        Run { end: *next, count: next.packet.saturating_sub(self.begin), variant: self.variant }
     }
 
     fn end_run(&mut self, next: &Next) {
@@ -146,6 +155,14 @@ impl Track {
         }
     }
 
+    /// The viewer goes on with packet number `packet` of another variant of the stream; sequence numbers run on.
+    pub fn switch(&mut self, next: &mut Next, variant: u16, packet: u64) {
+        self.end_run(next);
+        self.variant = variant;
+        next.packet = packet;
+        self.begin = packet;
+    }
+
     /// What was sent belongs to another stream: it can no longer be asked for. Numbers run on.
     pub fn forget(&mut self, next: &Next) {
         self.runs = Vec::new();
@@ -175,11 +192,11 @@ mod tests {
         packet.extend(0x10..=0x1F);
         packet.resize(64, 0);
         let mut image = Vec::new();
-        wrap(&packet, 64, 0x0001_2345, &mut image);
+        wrap(&packet, 64, [0x0001_2345], &mut image);
         stamp(&mut image, 72, 4, 0);
         assert_eq!(image[..8], [0x45, 0x23, 1, 0, 4, 0, 0x48, 0]);
         assert_eq!(image[8..], packet);
-        let next = Sent { packet: 0x9_0001_2346, incarnation: 10, sequence: 1 }.head(43);
+        let next = Sent { packet: 0x9_0001_2346, variant: 0, incarnation: 10, sequence: 1 }.head(43);
         assert_eq!(next.bytes(), [0x46, 0x23, 1, 0, 10, 1, 0x33, 0]);
     }
 
@@ -187,12 +204,12 @@ mod tests {
     fn an_image_of_many_is_wrapped_once_and_stamped_per_viewer() {
         let packets: Vec<u8> = (0..5u8).flat_map(|n| [n; 100]).collect();
         let mut image = vec![9];
-        wrap(&packets, 100, u32::MAX - 1, &mut image);
+        wrap(&packets, 100, [u32::MAX - 1, u32::MAX, 0, 1, 7], &mut image);
         assert_eq!(image.len(), 1 + 5 * 108);
         let mut mine = image[1 + 108..].to_vec();
         stamp(&mut mine, 108, 10, 0xFE);
         let heads: Vec<_> = mine.chunks(108).map(|packet| DataHead::parse(packet).unwrap()).collect();
-        assert_eq!(heads.iter().map(|head| head.location).collect::<Vec<_>>(), [u32::MAX, 0, 1, 2]);
+        assert_eq!(heads.iter().map(|head| head.location).collect::<Vec<_>>(), [u32::MAX, 0, 1, 7]);
         assert_eq!(heads.iter().map(|head| head.flags).collect::<Vec<_>>(), [0xFE, 0xFF, 0, 1]);
         assert!(heads.iter().all(|head| head.incarnation == 10 && head.size == 108));
     }
@@ -209,11 +226,11 @@ mod tests {
         track.jump(&mut next, 70_100); // skipped 80
         next.advance(5);
         assert_eq!(next, Next { packet: 70_105, sequence: 25, incarnation: 5 });
-        assert_eq!(track.lookup(&next, 0), Some(Sent { packet: 70_000, incarnation: 4, sequence: 0 }));
-        assert_eq!(track.lookup(&next, 14), Some(Sent { packet: 70_014, incarnation: 4, sequence: 14 }));
-        assert_eq!(track.lookup(&next, 19), Some(Sent { packet: 70_019, incarnation: 5, sequence: 19 }));
-        assert_eq!(track.lookup(&next, 20), Some(Sent { packet: 70_100, incarnation: 5, sequence: 20 }));
-        assert_eq!(track.lookup(&next, 24), Some(Sent { packet: 70_104, incarnation: 5, sequence: 24 }));
+        assert_eq!(track.lookup(&next, 0), Some(Sent { packet: 70_000, variant: 0, incarnation: 4, sequence: 0 }));
+        assert_eq!(track.lookup(&next, 14), Some(Sent { packet: 70_014, variant: 0, incarnation: 4, sequence: 14 }));
+        assert_eq!(track.lookup(&next, 19), Some(Sent { packet: 70_019, variant: 0, incarnation: 5, sequence: 19 }));
+        assert_eq!(track.lookup(&next, 20), Some(Sent { packet: 70_100, variant: 0, incarnation: 5, sequence: 20 }));
+        assert_eq!(track.lookup(&next, 24), Some(Sent { packet: 70_104, variant: 0, incarnation: 5, sequence: 24 }));
         assert_eq!(track.lookup(&next, 25), None, "not yet sent, and nothing else ends in 25");
         assert_eq!(Track::new().lookup(&Next::default(), 0), None);
     }
@@ -262,6 +279,20 @@ mod tests {
     }
 
     #[test]
+    fn each_run_knows_its_variant() {
+        let (mut track, mut next) = (Track::new(), Next::default());
+        track.start(&mut next, 4);
+        track.jump(&mut next, 100);
+        next.advance(5);
+        track.switch(&mut next, 3, 7);
+        next.advance(2);
+        track.switch(&mut next, 0, 107);
+        next.advance(1);
+        let found = |sequence| track.lookup(&next, sequence).map(|sent| (sent.variant, sent.packet));
+        assert_eq!([4, 5, 6, 7].map(found), [Some((0, 104)), Some((3, 7)), Some((3, 8)), Some((0, 107))]);
+    }
+
+    #[test]
     fn the_counter_wraps() {
         let (mut track, mut next) = (Track::new(), Next { packet: 0, sequence: u32::MAX - 5, incarnation: 4 });
         track.start(&mut next, 4);
@@ -278,14 +309,14 @@ mod tests {
     fn jumps_that_are_remembered_are_bounded() {
         let (mut track, mut next) = (Track::new(), Next::default());
         track.start(&mut next, 4);
-        for n in 1..=20 {
+        for n in 1..=45 {
             next.advance(1);
             track.jump(&mut next, n * 100);
         }
         assert_eq!(track.runs.len(), JUMPS);
         assert_eq!(track.lookup(&next, 12), None, "forgotten");
         assert_eq!(track.lookup(&next, 13).map(|sent| sent.packet), Some(1300));
-        track.jump(&mut next, 2000);
+        track.jump(&mut next, 4500);
         assert_eq!(track.runs.len(), JUMPS, "no jump at all");
     }
 }

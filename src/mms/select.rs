@@ -2,7 +2,7 @@
 
 use super::frame::{Message, body};
 use super::hresult::Hresult;
-use crate::asf::StreamSet;
+use crate::asf::{Selection, StreamSet};
 use crate::wire::{DecodeError, Writer};
 
 /// No stream, as source or destination.
@@ -14,22 +14,6 @@ const KEY_FRAMES: u16 = 1;
 const OFF: u16 = 2;
 /// Stream numbers end at 127, so more entries say nothing.
 const MAX_ENTRIES: usize = 127;
-
-/// What a player wants of a stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// The streams that are on.
-    pub streams: StreamSet,
-    /// Those of them of which only key frames are wanted.
-    pub thinned: StreamSet,
-}
-
-impl Wish {
-    /// All of these streams.
-    pub const fn all(streams: StreamSet) -> Self {
-        Self { streams, thinned: StreamSet::EMPTY }
-    }
-}
 
 /// One entry of a StreamSwitch. Source: MS-MMSP 2.2.4.28.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +55,7 @@ impl StreamSwitch {
     }
 
     /// Applies the entries to a selection; streams that `existing` does not have are passed over.
-    pub fn apply(&self, before: Wish, existing: StreamSet) -> Wish {
+    pub fn apply(&self, before: Selection, existing: StreamSet) -> Selection {
         let mut levels: [Option<u16>; 128] = std::array::from_fn(|n| {
             let stream = u8::try_from(n).ok().filter(|stream| before.streams.contains(*stream))?;
             Some(if before.thinned.contains(stream) { KEY_FRAMES } else { ALL })
@@ -91,7 +75,7 @@ impl StreamSwitch {
             }
         }
         let streams = || (0..=127).zip(levels);
-        Wish {
+        Selection {
             streams: streams().filter_map(|(stream, level)| level.map(|_| stream)).collect(),
             thinned: streams().filter_map(|(stream, level)| (level == Some(KEY_FRAMES)).then_some(stream)).collect(),
         }
@@ -168,13 +152,16 @@ mod tests {
     fn entries_switch_on_off_and_over() {
         let all = set(&[1, 2, 3]);
         let on = switch(&[(0xFFFF, 1, 0), (0xFFFF, 2, 2), (0xFFFF, 3, 1), (0xFFFF, 9, 0), (0xFFFF, 300, 0), (0xFFFF, 0, 0)]);
-        assert_eq!(on.apply(Wish::default(), all), Wish { streams: set(&[1, 3]), thinned: set(&[3]) });
-        assert_eq!(switch(&[(1, 2, 0)]).apply(Wish::all(set(&[1, 3])), all), Wish::all(set(&[2, 3])));
+        assert_eq!(on.apply(Selection::default(), all), Selection { streams: set(&[1, 3]), thinned: set(&[3]) });
+        assert_eq!(switch(&[(1, 2, 0)]).apply(Selection::all(set(&[1, 3])), all), Selection::all(set(&[2, 3])));
         assert_eq!(
-            switch(&[(3, 0xFFFF, 0)]).apply(Wish { streams: set(&[1, 3]), thinned: set(&[1]) }, all),
-            Wish { streams: set(&[1]), thinned: set(&[1]) }
+            switch(&[(3, 0xFFFF, 0)]).apply(Selection { streams: set(&[1, 3]), thinned: set(&[1]) }, all),
+            Selection { streams: set(&[1]), thinned: set(&[1]) }
         );
-        assert_eq!(switch(&[(0xFFFF, 3, 0)]).apply(Wish { streams: set(&[3]), thinned: set(&[3]) }, all), Wish::all(set(&[3])));
+        assert_eq!(
+            switch(&[(0xFFFF, 3, 0)]).apply(Selection { streams: set(&[3]), thinned: set(&[3]) }, all),
+            Selection::all(set(&[3]))
+        );
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub struct Generation {
 pub struct Batch {
     /// The header that describes the packets.
     pub generation: Arc<Generation>,
-    /// Number of the first packet. Numbers run on over generations and sources; LocationId is the low half.
+    /// Number of the first packet. Numbers run on over generations and sources, without a gap: those of a variant that
+    /// leaves packets out are its own.
     pub first: u64,
     /// The packets one after the other, each `generation.packet_size` long.
     pub bytes: Bytes,
@@ -45,6 +46,8 @@ pub struct Batch {
 /// What the walk learnt of one packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchPacket {
+    /// Its number in the source, which a variant that leaves packets out keeps; LocationId is the low half.
+    pub number: u64,
     /// Send time on the timeline of the generation, milliseconds.
     pub send_time_ms: u32,
     /// Whether a viewer may begin with this packet.
@@ -69,6 +72,12 @@ impl Batch {
         let size = self.generation.packet_size;
         let start = index.checked_mul(size)?;
         self.bytes.get(start..start.checked_add(size)?)
+    }
+
+    /// LocationIds of the packets from `index` on.
+    #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
+    pub fn locations(&self, index: usize) -> impl Iterator<Item = u32> + '_ {
+        self.packets.iter().skip(index).map(|packet| packet.number as u32)
     }
 
     /// Memory that the batch holds, bytes: the packets and what is kept beside them.

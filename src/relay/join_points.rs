@@ -17,7 +17,7 @@ const STAND_IN_MS: u32 = 1000;
 /// the lowest that has key frames, as viewers then see all of them from somewhere near. Without video, every packet.
 /// Video that never marks a key frame, as encoders with a rolling refresh make it, gets a stand-in a second.
 #[derive(Debug)]
-pub(super) struct JoinPoints {
+pub struct JoinPoints {
     video: StreamSet,
     leader: Option<u8>,
     /// The last key frame of the leader; the last stand-in without one; the first packet before either.
@@ -27,12 +27,12 @@ pub(super) struct JoinPoints {
 
 impl JoinPoints {
     /// For a generation with these video streams.
-    pub(super) fn new(video: StreamSet) -> Self {
+    pub fn new(video: StreamSet) -> Self {
         Self { video, leader: None, last_ms: None, keyless: false }
     }
 
     /// Whether a viewer may begin with this packet.
-    pub(super) fn notes(&mut self, packet: &PacketInfo) -> bool {
+    pub fn notes(&mut self, packet: &PacketInfo) -> bool {
         if self.video.is_empty() {
             return true;
         }

@@ -18,6 +18,7 @@ mod window;
 pub use admission::Admission;
 pub use batch::{Batch, BatchPacket, Generation};
 pub use delivery::{Delivery, PointId, ShardPort};
+pub use join_points::JoinPoints;
 pub use point::{Point, Watch};
 pub use publish::{Accepted, PublishError, PublishRefusal, Publisher, PublisherId};
 pub use registry::Relay;

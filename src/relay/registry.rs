@@ -53,6 +53,18 @@ impl Relay {
         self.points.get(usize::try_from(id.0).ok()?).cloned()
     }
 
+    /// The publishing point that a viewer's name belongs to, and what of the name lies below it: nothing where it is the
+    /// publishing point itself, a path where that is a folder. The longest match counts.
+    pub fn resolve<'n>(&self, name: &'n str) -> Option<(Arc<Point>, &'n str)> {
+        if let Some(point) = self.point(name) {
+            return Some((point, ""));
+        }
+        name.rmatch_indices('/').find_map(|(slash, _)| {
+            let point = self.point(name.get(..slash)?).filter(|point| point.settings().source.is_folder())?;
+            Some((point, name.get(slash + 1..)?))
+        })
+    }
+
     /// All publishing points, by their ids.
     pub fn points(&self) -> Vec<Arc<Point>> {
         self.points.clone()

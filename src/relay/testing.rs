@@ -28,7 +28,13 @@ pub(super) fn generation(number: u32) -> Arc<Generation> {
 pub(super) fn batch(generation: &Arc<Generation>, first: u64, due: Instant, packets: &[(u32, bool)]) -> Arc<Batch> {
     let fill = |number: u64| vec![number.to_le_bytes()[0]; PACKET_SIZE];
     let bytes = (first..).take(packets.len()).flat_map(fill).collect::<Vec<_>>().into();
-    let packet = |&(send_time_ms, join_point): &(u32, bool)| BatchPacket { send_time_ms, join_point, used_len: 90 };
+    let mut numbers = first..;
+    let packet = |&(send_time_ms, join_point): &(u32, bool)| BatchPacket {
+        number: numbers.next().unwrap(),
+        send_time_ms,
+        join_point,
+        used_len: 90,
+    };
     let packets = packets.iter().map(packet).collect();
     Arc::new(Batch { generation: Arc::clone(generation), first, bytes, packets, due })
 }

@@ -156,7 +156,7 @@ impl Timeline {
         let join_point = open.joins.notes(&info);
         let number = self.packets;
         self.packets += 1;
-        Ok(Some(Placed { opened, number, packet: BatchPacket { send_time_ms, join_point, used_len: info.used_len } }))
+        Ok(Some(Placed { opened, number, packet: BatchPacket { number, send_time_ms, join_point, used_len: info.used_len } }))
     }
 
     fn begin(&mut self, now: Instant, file_ids: FileIds<'_>) -> Option<Arc<Generation>> {

@@ -134,6 +134,13 @@ impl<F: Default> Window<F> {
         self.join_points.get(self.join_points.partition_point(|number| *number < from)).copied()
     }
 
+    /// The first packet whose number in the source is this or a higher one; the end where all are lower.
+    pub fn at_source(&self, source: u64) -> u64 {
+        let before = |entry: &Entry<F>| entry.batch.packets.last().is_none_or(|last| last.number < source);
+        let Some(entry) = self.entries.get(self.entries.partition_point(before)) else { return self.end };
+        entry.batch.first + entry.batch.packets.partition_point(|packet| packet.number < source) as u64
+    }
+
     /// Where a packet is; `None` outside of the window.
     pub fn locate(&self, number: u64) -> Option<Spot> {
         // Nearly everybody asks for what came last.

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant as Clock;
 
 use super::descriptors::Descriptors;
+use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Health, systemd};
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
@@ -50,7 +51,10 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
         let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door() };
-        let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, doors, beat)
+        let archive =
+            Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
+                .context("the threads that read files cannot be started")?;
+        let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), archive, mailboxes, doors, beat)
             .context("a thread cannot be started")?;
         let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
 

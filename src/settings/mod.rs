@@ -93,6 +93,13 @@ pub struct Udp {
     pub oversize: Oversize,
 }
 
+impl Udp {
+    /// Size of packets that are cut anew: 1400 bytes, less where a datagram and its head of 8 bytes do not hold that.
+    pub fn recut_size(&self) -> usize {
+        self.max_datagram_v4.min(self.max_datagram_v6).saturating_sub(8).min(1400)
+    }
+}
+
 /// Inclusive port ranges, sorted, not overlapping, never below 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortRanges(pub Vec<RangeInclusive<u16>>);

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
-use super::conn::{Conn, Opened, Place};
+use super::conn::{Conn, Opened, Place, channel_of};
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
+use crate::asf::Selection;
 use crate::metrics as names;
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
@@ -49,12 +50,19 @@ impl State {
                 self.play(key, now, incarnation);
                 None
             }
-            Ask::PlayFile { .. } | Ask::Select(_) => None,
+            Ask::PlayFile { incarnation, from, until, acceleration } => {
+                self.play_file(key, from, (incarnation, until, acceleration));
+                None
+            }
+            Ask::Select(selection) => {
+                self.select(key, selection);
+                None
+            }
             Ask::Incarnation { incarnation } => {
                 let conn = self.conns.get(key)?;
                 if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) {
-                    let (point, index) = (opened.point.id(), *index);
-                    let (hot, cold) = self.broadcast(point)?.viewers.both_mut(index)?;
+                    let (channel, index) = (opened.channel, *index);
+                    let (hot, cold) = self.broadcast(channel)?.viewers.both_mut(index)?;
                     cold.track.start(&mut hot.next, incarnation);
                 }
                 None
@@ -141,7 +149,7 @@ impl State {
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
         }
-        let Some(point) = self.context.relay.point(name) else {
+        let Some((point, below)) = self.context.relay.resolve(name) else {
             metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
             let conn = self.conns.get(key)?;
             tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
@@ -152,15 +160,18 @@ impl State {
             // Numbers run on, but what they stood for lies in another window.
             viewer.cold.track.forget(&viewer.hot.next);
         }
-        let id = point.id();
-        let generation = self.broadcast(id)?.generation.clone();
+        if point.settings().source.is_folder() {
+            return self.open_file(key, point, below, name);
+        }
+        let channel = channel_of(point.id());
+        let generation = self.broadcast(channel)?.generation.clone();
         let wait = point.source_expected();
         let conn = self.conns.get_mut(key)?;
-        conn.opened = Some(Opened { generation: None, header_bytes: 0, packet_size: 0, _watch: point.watch(), point });
+        conn.opened = Some(Opened::new(point, name));
         match generation {
             Some(generation) => Some(self.opened(key, &generation)),
             None if wait => {
-                self.broadcast(id)?.waiting.push(key);
+                self.broadcast(channel)?.waiting.push(key);
                 None
             }
             None => {
@@ -193,6 +204,7 @@ impl State {
         opened.generation = Some(generation.number);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
+        conn.selection = Selection::all(generation.streams);
         Answer::Opened(Ok(describe(generation)))
     }
 
@@ -200,13 +212,17 @@ impl State {
     fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
         self.park(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
+        let selection = conn.selection;
         let Some(Opened { point, generation: Some(generation), packet_size, .. }) = &conn.opened else { return };
         let (point, generation, packet_size) = (point.id(), *generation, *packet_size);
+        let channel = self.channel_for(point, selection);
+        let tag = self.tag(channel);
+        let Some(conn) = self.conns.get_mut(key) else { return };
         let new = match conn.route {
             Some(route) => Viewer::over_udp(key, route),
             None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
         };
-        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
+        let Some(broadcast) = self.broadcasts.get_mut(channel) else { return };
         let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
             Place::Parked(mut viewer) => {
                 viewer.goes_like(new);
@@ -215,6 +231,11 @@ impl State {
             _ => new,
         };
         viewer.start(incarnation, generation, packet_size);
+        let next = viewer.hot.next.packet;
+        viewer.cold.track.switch(&mut viewer.hot.next, tag, next);
+        if let Some(opened) = &mut conn.opened {
+            opened.channel = channel;
+        }
         broadcast.place(&mut viewer, now);
         self.counters.viewers(viewer.hot.link.label()).increment(1.0);
         conn.place = Place::Seat(broadcast.viewers.push(viewer));
@@ -227,9 +248,13 @@ impl State {
     /// Takes a viewer from its seat; its numbers and what it was sent stay with the connection.
     pub(super) fn park(&mut self, key: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.request += 1;
+        if let Place::File(_) = &conn.place {
+            return self.park_file(key);
+        }
         let (Place::Seat(index), Some(opened)) = (&conn.place, &conn.opened) else { return };
-        let (index, point) = (*index, opened.point.id());
-        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return };
+        let (index, channel) = (*index, opened.channel);
+        let Some(broadcast) = self.broadcasts.get_mut(channel) else { return };
         let Some(viewer) = broadcast.viewers.swap_remove(index) else { return };
         self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
         if let Link::Udp(route) = &viewer.hot.link
@@ -244,5 +269,18 @@ impl State {
         {
             conn.place = Place::Seat(index);
         }
+    }
+
+    fn park_file(&mut self, key: usize) {
+        self.schedule(key, None);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let place = std::mem::replace(&mut conn.place, Place::Nowhere);
+        let Place::File(seat) = place else { return };
+        let viewer = seat.viewer;
+        self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
+        if let (Link::Udp(route), Some(own)) = (&viewer.hot.link, &mut conn.route) {
+            *own = *route;
+        }
+        conn.place = Place::Parked(Box::new(viewer));
     }
 }

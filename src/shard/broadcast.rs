@@ -12,15 +12,13 @@ use super::lag::Lag;
 use super::origins::Origins;
 use super::out_queue::Partial;
 use super::pace::Pace;
+use super::variants::Variant;
 pub use super::viewer::{Cold, Hot, Link, Phase, Seats, Viewer};
+use super::viewer::{Full, account, most_packets};
 use crate::mms::media::Next;
 use crate::relay::{Batch, BatchPacket, Generation, Window};
 use crate::settings::WindowBounds;
 
-/// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
-const TCP_PACKETS: u32 = 64;
-/// Times that a full device queue is waited for, a millisecond each, before what it does not take is given up.
-const QUEUE_TRIES: u8 = 8;
 /// Batches whose delay is measured one by one; more wait only while a socket is full.
 const MOST_UNSENT: usize = 1000;
 /// A picture comes from its encoder in several reads. What is not there when its first part goes out would wait for a whole tick.
@@ -43,6 +41,8 @@ pub enum Served {
     PathBlocked,
     /// The next packet belongs to another header.
     NewGeneration,
+    /// It fell out of the window for the second time in a row.
+    TooSlow,
     /// The source has ended and the viewer has everything.
     Finished,
 }
@@ -66,6 +66,10 @@ pub struct Tally {
     pub udp_failed: u64,
     /// Packets that slow viewers lost.
     pub skipped: u64,
+    /// Packets of files that went too late.
+    pub late: u64,
+    /// Times that a packet of a file was due and was not in memory.
+    pub late_reads: u64,
     /// ICMP errors wait in the error queue.
     pub icmp_pending: bool,
 }
@@ -97,6 +101,14 @@ pub struct Broadcast {
     pub(super) catching_up: bool,
     /// When batches of which nothing was sent yet came, and their packets.
     pub(super) unsent: Vec<(Instant, u64)>,
+    /// What it is cut from, where it is a variant.
+    pub(super) variant: Option<Box<Variant>>,
+    /// The channels that are cut from it.
+    pub(super) variants: Vec<usize>,
+    /// Keys of viewers of other channels that go over to this one with the next key frame.
+    pub(super) wanted_by: Vec<usize>,
+    /// It was a variant, and its place may be taken by another.
+    pub(super) is_free: bool,
     /// Numbers of the packets that the last pass brought; those at the live edge get nothing beyond before the next one.
     fresh: Range<u64>,
     /// These packets, framed.
@@ -119,6 +131,10 @@ impl Broadcast {
             gathered_bytes: 0,
             catching_up: false,
             unsent: Vec::new(),
+            variant: None,
+            variants: Vec::new(),
+            wanted_by: Vec::new(),
+            is_free: false,
             fresh: 0..0,
             edge: Edge::default(),
         }
@@ -139,6 +155,44 @@ impl Broadcast {
             None => self.unsent.push((batch.due, batch.packets.len() as u64)),
         }
         self.window.push(batch);
+    }
+
+    /// What is in the window is not for those at the live edge: they have had it elsewhere.
+    pub(super) fn nothing_is_fresh(&mut self) {
+        self.fresh = self.window.end()..self.window.end();
+    }
+
+    /// The number in the source of a packet, or of what comes behind the last one.
+    pub(super) fn source_number(&self, packet: u64) -> u64 {
+        let number = |packet: u64| {
+            self.window.packet(packet).and_then(|(batch, index)| batch.packets.get(index)).map(|found| found.number)
+        };
+        let past_last = || self.window.end().checked_sub(1).and_then(number).map(|last| last + 1);
+        number(packet).or_else(past_last).unwrap_or(packet)
+    }
+
+    /// Sends a viewer at the live edge what comes before a packet of this number in the source. [`Served::Live`] where it has all
+    /// of that, [`Served::CatchingUp`] where it is not at the live edge.
+    ///
+    /// # Errors
+    /// The TCP connection is gone.
+    pub(super) fn serve_before(&mut self, index: usize, source: u64, origins: &Origins, tally: &mut Tally) -> io::Result<Served> {
+        loop {
+            let Some(hot) = self.viewers.hot(index) else { return Ok(Served::CatchingUp) };
+            let (from, generation) = (hot.next.packet, hot.generation);
+            if hot.phase != Phase::Live || hot.blocked || from < self.window.begin() {
+                return Ok(Served::CatchingUp);
+            }
+            if from >= self.window.end() || self.source_number(from) >= source {
+                return Ok(Served::Live);
+            }
+            let most = |stride| most_packets(&hot.link, origins, stride);
+            let plan = Plan::new(&mut self.window, from, generation, most, |packet| packet.number < source);
+            let Some(plan) = plan.filter(|plan| plan.packets > 0) else { return Ok(Served::CatchingUp) };
+            if let Some(blocked) = self.send(index, &Load::Batches(plan), origins, tally)? {
+                return Ok(blocked);
+            }
+        }
     }
 
     /// The source has ended; who has everything is told at once.
@@ -235,7 +289,11 @@ impl Broadcast {
         let (hot, cold) = self.viewers.both_mut(index)?;
         if hot.next.packet < self.window.begin() && hot.phase != Phase::Awaiting {
             // Slower than the window is long: on to the next picture that can be decoded.
+            let again = hot.phase != Phase::Skipping && cold.slowness.falls();
             hot.phase = Phase::Skipping;
+            if again {
+                return Some(Served::TooSlow);
+            }
         }
         if matches!(hot.phase, Phase::Awaiting | Phase::Skipping) {
             let from = hot.next.packet.max(self.window.begin());
@@ -283,27 +341,12 @@ impl Broadcast {
         let (begun, blocked) = match &mut hot.link {
             Link::Udp(route) => {
                 let sent = load.stamped(window, edge, &next, |parts| origins.send(route, parts, stride));
-                route.segmented &= !sent.unsegmentable;
-                route.fragmented |= sent.too_big;
-                tally.udp_calls += u64::from(sent.calls);
-                tally.udp_failed += u64::from(sent.failed);
-                tally.icmp_pending |= sent.errors_pending;
-                let done = if sent.bytes == bytes { packets as usize } else { sent.bytes / stride };
-                let gone = (done as u64).saturating_sub(sent.failed.into());
-                tally.udp_packets += gone;
-                tally.udp_bytes += gone * stride as u64;
-                if sent.queue_full && hot.refusals < QUEUE_TRIES {
-                    hot.refusals += 1;
-                    (done, Some(Served::PathBlocked))
-                } else if sent.queue_full {
-                    // It may be full for long: the datagrams are lost, as on any link that is too narrow, and nobody else waits.
-                    hot.refusals = 0;
-                    tally.udp_failed += packets as u64 - done as u64;
-                    (packets as usize, None)
-                } else {
-                    hot.refusals = 0;
-                    (done, sent.blocked.then_some(Served::UdpBlocked))
-                }
+                let (done, full) = account(route, &mut hot.refusals, &sent, packets as usize, stride, tally);
+                let served = full.map(|full| match full {
+                    Full::Path => Served::PathBlocked,
+                    Full::Socket => Served::UdpBlocked,
+                });
+                (done, served)
             }
             Link::Tcp(wire) => {
                 tally.tcp_calls += 1;
@@ -335,14 +378,6 @@ impl Broadcast {
             pace.spend(begun);
         }
         Ok(blocked)
-    }
-}
-
-/// Packets of this size that one call to a viewer takes.
-fn most_packets(link: &Link, origins: &Origins, stride: usize) -> u32 {
-    match link {
-        Link::Udp(route) => origins.port(route.origin).map_or(1, |port| u32::try_from(port.segments(stride)).unwrap_or(1)),
-        Link::Tcp(_) => TCP_PACKETS,
     }
 }
 

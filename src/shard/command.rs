@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::files::Seek;
 use super::udp::UdpPort;
+use crate::archive::{AsfFile, OpenError, ReadError};
 use crate::relay::{Delivery, ShardPort};
 
 /// A viewer's connection on its way to a shard.
@@ -66,6 +68,12 @@ pub(super) enum Command {
     Fragment { conn: usize, client_id: u32 },
     /// End a session.
     End { conn: usize, client_id: u32, why: EndCause },
+    /// A file was opened, or was not.
+    FileOpened { conn: usize, client_id: u32, request: u64, result: Result<Arc<AsfFile>, OpenError> },
+    /// The place in a file where a play begins was found.
+    Located { conn: usize, client_id: u32, request: u64, seek: Seek, result: Result<u64, ReadError> },
+    /// A block of a file that a viewer waits for has been read, or cannot be.
+    BlockRead { conn: usize, client_id: u32 },
     /// End all sessions with the end of the stream.
     Stop,
 }

@@ -9,12 +9,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::broadcast::Viewer;
+use super::file_seat::{FileSeat, Opening};
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
+use crate::asf::Selection;
 use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
-use crate::relay::{Point, Watch};
+use crate::relay::{Point, PointId, Watch};
 
 /// One MMS connection of this shard.
 pub(super) struct Conn {
@@ -38,6 +40,12 @@ pub(super) struct Conn {
     pub(super) route: Option<Route>,
     pub(super) opened: Option<Opened>,
     pub(super) place: Place,
+    /// What the player wants of the streams.
+    pub(super) selection: Selection,
+    /// Counts what was asked of readers of files: an answer to an earlier question comes too late.
+    pub(super) request: u64,
+    /// What went wrong with what it plays, for the log.
+    pub(super) trouble: Option<String>,
     /// Why it ends, once it does.
     pub(super) closing: Option<Ending>,
     /// Bytes and packets written when progress was last looked at, and when that was.
@@ -56,6 +64,12 @@ pub(super) struct Ending {
 /// The publishing point that a session opened.
 pub(super) struct Opened {
     pub(super) point: Arc<Point>,
+    /// The name that the player gave.
+    pub(super) name: Box<str>,
+    /// The file, where it is on demand and has been opened.
+    pub(super) file: Option<Rc<Opening>>,
+    /// Which of the shard's broadcasts it watches, or would: the publishing point's own, or a variant of that.
+    pub(super) channel: usize,
     /// The header that the engine was given last; `None` while there is none yet.
     pub(super) generation: Option<u32>,
     /// Bytes of that header.
@@ -66,13 +80,36 @@ pub(super) struct Opened {
     pub(super) _watch: Watch,
 }
 
+/// The shard's broadcast of all streams of a publishing point.
+pub(super) const fn channel_of(point: PointId) -> usize {
+    point.0 as usize
+}
+
+impl Opened {
+    /// Counts as a viewer from now on; there is no header yet.
+    pub(super) fn new(point: Arc<Point>, name: &str) -> Self {
+        let channel = channel_of(point.id());
+        Self {
+            name: name.into(),
+            file: None,
+            channel,
+            generation: None,
+            header_bytes: 0,
+            packet_size: 0,
+            _watch: point.watch(),
+            point,
+        }
+    }
+}
+
 /// Where a session's sequence numbers and cursor are.
-#[derive(Debug)]
 pub(super) enum Place {
     /// It has not played yet.
     Nowhere,
     /// It plays: its index among the viewers of the broadcast.
     Seat(usize),
+    /// It plays a file.
+    File(Box<FileSeat>),
     /// It has stopped; numbers run on, and resends are still served.
     Parked(Box<Viewer>),
 }

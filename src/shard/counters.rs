@@ -17,6 +17,7 @@ pub(super) struct Counters {
     sent: [[Counter; 3]; 2],
     udp_failed: Counter,
     skipped: Counter,
+    late_reads: Counter,
 }
 
 impl Counters {
@@ -35,6 +36,7 @@ impl Counters {
             sent,
             udp_failed: counter!(names::UDP_SEND_ERRORS, "cause" => "refused"),
             skipped: counter!(names::SKIPPED_PACKETS),
+            late_reads: counter!(names::LATE_READS),
         }
     }
 
@@ -72,6 +74,8 @@ impl Counters {
             (udp_calls, tally.udp_calls),
             (&self.udp_failed, tally.udp_failed),
             (&self.skipped, tally.skipped),
+            (&self.late_sends, tally.late),
+            (&self.late_reads, tally.late_reads),
         ] {
             if value > 0 {
                 counter.increment(value);

@@ -57,8 +57,7 @@ impl Edge {
             }
             let packets = batch.packets.len() - index;
             let bytes = batch.bytes.get(index * generation.packet_size..).unwrap_or_default();
-            #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
-            media::wrap(bytes, generation.packet_size, self.end as u32, &mut self.image);
+            media::wrap(bytes, generation.packet_size, batch.locations(index), &mut self.image);
             self.end += packets as u64;
         }
     }

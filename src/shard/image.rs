@@ -19,8 +19,7 @@ pub struct Image(Vec<u8>);
 impl Image {
     fn framed(&mut self, batch: &Batch) {
         if self.0.is_empty() {
-            #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
-            media::wrap(&batch.bytes, batch.generation.packet_size, batch.first as u32, &mut self.0);
+            media::wrap(&batch.bytes, batch.generation.packet_size, batch.locations(0), &mut self.0);
         }
     }
 }

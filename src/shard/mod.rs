@@ -8,6 +8,9 @@ mod command;
 mod conn;
 mod counters;
 mod edge;
+mod file_pace;
+mod file_seat;
+mod files;
 mod front;
 mod handoff;
 mod image;
@@ -24,6 +27,7 @@ mod sniff;
 mod state;
 mod strays;
 pub mod udp;
+mod variants;
 mod viewer;
 mod worker;
 
@@ -42,6 +46,7 @@ use routes::Routes;
 pub use strays::MOST_UNDECIDED;
 use udp::UdpPort;
 
+use crate::archive::Archive;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
 use crate::settings::Settings;
@@ -56,6 +61,7 @@ pub type Heartbeat = Arc<dyn Fn(usize, Instant) + Send + Sync>;
 struct Context {
     settings: Arc<Settings>,
     relay: Arc<Relay>,
+    archive: Arc<Archive>,
     shards: Vec<CommandSender>,
     routes: Arc<Routes>,
     udp_ports: Vec<Arc<UdpPort>>,
@@ -163,6 +169,7 @@ impl Shards {
     pub fn start(
         settings: Arc<Settings>,
         relay: Arc<Relay>,
+        archive: Arc<Archive>,
         mailboxes: Mailboxes,
         doors: Doors,
         beat: Heartbeat,
@@ -178,6 +185,7 @@ impl Shards {
         };
         let context = Arc::new(Context {
             relay,
+            archive,
             routes: Arc::new(Routes::default()),
             udp_ports: doors.mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
             mms_with_udp: config(true),

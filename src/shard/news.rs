@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::command::Command;
-use super::conn::Place;
+use super::conn::{Place, channel_of};
 use super::state::State;
 use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
@@ -24,15 +24,25 @@ impl State {
         match delivery {
             Delivery::Batch { point, batch } => {
                 let tick = self.context.settings.delivery.tick;
-                let Some(broadcast) = self.broadcast(point) else { return };
-                broadcast.push(now, tick, batch);
+                let Some(broadcast) = self.broadcast(channel_of(point)) else { return };
+                let watched_in_part = !broadcast.variants.is_empty();
+                broadcast.push(now, tick, Arc::clone(&batch));
+                if watched_in_part {
+                    self.push_to_variants(channel_of(point), now, tick, &batch);
+                }
                 self.pump_wake.notify_one();
             }
             Delivery::Generation { point, generation } => {
                 self.warn_of_oversize(point, &generation);
-                let Some(broadcast) = self.broadcast(point) else { return };
+                let Some(broadcast) = self.broadcast(channel_of(point)) else { return };
                 broadcast.ended = false;
                 broadcast.generation = Some(Arc::clone(&generation));
+                for channel in broadcast.variants.clone() {
+                    if let Some(variant) = self.broadcast(channel) {
+                        variant.ended = false;
+                        variant.generation = Some(Arc::clone(&generation));
+                    }
+                }
                 for key in self.who_waits(point) {
                     let answer = self.opened(key, &generation);
                     self.drive(key, now, Input::Answer(answer));
@@ -40,8 +50,13 @@ impl State {
             }
             Delivery::SourceLost { .. } => {}
             Delivery::Ended { point } => {
-                let Some(broadcast) = self.broadcast(point) else { return };
+                let Some(broadcast) = self.broadcast(channel_of(point)) else { return };
                 broadcast.end(now);
+                for channel in broadcast.variants.clone() {
+                    if let Some(variant) = self.broadcast(channel) {
+                        variant.end(now);
+                    }
+                }
                 for key in self.who_waits(point) {
                     if let Some(conn) = self.conns.get_mut(key) {
                         // Whoever waits in vain is no longer a reason for the source to run.
@@ -56,7 +71,8 @@ impl State {
 
     /// Takes the connections that still wait for the first header of a publishing point.
     fn who_waits(&mut self, point: PointId) -> Vec<usize> {
-        let mut keys = self.broadcast(point).map(|broadcast| std::mem::take(&mut broadcast.waiting)).unwrap_or_default();
+        let mut keys =
+            self.broadcast(channel_of(point)).map(|broadcast| std::mem::take(&mut broadcast.waiting)).unwrap_or_default();
         keys.retain(|key| {
             let opened = self.conns.get(*key).and_then(|conn| conn.opened.as_ref());
             opened.is_some_and(|opened| opened.point.id() == point && opened.generation.is_none())
@@ -106,12 +122,27 @@ impl State {
                     self.fragment(key);
                 }
             }
+            Command::FileOpened { conn, client_id, request, result } => {
+                if self.is(conn, client_id) {
+                    self.file_opened(conn, now, request, result);
+                }
+            }
+            Command::Located { conn, client_id, request, seek, result } => {
+                if self.is(conn, client_id) {
+                    self.located(conn, now, request, seek, result);
+                }
+            }
+            Command::BlockRead { conn, client_id } => {
+                if self.is(conn, client_id) {
+                    self.serve_file(conn, now);
+                }
+            }
             Command::Stop => {
                 self.stopping = Some(now);
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_)) => self.drive(key, now, Input::Answer(Answer::Ended)),
+                        Some(Place::Seat(_) | Place::File(_)) => self.drive(key, now, Input::Answer(Answer::Ended)),
                         _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }
@@ -149,7 +180,7 @@ impl State {
         self.park(key);
         let Some(conn) = self.conns.try_remove(key) else { return };
         if let Some(opened) = &conn.opened
-            && let Some(broadcast) = self.broadcasts.get_mut(opened.point.id().0 as usize)
+            && let Some(broadcast) = self.broadcasts.get_mut(channel_of(opened.point.id()))
         {
             broadcast.waiting.retain(|waiting| *waiting != key);
         }

@@ -13,20 +13,39 @@ use crate::mms::media::HEAD_LEN;
 use crate::relay::Batch;
 
 /// A media packet of which the system took only the first bytes.
-///
-/// It keeps the batch, not a copy of the bytes; the head was the viewer's own.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Partial {
-    head: [u8; HEAD_LEN],
-    batch: Arc<Batch>,
-    packet: usize,
+    packet: Packet,
+    /// Bytes that were written, the head's included.
     offset: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Packet {
+    /// Of a broadcast: it keeps the batch, not a copy of the bytes; the head was the viewer's own.
+    Shared { head: [u8; HEAD_LEN], batch: Arc<Batch>, index: usize },
+    /// Of a file: nobody else has it.
+    Own(Bytes),
 }
 
 impl Partial {
     /// A packet of which `offset` bytes, head included, were written.
-    pub(super) const fn new(head: [u8; HEAD_LEN], batch: Arc<Batch>, packet: usize, offset: usize) -> Self {
-        Self { head, batch, packet, offset }
+    pub(super) const fn new(head: [u8; HEAD_LEN], batch: Arc<Batch>, index: usize, offset: usize) -> Self {
+        Self { packet: Packet::Shared { head, batch, index }, offset }
+    }
+
+    /// What is left of a packet.
+    pub(super) const fn own(rest: Bytes) -> Self {
+        Self { packet: Packet::Own(rest), offset: 0 }
+    }
+
+    /// What is still to be written.
+    fn rest(&self) -> [&[u8]; 2] {
+        let (head, body): (&[u8], &[u8]) = match &self.packet {
+            Packet::Shared { head, batch, index } => (head, batch.packet(*index).unwrap_or_default()),
+            Packet::Own(bytes) => (&[], bytes),
+        };
+        [head.get(self.offset..).unwrap_or_default(), body.get(self.offset.saturating_sub(head.len())..).unwrap_or_default()]
     }
 }
 
@@ -75,17 +94,16 @@ impl OutQueue {
     /// The connection is gone.
     pub(super) fn flush(&mut self, stream: &TcpStream) -> io::Result<Flushed> {
         while let Some(partial) = &mut self.partial {
-            let body = partial.batch.packet(partial.packet).unwrap_or_default();
-            let head = partial.head.get(partial.offset..).unwrap_or_default();
-            let rest = body.get(partial.offset.saturating_sub(HEAD_LEN)..).unwrap_or_default();
-            let Some(written) = written(stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(rest)]))? else {
+            let rest = partial.rest();
+            if rest.iter().all(|part| part.is_empty()) {
+                self.partial = None;
+                break;
+            }
+            let Some(written) = written(stream.try_write_vectored(&rest.map(IoSlice::new)))? else {
                 return Ok(Flushed::Blocked);
             };
             self.written_bytes += written as u64;
             partial.offset += written;
-            if partial.offset >= HEAD_LEN + body.len() {
-                self.partial = None;
-            }
         }
         while let Some(message) = self.control.front() {
             let rest = message.get(self.control_offset..).unwrap_or_default();

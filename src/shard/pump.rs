@@ -12,7 +12,6 @@ use super::broadcast::{Broadcast, Link, Phase};
 use super::pace::TICK;
 use super::state::{Room, State};
 use super::udp::UdpPort;
-use crate::relay::PointId;
 
 /// How long a pass goes on before it lets joins in.
 const TURN: Duration = Duration::from_millis(1);
@@ -54,6 +53,9 @@ pub(super) async fn run(state: Rc<RefCell<State>>) {
         while state.borrow_mut().turn(&mut pass) {
             tokio::task::yield_now().await;
         }
+        while state.borrow_mut().file_turn() {
+            tokio::task::yield_now().await;
+        }
         let blocked = state.borrow_mut().end_pass(&pass);
         if blocked {
             // Readiness tells nothing here: an ICMP error in the queue makes the socket look writable. A millisecond drains
@@ -91,7 +93,8 @@ impl State {
     /// When there is something to send; `catch_up`: when those who catch up go on.
     fn next_pass(&self, catch_up: Instant) -> Option<Instant> {
         let of = |broadcast: &Broadcast| broadcast.next_due().into_iter().chain(broadcast.catching_up.then_some(catch_up)).min();
-        self.broadcasts.iter().filter_map(of).min()
+        let files = self.file_timers.first().map(|(at, _)| *at);
+        self.broadcasts.iter().filter_map(of).chain(files).min()
     }
 
     /// Begins a pass; with `catches_up` those too are served who are not at the live edge.
@@ -149,7 +152,7 @@ impl State {
                 continue;
             }
             let point = point.index;
-            let room = self.serve(PointId(u32::try_from(point).unwrap_or(u32::MAX)), index, now);
+            let room = self.serve(point, index, now);
             if room != Room::Enough {
                 pass.waits = true;
                 if room == Room::NoneInSocket {

@@ -17,19 +17,31 @@ impl State {
     fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
         let conn = self.conns.get(key)?;
         let (route, opened) = (conn.route?, conn.opened.as_ref()?);
-        let broadcast = self.broadcasts.get(opened.point.id().0 as usize)?;
+        let broadcast = self.broadcasts.get(opened.channel)?;
+        let point = opened.point.id();
         let (next, track) = match &conn.place {
             Place::Seat(index) => (&broadcast.viewers.hot(*index)?.next, &broadcast.viewers.cold(*index)?.track),
+            Place::File(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
             Place::Parked(viewer) => (&viewer.hot.next, &viewer.cold.track),
             Place::Nowhere => return None,
         };
         let sent = track.lookup(next, sequence)?;
-        let Some((batch, index)) = broadcast.window.packet(sent.packet) else { return Some("expired") };
-        let packet = batch.packet(index)?;
-        let head = sent.head(packet.len()).bytes();
-        let mut datagram = Vec::with_capacity(head.len() + packet.len());
-        datagram.extend_from_slice(&head);
-        datagram.extend_from_slice(packet);
+        let mut datagram = Vec::new();
+        let mut frame = |number: u64, packet: &[u8]| {
+            datagram.extend_from_slice(&sent.head_of(number, packet.len()).bytes());
+            datagram.extend_from_slice(packet);
+        };
+        match &opened.file {
+            Some(file) => file.again(sent.packet, conn.selection, frame),
+            None => {
+                let cut = self.tagged(point, sent.variant).and_then(|channel| self.broadcasts.get(channel));
+                let Some((batch, index)) = cut.and_then(|cut| cut.window.packet(sent.packet)) else { return Some("expired") };
+                frame(batch.packets.get(index)?.number, batch.packet(index)?);
+            }
+        }
+        if datagram.is_empty() {
+            return Some("expired");
+        }
         let stride = datagram.len();
         let outcome = self.origins.send(&route, &[IoSlice::new(&datagram)], stride);
         // What single datagrams tell of the path holds for media too.
@@ -67,8 +79,13 @@ impl State {
         if let Some(route) = &mut conn.route {
             route.fragmented = true;
         }
+        if let Place::File(seat) = &mut conn.place
+            && let Link::Udp(route) = &mut seat.viewer.hot.link
+        {
+            route.fragmented = true;
+        }
         if let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place)
-            && let Some(broadcast) = self.broadcasts.get_mut(opened.point.id().0 as usize)
+            && let Some(broadcast) = self.broadcasts.get_mut(opened.channel)
             && let Some(Link::Udp(route)) = broadcast.viewers.hot_mut(*index).map(|viewer| &mut viewer.link)
         {
             route.fragmented = true;

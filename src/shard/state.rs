@@ -1,5 +1,6 @@
 //! All that one shard knows, and how a session's engine is driven.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -15,14 +16,16 @@ use tokio::sync::Notify;
 use super::broadcast::{Broadcast, Phase, Served, Tally};
 use super::conn::{Conn, Place, words};
 use super::counters::Counters;
+use super::file_seat::Stage;
 use super::origins::Origins;
 use super::out_queue::Flushed;
 use super::udp::UdpPort;
 use super::{Context, Overload};
+use crate::asf::Selection;
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Content, Description, Input, Output, Session};
-use crate::relay::{Generation, PointId};
+use crate::relay::Generation;
 use crate::settings::Oversize;
 
 /// Control messages that may wait for a reader before it is given up, beside two headers.
@@ -59,6 +62,12 @@ pub(super) struct State {
     pub(super) origins: Origins,
     pub(super) tally: Tally,
     pub(super) counters: Counters,
+    /// When viewers of files are served next, and their keys.
+    pub(super) file_timers: BTreeSet<(Instant, usize)>,
+    /// The last variant's tag.
+    pub(super) variant_tags: u16,
+    /// Where the packets of files are framed.
+    pub(super) stage: Stage,
     /// For each publishing point what was told of it last; empty in all shards but one.
     window_bytes: Vec<(metrics::Gauge, f64)>,
     /// The pump has something to do.
@@ -88,6 +97,9 @@ impl State {
             tally: Tally::default(),
             counters: Counters::new(),
             window_bytes,
+            file_timers: BTreeSet::new(),
+            stage: Stage::default(),
+            variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
             stopping: None,
         }
@@ -118,6 +130,9 @@ impl State {
             route: None,
             opened: None,
             place: Place::Nowhere,
+            selection: Selection::default(),
+            request: 0,
+            trouble: None,
             closing: None,
             progress: (0, now),
         });
@@ -164,7 +179,8 @@ impl State {
                 }
                 Output::Close(reason) => {
                     if let Some(conn) = self.conns.get_mut(key) {
-                        conn.close(reason.label(), words(reason));
+                        let text = conn.trouble.take().unwrap_or_else(|| words(reason).to_owned());
+                        conn.close(reason.label(), text);
                     }
                 }
             }
@@ -206,44 +222,63 @@ impl State {
             Ok(flushed) => flushed,
             Err(error) => return self.close(key, "connection_lost", format!("connection lost: {error}")),
         };
-        let seat = match (&conn.opened, &conn.place) {
-            (Some(opened), Place::Seat(index)) => Some((opened.point.id(), *index)),
+        let over_tcp = conn.route.is_none();
+        let seat = match (&conn.opened, &mut conn.place) {
+            (Some(opened), Place::Seat(index)) => Some((opened.channel, *index)),
+            (_, Place::File(seat)) => {
+                let waits = over_tcp && flushed == Flushed::Blocked;
+                if waits {
+                    seat.viewer.hot.blocked = true;
+                } else if seat.viewer.hot.blocked {
+                    seat.is_free(now);
+                }
+                // Without a time it has just begun, or was held up, or waits for a block, which it may ask for again.
+                if !waits && seat.due.is_none() {
+                    self.serve_file(key, now);
+                }
+                None
+            }
             _ => None,
         };
-        let over_tcp = conn.route.is_none();
-        let Some((point, index)) = seat else { return };
-        let Some(viewer) = self.broadcast(point).and_then(|broadcast| broadcast.viewers.hot_mut(index)) else { return };
+        let Some((channel, index)) = seat else { return };
+        let Some(viewer) = self.broadcast(channel).and_then(|broadcast| broadcast.viewers.hot_mut(index)) else { return };
         // Media over this connection must not overtake what waits for it.
         let was_blocked = std::mem::replace(&mut viewer.blocked, over_tcp && flushed == Flushed::Blocked);
         // Who is at the live edge waits for the tick, unless it has been left behind.
         if was_blocked || viewer.phase != Phase::Live {
-            self.serve(point, index, now);
+            self.serve(channel, index, now);
         }
     }
 
     /// Whether media waits for room on this connection.
     pub(super) fn is_blocked(&self, conn: &Conn) -> bool {
+        if let Place::File(seat) = &conn.place {
+            return seat.viewer.hot.blocked;
+        }
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return false };
-        let broadcast = self.broadcasts.get(opened.point.id().0 as usize);
+        let broadcast = self.broadcasts.get(opened.channel);
         broadcast.and_then(|broadcast| broadcast.viewers.hot(*index)).is_some_and(|viewer| viewer.blocked)
     }
 
     /// Packets that a playing viewer was sent.
     pub(super) fn packets_sent(&self, conn: &Conn) -> u64 {
+        if let Place::File(seat) = &conn.place {
+            return seat.viewer.hot.packets;
+        }
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return 0 };
-        let broadcast = self.broadcasts.get(opened.point.id().0 as usize);
+        let broadcast = self.broadcasts.get(opened.channel);
         broadcast.and_then(|broadcast| broadcast.viewers.hot(*index)).map_or(0, |viewer| viewer.packets)
     }
 
-    pub(super) fn broadcast(&mut self, point: PointId) -> Option<&mut Broadcast> {
-        self.broadcasts.get_mut(point.0 as usize)
+    pub(super) fn broadcast(&mut self, channel: usize) -> Option<&mut Broadcast> {
+        self.broadcasts.get_mut(channel)
     }
 
     /// Sends one viewer what is due, and lets its engine know what follows from it.
     ///
     /// Tells whether there was room for it.
-    pub(super) fn serve(&mut self, point: PointId, index: usize, now: Instant) -> Room {
-        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return Room::Enough };
+    pub(super) fn serve(&mut self, channel: usize, index: usize, now: Instant) -> Room {
+        let Some(broadcast) = self.broadcasts.get_mut(channel) else { return Room::Enough };
         let Some(viewer) = broadcast.viewers.hot(index) else { return Room::Enough };
         if viewer.blocked {
             return Room::Enough;
@@ -253,12 +288,20 @@ impl State {
         if goes_on && matches!(served, Ok(Served::Live)) {
             return Room::Enough;
         }
-        self.follow(point, index, now, served)
+        self.follow(channel, index, now, served)
+    }
+
+    /// Serves a viewer that has found another place.
+    fn serve_again(&mut self, key: usize, now: Instant) {
+        if let Some(Conn { opened: Some(opened), place: Place::Seat(index), .. }) = self.conns.get(key) {
+            let (channel, index) = (opened.channel, *index);
+            self.serve(channel, index, now);
+        }
     }
 
     /// What follows from serving a viewer that is not just live.
-    fn follow(&mut self, point: PointId, index: usize, now: Instant, served: io::Result<Served>) -> Room {
-        let Some(broadcast) = self.broadcasts.get_mut(point.0 as usize) else { return Room::Enough };
+    pub(super) fn follow(&mut self, channel: usize, index: usize, now: Instant, served: io::Result<Served>) -> Room {
+        let Some(broadcast) = self.broadcasts.get_mut(channel) else { return Room::Enough };
         let Some((hot, cold)) = broadcast.viewers.both_mut(index) else { return Room::Enough };
         let key = cold.conn;
         let Some(conn) = self.conns.get_mut(key) else { return Room::Enough };
@@ -288,7 +331,11 @@ impl State {
                 self.pump_wake.notify_one();
                 return if blocked == Served::UdpBlocked { Room::NoneInSocket } else { Room::NoneOnPath };
             }
-            Ok(Served::NewGeneration) => self.cross_boundary(key, point, index, now),
+            Ok(Served::TooSlow) => {
+                self.thin(key);
+                self.serve_again(key, now);
+            }
+            Ok(Served::NewGeneration) => self.cross_boundary(key, channel, index, now),
             Ok(Served::Finished) => {
                 self.drive(key, now, Input::Answer(Answer::Ended));
                 // It has asked for this by itself; whatever it said, a viewer that has everything leaves its seat.
@@ -299,8 +346,8 @@ impl State {
     }
 
     /// Tells an engine of the header that its next packets need.
-    fn cross_boundary(&mut self, key: usize, point: PointId, index: usize, now: Instant) {
-        let Some(broadcast) = self.broadcasts.get(point.0 as usize) else { return };
+    fn cross_boundary(&mut self, key: usize, channel: usize, index: usize, now: Instant) {
+        let Some(broadcast) = self.broadcasts.get(channel) else { return };
         let next = broadcast.viewers.hot(index).and_then(|viewer| broadcast.window.packet(viewer.next.packet));
         if let Some(generation) = next.map(|(batch, _)| Arc::clone(&batch.generation)) {
             self.announce_generation(key, &generation, now);
@@ -322,6 +369,7 @@ impl State {
         opened.generation = Some(generation.number);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
+        conn.selection = Selection::all(generation.streams);
         if let Some(permit) = &mut conn.permit {
             permit.rebook(generation.bit_rate);
         }
@@ -357,8 +405,10 @@ impl State {
     /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.
     pub(super) fn measure(&mut self) {
         for (broadcast, (gauge, told)) in self.broadcasts.iter().zip(&mut self.window_bytes) {
+            let variants = broadcast.variants.iter().filter_map(|channel| self.broadcasts.get(*channel));
+            let bytes = variants.chain([broadcast]).map(|broadcast| broadcast.window.bytes()).sum::<usize>();
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-            let bytes = broadcast.window.bytes() as f64;
+            let bytes = bytes as f64;
             // Publishing points beyond the first hundred share a label: each adds its own change.
             gauge.increment(bytes - *told);
             *told = bytes;

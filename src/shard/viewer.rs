@@ -9,9 +9,17 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::broadcast::Tally;
+use super::origins::Origins;
 use super::pace::Pace;
-use super::udp::Route;
+use super::udp::{Route, Sent};
+use super::variants::Slowness;
 use crate::mms::media::{HEAD_LEN, Next, Track};
+
+/// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
+const TCP_PACKETS: u32 = 64;
+/// Times that a full device queue is waited for, a millisecond each, before what it does not take is given up.
+const QUEUE_TRIES: u8 = 8;
 
 /// How media reaches a viewer.
 #[derive(Debug)]
@@ -59,6 +67,55 @@ impl Wire {
             };
         }
     }
+}
+
+/// What had no room for datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The queue of the device towards the viewer.
+    Path,
+    /// The socket that many share.
+    Socket,
+}
+
+/// Packets of this size that one call to a viewer takes.
+pub(super) fn most_packets(link: &Link, origins: &Origins, stride: usize) -> u32 {
+    match link {
+        Link::Udp(route) => origins.port(route.origin).map_or(1, |port| u32::try_from(port.segments(stride)).unwrap_or(1)),
+        Link::Tcp(_) => TCP_PACKETS,
+    }
+}
+
+/// Notes what became of a call that was to send so many datagrams of this size. How many of them are done with, and what
+/// was full, if something was.
+pub(super) fn account(
+    route: &mut Route,
+    refusals: &mut u8,
+    sent: &Sent,
+    packets: usize,
+    stride: usize,
+    tally: &mut Tally,
+) -> (usize, Option<Full>) {
+    route.segmented &= !sent.unsegmentable;
+    route.fragmented |= sent.too_big;
+    tally.udp_calls += u64::from(sent.calls);
+    tally.udp_failed += u64::from(sent.failed);
+    tally.icmp_pending |= sent.errors_pending;
+    let done = if sent.bytes == packets * stride { packets } else { sent.bytes / stride };
+    let gone = (done as u64).saturating_sub(sent.failed.into());
+    tally.udp_packets += gone;
+    tally.udp_bytes += gone * stride as u64;
+    if sent.queue_full && *refusals < QUEUE_TRIES {
+        *refusals += 1;
+        return (done, Some(Full::Path));
+    }
+    *refusals = 0;
+    if sent.queue_full {
+        // It may be full for long: the datagrams are lost, as on any link that is too narrow, and nobody else waits.
+        tally.udp_failed += (packets - done) as u64;
+        return (packets, None);
+    }
+    (done, sent.blocked.then_some(Full::Socket))
 }
 
 /// Where a viewer stands with regard to the live edge.
@@ -109,6 +166,10 @@ pub struct Cold {
     pub(super) pace: Option<Pace>,
     /// Packets that it lost by being slow.
     pub skipped: u64,
+    /// How well it keeps up.
+    pub(super) slowness: Slowness,
+    /// The channel that it goes over to with the next key frame there.
+    pub(super) wanted: Option<usize>,
     /// Its first packet has been noted.
     pub joined: bool,
     /// Bytes of each packet of the header that it has.
@@ -141,7 +202,18 @@ impl Viewer {
         let (next, track) = (Next::default(), Track::new());
         Self {
             hot: Hot { next, packets: 0, generation: 0, phase: Phase::Awaiting, blocked: false, refusals: 0, link },
-            cold: Cold { conn, stream, track, pace: None, skipped: 0, joined: false, packet_size: 0, before: (0, 0) },
+            cold: Cold {
+                conn,
+                stream,
+                track,
+                pace: None,
+                skipped: 0,
+                slowness: Slowness::default(),
+                wanted: None,
+                joined: false,
+                packet_size: 0,
+                before: (0, 0),
+            },
         }
     }
 
@@ -224,6 +296,11 @@ impl Seats {
     /// The rest of a viewer.
     pub(super) fn cold(&self, index: usize) -> Option<&Cold> {
         self.cold.get(index)
+    }
+
+    /// The same, to change it.
+    pub(super) fn cold_mut(&mut self, index: usize) -> Option<&mut Cold> {
+        self.cold.get_mut(index)
     }
 
     /// Both.

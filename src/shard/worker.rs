@@ -60,6 +60,7 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
             _ = beat.tick() => {
                 let (mut state, now) = (state.borrow_mut(), Clock::now().into_std());
                 state.sweep(now);
+                state.sweep_variants(now);
                 state.settle();
                 state.drain_errors();
                 state.measure();

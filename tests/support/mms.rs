@@ -79,6 +79,19 @@ pub fn start_body() -> Vec<u8> {
     [words(&[1, 0]), 0.0_f64.to_le_bytes().to_vec(), words(&[0xFFFF_FFFF, 0xFFFF_FFFF, 0, 10])].concat()
 }
 
+/// What the daemon says to the wish to open a name, over TCP: 0, or why not.
+#[track_caller]
+pub fn open_result(daemon: SocketAddr, name: &str) -> u32 {
+    let limit = Duration::from_secs(10);
+    let mut control = Control::connect(daemon);
+    control.send(CONNECT, &connect_body(super::viewer::PLAYER));
+    control.expect(CONNECTED, limit);
+    control.send(CONNECT_FUNNEL, &funnel_body("\\\\127.0.0.1\\TCP\\1037"));
+    control.expect(FUNNEL_CONNECTED, limit);
+    control.send(OPEN_FILE, &open_body(name));
+    result_of(&control.expect(OPENED, limit))
+}
+
 fn words(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

@@ -16,6 +16,7 @@
 pub mod asf;
 pub mod daemon;
 pub mod forwarder;
+pub mod media;
 pub mod mms;
 pub mod namespace;
 pub mod player;

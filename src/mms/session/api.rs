@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::asf::StreamSet;
+use crate::asf::{Selection, StreamSet};
 use crate::mms::connect::Player;
 use crate::mms::frame::FrameError;
 use crate::mms::hresult::Hresult;
 use crate::mms::log::{Logging, escaped};
 use crate::mms::play::{Acceleration, Place, Until};
-use crate::mms::select::Wish;
 use crate::wire::DecodeError;
 
 /// What is the same for all sessions.
@@ -170,7 +169,7 @@ pub enum Ask {
         acceleration: Option<Acceleration>,
     },
     /// Of what is sent from here on: these streams.
-    Select(Wish),
+    Select(Selection),
     /// Media goes on with [`crate::mms::media::Track::start`] of this incarnation.
     Incarnation {
         /// For each packet from here on.

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::timers::Timer;
 use super::{Answer, CloseReason, Content, Description, OpenRefusal, Opened, Session, State, Transport, Waiting};
+use crate::asf::Selection;
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::data::{CHANGED_INCARNATION, HEAD_LEN, MAX_PAYLOAD};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::hresult::Hresult;
 use crate::mms::open::{BROADCAST, CAN_SEEK, FILE_ID, ReportOpenFile};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
-use crate::mms::select::Wish;
 
 /// A data packet of this size could be taken for a control packet on TCP: its size is half of their mark.
 const AMBIGUOUS_SIZE: usize = 0xB00B;
@@ -87,7 +87,6 @@ impl Session {
             packet_size: description.packet_size,
             bit_rate: description.bit_rate.max(1),
             header_size: header_size(&description),
-            ..ReportOpenFile::default()
         });
         self.describe(now, description);
     }
@@ -101,7 +100,7 @@ impl Session {
 
     fn describe(&mut self, now: Instant, description: Description) {
         self.resends.set_rate(now, description.bit_rate, description.packet_size);
-        self.selected = Wish::all(description.streams);
+        self.selected = Selection::all(description.streams);
         self.opened = Some(Opened { description, next: None, ended: false, finished: false, headers: 0 });
     }
 

@@ -28,7 +28,7 @@ use super::frame::{Decoder, Item, Message, encode};
 use super::hresult::Hresult;
 use super::open::ReportOpenFile;
 use super::ping::{Ping, Pong};
-use super::select::Wish;
+use crate::asf::Selection;
 
 /// Messages a second that a player may send, and how many at once.
 const CONTROL_RATE: (u32, u32) = (50, 100);
@@ -88,7 +88,7 @@ pub struct Session {
     waiting: Option<Waiting>,
     transport: Option<Transport>,
     opened: Option<Opened>,
-    selected: Wish,
+    selected: Selection,
     /// Of the last StartPlaying.
     incarnation: u32,
     /// The relay was asked to play and not to stop.
@@ -122,7 +122,7 @@ impl Session {
             waiting: None,
             transport: None,
             opened: None,
-            selected: Wish::default(),
+            selected: Selection::default(),
             incarnation: 0,
             playing: false,
             fragments: Fragments::default(),
@@ -204,7 +204,7 @@ impl Session {
     }
 
     /// The streams that the player selected; all until it says.
-    pub const fn selected(&self) -> Wish {
+    pub const fn selected(&self) -> Selection {
         self.selected
     }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Ask, CloseReason, Content, Output, PeerError, Session, State, Transport, Waiting};
+use crate::asf::Selection;
 use crate::mms::block::{CancelReadBlock, ReadBlock};
 use crate::mms::connect::Connect;
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
@@ -14,7 +15,7 @@ use crate::mms::open::{OpenFile, ReportOpenFile};
 use crate::mms::ping::Pong;
 use crate::mms::play::{ReportStartStriding, ReportStartedPlaying, StartPlaying, StartStriding};
 use crate::mms::security::SecurityResponse;
-use crate::mms::select::{ReportStreamSwitch, StreamSwitch, Wish};
+use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
 
 /// Messages that no player sends, before the session ends.
 const MAX_UNKNOWN: u8 = 8;
@@ -141,10 +142,10 @@ impl Session {
             return self.send(&ReportStreamSwitch { hr: Hresult::INVALID_ARGUMENT });
         }
         // Before playing the list is the whole selection, while playing it names what changes (MS-MMSP 3.1.4.2, 3.1.4.3).
-        let before = if self.state == State::Ready { Wish::default() } else { self.selected };
+        let before = if self.state == State::Ready { Selection::default() } else { self.selected };
         let wish = request.apply(before, opened.description.streams);
         // A player that wants nothing at all would wait for ever: it gets what it gets without a word.
-        self.selected = if wish.streams.is_empty() { Wish::all(opened.description.streams) } else { wish };
+        self.selected = if wish.streams.is_empty() { Selection::all(opened.description.streams) } else { wish };
         self.send(&ReportStreamSwitch { hr: Hresult::OK });
         self.outputs.push_back(Output::Ask(Ask::Select(self.selected)));
     }

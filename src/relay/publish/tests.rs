@@ -109,10 +109,14 @@ fn shards_get_the_generation_and_then_its_batches() {
     publisher.packets(bench.at(80), BytesMut::new()).unwrap();
     let [_, Delivery::Batch { batch, .. }] = &bench.shards[0].0.lock().unwrap()[..] else { panic!("no batch") };
     assert_eq!((batch.bytes.as_ref(), batch.due), (bench.some(0..3).as_ref(), bench.at(40)));
-    for (packet, source) in batch.packets.iter().zip(&bench.packets) {
+    for ((number, packet), source) in (0..).zip(&batch.packets).zip(&bench.packets) {
         let info = walk(source).unwrap();
-        let expected =
-            BatchPacket { send_time_ms: info.send_time_ms, join_point: info.key_starts.contains(1), used_len: info.used_len };
+        let expected = BatchPacket {
+            number,
+            send_time_ms: info.send_time_ms,
+            join_point: info.key_starts.contains(1),
+            used_len: info.used_len,
+        };
         assert_eq!(*packet, expected);
     }
 }

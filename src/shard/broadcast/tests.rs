@@ -32,6 +32,7 @@ fn generation(number: u32) -> Arc<Generation> {
 fn batch(generation: &Arc<Generation>, first: u64, count: u64, due: Instant) -> Arc<Batch> {
     let numbers = first..first + count;
     let packet = |number: u64| BatchPacket {
+        number,
         send_time_ms: u32::try_from(number).unwrap(),
         join_point: number.is_multiple_of(50),
         used_len: 1000,

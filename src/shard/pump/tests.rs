@@ -7,9 +7,10 @@ use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::archive::{Archive, ArchiveBounds};
 use crate::asf::StreamSet;
 use crate::mms::session::Config;
-use crate::relay::{Batch, BatchPacket, Delivery, Generation, Relay};
+use crate::relay::{Batch, BatchPacket, Delivery, Generation, PointId, Relay};
 use crate::settings::Settings;
 use crate::shard::broadcast::Viewer;
 use crate::shard::command::CommandSender;
@@ -42,6 +43,7 @@ fn shard() -> State {
     let context = Context {
         settings: Arc::new(settings),
         relay,
+        archive: Archive::start(ArchiveBounds { cache_bytes: 1 << 20, readers: 1 }).unwrap(),
         shards: vec![CommandSender(sender)],
         routes: Arc::default(),
         udp_ports: Vec::new(),
@@ -62,7 +64,7 @@ fn generation(number: u32) -> Arc<Generation> {
 }
 
 fn batch(generation: &Arc<Generation>, first: u64, count: usize) -> Arc<Batch> {
-    let packet = |number| BatchPacket { send_time_ms: number, join_point: true, used_len: 1000 };
+    let packet = |number| BatchPacket { number: u64::from(number), send_time_ms: number, join_point: true, used_len: 1000 };
     let packets = (u32::try_from(first).unwrap()..).map(packet).take(count).collect();
     Arc::new(Batch { generation: Arc::clone(generation), first, bytes: vec![0; SIZE * count].into(), packets, due: now() })
 }
@@ -87,7 +89,7 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
     let conn = &mut shard.conns[key];
     let origin = shard.origins.id(&port, Ipv4Addr::LOCALHOST.into()).unwrap();
     conn.route = Some(Route { destination: destination.into(), origin, segmented: true, fragmented: false });
-    conn.opened = Some(Opened { generation: Some(0), header_bytes: 6, packet_size: SIZE, _watch: opens.watch(), point: opens });
+    conn.opened = Some(Opened { generation: Some(0), header_bytes: 6, packet_size: SIZE, ..Opened::new(opens, "demo") });
     let viewer = Viewer::over_udp(key, conn.route.unwrap());
     conn.place = Place::Seat(shard.broadcasts[point].viewers.push(viewer));
     Seated { key, port, _player: (player, socket) }
@@ -166,7 +168,7 @@ async fn who_takes_the_seat_of_another_is_not_passed_over() {
     shard.deliver(before(), Delivery::Batch { point: PointId(0), batch: batch(&generation(0), 0, 3) });
     let mut pass = shard.begin_pass(now(), true);
     // The last one is served, then the first leaves and the last takes its seat.
-    assert_eq!(shard.serve(PointId(0), 2, now()), Room::Enough);
+    assert_eq!(shard.serve(0, 2, now()), Room::Enough);
     pass.left = Some(2);
     shard.remove(seated[0].key, now());
     while shard.turn(&mut pass) {}

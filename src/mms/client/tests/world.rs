@@ -256,7 +256,7 @@ impl World {
             let Next { packet: first, sequence, incarnation } = self.next;
             let packets = (0..count).map(|n| content(first + n, size as u32)).collect::<Vec<_>>().concat();
             let mut image = Vec::new();
-            wrap(&packets, size, first as u32, &mut image);
+            wrap(&packets, size, (first as u32).., &mut image);
             stamp(&mut image, HEAD_LEN + size, incarnation, sequence);
             self.next.advance(count as u32);
             self.offered += count;

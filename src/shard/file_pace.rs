@@ -1,0 +1,210 @@
+//! When the packets of a file are to go to one viewer.
+
+use std::time::{Duration, Instant};
+
+use super::pace::TICK;
+use crate::mms::play::Acceleration;
+use crate::settings::Settings;
+
+/// Send times that step on or back by more than this are another clock: the gap is left out, or a viewer would wait for days.
+const LEAP_MS: u32 = 5000;
+/// Media time per real time of a burst over UDP, at most: more overruns the buffers of old machines.
+const UDP_RATE: u32 = 3;
+/// Packets to a UDP viewer in a hundredth of a second, at least as many as twice real time takes.
+const UDP_PACKETS_PER_TICK: u32 = 8;
+
+/// How fast a file goes to a viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Speed {
+    /// Media time that goes faster than it plays.
+    burst: Duration,
+    /// Media time per real time until then, at least 1.
+    burst_rate: u32,
+    /// Bytes a second, at most; 0: no cap.
+    bytes_per_s: u64,
+    /// Packets in a [`TICK`], at most.
+    packets_per_tick: u32,
+}
+
+impl Speed {
+    /// By the settings and what the player asked for, for a file of this bit rate in packets of this size.
+    pub(super) fn new(settings: &Settings, wish: Option<Acceleration>, udp: bool, bit_rate: u32, packet_size: usize) -> Self {
+        let (delivery, cap_kbps) = (&settings.delivery, settings.limits.viewer_kbps);
+        let wished = wish.map_or((delivery.burst, delivery.burst_rate), |wish| {
+            let rate = (wish.bandwidth / bit_rate.max(1)).clamp(1, delivery.burst_rate);
+            (delivery.burst.min(Duration::from_millis(wish.duration_ms.into())), rate)
+        });
+        let per_tick = u64::from(bit_rate) / 4 / (packet_size.max(1) as u64) / 100;
+        let per_tick = u32::try_from(per_tick).unwrap_or(u32::MAX).saturating_add(1).max(UDP_PACKETS_PER_TICK);
+        Self {
+            burst: wished.0,
+            burst_rate: if udp { wished.1.min(UDP_RATE) } else { wished.1 },
+            bytes_per_s: u64::from(cap_kbps) * 1000 / 8,
+            packets_per_tick: if udp { per_tick } else { u32::MAX },
+        }
+    }
+
+    /// When media of this time is due after the begin.
+    fn due(&self, media: Duration) -> Duration {
+        if media <= self.burst { media / self.burst_rate } else { media - self.burst + self.burst / self.burst_rate }
+    }
+}
+
+/// The clock of one play of a file.
+#[derive(Debug)]
+pub(super) struct FilePace {
+    speed: Speed,
+    begin: Instant,
+    /// Media time up to the packet that went last.
+    media: Duration,
+    /// Its send time; `None` before the first.
+    last_ms: Option<u32>,
+    sent_bytes: u64,
+    tick: u64,
+    left_in_tick: u32,
+}
+
+impl FilePace {
+    /// A play that begins now.
+    pub(super) fn new(now: Instant, speed: Speed) -> Self {
+        let (media, left_in_tick) = (Duration::ZERO, speed.packets_per_tick);
+        Self { speed, begin: now, media, last_ms: None, sent_bytes: 0, tick: 0, left_in_tick }
+    }
+
+    /// When the packet that comes next is due, by its send time.
+    pub(super) fn due(&self, send_time_ms: u32) -> Instant {
+        let by_time = self.speed.due(self.media_at(send_time_ms));
+        let by_bytes = match self.speed.bytes_per_s {
+            0 => Duration::ZERO,
+            rate => Duration::from_micros(self.sent_bytes.saturating_mul(1_000_000) / rate),
+        };
+        self.begin + by_time.max(by_bytes)
+    }
+
+    /// Notes that it was its turn.
+    pub(super) fn passed(&mut self, send_time_ms: u32) {
+        self.media = self.media_at(send_time_ms);
+        self.last_ms = Some(send_time_ms);
+    }
+
+    /// Notes what went.
+    pub(super) fn sent(&mut self, packets: u32, bytes: usize) {
+        self.sent_bytes += bytes as u64;
+        self.left_in_tick = self.left_in_tick.saturating_sub(packets);
+    }
+
+    /// Whether a packet has gone before: the first one waits for the disk as a matter of course.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.last_ms.is_some()
+    }
+
+    /// Packets that may go now, whatever is due.
+    pub(super) fn packets(&mut self, now: Instant) -> u32 {
+        let elapsed = now.saturating_duration_since(self.begin);
+        let tick = u64::try_from(elapsed.as_micros() / TICK.as_micros()).unwrap_or(u64::MAX);
+        if tick != self.tick {
+            (self.tick, self.left_in_tick) = (tick, self.speed.packets_per_tick);
+        }
+        self.left_in_tick
+    }
+
+    /// How long to gather what is due: while the burst lasts it goes in small portions.
+    pub(super) fn portion(&self, tick: Duration) -> Duration {
+        if self.media < self.speed.burst || self.speed.packets_per_tick != u32::MAX { TICK } else { tick.max(TICK) }
+    }
+
+    fn media_at(&self, send_time_ms: u32) -> Duration {
+        let Some(last_ms) = self.last_ms else { return Duration::ZERO };
+        let step = send_time_ms.wrapping_sub(last_ms).cast_signed();
+        match (step.unsigned_abs(), step >= 0) {
+            (LEAP_MS.., _) => self.media,
+            (step, true) => self.media + Duration::from_millis(step.into()),
+            (step, false) => self.media.saturating_sub(Duration::from_millis(step.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a base for a virtual clock")]
+    fn base() -> Instant {
+        Instant::now()
+    }
+
+    fn speed(udp: bool, wish: Option<Acceleration>, viewer_kbps: u32) -> Speed {
+        let mut settings = Settings::default();
+        settings.limits.viewer_kbps = viewer_kbps;
+        Speed::new(&settings, wish, udp, 800_000, 1400)
+    }
+
+    /// When each packet of a file goes that has one every 100 ms from `first_ms` on; milliseconds after the begin.
+    fn run(speed: Speed, first_ms: u32, packets: u32) -> Vec<u128> {
+        let now = base();
+        let mut pace = FilePace::new(now, speed);
+        let times = (0..packets).map(|n| first_ms.wrapping_add(n * 100));
+        times
+            .map(|send_time_ms| {
+                let due = pace.due(send_time_ms);
+                pace.passed(send_time_ms);
+                pace.sent(1, 1400);
+                (due - now).as_millis()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn five_seconds_go_in_one_and_the_lead_stays() {
+        for first_ms in [0, 600_000, u32::MAX - 1000] {
+            let due = run(speed(false, None, 0), first_ms, 200);
+            assert_eq!((due[0], due[10], due[50]), (0, 200, 1000), "{first_ms}");
+            assert_eq!((due[60], due[199]), (2000, 15_900));
+        }
+        let due = run(speed(true, None, 0), 0, 100);
+        assert_eq!((due[30], due[60]), (1000, 1666 + 1000));
+    }
+
+    #[test]
+    fn a_player_may_ask_for_less() {
+        let wish = |bandwidth, duration_ms| Some(Acceleration { bandwidth, duration_ms });
+        let due = run(speed(false, wish(1_600_000, 2000), 0), 0, 50);
+        assert_eq!((due[20], due[30]), (1000, 2000));
+        let greedy = run(speed(false, wish(u32::MAX, u32::MAX), 0), 0, 100);
+        assert_eq!(greedy, run(speed(false, None, 0), 0, 100));
+        // What real players send that do not want any.
+        assert_eq!(run(speed(false, wish(0x7FFF_FFFF, 0), 0), 0, 50)[49], 4900);
+        assert_eq!(run(speed(false, wish(0, 5000), 0), 0, 50)[49], 4900);
+    }
+
+    #[test]
+    fn the_cap_holds() {
+        // 112 kbit/s of media.
+        let due = run(speed(false, None, 56), 0, 100);
+        assert_eq!(due[70], 70 * 200);
+    }
+
+    #[test]
+    fn leaps_are_left_out() {
+        let now = base();
+        let mut pace = FilePace::new(now, speed(false, Some(Acceleration { bandwidth: 0, duration_ms: 0 }), 0));
+        for (send_time_ms, due_ms) in
+            [(0, 0), (1000, 1000), (500, 500), (1500, 1500), (9_000_000, 1500), (9_001_000, 2500), (10, 2500)]
+        {
+            assert_eq!((pace.due(send_time_ms) - now).as_millis(), due_ms, "{send_time_ms}");
+            pace.passed(send_time_ms);
+        }
+    }
+
+    #[test]
+    fn udp_goes_in_small_portions() {
+        let now = base();
+        let mut pace = FilePace::new(now, speed(true, None, 0));
+        assert_eq!(pace.packets(now), 8);
+        pace.sent(5, 7000);
+        assert_eq!((pace.packets(now), pace.packets(now + TICK)), (3, 8));
+        let fast = Speed::new(&Settings::default(), None, true, 40_000_000, 1400);
+        assert_eq!(FilePace::new(now, fast).packets(now), 72, "twice real time of 3571 packets a second");
+        assert_eq!(FilePace::new(now, speed(false, None, 0)).packets(now), u32::MAX);
+    }
+}
