@@ -244,13 +244,10 @@ impl Attempt {
             None
         };
         let port = udp.as_ref().map(|socket| socket.local_addr().map(|address| address.port())).transpose()?;
+        let transport = port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port });
         let config = ClientConfig {
-            host: self.url.host.clone(),
-            name: self.url.name.clone(),
-            transport: port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port }),
-            player: self.player.clone(),
             fall_back: self.may_fall_back(),
-            count_only: false,
+            ..ClientConfig::new(self.url.host.clone(), self.url.name.clone(), transport, self.player.clone())
         };
         report.port = port;
         let mut first_packet = None;
@@ -265,7 +262,10 @@ impl Attempt {
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
                     ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
                     ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
-                    ClientEvent::Starting | ClientEvent::Counted { .. } | ClientEvent::End { .. } => {}
+                    ClientEvent::Opened { .. }
+                    | ClientEvent::Starting
+                    | ClientEvent::Counted { .. }
+                    | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
             })
