@@ -137,9 +137,42 @@ pub struct PlayArgs {
     #[arg(long, value_name = "N")]
     pub seconds: Option<u64>,
 
+    /// Begin at this time of a file, seconds; the server goes back to the key frame before it
+    #[arg(long, value_name = "SECONDS", value_parser = content_time, group = "begin")]
+    pub start: Option<f64>,
+
+    /// Begin at this packet of a file, by its number
+    #[arg(long, value_name = "N", group = "begin")]
+    pub packet: Option<u32>,
+
+    /// Begin at this byte of a file, counted from the beginning of its header
+    #[arg(long, value_name = "BYTES", group = "begin")]
+    pub offset: Option<u32>,
+
+    /// After so many seconds of playing, seek to this time: 5:60
+    #[arg(long, value_name = "SECONDS:TO_SECONDS", value_parser = seek)]
+    pub seek_after: Option<Seek>,
+
+    /// Ask for these streams alone, by their numbers; several with commas
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=127))]
+    pub streams: Vec<u8>,
+
+    /// Write what comes as an ASF file: the header as received, and the packets in the order in which they arrive; when the header changes, those of the first alone
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A seek while `play` plays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seek {
+    /// Seconds from the first packet on.
+    pub after_s: f64,
+    /// Time of the content, seconds.
+    pub to_s: f64,
 }
 
 /// A transport that `play` asks for.
@@ -211,6 +244,16 @@ pub enum SwarmTransport {
     Tcp,
 }
 
+fn content_time(text: &str) -> Result<f64, String> {
+    let seconds: Option<f64> = text.parse().ok();
+    seconds.filter(|seconds| (0.0..1e9).contains(seconds)).ok_or_else(|| "seconds are wanted, such as 90 or 12.5".into())
+}
+
+fn seek(text: &str) -> Result<Seek, String> {
+    let (after, to) = text.split_once(':').ok_or("two times are wanted, such as 5:60")?;
+    Ok(Seek { after_s: content_time(after)?, to_s: content_time(to)? })
+}
+
 /// A rate as people write it: `500` or `500/s`.
 fn per_second(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
@@ -259,6 +302,24 @@ mod tests {
         };
         assert_eq!(play.ports.to_string(), "1024-1033,40000");
         assert_eq!((play.transport, play.seconds, play.json), (Some(PlayTransport::Tcp), Some(5), true));
+        let Command::Play(play) = parse("wmrelay play mms://h/n --start 12.5 --seek-after 5:60 --streams 1,3 --write a.asf")
+        else {
+            panic!()
+        };
+        assert_eq!((play.start, play.packet, play.offset), (Some(12.5), None, None));
+        assert_eq!(play.seek_after, Some(Seek { after_s: 5.0, to_s: 60.0 }));
+        assert_eq!((play.streams.as_slice(), play.write.as_deref()), ([1, 3].as_slice(), Some(Path::new("a.asf"))));
+        for line in [
+            "wmrelay play mms://h/n --start 1 --packet 2",
+            "wmrelay play mms://h/n --packet 1 --offset 2",
+            "wmrelay play mms://h/n --start -1",
+            "wmrelay play mms://h/n --start NaN",
+            "wmrelay play mms://h/n --streams 0",
+            "wmrelay play mms://h/n --streams 1,128",
+            "wmrelay play mms://h/n --seek-after 5",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time;
 
-use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats};
+use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, StartAt};
 
 /// A control message fits into any socket buffer; a server that takes none for so long is gone.
 const WRITE_TIME: Duration = Duration::from_secs(10);
@@ -34,6 +34,9 @@ pub(super) struct Connection {
     udp: Option<UdpSocket>,
     /// The server as TCP knows it: datagrams come from its address, requests go to the port of the same number.
     server: SocketAddr,
+    /// A seek, so long after the first packet, and when that is.
+    seek: Option<(Duration, StartAt)>,
+    seek_due: Option<Instant>,
 }
 
 /// What the next turn of the loop is about.
@@ -41,12 +44,18 @@ enum Turn {
     Read(io::Result<usize>),
     Datagram(io::Result<(usize, SocketAddr)>),
     Timeout,
+    Seek,
     Stop,
 }
 
 impl Connection {
     pub(super) fn new(client: Client, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
-        Self { client, stream, udp, server }
+        Self { client, stream, udp, server, seek: None, seek_due: None }
+    }
+
+    /// Seeks once, so long after the first packet.
+    pub(super) fn seek_after(&mut self, seek: Option<(Duration, StartAt)>) {
+        self.seek = seek;
     }
 
     /// Runs until the end; `stop` makes the client say goodbye.
@@ -72,6 +81,7 @@ impl Connection {
                 result = self.stream.read_buf(&mut read) => Turn::Read(result),
                 result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
                 () = sleep_until(deadline) => Turn::Timeout,
+                () = sleep_until(self.seek_due) => Turn::Seek,
                 () = &mut stop, if !stopping => Turn::Stop,
             };
             let now = now();
@@ -88,6 +98,12 @@ impl Connection {
                 Turn::Datagram(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Turn::Datagram(Err(error)) => return Ended::Broken(error),
                 Turn::Timeout => self.client.handle(now, ClientInput::Timeout),
+                Turn::Seek => {
+                    self.seek_due = None;
+                    if let Some((_, at)) = self.seek.take() {
+                        self.client.handle(now, ClientInput::Seek(at));
+                    }
+                }
                 Turn::Stop => {
                     stopping = true;
                     self.client.handle(now, ClientInput::Stop);
@@ -110,7 +126,12 @@ impl Connection {
                         let _ = udp.send_to(&request, self.server).await;
                     }
                 }
-                ClientOutput::Event(event) => on_event(event, self.client.stats()),
+                ClientOutput::Event(event) => {
+                    if let (ClientEvent::Packet { .. }, Some((wait, _)), None) = (&event, self.seek, self.seek_due) {
+                        self.seek_due = Some(now() + wait);
+                    }
+                    on_event(event, self.client.stats());
+                }
                 ClientOutput::Close(end) => return Ok(Some(end)),
             }
         }

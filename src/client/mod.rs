@@ -3,13 +3,16 @@
 //! The conversation is [`crate::mms::client`]; here are its sockets.
 
 mod connection;
+mod landing;
 mod play;
 mod sockets;
 pub mod swarm;
 mod url;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
 pub use url::{DEFAULT_PORT, MmsUrl, UrlError, UrlTransport};
+pub use write::AsfFile;

@@ -11,9 +11,12 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time;
 
 use super::connection::{Connection, Ended, now};
+use super::landing::Landing;
 use super::sockets::bind_lowest;
 use super::url::{MmsUrl, UrlError, UrlTransport};
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientStats, ClientTransport};
+use crate::asf::StreamSet;
+use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientStats, ClientTransport, StartAt};
+use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
 use crate::settings::PortRanges;
 use crate::wire::Guid;
@@ -36,6 +39,20 @@ pub struct PlayOptions {
     pub ports: PortRanges,
     /// How long to play; `None`: to the end.
     pub duration: Option<Duration>,
+    /// Where to begin.
+    pub start: StartAt,
+    /// The streams to ask for; `None`: all.
+    pub streams: Option<StreamSet>,
+    /// A seek, so long after the first packet.
+    pub seek_after: Option<(Duration, StartAt)>,
+}
+
+impl PlayOptions {
+    /// Plays a URL as it says, from the beginning to the end, on the UDP ports that firewalls let through mostly.
+    pub fn new(url: MmsUrl) -> Self {
+        let ports = PortRanges(vec![1024..=5000]);
+        Self { url, transport: None, ports, duration: None, start: StartAt::Beginning, streams: None, seek_after: None }
+    }
 }
 
 /// How it was.
@@ -49,6 +66,12 @@ pub struct PlayReport {
     pub port: Option<u16>,
     /// Why there was no UDP where it was wanted: refused by the server, no local port, no datagram that came through.
     pub udp_refused: Option<String>,
+    /// Whether the server says that the content is live.
+    pub live: bool,
+    /// How long the content is, as the server says, seconds; 0: it does not know, or it is live.
+    pub duration_s: f64,
+    /// ASF packets of the content, as the server says; 0 as for `duration_s`.
+    pub packet_count: u64,
     /// ASF headers received; more than one: the stream changed.
     pub headers: u32,
     /// ASF packets received.
@@ -69,6 +92,13 @@ pub struct PlayReport {
     pub duplicates: u64,
     /// From the begin of the connection to the first packet, milliseconds.
     pub first_packet_ms: Option<f64>,
+    /// Packet number of the first packet since the last start: that of the play, of a seek or of a changed header.
+    pub first_location: Option<u32>,
+    /// When that packet was to be sent, on the source's clock, milliseconds.
+    pub first_send_time_ms: Option<u32>,
+    /// When, since that start, the first key frame of the lowest video stream received is shown, or the first payload where no video
+    /// is received: milliseconds of content, that is without the preroll.
+    pub first_key_presentation_ms: Option<i64>,
     /// From the first packet to the end, seconds.
     pub played_s: f64,
     /// Why it ended.
@@ -149,9 +179,9 @@ pub async fn play_observed(
     stop: impl Future<Output = ()>,
     mut on_event: impl FnMut(&ClientEvent, ClientStats),
 ) -> Result<PlayReport, PlayError> {
-    let stopped = AtomicBool::new(false);
+    let (stopped, duration) = (AtomicBool::new(false), options.duration);
     let ends = async {
-        match options.duration {
+        match duration {
             Some(duration) => tokio::select! {
                 () = stop => {}
                 () = time::sleep(duration) => {}
@@ -161,13 +191,7 @@ pub async fn play_observed(
         stopped.store(true, Ordering::Relaxed);
     };
     let mut ends = std::pin::pin!(ends);
-    let mut attempt = Attempt {
-        url: options.url,
-        choice: options.transport,
-        ports: options.ports,
-        player: format!("{PLAYER}; {{{}}}", player_guid()?),
-        no_udp: None,
-    };
+    let mut attempt = Attempt { options, player: format!("{PLAYER}; {{{}}}", player_guid()?), no_udp: None };
     let mut redirects = 0;
     loop {
         let (report, ended) = attempt.run(ends.as_mut(), &mut on_event).await?;
@@ -182,7 +206,7 @@ pub async fn play_observed(
                 if redirects > MAX_REDIRECTS {
                     return Err(refuse("too many redirects".into()));
                 }
-                attempt.url = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
+                attempt.options.url = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
             }
             // Somebody on the way drops datagrams without a word: the one case that shows only now.
             Ended::Client(end @ ClientEnd::HeaderLost) if attempt.may_fall_back() => attempt.no_udp = Some(end.to_string()),
@@ -198,9 +222,7 @@ pub async fn play_observed(
 
 /// One connection to be made.
 struct Attempt {
-    url: MmsUrl,
-    choice: Option<Transport>,
-    ports: PortRanges,
+    options: PlayOptions,
     player: String,
     /// Why UDP, which was tried, did not work.
     no_udp: Option<String>,
@@ -208,12 +230,12 @@ struct Attempt {
 
 impl Attempt {
     fn wants_udp(&self) -> bool {
-        let by_url = self.url.transport != UrlTransport::Tcp;
-        self.no_udp.is_none() && self.choice.map_or(by_url, |transport| transport == Transport::Udp)
+        let by_url = self.options.url.transport != UrlTransport::Tcp;
+        self.no_udp.is_none() && self.options.transport.map_or(by_url, |transport| transport == Transport::Udp)
     }
 
     fn may_fall_back(&self) -> bool {
-        self.url.transport == UrlTransport::Any && self.wants_udp()
+        self.options.url.transport == UrlTransport::Any && self.wants_udp()
     }
 
     async fn run(
@@ -222,7 +244,8 @@ impl Attempt {
         on_event: &mut impl FnMut(&ClientEvent, ClientStats),
     ) -> Result<(PlayReport, Ended), PlayError> {
         let begin = now();
-        let mut report = PlayReport { url: self.url.to_string(), udp_refused: self.no_udp.clone(), ..PlayReport::default() };
+        let PlayOptions { url, ports, .. } = &self.options;
+        let mut report = PlayReport { url: url.to_string(), udp_refused: self.no_udp.clone(), ..PlayReport::default() };
         let stream = tokio::select! {
             stream = self.connect() => stream?,
             () = &mut stop => return Ok((report, Ended::Client(ClientEnd::Stopped))),
@@ -230,10 +253,10 @@ impl Attempt {
         let server = stream.peer_addr()?;
         let address = stream.local_addr()?.ip();
         let udp = if self.wants_udp() {
-            let socket = bind_lowest(address, &self.ports).await?;
+            let socket = bind_lowest(address, ports).await?;
             if socket.is_none() {
                 let port = |end: Option<u16>| end.unwrap_or_default();
-                let error = PlayError::NoPort { first: port(self.ports.iter().next()), last: port(self.ports.iter().last()) };
+                let error = PlayError::NoPort { first: port(ports.iter().next()), last: port(ports.iter().last()) };
                 if !self.may_fall_back() {
                     return Err(error);
                 }
@@ -244,28 +267,37 @@ impl Attempt {
             None
         };
         let port = udp.as_ref().map(|socket| socket.local_addr().map(|address| address.port())).transpose()?;
+        let transport = port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port });
         let config = ClientConfig {
-            host: self.url.host.clone(),
-            name: self.url.name.clone(),
-            transport: port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port }),
-            player: self.player.clone(),
             fall_back: self.may_fall_back(),
-            count_only: false,
+            start: self.options.start,
+            streams: self.options.streams,
+            ..ClientConfig::new(url.host.clone(), url.name.clone(), transport, self.player.clone())
         };
         report.port = port;
-        let mut first_packet = None;
+        let (mut first_packet, mut landing) = (None, Landing::default());
         let mut connection = Connection::new(Client::new(now(), config), stream, udp, server);
+        connection.seek_after(self.options.seek_after);
         let ended = connection
             .run(stop, |event, stats| {
                 match &event {
-                    ClientEvent::Packet { .. } => {
+                    ClientEvent::Packet { location, sequence, bytes, .. } => {
                         first_packet.get_or_insert_with(now);
+                        landing.packet(*location, *sequence, bytes);
                     }
-                    ClientEvent::Header(_) | ClientEvent::NewHeader(_) => report.headers += 1,
+                    ClientEvent::Header(header) | ClientEvent::NewHeader(header) => {
+                        report.headers += 1;
+                        landing.header(header);
+                    }
+                    ClientEvent::Opened { attributes, duration_s, packet_count, .. } => {
+                        report.live = attributes & BROADCAST != 0;
+                        (report.duration_s, report.packet_count) = (*duration_s, *packet_count);
+                    }
+                    ClientEvent::Starting => landing.restart(),
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
                     ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
                     ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
-                    ClientEvent::Starting | ClientEvent::Counted { .. } | ClientEvent::End { .. } => {}
+                    ClientEvent::Counted { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
             })
@@ -284,13 +316,16 @@ impl Attempt {
             reordered: stats.reordered,
             lost: stats.lost,
             duplicates: stats.duplicates,
+            first_location: landing.first().map(|first| first.location),
+            first_send_time_ms: landing.first().and_then(|first| first.send_time_ms),
+            first_key_presentation_ms: landing.presentation_ms(),
             ..report
         };
         Ok((report, ended))
     }
 
     async fn connect(&self) -> Result<TcpStream, PlayError> {
-        let (host, port) = (&self.url.host, self.url.port);
+        let (host, port) = (&self.options.url.host, self.options.url.port);
         let addresses =
             lookup_host((host.as_str(), port)).await.map_err(|error| PlayError::Resolve { host: host.clone(), error })?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");

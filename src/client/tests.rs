@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::connection::now;
 use super::{PlayError, PlayOptions, PlayReport, play, play_observed};
-use crate::mms::client::ClientEvent;
+use crate::mms::client::{ClientEvent, StartAt};
 use crate::mms::hresult::Hresult;
 use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
 use crate::mms::session::{Answer, Ask, Config, Input, OpenRefusal, Output, Session, Transport};
@@ -183,12 +183,7 @@ fn content(number: u64) -> Vec<u8> {
 
 /// Ports that other tests of this process do not use at the same time.
 fn options(url: &str, first_port: u16) -> PlayOptions {
-    PlayOptions {
-        url: url.parse().unwrap(),
-        transport: None,
-        ports: PortRanges(vec![first_port..=first_port + 9]),
-        duration: None,
-    }
+    PlayOptions { ports: PortRanges(vec![first_port..=first_port + 9]), ..PlayOptions::new(url.parse().unwrap()) }
 }
 
 /// Plays, checks each packet, and stops when all have come.
@@ -327,4 +322,22 @@ async fn nobody_there_and_silent_closers() {
     drop(server);
     let text = play(options).await.unwrap_err().to_string();
     assert!(text.starts_with("connecting to 127.0.0.1 port"), "{text}");
+}
+
+#[tokio::test]
+async fn a_seek_while_it_plays() {
+    let server = Server::bind().await;
+    let options =
+        PlayOptions { seek_after: Some((Duration::ZERO, StartAt::Time { s: 5.0 })), ..options(&server.url("mmst"), 2590) };
+    let (there, is_there) = tokio::sync::oneshot::channel::<()>();
+    let (mut there, mut starts, mut before) = (Some(there), 0, 0);
+    let watch = play_observed(options, async { is_there.await.unwrap() }, |event, stats| match event {
+        ClientEvent::Starting => (starts, before) = (starts + 1, stats.packets),
+        ClientEvent::Packet { .. } if starts == 2 && stats.packets > before => drop(there.take().map(|there| there.send(()))),
+        _ => {}
+    });
+    let (_, report) = tokio::join!(server.serve(Manners::default(), None), watch);
+    let report = report.unwrap();
+    assert_eq!((starts, report.live, report.duration_s, report.first_location), (2, true, 0.0, Some(0)), "{report:?}");
+    assert_eq!(report.ended_by, "stopped");
 }

@@ -248,14 +248,9 @@ impl Viewer {
             ClientTransport::Udp { port, .. } => port,
             ClientTransport::Tcp => stream.local_addr().map_err(|error| not_connected(&error))?.port(),
         };
-        let config = ClientConfig {
-            host: shared.host.clone(),
-            name: shared.name.clone(),
-            transport,
-            player: format!("{PLAYER}; {{{}}}", guid_of(shared.identity, (address, port).into())),
-            fall_back: false,
-            count_only: true,
-        };
+        let player = format!("{PLAYER}; {{{}}}", guid_of(shared.identity, (address, port).into()));
+        let config =
+            ClientConfig { count_only: true, ..ClientConfig::new(shared.host.clone(), shared.name.clone(), transport, player) };
         self.client = Some(Client::new(now, config));
         self.stage = Stage::Joining;
         self.carry_out(now, shared);

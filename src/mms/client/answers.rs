@@ -3,8 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use super::{Client, ClientEnd, ClientEvent, ClientTransport, Step, Transport};
-use crate::asf::StreamSet;
+use super::{Client, ClientEnd, ClientEvent, ClientTransport, PLAIN_VERSION, Step, Transport};
 use crate::mms::block::ReportReadBlock;
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
@@ -13,15 +12,13 @@ use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, Repor
 use crate::mms::hresult::Hresult;
 use crate::mms::open::{BROADCAST, OpenFile, ReportOpenFile, Token};
 use crate::mms::ping::{Ping, Pong};
-use crate::mms::play::{ReportStartedPlaying, StartPlaying};
+use crate::mms::play::ReportStartedPlaying;
 use crate::mms::redirect::ReportRedirect;
 use crate::mms::security::SecurityChallenge;
-use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
+use crate::mms::select::ReportStreamSwitch;
 
 /// The number that servers expect in a TCP funnel's name; they do not look at it.
 const TCP_FUNNEL_PORT: u16 = 1755;
-/// The first major version whose EndOfStream says by itself whether more follows.
-const PLAIN_END_VERSION: u16 = 9;
 
 impl Client {
     pub(super) fn answer(&mut self, now: Instant, frame: &Frame) {
@@ -71,6 +68,13 @@ impl Client {
                 accepted("the publishing point", report.hr)?;
                 self.file_id = report.file_id;
                 self.broadcast = report.attributes & BROADCAST != 0;
+                self.event(ClientEvent::Opened {
+                    attributes: report.attributes,
+                    duration_s: if report.duration_s.is_finite() { report.duration_s.max(0.0) } else { 0.0 },
+                    packet_count: report.packet_count,
+                    packet_size: report.packet_size,
+                    bit_rate: report.bit_rate,
+                });
                 self.fetch_header(now, report.header_size, report.bit_rate);
             }
             (ReportRedirect::MID, _) => return Err(ClientEnd::Redirected(parse::<ReportRedirect>(frame)?.location)),
@@ -78,7 +82,10 @@ impl Client {
             (ReportReadBlock::MID, _) => accepted("the ASF header", parse::<ReportReadBlock>(frame)?.hr)?,
             (ReportStreamSwitch::MID, Step::Switched) => {
                 accepted("the streams", parse::<ReportStreamSwitch>(frame)?.hr)?;
-                self.start(now);
+                self.selected(now);
+            }
+            (ReportStreamSwitch::MID, Step::Started | Step::Playing) => {
+                accepted("the streams", parse::<ReportStreamSwitch>(frame)?.hr)?;
             }
             (ReportStartedPlaying::MID, Step::Started) => {
                 accepted("playing", parse::<ReportStartedPlaying>(frame)?.hr)?;
@@ -104,27 +111,24 @@ impl Client {
         self.await_answer(now, Step::Funnel, "ConnectFunnel");
     }
 
-    /// The header is there: select everything.
-    pub(super) fn select(&mut self, now: Instant, streams: StreamSet) {
-        self.send(&StreamSwitch::all(streams));
-        self.await_answer(now, Step::Switched, "StreamSwitch");
-    }
-
-    fn start(&mut self, now: Instant) {
-        self.play_incarnation = if self.play_incarnation >= 254 { 9 } else { self.play_incarnation + 1 };
-        self.gaps.restart();
-        self.event(ClientEvent::Starting);
-        self.send(&StartPlaying::live(self.play_incarnation.into()));
-        self.await_answer(now, Step::Started, "StartPlaying");
-    }
-
     fn end_of_stream(&mut self, now: Instant, report: ReportEndOfStream) {
         if self.step == Step::Stopping {
             return self.leave(ClientEnd::Stopped);
         }
+        // A play that ended by itself while our StopPlaying was on its way has two ends.
+        if self.halted_incarnation.is_some_and(|halted| u32::from(halted) == report.incarnation) {
+            return;
+        }
+        if self.step == Step::Halting {
+            // No answer, but the beginning of a StreamChange that crossed our StopPlaying; its answer follows.
+            if report.hr != Hresult::MORE {
+                self.halted(now);
+            }
+            return;
+        }
         // Older servers do not say whether more follows: of a broadcast it is to be expected (MS-MMSP 3.1.5.18).
         let more =
-            report.hr == Hresult::MORE || (report.hr == Hresult::OK && self.server_major < PLAIN_END_VERSION && self.broadcast);
+            report.hr == Hresult::MORE || (report.hr == Hresult::OK && self.server_major < PLAIN_VERSION && self.broadcast);
         if more {
             self.await_answer(now, Step::Changing, "the end of a stream that goes on");
         } else {
@@ -143,8 +147,10 @@ impl Client {
     }
 
     fn stream_change(&mut self, now: Instant, report: ReportStreamChange) {
-        if !matches!(self.step, Step::Changing | Step::Playing | Step::Started) {
-            return;
+        match self.step {
+            Step::Changing | Step::Playing | Step::Started => {}
+            Step::Halting => self.halted_incarnation = Some(self.play_incarnation),
+            _ => return,
         }
         if self.transport == Transport::Tcp {
             self.changed = true;

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::asf::StreamSet;
 use crate::mms::hresult::Hresult;
+use crate::mms::play::Acceleration;
 use crate::mms::session::Transport;
 
 /// What is to be played, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClientConfig {
     /// Host of the URL, told to the server.
     pub host: String,
@@ -23,6 +25,52 @@ pub struct ClientConfig {
     pub fall_back: bool,
     /// Packets are counted and told of as [`ClientEvent::Counted`], without their bytes: for who plays by the thousand.
     pub count_only: bool,
+    /// Where to begin.
+    pub start: StartAt,
+    /// Where to end, milliseconds of content; with bit 31 set, of what follows the start (each start, after a seek too). 0: at the
+    /// end. Broadcasts do not look at it. Source: MS-MMSP 2.2.4.25.
+    pub frame_offset: u32,
+    /// A first stretch faster than real time; told to servers from version 9 on, which alone know it.
+    pub acceleration: Option<Acceleration>,
+    /// The streams to be sent; `None`: all.
+    pub streams: Option<StreamSet>,
+}
+
+impl ClientConfig {
+    /// Plays all of it from the beginning, packet by packet, without falling back from UDP.
+    pub fn new(host: String, name: String, transport: ClientTransport, player: String) -> Self {
+        Self {
+            host,
+            name,
+            transport,
+            player,
+            fall_back: false,
+            count_only: false,
+            start: StartAt::Beginning,
+            frame_offset: 0,
+            acceleration: None,
+            streams: None,
+        }
+    }
+}
+
+/// Where to begin to play.
+///
+/// Servers begin at the key frame before it, and do not look at it where the content is live. Source: MS-MMSP 2.2.4.25.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum StartAt {
+    /// Live content: where the server likes; a file: its first packet.
+    #[default]
+    Beginning,
+    /// A time of the content.
+    Time {
+        /// Seconds; 0 is the first thing shown, so the preroll does not count.
+        s: f64,
+    },
+    /// A packet, by its number in the file.
+    Packet(u32),
+    /// A byte of the file, counted from the beginning of its header.
+    Offset(u32),
 }
 
 /// The data path that a client asks for.
@@ -48,12 +96,20 @@ pub enum ClientInput<'a> {
     Datagram(&'a [u8]),
     /// The instant of [`super::Client::poll_timeout`] has come.
     Timeout,
+    /// Go on elsewhere; while it is paused, once it is resumed. Packets of before do not come any more.
+    Seek(StartAt),
+    /// Rest, with the connection kept.
+    Pause,
+    /// Go on behind the last packet that came before the pause, or where a [`ClientInput::Seek`] has led since.
+    Resume,
+    /// Send these streams from now on. The server begins a stream at its next key frame.
+    Select(StreamSet),
     /// Say goodbye.
     Stop,
 }
 
 /// What is to be done for a client, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ClientOutput {
     /// For the TCP connection, in one write: helpers in firewalls look into single segments.
     Send(Bytes),
@@ -66,15 +122,28 @@ pub enum ClientOutput {
 }
 
 /// What a player sees of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ClientEvent {
     /// UDP was refused; the session goes on over TCP, or closes.
     FunnelRefused(Hresult),
+    /// What was opened, in the server's words; what it does not know, or a broadcast has not, is 0.
+    Opened {
+        /// Bits, of which [`crate::mms::open::BROADCAST`] tells live content from files.
+        attributes: u32,
+        /// Seconds, never negative.
+        duration_s: f64,
+        /// ASF packets.
+        packet_count: u64,
+        /// Bytes of each.
+        packet_size: u32,
+        /// Bits per second.
+        bit_rate: u32,
+    },
     /// The ASF header: Header Object and 50 bytes of the Data Object.
     Header(Bytes),
     /// Another header: the packets from here on belong to it.
     NewHeader(Bytes),
-    /// StartPlaying goes out next.
+    /// StartPlaying goes out next: for the first time, after a change of the header, a seek or a pause.
     Starting,
     /// The server will send media.
     Playing {
@@ -140,6 +209,14 @@ pub enum ClientEnd {
     /// Nothing at all came for long.
     #[error("nothing heard of the server for {} s", .0.as_secs())]
     Silent(Duration),
+    /// None of the streams that were wished for is there.
+    #[error("the stream has no stream {}; it has {}", numbers(*.wished), numbers(*.existing))]
+    NoSuchStream {
+        /// [`ClientConfig::streams`].
+        wished: StreamSet,
+        /// Those of the header.
+        existing: StreamSet,
+    },
     /// The server wants credentials, which we do not have.
     #[error("the server wants a user name and a password")]
     CredentialsWanted,
@@ -167,6 +244,11 @@ pub struct ClientStats {
     pub lost: u64,
     /// Packets that had come before, or had been given up.
     pub duplicates: u64,
-    /// Data packets of an earlier play, or of a size that cannot be.
+    /// Data packets of an earlier play (of before a seek, too), or of a size that cannot be.
     pub stale: u64,
+}
+
+/// `1, 2, 7`.
+fn numbers(streams: StreamSet) -> String {
+    streams.iter().map(|stream| stream.to_string()).collect::<Vec<_>>().join(", ")
 }

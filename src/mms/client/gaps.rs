@@ -45,10 +45,30 @@ pub(super) struct Gaps {
 impl Gaps {
     /// A StartPlaying was sent: the server may go elsewhere, and skips the number before a wrap (MS-MMSP 3.2.5.11).
     pub(super) fn restart(&mut self) {
-        if self.next & 0xFF == 0xFF && self.newest_location.is_some() {
+        if self.next & 0xFF == 0xFF {
             self.next = self.next.wrapping_add(1);
         }
         self.newest_location = None;
+    }
+
+    /// A StopPlaying was sent: nobody wants what is missing any more. Returns how much that was.
+    pub(super) fn halt(&mut self) -> u64 {
+        self.newest_location = None;
+        self.give_up()
+    }
+
+    /// A packet of the play before came. Its number is used up, or was missing: then whether we had asked for it.
+    pub(super) fn pass(&mut self, flags: u8) -> Option<bool> {
+        let [expected, ..] = self.next.to_le_bytes();
+        let ahead = flags.wrapping_sub(expected);
+        if ahead >= 0x80 {
+            return self.missing.remove(&self.next.wrapping_sub(256 - u32::from(ahead))).map(|missing| missing.requests > 0);
+        }
+        // Behind a packet of the new play there is none of the old one.
+        if self.newest_location.is_none() {
+            self.next = self.next.wrapping_add(u32::from(ahead) + 1);
+        }
+        None
     }
 
     /// Where a packet belongs. With `lossy` the numbers that it skips are missing from now on.
@@ -206,5 +226,22 @@ mod tests {
         }
         gaps.restart();
         assert_eq!(gaps.place(now, 0, 9, true), newest(0x100, 0));
+    }
+
+    #[test]
+    fn packets_of_the_play_before_use_up_their_numbers() {
+        let (now, mut gaps) = (base(), Gaps::default());
+        gaps.place(now, 0, 500, true);
+        gaps.place(now, 3, 503, true);
+        assert_eq!(gaps.halt(), 2);
+        assert_eq!((gaps.pass(4), gaps.pass(1)), (None, None), "given up");
+        gaps.restart();
+        assert_eq!(gaps.pass(6), None);
+        // 7 was lost, of whichever play; the number of the packet says nothing here, since it may be anywhere.
+        assert_eq!(gaps.place(now, 8, 20, true), newest(8, 1));
+        assert_eq!(gaps.pass(9), None, "of a play before that");
+        assert_eq!(gaps.place(now, 9, 21, true), newest(9, 0));
+        assert_eq!(gaps.pass(7), Some(false));
+        assert!(gaps.is_whole());
     }
 }

@@ -118,9 +118,13 @@ impl Client {
             Err(error) => return self.close(ClientEnd::Protocol(error.to_string())),
         };
         self.packet_size = parsed.packet_size();
-        let streams = parsed.streams().iter().map(|stream| stream.number).collect();
+        self.streams = parsed.streams().iter().map(|stream| stream.number).collect();
+        self.video = parsed.video();
         let first = !std::mem::replace(&mut self.has_header, true);
         self.event(if first { ClientEvent::Header(header) } else { ClientEvent::NewHeader(header) });
-        self.select(now, streams);
+        if let Some(wished) = self.config.streams.filter(|wished| first && !wished.intersects(self.streams)) {
+            return self.close(ClientEnd::NoSuchStream { wished, existing: self.streams });
+        }
+        self.go_on(now);
     }
 }

@@ -46,6 +46,14 @@ impl Client {
             self.packet(now, head, payload);
         } else {
             self.stats.stale += 1;
+            if self.late_incarnation == Some(head.incarnation)
+                && let Some(requested) = self.gaps.pass(head.flags)
+            {
+                // Nobody wants it any more, but it is not lost.
+                self.stats.recovered += 1;
+                self.stats.reordered += u64::from(!requested);
+                self.leave_if_whole();
+            }
         }
     }
 
@@ -53,7 +61,8 @@ impl Client {
     fn is_media(&self, head: DataHead) -> bool {
         // While the next header is on its way, late packets still belong to the one before.
         let asked = matches!(self.step, Step::Started | Step::Playing | Step::Changing | Step::Ending | Step::Header);
-        (asked && head.incarnation == self.play_incarnation)
+        let is_late = self.late_incarnation == Some(head.incarnation);
+        (asked && head.incarnation == self.play_incarnation && !is_late)
             || (self.changed && head.incarnation == CHANGED_INCARNATION && self.step != Step::Header)
     }
 
@@ -62,6 +71,7 @@ impl Client {
         let (sequence, resent) = match self.gaps.place(now, head.flags, head.location, lossy) {
             Place::Newest { sequence, missing } => {
                 self.stats.gaps += u64::from(missing);
+                self.newest_ms = asf::send_time_ms(&payload).or(self.newest_ms);
                 (sequence, false)
             }
             Place::Filled { sequence, requested } => {

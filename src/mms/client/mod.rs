@@ -7,6 +7,7 @@ mod api;
 mod gaps;
 mod header;
 mod media;
+mod seek;
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport};
+pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport, StartAt};
 use gaps::Gaps;
 use header::HeaderFetch;
 use media::Payload;
@@ -25,6 +26,7 @@ use super::end::{CloseFile, StopPlaying};
 use super::frame::{Decoder, Item, Message, encode};
 use super::log::Logging;
 use super::session::Transport;
+use crate::asf::StreamSet;
 
 /// Time for each answer. A server may wait for its source before it answers OpenFile.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
@@ -32,6 +34,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(15);
 const STOP_TIME: Duration = Duration::from_secs(2);
 /// Servers ping every 30 to 60 seconds.
 const SILENCE: Duration = Duration::from_secs(90);
+/// The first major version of servers whose EndOfStream says by itself whether more follows, and who know acceleration.
+const PLAIN_VERSION: u16 = 9;
 
 /// What a client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,10 @@ enum Step {
     Playing,
     /// The server said that another stream follows.
     Changing,
+    /// EndOfStream, after which we go on elsewhere, or rest.
+    Halting,
+    /// Nothing, until somebody wants to go on.
+    Paused,
     /// The stream is over; missing packets are still wanted.
     Ending,
     /// EndOfStream, after which we leave.
@@ -76,6 +84,20 @@ pub struct Client {
     play_incarnation: u8,
     /// Media after a StreamChange on TCP carries 0xFF until our StartPlaying is answered.
     changed: bool,
+    /// The play before, whose packets may still be on their way.
+    late_incarnation: Option<u8>,
+    /// The play whose StopPlaying was answered last; another EndOfStream of it means nothing.
+    halted_incarnation: Option<u8>,
+    /// Where the last StartPlaying began, and where the next one is to.
+    started_at: StartAt,
+    start_at: StartAt,
+    is_paused: bool,
+    /// Send time of the newest packet of this play.
+    newest_ms: Option<u32>,
+    /// The streams of the header, which of them are video, and those that the server was asked for.
+    streams: StreamSet,
+    video: StreamSet,
+    selected: StreamSet,
     gaps: Gaps,
     stats: ClientStats,
     answer_due: Option<(Instant, &'static str)>,
@@ -92,6 +114,7 @@ impl Client {
         };
         let subscriber = vec![format!("{}; Host: {}", config.player, config.host)];
         let mut client = Self {
+            start_at: config.start,
             config,
             decoder: Decoder::from_server(),
             seq: 0,
@@ -107,6 +130,14 @@ impl Client {
             header_incarnation: 0,
             play_incarnation: 9,
             changed: false,
+            late_incarnation: None,
+            halted_incarnation: None,
+            started_at: StartAt::Beginning,
+            is_paused: false,
+            newest_ms: None,
+            streams: StreamSet::EMPTY,
+            video: StreamSet::EMPTY,
+            selected: StreamSet::EMPTY,
             gaps: Gaps::default(),
             stats: ClientStats::default(),
             answer_due: None,
@@ -151,6 +182,10 @@ impl Client {
                 }
             }
             ClientInput::Timeout => self.timeout(now),
+            ClientInput::Seek(at) => self.seek(now, at),
+            ClientInput::Pause => self.pause(now),
+            ClientInput::Resume => self.resume(now),
+            ClientInput::Select(streams) => self.reselect(streams),
             ClientInput::Stop => self.stop(now),
         }
     }

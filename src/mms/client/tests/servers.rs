@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::asf;
 use crate::mms::block::ReportReadBlock;
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
+use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport, StartAt};
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::data::{DataHead, FRAGMENT, LAST_FRAGMENT};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
@@ -24,9 +24,9 @@ use crate::mms::select::ReportStreamSwitch;
 use crate::mms::testing::{asf_header, base, name_of};
 use crate::wire::Writer;
 
-const NOTHING: [&str; 0] = [];
+pub(super) const NOTHING: [&str; 0] = [];
 
-fn connected(version: &str) -> ReportConnectedEx {
+pub(super) fn connected(version: &str) -> ReportConnectedEx {
     ReportConnectedEx {
         hr: Hresult::OK,
         incarnation: NO_PACKET_PAIR,
@@ -35,7 +35,7 @@ fn connected(version: &str) -> ReportConnectedEx {
     }
 }
 
-fn opened() -> ReportOpenFile {
+pub(super) fn opened() -> ReportOpenFile {
     ReportOpenFile {
         incarnation: 9,
         file_id: 1,
@@ -47,40 +47,47 @@ fn opened() -> ReportOpenFile {
     }
 }
 
-fn ended(hr: Hresult) -> ReportEndOfStream {
+pub(super) fn ended(hr: Hresult) -> ReportEndOfStream {
     ReportEndOfStream { hr, incarnation: 10 }
 }
 
 /// A client and the hand of a server.
-struct Rig {
-    client: Client,
-    now: Instant,
-    packets: Vec<Bytes>,
-    requests: Vec<Request>,
-    end: Option<ClientEnd>,
+pub(super) struct Rig {
+    pub(super) client: Client,
+    pub(super) now: Instant,
+    pub(super) packets: Vec<Bytes>,
+    pub(super) requests: Vec<Request>,
+    pub(super) end: Option<ClientEnd>,
+    /// The last control packet.
+    pub(super) sent: Bytes,
 }
 
 impl Rig {
-    fn new(udp: bool) -> Self {
-        let now = base();
+    pub(super) fn new(udp: bool) -> Self {
         let transport = match udp {
             true => ClientTransport::Udp { address: "192.0.2.10".parse().unwrap(), port: 1024 },
             false => ClientTransport::Tcp,
         };
-        let config = ClientConfig {
-            host: "media.example".into(),
-            name: "a".into(),
-            transport,
-            player: "NSPlayer/7.1.0.3055; {A}".into(),
-            fall_back: true,
-            count_only: false,
+        let player = "NSPlayer/7.1.0.3055; {A}".into();
+        let config = ClientConfig { fall_back: true, ..ClientConfig::new("media.example".into(), "a".into(), transport, player) };
+        Self::with(config)
+    }
+
+    pub(super) fn with(config: ClientConfig) -> Self {
+        let now = base();
+        let mut rig = Self {
+            client: Client::new(now, config),
+            now,
+            packets: Vec::new(),
+            requests: Vec::new(),
+            end: None,
+            sent: Bytes::new(),
         };
-        let mut rig = Self { client: Client::new(now, config), now, packets: Vec::new(), requests: Vec::new(), end: None };
         assert_eq!(rig.drain(), ["Connect"]);
         rig
     }
 
-    fn playing(udp: bool, version: &str) -> Self {
+    pub(super) fn playing(udp: bool, version: &str) -> Self {
         let mut rig = Self::new(udp);
         assert_eq!(rig.say(&connected(version)), ["FunnelInfo"]);
         assert_eq!(rig.say(&ReportFunnelInfo { hr: Hresult::OK, client_id: 77 }), ["ConnectFunnel"]);
@@ -93,31 +100,31 @@ impl Rig {
         rig
     }
 
-    fn say<M: Message>(&mut self, message: &M) -> Vec<String> {
+    pub(super) fn say<M: Message>(&mut self, message: &M) -> Vec<String> {
         self.bytes(&encode(0, message))
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Vec<String> {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Vec<String> {
         self.client.handle(self.now, ClientInput::Bytes(bytes));
         self.drain()
     }
 
-    fn data(&mut self, udp: bool, head: DataHead, payload: &[u8]) -> Vec<String> {
+    pub(super) fn data(&mut self, udp: bool, head: DataHead, payload: &[u8]) -> Vec<String> {
         let packet = [&head.bytes(), payload].concat();
         let input = if udp { ClientInput::Datagram(&packet) } else { ClientInput::Bytes(&packet) };
         self.client.handle(self.now, input);
         self.drain()
     }
 
-    fn header(&mut self, udp: bool, incarnation: u8, location: u32, flags: u8, piece: &[u8]) -> Vec<String> {
+    pub(super) fn header(&mut self, udp: bool, incarnation: u8, location: u32, flags: u8, piece: &[u8]) -> Vec<String> {
         self.data(udp, DataHead::new(location, incarnation, flags, piece.len()), piece)
     }
 
-    fn media(&mut self, udp: bool, number: u8, incarnation: u8) -> Vec<String> {
+    pub(super) fn media(&mut self, udp: bool, number: u8, incarnation: u8) -> Vec<String> {
         self.data(udp, DataHead::new(500 + u32::from(number), incarnation, number, 800), &[number; 800])
     }
 
-    fn wait(&mut self, ms: u64) -> Vec<String> {
+    pub(super) fn wait(&mut self, ms: u64) -> Vec<String> {
         let end = self.now + Duration::from_millis(ms);
         let mut log = Vec::new();
         while let Some(at) = self.client.poll_timeout().filter(|at| *at <= end) {
@@ -129,12 +136,26 @@ impl Rig {
         log
     }
 
-    fn drain(&mut self) -> Vec<String> {
+    pub(super) fn tell(&mut self, input: ClientInput<'_>) -> Vec<String> {
+        self.client.handle(self.now, input);
+        self.drain()
+    }
+
+    /// The last message that was sent.
+    pub(super) fn sent<M: Message>(&self) -> M {
+        M::parse(&self.sent[TCP_HEAD_LEN..]).unwrap()
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<String> {
         let mut log = Vec::new();
         while let Some(output) = self.client.poll_output() {
             assert_eq!(self.end, None, "output behind the close");
             log.push(match output {
-                ClientOutput::Send(packet) => name_of(&packet),
+                ClientOutput::Send(packet) => {
+                    let name = name_of(&packet);
+                    self.sent = packet;
+                    name
+                }
                 ClientOutput::Datagram(datagram) => {
                     let request = Request::parse(&datagram).unwrap();
                     let name = format!("resend {:?}", request.sequences);
@@ -144,6 +165,8 @@ impl Rig {
                 ClientOutput::Event(ClientEvent::FunnelRefused(_)) => "refused".into(),
                 ClientOutput::Event(ClientEvent::Header(_)) => "header".into(),
                 ClientOutput::Event(ClientEvent::NewHeader(_)) => "new header".into(),
+                // Always between OpenFile's answer and ReadBlock.
+                ClientOutput::Event(ClientEvent::Opened { .. }) => continue,
                 // Always right before the message.
                 ClientOutput::Event(ClientEvent::Starting) => continue,
                 ClientOutput::Event(ClientEvent::Playing { .. }) => "playing".into(),
@@ -372,7 +395,7 @@ proptest! {
 
     /// Answers in any order, cut anywhere, with media amid them: no panic, and nothing behind the close.
     #[test]
-    fn any_history(events in proptest::collection::vec((0usize..16, any::<u8>()), 0..60), cut in 1usize..100, udp: bool) {
+    fn any_history(events in proptest::collection::vec((0usize..20, any::<u8>()), 0..80), cut in 1usize..100, udp: bool) {
         let mut rig = Rig::new(udp);
         let header = asf_header(800, &[1], 900);
         for (index, number) in [(0, 0), (1, 0), (2, 0), (3, 0)].into_iter().chain(events) {
@@ -385,7 +408,7 @@ proptest! {
                 4 => encode(0, &ReportReadBlock { hr, incarnation: 1 }),
                 5 => encode(0, &ReportStreamSwitch { hr }),
                 6 => encode(0, &ReportStartedPlaying { hr, incarnation: 10 }),
-                7 => encode(0, &ended(Hresult(u32::from(number) % 3))),
+                7 => encode(0, &ReportEndOfStream { hr: Hresult(u32::from(number) % 3), incarnation: 10 + u32::from(number) % 4 }),
                 8 => encode(0, &ReportStreamChange { packet_size: 800, header_size: 900, bit_rate: 1 }),
                 9 => encode(0, &Ping),
                 _ => Bytes::new(),
@@ -395,8 +418,12 @@ proptest! {
             }
             match index {
                 10..=12 => drop(rig.header(udp, [1, 2, 0xFF][index - 10], 0, LAST_FRAGMENT, &header)),
-                13..=14 => drop(rig.media(udp, number, 10)),
+                13..=14 => drop(rig.media(udp, number, 10 + number % 3)),
                 15 => drop(rig.wait(u64::from(number) * 20)),
+                16 => drop(rig.tell(ClientInput::Seek(StartAt::Packet(number.into())))),
+                17 => drop(rig.tell(ClientInput::Pause)),
+                18 => drop(rig.tell(ClientInput::Resume)),
+                19 => drop(rig.tell(ClientInput::Select([number & 127].into_iter().collect()))),
                 _ => {}
             }
         }
