@@ -87,8 +87,9 @@ impl Disk {
             Ok(now) if Identity::of(&now) == self.identity => Ok(()),
             // Between the two looks it can have been written to.
             Ok(_) => Err(ReadError::Changed),
-            Err(OpenError::Io(text)) => Err(ReadError::Io(text)),
-            Err(_) => Err(ReadError::Vanished),
+            Err(OpenError::NotFound | OpenError::NotAFile) => Err(ReadError::Vanished),
+            // A lack of descriptors here, a folder closed to the daemon: the file itself is as it was.
+            Err(_) => Ok(()),
         }
     }
 
