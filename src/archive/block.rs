@@ -39,13 +39,8 @@ impl Block {
     }
 
     /// Bytes of all packets.
-    pub const fn len(&self) -> usize {
+    pub const fn size(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// Never: a block holds a packet.
-    pub const fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
     }
 }
 

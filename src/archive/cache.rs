@@ -147,7 +147,7 @@ impl BlockCache {
             let waiters = match shard.slots.remove(&key) {
                 Some(Slot::Wanted { waiters, .. }) => waiters,
                 Some(Slot::Here { block, used }) => {
-                    self.drop_bytes(&mut shard, used, block.len());
+                    self.drop_bytes(&mut shard, used, block.size());
                     Vec::new()
                 }
                 None => Vec::new(),
@@ -156,8 +156,8 @@ impl BlockCache {
                 shard.clock += 1;
                 let used = shard.clock;
                 shard.order.insert(used, key);
-                shard.bytes += block.len();
-                self.gauge.increment(float(block.len()));
+                shard.bytes += block.size();
+                self.gauge.increment(float(block.size()));
                 shard.slots.insert(key, Slot::Here { block: block.clone(), used });
                 self.evict(&mut shard);
             }
@@ -176,7 +176,7 @@ impl BlockCache {
             let gone: Vec<_> = shard.order.iter().filter(|(_, key)| key.0 == file).map(|(used, key)| (*used, *key)).collect();
             for (used, key) in gone {
                 if let Some(Slot::Here { block, .. }) = shard.slots.remove(&key) {
-                    self.drop_bytes(&mut shard, used, block.len());
+                    self.drop_bytes(&mut shard, used, block.size());
                 }
             }
         }
@@ -191,7 +191,7 @@ impl BlockCache {
         while shard.bytes > self.shard_bytes {
             let Some((used, key)) = shard.order.pop_first() else { break };
             if let Some(Slot::Here { block, .. }) = shard.slots.remove(&key) {
-                self.drop_bytes(shard, used, block.len());
+                self.drop_bytes(shard, used, block.size());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::LazyLock;
 
@@ -67,12 +68,16 @@ impl Disk {
     /// # Errors
     /// [`ReadError`], all but `PastTheEnd` and `Closed`.
     pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        self.read_by(|file| file.read_exact_at(buffer, at))
+    }
+
+    fn read_by(&self, read: impl FnOnce(&File) -> io::Result<()>) -> Result<(), ReadError> {
         self.check_open()?;
-        let read = self.file.read_exact_at(buffer, at);
+        let read = read(&self.file);
         self.check_open()?;
         match read {
             // Cut meanwhile, and grown again to the nanosecond: improbable, but then it has changed.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(ReadError::Changed),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ReadError::Changed),
             other => Ok(other?),
         }
     }
@@ -87,8 +92,9 @@ impl Disk {
             Ok(now) if Identity::of(&now) == self.identity => Ok(()),
             // Between the two looks it can have been written to.
             Ok(_) => Err(ReadError::Changed),
-            Err(OpenError::Io(text)) => Err(ReadError::Io(text)),
-            Err(_) => Err(ReadError::Vanished),
+            Err(OpenError::NotFound | OpenError::NotAFile) => Err(ReadError::Vanished),
+            // A lack of descriptors here, a folder closed to the daemon: the file itself is as it was.
+            Err(_) => Ok(()),
         }
     }
 
@@ -99,5 +105,42 @@ impl Disk {
             return Err(if self.place.look().is_ok() { ReadError::Changed } else { ReadError::Vanished });
         }
         if Identity::of(&now) == self.identity { Ok(()) } else { Err(ReadError::Changed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::testing::Root;
+
+    /// What a read brought while the file changed is not handed on.
+    #[test]
+    fn a_change_during_a_read_is_seen() {
+        let root = Root::new();
+        let path = root.write("a", b"before");
+        let open = || Disk::open(Place::new(root.path(), "a")).unwrap();
+        let mut buffer = [0; 6];
+        assert_eq!((open().read(0, &mut buffer), &buffer), (Ok(()), b"before"));
+        assert_eq!(open().read(1, &mut buffer), Err(ReadError::Changed), "there is less than was there");
+        let disk = open();
+        assert_eq!(disk.read_by(|_| std::fs::write(&path, b"written to")), Err(ReadError::Changed));
+        let disk = open();
+        let replace = || std::fs::rename(root.write("b", b"replaced"), &path);
+        assert_eq!((disk.read_by(|_| replace()), open().read_by(|_| Ok(()))), (Err(ReadError::Changed), Ok(())));
+        let disk = open();
+        assert_eq!(disk.read_by(|_| std::fs::remove_file(&path)), Err(ReadError::Vanished));
+        assert_eq!(disk.read(0, &mut buffer), Err(ReadError::Vanished));
+    }
+
+    #[test]
+    fn a_file_has_one_id_while_it_is_the_same() {
+        let root = Root::new();
+        root.write("a", b"a");
+        std::fs::hard_link(root.path().join("a"), root.path().join("b")).unwrap();
+        let id = |name: &str| Disk::open(Place::new(root.path(), name)).unwrap().id();
+        let before = id("a");
+        assert!(before == id("a") && before != id("b"), "another name may vanish alone");
+        root.write("a", b"longer");
+        assert_ne!(before, id("a"));
     }
 }

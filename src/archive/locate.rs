@@ -22,7 +22,7 @@ const LATE_MS: u64 = 10_000;
 const INVALID_PACKETS: u64 = 50;
 /// Places at which send times are compared.
 const PROBES: u64 = 16;
-/// Key frames that are kept of a file whose send times do not rise.
+/// Key frames, or packets without them, that are kept of a file whose send times do not rise.
 const MAX_KEYS: usize = 1 << 20;
 
 /// Where to play from.
@@ -132,9 +132,9 @@ impl Search<'_> {
     fn by_index(&mut self, leader: u8, presentation_ms: u64) -> Result<Option<u64>, ReadError> {
         let index = self.file.description().index.as_ref().filter(|_| self.file.index_is_right());
         let Some(named) = index.and_then(|index| index.packet_for(presentation_ms)) else { return Ok(None) };
-        let video = self.file.description().header.video();
-        let begins_key_frame = walk(self.packet(named)?).is_ok_and(|info| info.key_starts.intersects(video));
-        if begins_key_frame {
+        // In front of the first key frame there is only packet 0 to name.
+        let plausible = named == 0 || self.begins_key_frame_by(named, presentation_ms)?;
+        if plausible {
             match self.ahead(named, leader, presentation_ms)? {
                 Ahead { last: Some(found), whole: true } => return Ok(Some(found)),
                 Ahead { last: None, whole: true } => return self.key_frame_behind(named, leader, presentation_ms).map(Some),
@@ -143,6 +143,13 @@ impl Search<'_> {
         }
         self.file.learnt.index_is_wrong.store(true, Ordering::Relaxed);
         Ok(None)
+    }
+
+    /// Whether a key frame of any video stream that is shown at or before a time begins in a packet.
+    fn begins_key_frame_by(&mut self, number: u64, presentation_ms: u64) -> Result<bool, ReadError> {
+        let video = self.file.description().header.video();
+        let packet = self.packet(number)?;
+        Ok(video.iter().any(|stream| key_times(packet, stream).any(|ms| ms <= presentation_ms)))
     }
 
     /// Walks on from a packet to the first key frame that is too late.
@@ -251,20 +258,25 @@ impl Search<'_> {
 
     /// By a table of all key frames: the one shown last at or before the time, the later of equals.
     fn by_key_table(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, ReadError> {
-        let keys = match self.file.learnt.keys() {
-            Some(keys) => keys,
-            None => self.read_keys(leader)?,
-        };
+        let keys = self.key_table(Some(leader))?;
         let served = keys.iter().filter(|(ms, _)| u64::from(*ms) <= presentation_ms);
         Ok(served.max().map_or(0, |(_, number)| *number))
     }
 
-    fn read_keys(&mut self, leader: u8) -> Result<KeyTable, ReadError> {
+    /// When the leader's key frames are shown; without a leader, the first payload of each packet. Read once a file.
+    fn key_table(&mut self, leader: Option<u8>) -> Result<KeyTable, ReadError> {
+        if let Some(keys) = self.file.learnt.keys() {
+            return Ok(keys);
+        }
         let mut keys = Vec::new();
         for number in 0..self.packets() {
             let packet = self.packet(number)?;
-            if walk(packet).is_ok_and(|info| info.key_starts.contains(leader)) {
-                keys.extend(key_times(packet, leader).filter_map(|ms| Some((u32::try_from(ms).ok()?, number))));
+            match (leader, walk(packet)) {
+                (None, Ok(info)) => keys.push((info.first_presentation_ms, number)),
+                (Some(leader), Ok(info)) if info.key_starts.contains(leader) => {
+                    keys.extend(key_times(packet, leader).filter_map(|ms| Some((u32::try_from(ms).ok()?, number))));
+                }
+                _ => (),
             }
             if keys.len() >= MAX_KEYS {
                 break;
@@ -277,20 +289,24 @@ impl Search<'_> {
 
     /// Without key frames: of the packets whose first payload is shown at or after a time, the last of the earliest.
     fn any_packet(&mut self, presentation_ms: u64) -> Result<u64, ReadError> {
-        let mut number = 0;
-        let rises = self.rises()?;
-        if rises {
-            number = self.bisect(presentation_ms)?;
-            let nearest = number.saturating_sub(self.bound());
-            while number > nearest && self.shown(number)?.is_none_or(|(_, ms)| ms >= presentation_ms) {
-                number -= 1;
-            }
-        }
         let mut found: Option<(u64, u64)> = None;
+        if !self.rises()? {
+            for (ms, number) in self.key_table(None)?.iter().map(|(ms, number)| (u64::from(*ms), *number)) {
+                if ms >= presentation_ms && found.is_none_or(|(found_ms, _)| ms <= found_ms) {
+                    found = Some((ms, number));
+                }
+            }
+            return Ok(found.map_or(self.packets() - 1, |(_, number)| number));
+        }
+        let mut number = self.bisect(presentation_ms)?;
+        let nearest = number.saturating_sub(self.bound());
+        while number > nearest && self.shown(number)?.is_none_or(|(_, ms)| ms >= presentation_ms) {
+            number -= 1;
+        }
         for number in number..self.packets() {
             let Some((sent_ms, ms)) = self.shown(number)? else { continue };
             // Nothing is shown before it was sent.
-            if rises && found.is_some_and(|(found_ms, _)| sent_ms > found_ms) {
+            if found.is_some_and(|(found_ms, _)| sent_ms > found_ms) {
                 break;
             }
             if ms >= presentation_ms && found.is_none_or(|(found_ms, _)| ms <= found_ms) {

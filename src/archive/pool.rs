@@ -10,10 +10,14 @@ use super::{AsfFile, Inner};
 /// Reads of blocks that are only foreseen wait in the queue up to so many times the number of readers.
 const FORESEEN_PER_READER: usize = 4;
 
+/// So many blocks are read in a row while a task waits: viewers go first, but who comes is let in.
+const BLOCKS_IN_A_ROW: u32 = 8;
+
 /// An opening or a search; it is told by the archive itself when that is closing.
 pub(super) type Task = Box<dyn FnOnce(&Arc<Inner>) + Send>;
 
-/// The queue. Blocks go before tasks, and tasks never take all threads: a long search makes no viewer late.
+/// The queue. Blocks go before tasks, and tasks leave a thread to them where there are two: a long search makes no
+/// viewer late.
 pub(super) struct Pool {
     queue: Mutex<Queue>,
     more: Condvar,
@@ -25,6 +29,8 @@ struct Queue {
     blocks: VecDeque<(Arc<AsfFile>, u64)>,
     tasks: VecDeque<Task>,
     tasks_running: usize,
+    /// Blocks taken since the last task.
+    in_a_row: u32,
     /// When the open files are looked at next, if ever; `None` while a thread does.
     check_at: Option<Instant>,
     closed: bool,
@@ -36,7 +42,27 @@ enum Job {
     Check,
 }
 
-#[must_use]
+impl Queue {
+    /// The next read or task, if one may run.
+    fn take(&mut self, readers: usize) -> Option<Job> {
+        let task_may_run = !self.tasks.is_empty() && self.tasks_running < (readers - 1).max(1);
+        if !(task_may_run && self.in_a_row >= BLOCKS_IN_A_ROW)
+            && let Some((file, number)) = self.blocks.pop_front()
+        {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(Job::Block(file, number));
+        }
+        if !task_may_run {
+            return None;
+        }
+        let task = self.tasks.pop_front()?;
+        self.in_a_row = 0;
+        self.tasks_running += 1;
+        Some(Job::Task(task))
+    }
+}
+
+/// The time, for the interval of checks.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -47,6 +73,7 @@ impl Pool {
             blocks: VecDeque::new(),
             tasks: VecDeque::new(),
             tasks_running: 0,
+            in_a_row: 0,
             check_at: check_every.map(|every| now() + every),
             closed: false,
         };
@@ -112,14 +139,8 @@ impl Pool {
                 }
                 _ => None,
             };
-            if let Some((file, number)) = queue.blocks.pop_front() {
-                return Some(Job::Block(file, number));
-            }
-            if queue.tasks_running < (self.readers - 1).max(1)
-                && let Some(task) = queue.tasks.pop_front()
-            {
-                queue.tasks_running += 1;
-                return Some(Job::Task(task));
+            if let Some(job) = queue.take(self.readers) {
+                return Some(job);
             }
             if queue.closed && queue.tasks.is_empty() {
                 return None;

@@ -50,7 +50,7 @@ impl AsfFile {
             let block = self.block_and_wait(number).unwrap();
             assert_eq!(block.first(), number * self.packets_per_block());
             packets.extend((0..block.count() as u64).map(|place| block.packet(block.first() + place).unwrap().to_vec()));
-            assert_eq!((block.packet(block.first() + block.count() as u64), block.len() % block.count()), (None, 0));
+            assert_eq!((block.packet(block.first() + block.count() as u64), block.size() % block.count()), (None, 0));
         }
         packets
     }

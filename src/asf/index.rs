@@ -189,7 +189,7 @@ impl IndexSearch {
 
     /// Whether an object of this GUID and size is worth reading.
     pub fn wants(&self, guid: Guid, size: u64) -> bool {
-        let simple = guid == guids::SIMPLE_INDEX && self.simple_seen <= self.streams;
+        let simple = guid == guids::SIMPLE_INDEX && [0, self.rank].contains(&self.simple_seen);
         size <= MAX_INDEX_LEN && (simple || (guid == guids::INDEX && self.object.is_none()))
     }
 

@@ -42,7 +42,7 @@ fn the_bound_holds_over_many_files() {
     cache.forget(3);
     let shard = cache.shard((0, 0));
     assert!(shard.slots.keys().all(|key| key.0 != 3) && shard.order.values().all(|key| key.0 != 3));
-    let sum: usize = shard.slots.values().map(|slot| if let Slot::Here { block, .. } = slot { block.len() } else { 0 }).sum();
+    let sum: usize = shard.slots.values().map(|slot| if let Slot::Here { block, .. } = slot { block.size() } else { 0 }).sum();
     assert_eq!((shard.bytes, shard.order.len()), (sum, shard.slots.len()));
 }
 

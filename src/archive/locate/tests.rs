@@ -210,6 +210,14 @@ fn a_file_whose_clock_jumps_back() {
 }
 
 #[test]
+fn a_file_without_key_frames_whose_clock_jumps_back() {
+    let (archive, root) = (archive(64 << 20, 2), Root::new());
+    let file = open(&archive, &root, &made(600, |_| false, |number| (number + 300) % 600 * 100));
+    Reference::new(&file).compare(&file, 600, "jumps back");
+    assert_eq!((file.learnt.rises.get(), file.learnt.keys().unwrap().len()), (Some(&false), 600));
+}
+
+#[test]
 fn video_without_key_frames_begins_anywhere() {
     let (archive, root) = (archive(64 << 20, 2), Root::new());
     let file = open(&archive, &root, &made(1500, |_| false, |number| number * 100));
@@ -245,6 +253,23 @@ fn a_wrong_index_is_given_up() {
     assert_eq!(find(&file, Start::Time { ms: 100_000 }), Ok(1000));
     assert!(!file.index_is_right());
     Reference::new(&file).compare(&file, 300, "wrong index");
+}
+
+/// Sound key frames, but hours too early or too late: the times of the index are not those of the file.
+#[test]
+fn an_index_with_other_times_is_given_up() {
+    for step in [2, 4000] {
+        let (archive, root) = (archive(64 << 20, 2), Root::new());
+        let mut bytes = made(42_000, |number| number % 20 == 0, |number| number * 100);
+        let entries: Vec<_> = (0..4200).map(|entry| (entry * step / 20 * 20).min(41_980)).collect();
+        bytes.extend(index_of(guids::SIMPLE_INDEX, &entries));
+        let file = open(&archive, &root, &bytes);
+        assert!(file.description().index.is_some());
+        for ms in [4_199_999, 3_000_000, 1_000_000, 3_321_000] {
+            assert_eq!(find(&file, Start::Time { ms }), Ok(ms / 2000 * 20), "{step}, {ms}");
+        }
+        assert!(!file.index_is_right());
+    }
 }
 
 /// A search in a long file without index looks at few blocks.
