@@ -22,6 +22,7 @@ mod recut_live;
 mod rewrite;
 #[cfg(test)]
 pub(crate) mod samples;
+mod select;
 pub mod shift;
 pub mod stream;
 mod stream_set;
@@ -34,6 +35,7 @@ pub use payloads::{Payload, Payloads, payloads};
 pub use properties::{Format, Stream, StreamKind};
 pub use recut::Recut;
 pub use recut_live::Recutter;
+pub use select::{Kept, Selection, Selector};
 pub use shift::{ObjectNumbers, Shift, shift};
 pub use stream::{Event, Reader, StreamError};
 pub use stream_set::StreamSet;
