@@ -31,7 +31,7 @@ const MAX_PAYLOADS: usize = 63;
 ///
 /// A pure function of header and packet: packet `n` of the re-cut file is part `n % parts` of source packet
 /// `n / parts`, source packet `m` becomes packets `m * parts` and on, and an index follows by multiplication.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recut {
     size: usize,
     parts: usize,
