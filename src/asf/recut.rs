@@ -333,7 +333,7 @@ mod tests {
                             check(&full(size, correction, multiple, offset, replicated, |len| Form::Bare(vec![1; len])));
                         }
                     }
-                    for each in 1..=255 {
+                    for each in (1..=255).rev().step_by(if size > 8_000 { 37 } else { 1 }) {
                         check(&full(size, correction, false, 3, 1, |len| run(len, each)));
                     }
                 }
