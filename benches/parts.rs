@@ -1,4 +1,5 @@
-//! The parts of a packet's way that run for every packet, viewer or join: the walk, the window, the client port pool.
+//! The parts of a packet's way that run for every packet, viewer or join: the walk, re-cutting and selection, the
+//! window, the client port pool.
 
 #![allow(
     clippy::indexing_slicing,
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use wmrelay::asf::{StreamSet, walk};
+use wmrelay::asf::{Header, Recut, Recutter, Selection, Selector, StreamSet, walk};
 use wmrelay::relay::admission::{Claim, ClientPortPool};
 use wmrelay::relay::{Batch, BatchPacket, Generation, Window};
 use wmrelay::settings::{Settings, WindowBounds};
@@ -24,7 +25,7 @@ use wmrelay::settings::{Settings, WindowBounds};
 fn packets(sample: &str, packet_size: usize) -> Vec<Vec<u8>> {
     let path = format!("{}/tests/data/{sample}", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let header = wmrelay::asf::Header::gather_len(&bytes).expect("a header").expect("a whole one");
+    let header = Header::gather_len(&bytes).expect("a header").expect("a whole one");
     bytes[header..].chunks_exact(packet_size).filter(|packet| walk(packet).is_ok()).map(<[u8]>::to_vec).collect()
 }
 
@@ -37,6 +38,57 @@ fn packet_walk(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for packet in &packets {
                     let _ = black_box(walk(black_box(packet)));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn header(sample: &str) -> Header {
+    let path = format!("{}/tests/data/{sample}", env!("CARGO_MANIFEST_DIR"));
+    Header::parse(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Re-cutting both ways and selection, beside the walk that every packet gets.
+fn packet_rewrites(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("packet_rewrites");
+    let (sample, size) = ("vod-wmv2-wmav2-indexed.wmv", 3200);
+    let (header_3200, packets_3200) = (header(sample), packets(sample, size));
+    group.throughput(Throughput::Bytes((packets_3200.len() * size) as u64));
+    let mut out = Vec::with_capacity(4 * 1400);
+    group.bench_function("recut_file", |bencher| {
+        let recut = Recut::new(&header_3200, 1400).unwrap();
+        bencher.iter(|| {
+            for packet in &packets_3200 {
+                out.clear();
+                let _ = black_box(recut.recut(black_box(packet), &mut out));
+            }
+        });
+    });
+    group.bench_function("recut_live", |bencher| {
+        let mut recutter = Recutter::new(&header_3200, 1400);
+        bencher.iter(|| {
+            for packet in &packets_3200 {
+                out.clear();
+                let _ = black_box(recutter.push(black_box(packet), &mut out));
+            }
+        });
+    });
+    let sample = "mbr-2video-1audio.asf";
+    let (header_mbr, packets_mbr) = (header(sample), packets(sample, 1400));
+    group.throughput(Throughput::Bytes((packets_mbr.len() * 1400) as u64));
+    for (name, streams, thinned) in
+        [("select_all", &[1, 2, 3][..], &[][..]), ("select_two", &[1, 3], &[]), ("thin", &[1, 3], &[1])]
+    {
+        let set = |streams: &[u8]| streams.iter().copied().collect::<StreamSet>();
+        let selection = Selection { streams: set(streams), thinned: set(thinned) };
+        let mut selector = Selector::new(set(&[1, 2, 3]), header_mbr.video(), selection);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for packet in &packets_mbr {
+                    out.clear();
+                    let _ = black_box(selector.packet(black_box(packet), &mut out));
                 }
             });
         });
@@ -130,5 +182,5 @@ fn port_pool(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, packet_walk, window, port_pool);
+criterion_group!(benches, packet_walk, packet_rewrites, window, port_pool);
 criterion_main!(benches);

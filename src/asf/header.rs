@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::objects::{Object, Objects};
-use super::properties::{ExtendedStream, FileProperties, Format, Stream, StreamKind, stream_bit_rates};
+use super::properties::{ExtendedStream, FileProperties, Rates, Stream, StreamKind, stream_bit_rates};
 use super::{StreamSet, guids};
 use crate::wire::{Cursor, DecodeError, Guid};
 
@@ -252,28 +252,6 @@ struct Found {
     replicated_len: u8,
 }
 
-/// Bits a second by stream number, 0 where not stated.
-struct Rates([u32; 128]);
-
-impl Default for Rates {
-    fn default() -> Self {
-        Self([0; 128])
-    }
-}
-
-impl Rates {
-    /// Notes a rate; of several for one stream the first counts.
-    fn note(&mut self, number: u8, rate: u32) {
-        if let Some(known) = self.0.get_mut(usize::from(number)).filter(|known| **known == 0) {
-            *known = rate;
-        }
-    }
-
-    fn of(&self, number: u8) -> Option<u32> {
-        self.0.get(usize::from(number)).copied().filter(|rate| *rate > 0)
-    }
-}
-
 impl Found {
     /// Reads the children of an object, `bytes`, which begins at byte `at` of the header; they begin at `start` in it.
     fn read_children(
@@ -353,7 +331,7 @@ impl Found {
         }
         let mut video = StreamSet::EMPTY;
         for stream in &mut self.streams {
-            stream.bit_rate = bit_rate(stream, &self.leaky_bucket_rates, &self.average_rates);
+            stream.bit_rate = stream.rate(&self.leaky_bucket_rates, &self.average_rates);
             if stream.kind == StreamKind::Video && !self.no_clean_points.contains(stream.number) {
                 video.insert(stream.number);
             }
@@ -375,14 +353,6 @@ impl Found {
     }
 }
 
-/// The stream's leaky-bucket rate, else its average, else what its audio format says, else 0.
-fn bit_rate(stream: &Stream, leaky_bucket: &Rates, average: &Rates) -> u32 {
-    leaky_bucket.of(stream.number).or_else(|| average.of(stream.number)).unwrap_or(match stream.format {
-        Format::Audio { bytes_per_s, .. } => bytes_per_s.saturating_mul(8),
-        _ => 0,
-    })
-}
-
 /// Packets by the Data Object's head, if that is there and agrees with itself.
 fn data_packets(behind: &[u8], file: &FileProperties) -> Option<u64> {
     let mut head = Cursor::new(behind.get(..DATA_HEAD_LEN)?);
@@ -402,7 +372,7 @@ mod tests {
     use crate::asf::fabricate::{
         audio, bit_rates, data_head, extended_stream, extension, file_properties, header, object, video,
     };
-    use crate::asf::samples;
+    use crate::asf::{Format, samples};
 
     fn parse(children: &[Vec<u8>]) -> Result<Header, HeaderError> {
         Header::parse(&header(children))

@@ -219,6 +219,14 @@ impl Stream {
         };
         Ok(Self { number, kind, format, encrypted: flags & 0x8000 != 0, bit_rate: 0 })
     }
+
+    /// Its leaky-bucket rate, else its average, else what its audio format says, else 0.
+    pub(super) fn rate(&self, leaky_bucket: &Rates, average: &Rates) -> u32 {
+        leaky_bucket.of(self.number).or_else(|| average.of(self.number)).unwrap_or(match self.format {
+            Format::Audio { bytes_per_s, .. } => bytes_per_s.saturating_mul(8),
+            _ => 0,
+        })
+    }
 }
 
 fn stream_number(after: &Cursor<'_>, number: u16) -> Result<u8, DecodeError> {
@@ -335,6 +343,28 @@ fn embedded_object<'a>(outer: &Object<'a>, mut body: Cursor<'a>) -> Result<Optio
     match usize::try_from(size).ok().filter(|size| *size >= OBJECT_HEAD_LEN).and_then(|size| bytes.get(..size)) {
         Some(bytes) => Ok((guid == guids::STREAM_PROPERTIES).then_some(Object { guid, at, bytes })),
         None => Err(body.invalid("embedded object size", 8, "under 24 or past the end of the object around it")),
+    }
+}
+
+/// Bits a second by stream number, 0 where not stated.
+pub(super) struct Rates([u32; 128]);
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl Rates {
+    /// Notes a rate; of several for one stream the first counts.
+    pub(super) fn note(&mut self, number: u8, rate: u32) {
+        if let Some(known) = self.0.get_mut(usize::from(number)).filter(|known| **known == 0) {
+            *known = rate;
+        }
+    }
+
+    fn of(&self, number: u8) -> Option<u32> {
+        self.0.get(usize::from(number)).copied().filter(|rate| *rate > 0)
     }
 }
 

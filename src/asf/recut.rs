@@ -31,7 +31,7 @@ const MAX_PAYLOADS: usize = 63;
 ///
 /// A pure function of header and packet: packet `n` of the re-cut file is part `n % parts` of source packet
 /// `n / parts`, source packet `m` becomes packets `m * parts` and on, and an index follows by multiplication.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recut {
     size: usize,
     parts: usize,
@@ -333,7 +333,7 @@ mod tests {
                             check(&full(size, correction, multiple, offset, replicated, |len| Form::Bare(vec![1; len])));
                         }
                     }
-                    for each in 1..=255 {
+                    for each in (1..=255).rev().step_by(if size > 8_000 { 37 } else { 1 }) {
                         check(&full(size, correction, false, 3, 1, |len| run(len, each)));
                     }
                 }

@@ -15,6 +15,36 @@ impl StreamSet {
         }
     }
 
+    /// Takes a stream out.
+    pub const fn remove(&mut self, stream: u8) {
+        if stream <= 127 {
+            self.0 &= !(1 << stream);
+        }
+    }
+
+    /// The streams of both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The streams that are in both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The streams that are not in the other.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether every stream of the other is in this one too.
+    pub const fn covers(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+
     /// Whether a stream is in the set.
     pub const fn contains(self, stream: u8) -> bool {
         stream <= 127 && self.0 & (1 << stream) != 0
@@ -63,6 +93,12 @@ mod tests {
     fn holds_one_to_127() {
         let set: StreamSet = [0, 1, 127, 128, 255].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), [1, 127]);
+        let mut less = set;
+        less.remove(127);
+        less.remove(200);
+        assert_eq!(less.iter().collect::<Vec<_>>(), [1]);
+        assert_eq!((set.difference(less), set.intersection(less)), ([127].into_iter().collect(), less));
+        assert!(less.union(set.difference(less)) == set && set.covers(less) && !less.covers(set));
         assert!(!set.contains(0) && !set.contains(128) && set.intersects([127].into_iter().collect()));
     }
 }
