@@ -234,7 +234,7 @@ fn nothing_outside_of_the_root_opens() {
     let fifo = root.path().join("fifo.wma");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let open = |name: &str| support::mms::open_result(daemon.mms, name);
-    for name in ["audio-wmav2.wma", "inside.wma", "./audio-wmav2.wma"] {
+    for name in ["audio-wmav2.wma", "inside.wma"] {
         assert_eq!(open(&format!("archive/{name}")), 0, "{name}");
     }
     let secret = outside.path().join("secret.wma");

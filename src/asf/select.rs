@@ -25,6 +25,13 @@ pub struct Selection {
     pub thinned: StreamSet,
 }
 
+impl Selection {
+    /// All of these streams.
+    pub const fn all(streams: StreamSet) -> Self {
+        Self { streams, thinned: StreamSet::EMPTY }
+    }
+}
+
 /// What is left of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {

@@ -60,12 +60,6 @@ impl StreamSet {
         self.0 & other.0 != 0
     }
 
-    pub const fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-    pub const fn difference(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
     /// How many streams there are.
     pub const fn len(self) -> u32 {
         self.0.count_ones()
