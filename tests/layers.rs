@@ -28,8 +28,8 @@ const LAYERS: &[Layer] = &[
     Layer { name: "http", below: &["asf", "text"], sans_io: true },
     Layer { name: "relay", below: &["asf"], sans_io: true },
     Layer { name: "shard", below: &["asf", "text", "mms", "http", "relay"], sans_io: false },
-    Layer { name: "ingest", below: &["asf", "text", "mms", "http", "relay", "shard"], sans_io: false },
-    Layer { name: "client", below: &["asf", "text", "mms", "http", "relay", "shard"], sans_io: false },
+    Layer { name: "client", below: &["asf", "text", "mms"], sans_io: false },
+    Layer { name: "ingest", below: &["asf", "text", "mms", "http", "relay", "shard", "client"], sans_io: false },
     Layer { name: "control", below: &["asf", "text", "mms", "http", "relay", "shard"], sans_io: false },
     Layer {
         name: "run",

@@ -132,6 +132,11 @@ impl Gaps {
         std::mem::take(&mut self.missing).len() as u64
     }
 
+    /// All numbers below have come, or were given up.
+    pub(super) fn settled(&self) -> u32 {
+        self.missing.first_key_value().map_or(self.next, |(sequence, _)| *sequence)
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.missing.is_empty()
     }
@@ -156,6 +161,7 @@ mod tests {
         assert_eq!(gaps.place(now, 0, 500, true), newest(0, 0));
         assert_eq!(gaps.place(now, 3, 503, true), newest(3, 2));
         assert_eq!(gaps.due(now), (vec![], 0), "not before the reorder delay");
+        assert_eq!(gaps.settled(), 1);
         assert_eq!(gaps.place(now, 1, 501, true), Place::Filled { sequence: 1, requested: false });
         let mut at = now + REORDER_DELAY;
         for _ in 0..MAX_REQUESTS {
@@ -163,7 +169,9 @@ mod tests {
             assert_eq!(gaps.due(at), (vec![vec![2]], 0));
             at += RETRY_DELAY;
         }
+        assert_eq!(gaps.settled(), 2);
         assert_eq!(gaps.due(at), (vec![], 1));
+        assert_eq!(gaps.settled(), 4);
         assert_eq!(gaps.place(at, 2, 502, true), Place::Duplicate, "too late");
         assert!(gaps.is_whole() && gaps.next_due().is_none());
     }
