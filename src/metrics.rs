@@ -54,6 +54,8 @@ pub const SOURCE_RESTARTS: &str = "wmrelay_source_restarts_total";
 pub const SOURCE_PACKETS: &str = "wmrelay_source_packets_total";
 /// Packets of sources that could not be used. Label: `point`.
 pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
+/// Connections to other servers, by what came of them. Labels: `point`, `result`.
+pub const PULL_CONNECTS: &str = "wmrelay_pull_connects_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 /// Bytes of file blocks in memory, over all files played on demand.
@@ -137,6 +139,7 @@ pub fn describe_all() {
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
     describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
+    describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

@@ -29,9 +29,9 @@ const LAYERS: &[Layer] = &[
     Layer { name: "relay", below: &["asf"], sans_io: true },
     Layer { name: "archive", below: &["asf"], sans_io: false },
     Layer { name: "shard", below: &["asf", "archive", "text", "mms", "http", "relay"], sans_io: false },
-    Layer { name: "ingest", below: &["asf", "archive", "text", "mms", "http", "relay", "shard"], sans_io: false },
-    Layer { name: "client", below: &["asf", "archive", "text", "mms", "http", "relay", "shard"], sans_io: false },
-    Layer { name: "control", below: &["asf", "archive", "text", "mms", "http", "relay", "shard"], sans_io: false },
+    Layer { name: "client", below: &["asf", "text", "mms"], sans_io: false },
+    Layer { name: "ingest", below: &["asf", "text", "mms", "http", "relay", "shard", "client"], sans_io: false },
+    Layer { name: "control", below: &["asf", "text", "mms", "http", "relay", "shard"], sans_io: false },
     Layer {
         name: "run",
         below: &["args", "logging", "asf", "archive", "text", "mms", "http", "relay", "shard", "ingest", "client", "control"],

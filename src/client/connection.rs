@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio::time;
 
 use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, StartAt};
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     server: SocketAddr,
     /// A seek, so long after the first packet, and when that is.
     seek: Option<(Duration, StartAt)>,
+    /// Whether more may be read of TCP.
+    room: Option<watch::Receiver<bool>>,
     seek_due: Option<Instant>,
 }
 
@@ -50,12 +53,17 @@ enum Turn {
 
 impl Connection {
     pub(super) fn new(client: Client, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
-        Self { client, stream, udp, server, seek: None, seek_due: None }
+        Self { client, stream, udp, server, seek: None, room: None, seek_due: None }
     }
 
     /// Seeks once, so long after the first packet.
     pub(super) fn seek_after(&mut self, seek: Option<(Duration, StartAt)>) {
         self.seek = seek;
+    }
+
+    /// Leaves TCP unread while this is false.
+    pub(super) fn read_while(&mut self, room: Option<watch::Receiver<bool>>) {
+        self.room = room;
     }
 
     /// Runs until the end; `stop` makes the client say goodbye.
@@ -78,7 +86,7 @@ impl Connection {
             read.clear();
             read.reserve(READ_LEN);
             let turn = tokio::select! {
-                result = self.stream.read_buf(&mut read) => Turn::Read(result),
+                result = read_to(&mut self.stream, self.room.as_mut(), &mut read) => Turn::Read(result),
                 result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
                 () = sleep_until(deadline) => Turn::Timeout,
                 () = sleep_until(self.seek_due) => Turn::Seek,
@@ -137,6 +145,14 @@ impl Connection {
         }
         Ok(None)
     }
+}
+
+async fn read_to(stream: &mut TcpStream, room: Option<&mut watch::Receiver<bool>>, bytes: &mut BytesMut) -> io::Result<usize> {
+    if let Some(room) = room {
+        // Where nobody is left who could tell, there is room.
+        let _ = room.wait_for(|room| *room).await;
+    }
+    stream.read_buf(bytes).await
 }
 
 async fn receive(udp: Option<&UdpSocket>, datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

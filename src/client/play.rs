@@ -8,6 +8,7 @@ use std::time::Duration;
 use md5::{Digest as _, Md5};
 use serde::Serialize;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::watch;
 use tokio::time;
 
 use super::connection::{Connection, Ended, now};
@@ -45,13 +46,24 @@ pub struct PlayOptions {
     pub streams: Option<StreamSet>,
     /// A seek, so long after the first packet.
     pub seek_after: Option<(Duration, StartAt)>,
+    /// Whether there is room for more; while it is false TCP is left unread. Datagrams are taken in all the same, they would be lost.
+    pub room: Option<watch::Receiver<bool>>,
 }
 
 impl PlayOptions {
     /// Plays a URL as it says, from the beginning to the end, on the UDP ports that firewalls let through mostly.
     pub fn new(url: MmsUrl) -> Self {
         let ports = PortRanges(vec![1024..=5000]);
-        Self { url, transport: None, ports, duration: None, start: StartAt::Beginning, streams: None, seek_after: None }
+        Self {
+            url,
+            transport: None,
+            ports,
+            duration: None,
+            start: StartAt::Beginning,
+            streams: None,
+            seek_after: None,
+            room: None,
+        }
     }
 }
 
@@ -278,6 +290,7 @@ impl Attempt {
         let (mut first_packet, mut landing) = (None, Landing::default());
         let mut connection = Connection::new(Client::new(now(), config), stream, udp, server);
         connection.seek_after(self.options.seek_after);
+        connection.read_while(self.options.room.clone());
         let ended = connection
             .run(stop, |event, stats| {
                 match &event {
@@ -297,7 +310,7 @@ impl Attempt {
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
                     ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
                     ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
-                    ClientEvent::Counted { .. } | ClientEvent::End { .. } => {}
+                    ClientEvent::Counted { .. } | ClientEvent::GivenUp { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
             })

@@ -70,7 +70,7 @@ mod tests {
     use bytes::Bytes;
 
     fn packet(bytes: &[u8]) -> ClientEvent {
-        ClientEvent::Packet { location: 0, sequence: 0, bytes: Bytes::copy_from_slice(bytes), resent: false }
+        ClientEvent::Packet { location: 0, sequence: 0, bytes: Bytes::copy_from_slice(bytes), resent: false, settled: 0 }
     }
 
     #[test]

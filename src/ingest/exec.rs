@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout};
-use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::back_off::BackOff;
 use super::feed::{Feed, Flow};
 use super::stop::Stop;
+use super::watched::Watched;
 use super::{now, stderr};
 use crate::relay::{Point, PublisherId, Relay};
 use crate::settings::Start;
@@ -49,16 +49,7 @@ enum End {
 /// Runs the child, again and again, until the daemon stops.
 pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, command: Command, stop: Stop) {
     let span = info_span!("exec", point = point.name());
-    let (watchers, watched) = watch::channel(0);
-    if command.start == Start::Watched {
-        point.on_watchers(Box::new(move |count| {
-            watchers.send_replace(count);
-        }));
-    } else {
-        watchers.send_replace(1);
-        // Kept by nobody: the count stays 1.
-        drop(watchers);
-    }
+    let watched = Watched::new(&point, command.start);
     let source = Exec { relay, point, command, watched };
     source.run(stop).instrument(span).await;
 }
@@ -67,7 +58,7 @@ struct Exec {
     relay: Arc<Relay>,
     point: Arc<Point>,
     command: Command,
-    watched: watch::Receiver<u32>,
+    watched: Watched,
 }
 
 impl Exec {
@@ -75,7 +66,7 @@ impl Exec {
         let mut back_off = BackOff::new();
         loop {
             tokio::select! {
-                () = until_watched(&mut self.watched) => {}
+                () = self.watched.begin() => {}
                 () = stop.requested() => return,
             }
             let begin = Instant::now();
@@ -122,7 +113,7 @@ impl Exec {
         let mut watched = self.watched.clone();
         let end = tokio::select! {
             reason = pump(&mut feed, stdout) => Some(End::Failed(reason)),
-            () = until_unwatched(&mut watched, self.command.linger) => Some(End::Unwatched),
+            () = watched.end(self.command.linger) => Some(End::Unwatched),
             () = stop.requested() => Some(End::Stopped),
         };
         drop(feed);
@@ -221,24 +212,6 @@ fn group_and_state(stat: &str) -> Option<(i32, bool)> {
     let mut fields = stat.rsplit(')').next()?.split_ascii_whitespace();
     let runs = !matches!(fields.next()?, "Z" | "X");
     Some((fields.nth(1)?.parse().ok()?, runs))
-}
-
-async fn until_watched(watched: &mut watch::Receiver<u32>) {
-    if watched.wait_for(|count| *count > 0).await.is_err() && *watched.borrow() == 0 {
-        std::future::pending().await
-    }
-}
-
-/// Returns once nobody has watched for all of `linger`.
-async fn until_unwatched(watched: &mut watch::Receiver<u32>, linger: Duration) {
-    loop {
-        if watched.wait_for(|count| *count == 0).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        if timeout(linger, watched.wait_for(|count| *count > 0)).await.is_err() {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ use crate::relay::{PublishError, Publisher};
 /// While a source is held back, the relay hears so often that it is alive; it takes 2 s of silence for a lost connection.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// A publishing point's publisher, with what is between it and raw bytes.
+/// A publishing point's publisher, with what is between it and raw bytes, or headers and packets that come apart already.
 pub(super) struct Feed {
     reader: Reader,
     publisher: Publisher,
     lead: Lead,
     byte_rate: ByteRate,
+    is_paced: bool,
     header: Option<Header>,
     pub(super) tally: Tally,
 }
@@ -50,7 +51,7 @@ pub(super) enum FeedError {
 impl Feed {
     pub(super) fn new(publisher: Publisher) -> Self {
         let (reader, lead, byte_rate) = (Reader::new(), Lead::default(), ByteRate::new());
-        Self { reader, publisher, lead, byte_rate, header: None, tally: Tally::default() }
+        Self { reader, publisher, lead, byte_rate, is_paced: true, header: None, tally: Tally::default() }
     }
 
     /// Whether the stream's header is still missing.
@@ -75,20 +76,43 @@ impl Feed {
         self.pump().await
     }
 
+    /// Whether packets are held to real time; without that, only a flood of bytes is.
+    pub(super) const fn pace(&mut self, is_paced: bool) {
+        self.is_paced = is_paced;
+    }
+
+    /// The next header and packets begin a source anew that was at its end, in the time that it has.
+    pub(super) const fn begin_again(&mut self) {
+        self.lead.leap();
+    }
+
+    /// Takes a header in; returns when packets of it may follow.
+    pub(super) async fn header(&mut self, header: Header) -> Result<(), FeedError> {
+        let wait = self.publisher.header_wait(now(), &header)?;
+        self.hold(wait).await?;
+        self.publisher.header(now(), file_time(), &header)?;
+        // The same header again gives nobody another lead.
+        if self.header.as_ref().is_none_or(|last| !header.continues(last)) {
+            self.lead = Lead::default();
+        }
+        self.byte_rate.set_bit_rate(header.bit_rate());
+        self.header = Some(header);
+        Ok(())
+    }
+
+    /// Takes whole packets in that belong to the last header; returns when more may follow, as [`Feed::bytes`] does.
+    pub(super) async fn whole_packets(&mut self, packets: BytesMut) -> Result<(), FeedError> {
+        let len = packets.len();
+        self.tally.bytes += len as u64;
+        self.packets(packets).await?;
+        let wait = self.byte_rate.take(now(), len);
+        self.hold(wait).await
+    }
+
     async fn pump(&mut self) -> Result<Flow, FeedError> {
         while let Some(event) = self.reader.poll() {
             match event? {
-                Event::Header(header) => {
-                    let wait = self.publisher.header_wait(now(), &header)?;
-                    self.hold(wait).await?;
-                    self.publisher.header(now(), file_time(), &header)?;
-                    // The same header again gives nobody another lead.
-                    if self.header.as_ref().is_none_or(|last| !header.continues(last)) {
-                        self.lead = Lead::default();
-                    }
-                    self.byte_rate.set_bit_rate(header.bit_rate());
-                    self.header = Some(header);
-                }
+                Event::Header(header) => self.header(header).await?,
                 Event::Packets(packets) => self.packets(packets).await?,
                 Event::End => return Ok(Flow::Ended),
             }
@@ -103,7 +127,8 @@ impl Feed {
             let (mut count, mut wait) = (0, None);
             for packet in packets.chunks_exact(size) {
                 // What no walk accepts is counted and dropped by the publisher; it has no time to wait for.
-                let held = asf::walk(packet).ok().and_then(|info| self.lead.check(now, info.send_time_ms).err());
+                let walked = if self.is_paced { asf::walk(packet).ok() } else { None };
+                let held = walked.and_then(|info| self.lead.check(now, info.send_time_ms).err());
                 if held.is_some() {
                     wait = held;
                     break;

@@ -1,6 +1,7 @@
-//! What feeds publishing points: publishers that push, files, child processes, the built-in picture.
+//! What feeds publishing points: publishers that push, files, child processes, other servers, the built-in picture.
 //!
 //! Every source becomes bytes of ASF; [`crate::asf::Reader`] makes packets of them and [`crate::relay::Publisher`] takes these on.
+//! Other servers send packets already; [`crate::client`] holds the conversation with them.
 //! Each source is one task on the runtime that [`Ingest::start`] is given; a source that fails waits and tries again.
 
 mod back_off;
@@ -13,12 +14,14 @@ mod gate;
 mod laps;
 mod lead;
 mod playlist;
+mod pull;
 mod push;
 mod slots;
 mod stderr;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -96,8 +99,14 @@ impl Ingest {
         for point in relay.points() {
             let stop = stop.clone();
             match point.settings().source.clone() {
-                // Files are read by the shards' own viewers, other servers by the client.
-                Source::Push | Source::Files { .. } | Source::Pull { .. } => {}
+                // Files are read by the shards' own viewers.
+                Source::Push | Source::Files { .. } => {}
+                // Of a whole folder nobody knows what to pull before a viewer names it.
+                source @ Source::Pull { .. } if source.is_folder() => {}
+                Source::Pull { url, start, linger } => {
+                    let upstream = pull::Upstream { url, start, linger };
+                    runtime.spawn(pull::run(Arc::clone(relay), point, upstream, stop));
+                }
                 Source::File { paths } => {
                     let media = paths.into_iter().map(Medium::File).collect();
                     runtime.spawn(stop.until(file::run(Arc::clone(relay), point, media)));

@@ -143,7 +143,7 @@ pub enum ClientEvent {
     Header(Bytes),
     /// Another header: the packets from here on belong to it.
     NewHeader(Bytes),
-    /// StartPlaying goes out next: for the first time, after a change of the header, a seek or a pause.
+    /// StartPlaying goes out next: for the first time, after a change of the header, a seek or a pause. What was missing is given up.
     Starting,
     /// The server will send media.
     Playing {
@@ -160,6 +160,13 @@ pub enum ClientEvent {
         bytes: Bytes,
         /// It came because we asked for it again.
         resent: bool,
+        /// All packets of lower sequence numbers have come, or will not come any more.
+        settled: u32,
+    },
+    /// Packets are given up, though not all of those that are missing.
+    GivenUp {
+        /// As in [`ClientEvent::Packet`].
+        settled: u32,
     },
     /// One ASF packet, with [`ClientConfig::count_only`].
     Counted {

@@ -78,6 +78,13 @@ impl Gaps {
         let jump = self.newest_location.map(|newest| location.wrapping_sub(newest).wrapping_sub(1));
         // The packet number tells old from new where more than half a round of AFFlags was lost.
         let is_new = jump.map_or(ahead < 0x80, |jump| jump < u32::MAX / 2);
+        if !is_new && !lossy {
+            // TCP brings nothing late and nothing twice: the server does not count there as we think.
+            let sequence = self.next;
+            self.next = sequence.wrapping_add(1);
+            self.newest_location = Some(location);
+            return Place::Newest { sequence, missing: 0 };
+        }
         if !is_new {
             // By the packet number, which tells rounds of AFFlags apart; by AFFlags alone where the server skipped in between.
             let by_location = self.next.wrapping_add(jump.unwrap_or_default());
@@ -132,6 +139,11 @@ impl Gaps {
         std::mem::take(&mut self.missing).len() as u64
     }
 
+    /// All numbers below have come, or were given up.
+    pub(super) fn settled(&self) -> u32 {
+        self.missing.first_key_value().map_or(self.next, |(sequence, _)| *sequence)
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.missing.is_empty()
     }
@@ -156,6 +168,7 @@ mod tests {
         assert_eq!(gaps.place(now, 0, 500, true), newest(0, 0));
         assert_eq!(gaps.place(now, 3, 503, true), newest(3, 2));
         assert_eq!(gaps.due(now), (vec![], 0), "not before the reorder delay");
+        assert_eq!(gaps.settled(), 1);
         assert_eq!(gaps.place(now, 1, 501, true), Place::Filled { sequence: 1, requested: false });
         let mut at = now + REORDER_DELAY;
         for _ in 0..MAX_REQUESTS {
@@ -163,7 +176,9 @@ mod tests {
             assert_eq!(gaps.due(at), (vec![vec![2]], 0));
             at += RETRY_DELAY;
         }
+        assert_eq!(gaps.settled(), 2);
         assert_eq!(gaps.due(at), (vec![], 1));
+        assert_eq!(gaps.settled(), 4);
         assert_eq!(gaps.place(at, 2, 502, true), Place::Duplicate, "too late");
         assert!(gaps.is_whole() && gaps.next_due().is_none());
     }
@@ -215,6 +230,12 @@ mod tests {
         let (now, mut gaps) = (base(), Gaps::default());
         assert_eq!(gaps.place(now, 8, 0, false), newest(8, 0));
         assert_eq!(gaps.place(now, 0, 1, false), newest(256, 0));
+        assert!(gaps.is_whole());
+        // Packet numbers that begin anew, and flags that stand still: after a start, too.
+        assert_eq!(gaps.place(now, 0, 0, false), newest(257, 0));
+        gaps.restart();
+        assert_eq!(gaps.place(now, 0, 7, false), newest(258, 0));
+        assert_eq!(gaps.place(now, 0, 8, false), newest(512, 0));
         assert!(gaps.is_whole());
     }
 

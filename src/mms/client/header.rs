@@ -123,7 +123,7 @@ impl Client {
         let first = !std::mem::replace(&mut self.has_header, true);
         self.event(if first { ClientEvent::Header(header) } else { ClientEvent::NewHeader(header) });
         if let Some(wished) = self.config.streams.filter(|wished| first && !wished.intersects(self.streams)) {
-            return self.close(ClientEnd::NoSuchStream { wished, existing: self.streams });
+            return self.leave(ClientEnd::NoSuchStream { wished, existing: self.streams });
         }
         self.go_on(now);
     }

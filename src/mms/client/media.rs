@@ -90,7 +90,13 @@ impl Client {
         self.event(if self.config.count_only {
             ClientEvent::Counted { location, send_time_ms: asf::send_time_ms(&payload) }
         } else {
-            ClientEvent::Packet { location, sequence, bytes: restored(payload.into_bytes(), self.packet_size), resent }
+            ClientEvent::Packet {
+                location,
+                sequence,
+                bytes: restored(payload.into_bytes(), self.packet_size),
+                resent,
+                settled: self.gaps.settled(),
+            }
         });
         self.leave_if_whole();
     }
@@ -99,6 +105,9 @@ impl Client {
     pub(super) fn request_missing(&mut self, now: Instant) {
         let (requests, lost) = self.gaps.due(now);
         self.stats.lost += lost;
+        if lost > 0 {
+            self.event(ClientEvent::GivenUp { settled: self.gaps.settled() });
+        }
         let [low, high, ..] = self.file_id.to_le_bytes();
         for sequences in requests {
             self.stats.resend_requests += 1;

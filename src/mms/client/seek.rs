@@ -122,6 +122,8 @@ impl Client {
         if self.halted_incarnation == Some(self.play_incarnation) {
             self.halted_incarnation = None;
         }
+        // What is sent again keeps the incarnation of its play, which nobody wants any more.
+        self.stats.lost += self.gaps.halt();
         self.gaps.restart();
         self.newest_ms = None;
         self.started_at = std::mem::take(&mut self.start_at);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{PACKETS_PER_S, World};
-use crate::mms::client::{ClientEnd, ClientEvent};
+use crate::mms::client::{ClientEnd, ClientEvent, ClientInput, StartAt};
 use crate::mms::hresult::Hresult;
 use crate::mms::session::{Ask, CloseReason, Content, Description, Transport};
 use crate::mms::testing::{asf_header, description};
@@ -200,4 +200,43 @@ fn pings_are_answered() {
     assert_eq!((stats.packets + 20) / u64::from(PACKETS_PER_S), 600, "{stats:?}");
     // Seven messages up to playing, then a Pong every half minute.
     assert_eq!(world.session.report().messages, 7 + 19);
+}
+
+/// A seek in a broadcast leads nowhere, but stops and starts all the same: numbers run on, also where they wrap.
+#[test]
+fn seeks_and_pauses_keep_the_numbers() {
+    for (udp, loss_permille) in [(true, 0), (true, 30), (false, 0)] {
+        let mut world = World::new(udp, false);
+        world.link.loss_permille = loss_permille;
+        for n in 1..=60 {
+            let before = world.packets.len();
+            world.run(MINUTE, |world| world.packets.len() >= before + 37);
+            if n % 3 == 0 {
+                world.client.handle(world.now, ClientInput::Pause);
+                world.settle();
+                world.run(Duration::from_secs(2), |_| false);
+                world.client.handle(world.now, ClientInput::Resume);
+            } else {
+                world.client.handle(world.now, ClientInput::Seek(StartAt::Time { s: 9.0 }));
+            }
+            world.settle();
+        }
+        let before = world.packets.len();
+        world.run(MINUTE, |world| world.packets.len() >= before + 300);
+        world.end();
+        world.run(MINUTE, |world| world.client_end.is_some());
+        let stats = world.client.stats();
+        assert_eq!(world.client_end, Some(ClientEnd::Ended), "{stats:?}");
+        assert_eq!(stats.gaps, stats.recovered + stats.lost, "{stats:?}");
+        let stops = world.asks.iter().filter(|ask| matches!(ask, Ask::Stop)).count();
+        assert_eq!(stops, 60 + 1, "and the end");
+        if loss_permille == 0 {
+            assert_eq!((stats.gaps, stats.duplicates), (0, 0), "{udp}: {stats:?}");
+            // Nothing else is gone than what came after a stop.
+            assert!(stats.packets + stats.stale >= world.offered, "{} offered: {stats:?}", world.offered);
+        } else {
+            // What has just been noticed when a seek comes is given up.
+            assert!(stats.recovered >= 40 && stats.lost <= 90, "{stats:?}");
+        }
+    }
 }

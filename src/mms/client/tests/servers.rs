@@ -175,6 +175,7 @@ impl Rig {
                     self.packets.push(bytes);
                     format!("packet {sequence}{}", if resent { " again" } else { "" })
                 }
+                ClientOutput::Event(ClientEvent::GivenUp { settled }) => format!("given up below {settled}"),
                 ClientOutput::Event(ClientEvent::End { hr }) => format!("end {}", hr.0),
                 ClientOutput::Close(end) => {
                     self.end = Some(end);
@@ -230,7 +231,7 @@ fn requests_name_the_session_and_stop_after_three() {
     assert_eq!(rig.wait(1), ["resend [1, 2]"]);
     assert_eq!((rig.requests[0].client_id, rig.requests[0].source_id), (77, 1));
     assert_eq!(rig.media(true, 2, 10), ["packet 2 again"]);
-    assert_eq!(rig.wait(1_000), ["resend [1]", "resend [1]"]);
+    assert_eq!(rig.wait(1_000), ["resend [1]", "resend [1]", "given up below 4"]);
     let stats = rig.client.stats();
     assert_eq!((stats.gaps, stats.recovered, stats.lost, stats.resend_requests), (2, 1, 1, 3));
     assert_eq!(rig.media(true, 1, 10), NOTHING, "given up");

@@ -76,6 +76,7 @@ pub(super) struct World {
     pub(super) offered: u64,
     pub(super) events: Vec<ClientEvent>,
     pub(super) packets: BTreeMap<u32, u32>,
+    settled: u32,
     pub(super) client_end: Option<ClientEnd>,
     pub(super) server_end: Option<CloseReason>,
     /// What the session wanted of the relay, in order.
@@ -125,6 +126,7 @@ impl World {
             offered: 0,
             events: Vec::new(),
             packets: BTreeMap::new(),
+            settled: 0,
             client_end: None,
             server_end: None,
             asks: VecDeque::new(),
@@ -290,14 +292,22 @@ impl World {
 
     fn event(&mut self, event: ClientEvent) {
         match event {
-            ClientEvent::Packet { location, sequence, bytes, .. } => {
+            ClientEvent::Packet { location, sequence, bytes, settled, .. } => {
+                assert!(sequence >= self.settled, "packet {sequence} came, but all below {} were settled", self.settled);
+                self.is_settled(settled);
                 assert_eq!(bytes, content(location.into(), bytes.len() as u32), "packet {location}");
                 assert!(self.packets.insert(location, sequence).is_none(), "packet {location} twice");
             }
             // Comes once, before the header; what is in it is looked at elsewhere.
             ClientEvent::Opened { .. } => {}
+            ClientEvent::GivenUp { settled } => self.is_settled(settled),
             other => self.events.push(other),
         }
+    }
+
+    fn is_settled(&mut self, settled: u32) {
+        assert!(settled >= self.settled);
+        self.settled = settled;
     }
 
     /// The source goes on with another header.

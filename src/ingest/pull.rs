@@ -1,0 +1,363 @@
+//! Another server's stream, pulled by MMS.
+
+mod order;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Bytes, BytesMut};
+use metrics::counter;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant, sleep};
+use tracing::{Instrument as _, error, info, info_span, warn};
+
+use super::back_off::BackOff;
+use super::feed::{Feed, FeedError};
+use super::now;
+use super::stop::Stop;
+use super::watched::Watched;
+use crate::asf::Header;
+use crate::client::{self, MmsUrl, PlayOptions};
+use crate::metrics::{PULL_CONNECTS, point_label};
+use crate::mms::client::ClientEvent;
+use crate::mms::open::BROADCAST;
+use crate::mms::session::Transport;
+use crate::relay::{Point, PublishRefusal, PublisherId, Relay};
+use crate::settings::Start;
+use order::Order;
+
+/// Bytes that wait for their time, beyond which TCP is left unread.
+const ROOM_BYTES: usize = 1 << 20;
+/// Bytes that wait for their time, beyond which datagrams are thrown away.
+const MOST_BYTES: usize = 16 << 20;
+/// Packets go to the relay in batches of so many bytes at most.
+const BATCH_BYTES: usize = 64 << 10;
+/// A file that is over sooner is not begun again at once.
+const SHORTEST_LAP: Duration = Duration::from_secs(1);
+
+/// What to pull, and when.
+pub(super) struct Upstream {
+    pub(super) url: String,
+    pub(super) start: Start,
+    pub(super) linger: Duration,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone)]
+enum End {
+    /// Nobody watches any more.
+    Unwatched,
+    /// The daemon stops.
+    Stopped,
+    /// A file was played to its end.
+    Over,
+    /// The stream ended, or could not be had.
+    Failed(String),
+}
+
+/// Pulls, again and again, until the daemon stops.
+pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, upstream: Upstream, stop: Stop) {
+    let span = info_span!("pull", point = point.name());
+    let url: MmsUrl = match upstream.url.parse() {
+        Ok(url) => url,
+        Err(error) => return span.in_scope(|| error!(%error, "cannot be pulled; correct `url` in the settings")),
+    };
+    let watched = Watched::new(&point, upstream.start);
+    let pull = Pull { relay, point, url, linger: upstream.linger, watched, feed: None, headed: None };
+    pull.run(stop).instrument(span).await;
+}
+
+struct Pull {
+    relay: Arc<Relay>,
+    point: Arc<Point>,
+    url: MmsUrl,
+    linger: Duration,
+    watched: Watched,
+    /// Outlasts the end of a file, which begins again.
+    feed: Option<Feed>,
+    /// When this connection's header came.
+    headed: Option<Instant>,
+}
+
+impl Pull {
+    async fn run(mut self, mut stop: Stop) {
+        let mut back_off = BackOff::new();
+        loop {
+            tokio::select! {
+                () = self.watched.begin() => {}
+                () = stop.requested() => return,
+            }
+            self.headed = None;
+            let end = self.run_once(&mut stop).await;
+            self.count(&end);
+            let lap = self.headed.map(|headed| headed.elapsed()).unwrap_or_default();
+            let reason = match end {
+                End::Over if lap >= SHORTEST_LAP => {
+                    info!("played to its end, begins again");
+                    back_off = BackOff::new();
+                    continue;
+                }
+                End::Over => "it ended as soon as it had begun".into(),
+                End::Stopped => return,
+                End::Unwatched => {
+                    info!("left, nobody watches");
+                    self.feed = None;
+                    back_off = BackOff::new();
+                    continue;
+                }
+                End::Failed(reason) => reason,
+            };
+            self.feed = None;
+            let wait = back_off.after(lap);
+            warn!(url = %self.url, reason, retry_s = wait.as_secs_f32(), "ended");
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = stop.requested() => return,
+            }
+        }
+    }
+
+    fn count(&self, end: &End) {
+        let result = match (self.headed, end) {
+            (Some(_), _) => "played",
+            (None, End::Over | End::Failed(_)) => "failed",
+            (None, End::Unwatched | End::Stopped) => return,
+        };
+        counter!(PULL_CONNECTS, "point" => point_label(self.point.name()), "result" => result).increment(1);
+    }
+
+    /// One connection, or several where the server sends us on.
+    async fn run_once(&mut self, stop: &mut Stop) -> End {
+        let left = OnceLock::new();
+        let (mut watched, linger) = (self.watched.clone(), self.linger);
+        let leave = async {
+            let why = tokio::select! {
+                () = watched.end(linger) => End::Unwatched,
+                () = stop.requested() => End::Stopped,
+            };
+            let _ = left.set(why);
+        };
+        let mut leave = std::pin::pin!(leave);
+        let (mut intake, outlet, room) = queue();
+        let options = PlayOptions { room: Some(room), ..PlayOptions::new(self.url.clone()) };
+        info!(url = %self.url, "connects");
+        let mut feeding = std::pin::pin!(outlet.feed(self));
+        let played = {
+            let playing = client::play_observed(options, leave.as_mut(), |event, _| intake.event(event));
+            tokio::select! {
+                played = playing => played,
+                // Ends by itself only where packets are of no use.
+                result = &mut feeding => return End::Failed(result.err().map_or_else(String::new, |error| error.to_string())),
+            }
+        };
+        if let Some(why) = left.get() {
+            return why.clone();
+        }
+        let is_over = intake.is_over();
+        // What waits still has its time.
+        intake.finish();
+        let result = tokio::select! {
+            result = feeding => result,
+            () = leave => return left.get().cloned().unwrap_or(End::Stopped),
+        };
+        match (result, played) {
+            (Err(error), _) => End::Failed(error.to_string()),
+            (_, Err(error)) => End::Failed(error.to_string()),
+            (_, Ok(report)) if is_over && report.packets > 0 => End::Over,
+            (_, Ok(report)) => End::Failed(report.ended_by),
+        }
+    }
+}
+
+/// Why what came cannot be published.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error(transparent)]
+    Refused(#[from] PublishRefusal),
+    #[error("what it sends is of no use: {0}")]
+    Feed(#[from] FeedError),
+}
+
+/// What goes from the connection to the relay, in order.
+enum Item {
+    Header { header: Header, is_live: bool },
+    Packet(Bytes),
+}
+
+/// The connection's end of the queue.
+struct Intake {
+    items: mpsc::UnboundedSender<Item>,
+    backlog: Arc<Backlog>,
+    order: Order,
+    is_live: bool,
+    has_ended: bool,
+    thrown_away: u64,
+}
+
+/// The relay's end of it.
+struct Outlet {
+    items: mpsc::UnboundedReceiver<Item>,
+    backlog: Arc<Backlog>,
+}
+
+/// Bytes in the queue, and whether there is room for more.
+struct Backlog {
+    bytes: AtomicUsize,
+    room: watch::Sender<bool>,
+}
+
+fn queue() -> (Intake, Outlet, watch::Receiver<bool>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (room, has_room) = watch::channel(true);
+    let backlog = Arc::new(Backlog { bytes: AtomicUsize::new(0), room });
+    let intake = Intake {
+        items: sender,
+        backlog: Arc::clone(&backlog),
+        order: Order::default(),
+        is_live: true,
+        has_ended: false,
+        thrown_away: 0,
+    };
+    (intake, Outlet { items: receiver, backlog }, has_room)
+}
+
+impl Backlog {
+    fn tell(&self, bytes: usize) {
+        let has_room = bytes < ROOM_BYTES;
+        self.room.send_if_modified(|room| std::mem::replace(room, has_room) != has_room);
+    }
+
+    fn add(&self, bytes: usize) {
+        self.tell(self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.tell(self.bytes.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes));
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= MOST_BYTES
+    }
+}
+
+impl Intake {
+    fn event(&mut self, event: &ClientEvent) {
+        match event {
+            ClientEvent::FunnelRefused(hr) => info!(reason = %hr, "UDP refused"),
+            ClientEvent::Opened { attributes, .. } => self.is_live = attributes & BROADCAST != 0,
+            ClientEvent::Header(header) => {
+                self.order = Order::default();
+                self.header(header);
+            }
+            ClientEvent::NewHeader(header) => {
+                self.release(|order, out| order.flush(out));
+                info!("the stream changes");
+                self.header(header);
+            }
+            ClientEvent::Starting => self.release(|order, out| order.flush(out)),
+            ClientEvent::Playing { transport } => {
+                let transport = if *transport == Transport::Udp { "udp" } else { "tcp" };
+                info!(transport, live = self.is_live, "plays");
+            }
+            ClientEvent::Packet { sequence, bytes, settled, .. } => {
+                self.release(|order, out| order.packet(*sequence, bytes.clone(), *settled, out));
+            }
+            ClientEvent::GivenUp { settled } => self.release(|order, out| order.settle(*settled, out)),
+            ClientEvent::End { .. } => self.has_ended = true,
+            ClientEvent::Counted { .. } => {}
+        }
+    }
+
+    fn header(&self, header: &Bytes) {
+        // The engine hands on no header that does not parse.
+        if let Ok(header) = Header::parse(header) {
+            // Nobody takes it only where the run is over anyway.
+            let _ = self.items.send(Item::Header { header, is_live: self.is_live });
+        }
+    }
+
+    /// Lets the order of packets go on, and sends on what comes out of it.
+    fn release(&mut self, change: impl FnOnce(&mut Order, &mut dyn FnMut(Bytes))) {
+        let Self { items, backlog, order, thrown_away, .. } = self;
+        change(order, &mut |packet| {
+            if backlog.is_full() {
+                *thrown_away += 1;
+                return;
+            }
+            backlog.add(packet.len());
+            let _ = items.send(Item::Packet(packet));
+        });
+    }
+
+    /// Whether a file came to its end, as opposed to a broadcast.
+    const fn is_over(&self) -> bool {
+        self.has_ended && !self.is_live
+    }
+
+    /// No more comes.
+    fn finish(mut self) {
+        self.release(|order, out| order.flush(out));
+        if self.thrown_away > 0 {
+            warn!(packets = self.thrown_away, "thrown away: they came much faster than they play");
+        }
+    }
+}
+
+impl Outlet {
+    /// Gives everything to the relay, until the intake is gone.
+    async fn feed(mut self, pull: &mut Pull) -> Result<(), PullError> {
+        let (mut packet_size, mut next) = (0, None);
+        loop {
+            let item = match next.take() {
+                Some(item) => item,
+                None => match self.items.recv().await {
+                    Some(item) => item,
+                    None => return Ok(()),
+                },
+            };
+            match item {
+                Item::Header { header, is_live } => {
+                    let begins = pull.headed.is_none();
+                    pull.headed.get_or_insert_with(Instant::now);
+                    packet_size = header.packet_size();
+                    let feed = match pull.feed.take() {
+                        Some(feed) => feed,
+                        None => Feed::new(pull.relay.publish(now(), pull.point.name(), PublisherId::BuiltIn)?),
+                    };
+                    let feed = pull.feed.insert(feed);
+                    if begins {
+                        feed.begin_again();
+                    }
+                    // A live stream cannot run ahead of time, and what it begins with is there for viewers to begin with, too.
+                    feed.pace(!is_live);
+                    feed.header(header).await?;
+                }
+                Item::Packet(packet) => {
+                    let (mut bytes, mut taken) = (BytesMut::new(), 0);
+                    let mut one_more = Some(packet);
+                    while let Some(packet) = one_more.take() {
+                        taken += packet.len();
+                        // Another size: its padding could not be restored.
+                        if packet.len() == packet_size {
+                            bytes.extend_from_slice(&packet);
+                        }
+                        if taken < BATCH_BYTES {
+                            match self.items.try_recv() {
+                                Ok(Item::Packet(packet)) => one_more = Some(packet),
+                                Ok(header) => next = Some(header),
+                                Err(_) => {}
+                            }
+                        }
+                    }
+                    if let Some(feed) = &mut pull.feed {
+                        feed.whole_packets(bytes).await?;
+                    }
+                    self.backlog.remove(taken);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

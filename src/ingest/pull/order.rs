@@ -1,0 +1,96 @@
+//! Packets of UDP in their order again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// What waits at most for a gap to be filled, bytes; a missing packet is given up after a second.
+const MOST_BYTES: usize = 4 << 20;
+
+/// Holds packets back until all before them have come or are given up.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    waiting: BTreeMap<u32, Bytes>,
+    bytes: usize,
+    /// Lower numbers come too late.
+    next: u32,
+}
+
+impl Order {
+    /// A packet came, and all numbers below `settled` have come or will not; `out` gets the packets whose turn it is.
+    pub(super) fn packet(&mut self, sequence: u32, packet: Bytes, settled: u32, out: &mut dyn FnMut(Bytes)) {
+        if sequence >= self.next {
+            self.bytes += packet.len();
+            self.waiting.insert(sequence, packet);
+        }
+        self.settle(settled, out);
+        while self.bytes > MOST_BYTES {
+            self.release(out);
+        }
+    }
+
+    /// All numbers below have come or will not.
+    pub(super) fn settle(&mut self, below: u32, out: &mut dyn FnMut(Bytes)) {
+        while self.waiting.first_key_value().is_some_and(|(sequence, _)| *sequence < below) {
+            self.release(out);
+        }
+        self.next = self.next.max(below);
+    }
+
+    /// Nothing that is missing will come.
+    pub(super) fn flush(&mut self, out: &mut dyn FnMut(Bytes)) {
+        while !self.waiting.is_empty() {
+            self.release(out);
+        }
+    }
+
+    fn release(&mut self, out: &mut dyn FnMut(Bytes)) {
+        if let Some((sequence, packet)) = self.waiting.pop_first() {
+            self.bytes -= packet.len();
+            self.next = self.next.max(sequence.saturating_add(1));
+            out(packet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(n: u8) -> Bytes {
+        Bytes::from(vec![n; 10])
+    }
+
+    #[test]
+    fn a_gap_holds_back_what_follows() {
+        let (mut order, mut out) = (Order::default(), Vec::new());
+        let mut take = |packet: Bytes| out.push(packet[0]);
+        order.packet(0, packet(0), 1, &mut take);
+        order.packet(3, packet(3), 1, &mut take);
+        order.packet(4, packet(4), 1, &mut take);
+        order.packet(1, packet(1), 2, &mut take);
+        assert_eq!(order.waiting.len(), 2);
+        order.settle(5, &mut take);
+        order.packet(2, packet(2), 5, &mut take);
+        order.packet(6, packet(6), 5, &mut take);
+        order.packet(7, packet(7), 5, &mut take);
+        order.flush(&mut take);
+        order.packet(5, packet(5), 8, &mut take);
+        order.packet(8, packet(8), 9, &mut take);
+        assert_eq!(out, [0, 1, 3, 4, 6, 7, 8], "2 and 5 came too late");
+        assert_eq!(order.bytes, 0);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut order, mut out) = (Order::default(), Vec::new());
+        let large = Bytes::from(vec![0; 1 << 20]);
+        for n in 1..=6 {
+            order.packet(n, large.clone(), 0, &mut |packet| out.push(packet));
+            assert!(order.bytes <= MOST_BYTES);
+        }
+        assert_eq!((out.len(), order.waiting.len()), (2, 4));
+        order.packet(0, large, 7, &mut |packet| out.push(packet));
+        assert_eq!(out.len(), 6, "the one that all waited for is too late now");
+    }
+}

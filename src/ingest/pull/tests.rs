@@ -1,0 +1,370 @@
+use super::*;
+use crate::asf::samples;
+use crate::ingest::{stop, testing};
+use crate::mms::block::{ReadBlock, ReportReadBlock};
+use crate::mms::connect::{Connect, NO_PACKET_PAIR, ReportConnectedEx};
+use crate::mms::data::{DataHead, LAST_FRAGMENT};
+use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
+use crate::mms::frame::{Decoder, Item as Received, Message, encode};
+use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, ReportFunnelInfo};
+use crate::mms::hresult::Hresult;
+use crate::mms::open::{OpenFile, ReportOpenFile};
+use crate::mms::play::{ReportStartedPlaying, StartPlaying};
+use crate::mms::redirect::{RedirectKind, ReportRedirect};
+use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
+use crate::settings::Source;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+const SAMPLE: &str = "live-asf-pipe.asf";
+const OTHER: &str = "audio-wmav2.wma";
+const LIMIT: Duration = Duration::from_secs(20);
+const CAN_SEEK: u32 = 0x0180_0000;
+
+/// The Header Object and the 50 bytes behind it.
+fn header(name: &str) -> Bytes {
+    let len = samples::stream(name).0.bytes().len() + 50;
+    Bytes::copy_from_slice(&samples::bytes(name)[..len])
+}
+
+/// Another server, told what to do step by step.
+struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    async fn bind() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    fn url(&self) -> String {
+        format!("mmst://{}/talk", self.address)
+    }
+
+    /// A viewer comes and asks for something.
+    async fn opened(&self) -> Viewer {
+        let (stream, _) = timeout(LIMIT, self.listener.accept()).await.expect("nobody connects").unwrap();
+        let mut viewer = Viewer { stream, decoder: Decoder::from_client(), sequence: 0, player: String::new() };
+        viewer.player = viewer.expect::<Connect>().await.subscriber.join(" ");
+        let version = "9.1.1.3841".to_owned();
+        let (hr, authentication) = (Hresult::OK, String::new());
+        viewer.say(&ReportConnectedEx { hr, incarnation: NO_PACKET_PAIR, server_version: version, authentication }).await;
+        viewer.expect::<FunnelInfo>().await;
+        viewer.say(&ReportFunnelInfo { hr, client_id: 7 }).await;
+        viewer.expect::<ConnectFunnel>().await;
+        viewer.say(&ReportConnectedFunnel).await;
+        assert_eq!(viewer.expect::<OpenFile>().await.name, "talk");
+        viewer
+    }
+
+    /// And gets it, up to the first packet.
+    async fn playing(&self, attributes: u32) -> Viewer {
+        let mut viewer = self.opened().await;
+        let (header, hr) = (header(SAMPLE), Hresult::OK);
+        let report = ReportOpenFile { incarnation: 9, file_id: 1, attributes, bit_rate: 1, ..ReportOpenFile::default() };
+        viewer.say(&report).await;
+        let incarnation = viewer.expect::<ReadBlock>().await.incarnation;
+        viewer.say(&ReportReadBlock { hr, incarnation }).await;
+        viewer.data(DataHead::new(0, u8::try_from(incarnation).unwrap(), LAST_FRAGMENT, header.len()), &header).await;
+        viewer.expect::<StreamSwitch>().await;
+        viewer.say(&ReportStreamSwitch { hr }).await;
+        assert_eq!(viewer.expect::<StartPlaying>().await, StartPlaying::live(10));
+        viewer.say(&ReportStartedPlaying { hr, incarnation: 10 }).await;
+        viewer
+    }
+}
+
+struct Viewer {
+    stream: TcpStream,
+    decoder: Decoder,
+    sequence: u32,
+    player: String,
+}
+
+impl Viewer {
+    async fn say<M: Message>(&mut self, message: &M) {
+        self.stream.write_all(&encode(0, message)).await.unwrap();
+    }
+
+    async fn data(&mut self, head: DataHead, payload: &[u8]) {
+        self.stream.write_all(&[&head.bytes(), payload].concat()).await.unwrap();
+    }
+
+    async fn packets(&mut self, packets: &[Vec<u8>]) {
+        for packet in packets {
+            let flags = self.sequence.to_le_bytes()[0];
+            self.data(DataHead::new(self.sequence, 10, flags, packet.len()), packet).await;
+            self.sequence += 1;
+        }
+    }
+
+    /// The next message, which is to be this one.
+    async fn expect<M: Message>(&mut self) -> M {
+        let mut bytes = [0; 4096];
+        loop {
+            if let Some(Received::Message(frame)) = self.decoder.poll().unwrap() {
+                assert_eq!(frame.mid, M::MID, "{:08X}", frame.mid);
+                return M::parse(&frame.message).unwrap();
+            }
+            let count = timeout(LIMIT, self.stream.read(&mut bytes)).await.expect("no message comes").unwrap();
+            assert!(count > 0, "the connection is closed");
+            self.decoder.feed(&bytes[..count]);
+        }
+    }
+
+    async fn end(&mut self) {
+        self.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;
+        self.expect::<CloseFile>().await;
+    }
+}
+
+struct Bench {
+    relay: Arc<Relay>,
+    collector: Arc<testing::Collector>,
+    stopper: stop::Stopper,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    fn new(url: String, start: Start) -> Self {
+        let linger = Duration::from_millis(50);
+        let source = Source::Pull { url: url.clone(), start, linger };
+        let (relay, collector) = testing::collecting(&[("cam", source)]);
+        let (stopper, stop) = stop::channel();
+        let point = relay.point("cam").unwrap();
+        let task = tokio::spawn(run(Arc::clone(&relay), point, Upstream { url, start, linger }, stop));
+        Self { relay, collector, stopper, task }
+    }
+
+    async fn wait_for_packets(&self, count: usize) {
+        wait_until(|| self.collector.packets().len() >= count).await;
+    }
+}
+
+async fn wait_until(mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, poll).await.expect("it never came");
+}
+
+/// Packets of a sample, as many as take less than the lead, so that nothing is held back.
+fn short() -> Vec<Vec<u8>> {
+    samples::stream(SAMPLE).1[..20].to_vec()
+}
+
+#[tokio::test]
+async fn a_live_stream_is_pulled_and_pulled_again() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(BROADCAST).await;
+    assert!(viewer.player.starts_with("NSPlayer/7.1.0.3055; {"), "{}", viewer.player);
+    assert!(viewer.player.ends_with("}; Host: 127.0.0.1"), "{}", viewer.player);
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(20).await;
+    let came: Vec<Vec<u8>> = bench.collector.packets().into_iter().map(|(.., packet)| packet).collect();
+    assert_eq!(came, short());
+    // A connection that breaks, then one that ends as it should.
+    drop(viewer);
+    let mut viewer = server.playing(BROADCAST).await;
+    assert_eq!(bench.collector.losses(), 1);
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(40).await;
+    viewer.end().await;
+    server.playing(BROADCAST).await;
+    assert_eq!((bench.collector.losses(), bench.collector.generations()), (2, 1), "the same header continues");
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed() {
+    let (first, second) = (Server::bind().await, Server::bind().await);
+    let bench = Bench::new(first.url(), Start::Always);
+    let mut sent_on = first.opened().await;
+    sent_on.say(&ReportRedirect { kind: RedirectKind::Url, location: second.url() }).await;
+    let mut viewer = second.playing(BROADCAST).await;
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(20).await;
+    // The next connection begins where the settings say.
+    drop(viewer);
+    first.opened().await;
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_begins_again_when_it_is_over() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let (_, packets) = samples::stream(SAMPLE);
+    // More than the lead and the shortest lap together.
+    let send_time_ms = |packet: &Vec<u8>| crate::asf::send_time_ms(packet).unwrap();
+    let end = packets.iter().position(|packet| send_time_ms(packet) > send_time_ms(&packets[0]) + 3200).unwrap();
+    for lap in 1..=2 {
+        let mut viewer = server.playing(CAN_SEEK).await;
+        viewer.packets(&packets[..end]).await;
+        viewer.end().await;
+        bench.wait_for_packets(end * lap).await;
+    }
+    server.playing(CAN_SEEK).await;
+    assert_eq!((bench.collector.losses(), bench.collector.generations()), (0, 1), "viewers notice nothing");
+    let times: Vec<u32> = bench.collector.packets().iter().map(|(_, send_time_ms, _)| *send_time_ms).collect();
+    assert!(times.is_sorted(), "one timeline");
+    bench.stopper.stop().await;
+    assert_eq!(bench.collector.losses(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_file_is_not_asked_for_again_at_once() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    server.playing(CAN_SEEK).await.end().await;
+    wait_until(|| bench.collector.losses() == 1).await;
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn pulled_while_somebody_watches() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Watched);
+    let nobody = timeout(Duration::from_millis(50), server.listener.accept()).await;
+    assert!(nobody.is_err(), "nobody watches");
+    let point = bench.relay.point("cam").unwrap();
+    for _ in 0..2 {
+        let (one, two) = (point.watch(), point.watch());
+        let mut viewer = server.playing(BROADCAST).await;
+        viewer.packets(&short()).await;
+        drop(one);
+        viewer.packets(&short()).await;
+        drop(two);
+        // It says goodbye.
+        assert_eq!(viewer.expect::<StopPlaying>().await.incarnation, 10);
+    }
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_says_goodbye() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(BROADCAST).await;
+    let goodbye = async {
+        viewer.expect::<StopPlaying>().await;
+        viewer.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;
+    };
+    tokio::join!(bench.stopper.stop(), goodbye);
+    timeout(LIMIT, bench.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn packets_of_no_use_end_the_connection() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(BROADCAST).await;
+    let size = samples::stream(SAMPLE).0.packet_size();
+    viewer.packets(&vec![vec![0xFF; size]; 60]).await;
+    server.playing(BROADCAST).await;
+    assert_eq!((bench.collector.packets().len(), bench.collector.losses()), (0, 1));
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_pulled_is_not_tried() {
+    for url in ["mms://user:secret@127.0.0.1/a", "http://127.0.0.1/a"] {
+        let bench = Bench::new(url.into(), Start::Always);
+        timeout(LIMIT, bench.task).await.unwrap().unwrap();
+    }
+}
+
+/// The queue between connection and relay, without a connection.
+struct Pipe {
+    intake: Intake,
+    sequence: u32,
+}
+
+impl Pipe {
+    fn header(&mut self, name: &str, attributes: u32) {
+        let (duration_s, packet_count, packet_size, bit_rate) = (0.0, 0, 0, 0);
+        self.intake.event(&ClientEvent::Opened { attributes, duration_s, packet_count, packet_size, bit_rate });
+        self.intake.event(&ClientEvent::Header(header(name)));
+    }
+
+    fn packets(&mut self, packets: &[Vec<u8>]) {
+        for packet in packets {
+            let bytes = Bytes::copy_from_slice(packet);
+            let (location, sequence, resent, settled) = (0, self.sequence, false, self.sequence + 1);
+            self.intake.event(&ClientEvent::Packet { location, sequence, bytes, resent, settled });
+            self.sequence += 1;
+        }
+    }
+}
+
+fn pull() -> (Pull, Arc<testing::Collector>) {
+    let url = "mms://h/talk".to_owned();
+    let source = Source::Pull { url: url.clone(), start: Start::Always, linger: Duration::ZERO };
+    let (relay, collector) = testing::collecting(&[("cam", source)]);
+    let point = relay.point("cam").unwrap();
+    let watched = Watched::new(&point, Start::Always);
+    (Pull { relay, point, url: url.parse().unwrap(), linger: Duration::ZERO, watched, feed: None, headed: None }, collector)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_held_to_real_time_and_a_broadcast_is_not() {
+    let (_, packets) = samples::stream(SAMPLE);
+    for (attributes, expected_s) in [(CAN_SEEK, 7.0..9.0), (BROADCAST, 0.0..0.1)] {
+        let ((mut pull, collector), (intake, outlet, _)) = (pull(), queue());
+        let mut pipe = Pipe { intake, sequence: 0 };
+        pipe.header(SAMPLE, attributes);
+        pipe.packets(&packets);
+        pipe.intake.finish();
+        let begin = Instant::now();
+        outlet.feed(&mut pull).await.unwrap();
+        // Ten seconds, of which two are the lead.
+        let took_s = begin.elapsed().as_secs_f64();
+        assert!(expected_s.contains(&took_s), "{took_s}");
+        assert_eq!(collector.packets().len(), packets.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_header_is_another_generation() {
+    let ((mut pull, collector), (intake, outlet, _)) = (pull(), queue());
+    let mut pipe = Pipe { intake, sequence: 0 };
+    pipe.header(SAMPLE, BROADCAST);
+    pipe.packets(&short());
+    // Of before the change, though something is missing before it.
+    let late = Bytes::copy_from_slice(&short()[0]);
+    pipe.intake.event(&ClientEvent::Packet { location: 0, sequence: 21, bytes: late, resent: false, settled: 20 });
+    pipe.intake.event(&ClientEvent::NewHeader(header(OTHER)));
+    pipe.sequence = 22;
+    pipe.packets(&samples::stream(OTHER).1[..3]);
+    pipe.packets(&[vec![1; 7]]);
+    pipe.intake.finish();
+    outlet.feed(&mut pull).await.unwrap();
+    assert_eq!((collector.generations(), collector.packets().len()), (2, 20 + 1 + 3));
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let (intake, mut outlet, room) = queue();
+    let mut pipe = Pipe { intake, sequence: 0 };
+    pipe.packets(&vec![vec![0; 1 << 16]; 15]);
+    assert!(*room.borrow());
+    pipe.packets(&[vec![0; 1 << 16]]);
+    assert!(!*room.borrow(), "TCP waits");
+    outlet.backlog.remove(1);
+    assert!(*room.borrow());
+    pipe.packets(&vec![vec![0; 1 << 16]; 300]);
+    assert_eq!(pipe.intake.thrown_away, 316 - 257);
+    let mut waiting = 0;
+    while outlet.items.try_recv().is_ok() {
+        waiting += 1;
+    }
+    assert_eq!(waiting, 257, "16 MiB and the byte that went");
+}

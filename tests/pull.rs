@@ -1,0 +1,177 @@
+//! Streams pulled from other daemons by MMS: a relay of a relay of a relay.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use support::Need::Program;
+use support::asf::Synthetic;
+use support::daemon::{Daemon, Launch};
+use support::forwarder::Forwarder;
+use support::player::{self, Frame, frames, of_stream};
+use support::process::{Process, send_signal};
+use support::publisher::Publisher;
+use support::viewer::{Viewer, wait_for_source};
+use support::{ready, stays, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Settings of a daemon whose `cam` is pulled; `more` is added to its source.
+fn pulled(url: &str, more: &str) -> String {
+    format!("[[publishing_point]]\nname = \"cam\"\nsource = {{ type = \"pull\", url = \"{url}\"{more} }}\n")
+}
+
+/// A daemon with the demo, one that pulls it over UDP, and one that pulls that over TCP.
+fn chain() -> [Daemon; 3] {
+    let first = Daemon::start("");
+    let second = Daemon::start(pulled(&first.url("mmsu", "demo"), ""));
+    let third = Daemon::start(pulled(&second.url("mmst", "cam"), ""));
+    wait_for_source(&third, "cam");
+    [first, second, third]
+}
+
+/// `wmrelay play` for three seconds; its report.
+#[track_caller]
+fn play(url: &str, more: &[&str]) -> serde_json::Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+    command.args(["play", url, "--seconds", "3", "--json"]).args(more);
+    let played = Process::start(command).finish(MINUTE);
+    assert!(played.status.success(), "{}{}", played.stdout, played.stderr);
+    serde_json::from_str(&played.stdout).unwrap()
+}
+
+/// The pictures of the built-in demo, in order.
+#[track_caller]
+fn demo_pictures() -> Vec<String> {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingest/demo.asf");
+    let decoded = player::ffmpeg(&demo.display().to_string(), 0).finish(MINUTE);
+    of_stream(&frames(&decoded.stdout), 0).into_iter().map(|frame| frame.md5).collect()
+}
+
+/// Each picture is the demo's next one, from the second on: the packet of the key frame may begin with the picture before it, which
+/// nobody can decode.
+#[track_caller]
+fn assert_demo(pictures: &[Frame]) {
+    let demo = demo_pictures();
+    let place = |frame: &Frame| demo.iter().position(|md5| *md5 == frame.md5).expect("a picture that is not the demo's");
+    let first = place(&pictures[1]);
+    for (at, picture) in (first..).zip(&pictures[1..]) {
+        assert_eq!(place(picture), at % demo.len());
+    }
+}
+
+#[test]
+fn a_relay_of_a_relay_of_a_relay() {
+    let [first, second, third] = chain();
+    assert_eq!(first.metric("wmrelay_viewers", &[("transport", "udp")]), 1.0);
+    assert_eq!(second.metric("wmrelay_viewers", &[("transport", "tcp")]), 1.0);
+    let written = third.folder().join("written.asf");
+    for (scheme, more) in [("mmsu", vec![]), ("mmst", vec!["--write", written.to_str().unwrap()])] {
+        let report = play(&third.url(scheme, "cam"), &more);
+        // Twenty a second, and less than three seconds' worth where the first one had to be waited for.
+        assert!(report["packets"].as_u64().unwrap() >= 40, "{report}");
+        assert_eq!((&report["lost"], &report["live"]), (&0.into(), &true.into()), "{report}");
+        // A viewer begins with a key frame; the demo has one each second.
+        let ms = report["first_key_presentation_ms"].as_u64().unwrap();
+        assert!(ms.is_multiple_of(1000) && report["first_send_time_ms"].as_u64().unwrap() <= ms, "{report}");
+    }
+    let count =
+        |daemon: &Daemon, result: &str| daemon.metric("wmrelay_pull_connects_total", &[("point", "cam"), ("result", result)]);
+    assert_eq!((count(&second, "failed"), count(&third, "failed")), (0.0, 0.0));
+    if !ready("a_relay_of_a_relay_of_a_relay", &[Program("ffmpeg")]) {
+        return;
+    }
+    for url in [third.url("mmst", "cam"), written.display().to_string()] {
+        let decoded = player::ffmpeg(&url, 2).finish(MINUTE);
+        let pictures = of_stream(&frames(&decoded.stdout), 0);
+        assert!(pictures.len() >= 40, "{} pictures of {url}\n{}", pictures.len(), decoded.stderr);
+        assert_demo(&pictures);
+    }
+    // Each leaves as it should when it is stopped.
+    assert!(third.stop().success());
+    wait_until("the third leaves the second", LIMIT, || second.metric("wmrelay_viewers", &[]) == 0.0);
+    assert!(second.stop().success());
+    wait_until("the second leaves the first", LIMIT, || first.metric("wmrelay_session_ends_total", &[("reason", "left")]) == 1.0);
+}
+
+#[test]
+fn an_upstream_that_is_killed_and_comes_back() {
+    let [mut first, second, third] = chain();
+    let viewer = Viewer::tcp(third.mms, "cam");
+    viewer.wait_for_packets(20, LIMIT);
+    let address: &'static str = Box::leak(first.mms.to_string().into_boxed_str());
+    send_signal(first.id(), "KILL");
+    wait_until("the first is dead", LIMIT, || !first.runs());
+    wait_until("the second notices", LIMIT, || second.metric("wmrelay_source_up", &[("point", "cam")]) == 0.0);
+    let again = Launch::new("").listen([address, "127.0.0.1:0", "127.0.0.1:0"]).start();
+    wait_for_source(&second, "cam");
+    viewer.wait_for_packets(20, LIMIT);
+    let seen = viewer.seen();
+    assert_eq!((seen.ended, seen.missing, seen.backward, seen.time_backward), (None, 0, 0, 0));
+    assert!(second.metric("wmrelay_source_restarts_total", &[("point", "cam")]) >= 1.0);
+    assert_eq!(third.metric("wmrelay_source_restarts_total", &[("point", "cam")]), 0.0, "the third waited with its viewer");
+    assert_eq!(again.metric("wmrelay_viewers", &[]), 1.0);
+    assert!(second.log().contains(&format!("url=mmsu://{address}/demo")), "{}", second.log());
+}
+
+#[test]
+fn pulled_while_somebody_watches() {
+    let upstream = Daemon::start("");
+    let daemon = Daemon::start(pulled(&upstream.url("mms", "demo"), ", start = \"watched\", linger_s = 1"));
+    let sessions = || upstream.metric("wmrelay_sessions_total", &[]);
+    let viewers = || upstream.metric("wmrelay_viewers", &[]);
+    stays("nobody asks upstream", Duration::from_millis(300), || sessions() == 0.0);
+    let one = Viewer::tcp(daemon.mms, "cam");
+    one.wait_for_packets(10, LIMIT);
+    let two = Viewer::tcp(daemon.mms, "cam");
+    two.wait_for_packets(10, LIMIT);
+    assert_eq!((sessions(), viewers()), (1.0, 1.0), "one for both");
+    drop(one);
+    two.wait_for_packets(30, LIMIT);
+    assert_eq!((sessions(), viewers()), (1.0, 1.0));
+    drop(two);
+    wait_until("the session upstream ends", LIMIT, || viewers() == 0.0);
+    assert!(daemon.log().contains("nobody watches"), "{}", daemon.log());
+    assert_eq!(sessions(), 1.0);
+    let three = Viewer::tcp(daemon.mms, "cam");
+    three.wait_for_packets(10, LIMIT);
+    assert_eq!(sessions(), 2.0);
+}
+
+/// Five of a hundred datagrams are lost on the way; viewers get what is asked for again where it belongs.
+#[test]
+fn resends_come_in_their_place() {
+    let upstream = Daemon::start("[[publishing_point]]\nname = \"cam\"\nsource = { type = \"push\" }\n");
+    let publisher = Publisher::start(upstream.http, "cam", Synthetic { packet_size: 400, packets_per_second: 500 }, u32::MAX);
+    wait_for_source(&upstream, "cam");
+    let forwarder = Forwarder::start(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 79)), upstream.mms, 50, 0x5EED);
+    let daemon = Daemon::start(pulled(&format!("mmsu://{}/cam", forwarder.address), ""));
+    wait_for_source(&daemon, "cam");
+    let viewer = Viewer::tcp(daemon.mms, "cam");
+    viewer.wait_for_packets(1, LIMIT);
+    let begin = viewer.seen();
+    viewer.wait_for_packets(2_500, LIMIT);
+    let seen = viewer.seen();
+    let (came, sent) = (seen.packets - begin.packets, u64::from(seen.number.unwrap() - begin.number.unwrap()));
+    let (passed, lost) = forwarder.to_viewer();
+    assert!(lost * 100 > (passed + lost) * 3, "the path lost {lost} of {}", passed + lost);
+    assert!(came <= sent && (sent - came) * 1000 <= sent * 2, "{came} of {sent} came");
+    assert_eq!((seen.backward, seen.time_backward), (0, 0), "{seen:?}");
+    assert!(publisher.runs(), "{:?}", publisher.end());
+}
+
+#[test]
+fn an_upstream_that_is_not_there_is_tried_again() {
+    let nobody: SocketAddr = ([127, 0, 0, 80], 9).into();
+    let daemon = Daemon::start(pulled(&format!("mms://{nobody}/cam"), ""));
+    let failures = || daemon.metric("wmrelay_pull_connects_total", &[("point", "cam"), ("result", "failed")]);
+    wait_until("two attempts", LIMIT, || failures() >= 2.0);
+    let log = daemon.log();
+    assert!(log.contains("connecting to 127.0.0.80 port 9") && log.contains("retry_s=0.5"), "{log}");
+}
