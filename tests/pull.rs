@@ -144,6 +144,52 @@ fn pulled_while_somebody_watches() {
     assert_eq!(sessions(), 2.0);
 }
 
+/// Settings of a daemon that mirrors another one as `mirror/`.
+fn mirrored(upstream: &Daemon, scheme: &str) -> String {
+    let url = upstream.url(scheme, "");
+    format!(
+        "[[publishing_point]]\nname = \"mirror/\"\nsource = {{ type = \"pull\", url = \"{url}\", start = \"watched\", linger_s = 1 }}\n"
+    )
+}
+
+#[test]
+fn live_names_of_a_mirrored_folder_are_pulled_once() {
+    let point = |name: &str| format!("[[publishing_point]]\nname = \"{name}\"\nsource = {{ type = \"demo\" }}\n");
+    let upstream = Daemon::start(point("demo") + &point("shows/late one"));
+    let daemon = Daemon::start(mirrored(&upstream, "mms"));
+    let viewers = || upstream.metric("wmrelay_viewers", &[]);
+    for (lap, name) in (1..).zip(["mirror/demo", "mirror/shows/late one", "mirror/demo"]) {
+        let one = Viewer::tcp(daemon.mms, name);
+        one.wait_for_packets(10, LIMIT);
+        let two = Viewer::tcp(daemon.mms, name);
+        two.wait_for_packets(10, LIMIT);
+        assert_eq!(viewers(), 1.0, "one for both");
+        // Somebody who asked, and somebody who pulls.
+        assert_eq!(upstream.metric("wmrelay_sessions_total", &[]), 2.0 * f64::from(lap));
+        // Nothing of the name that had the publishing point before: its numbers would be high by now.
+        assert!(one.seen().first.unwrap() < 60, "{name}: {:?}", one.seen());
+        drop(one);
+        two.wait_for_packets(10, LIMIT);
+        let seen = two.seen();
+        assert_eq!((seen.ended, seen.missing, seen.backward), (None, 0, 0));
+        drop(two);
+        wait_until("the session upstream ends", LIMIT, || viewers() == 0.0);
+        wait_until("the window is let go of", LIMIT, || daemon.metric("wmrelay_window_bytes", &[("point", "mirror")]) == 0.0);
+    }
+    for name in ["mirror/missing", "mirror/missing", "mirror", "mirror/", "mirror//demo"] {
+        assert_ne!(support::mms::open_result(daemon.mms, name), 0, "{name}");
+    }
+    assert_eq!(upstream.metric("wmrelay_refusals_total", &[("cause", "unknown_name")]), 1.0, "remembered");
+    assert_eq!(daemon.metric("wmrelay_refusals_total", &[]), 5.0);
+    let log = daemon.log();
+    assert!(log.contains("name=\"shows/late one\"") || log.contains("name=shows/late one"), "{log}");
+    // A second viewer of a name over UDP, while another name plays.
+    let (one, other) = (Viewer::udp(daemon.mms, "mirror/demo", 4000, None), Viewer::tcp(daemon.mms, "Mirror/shows/late one"));
+    one.wait_for_packets(10, LIMIT);
+    other.wait_for_packets(10, LIMIT);
+    assert_eq!(viewers(), 2.0);
+}
+
 /// Five of a hundred datagrams are lost on the way; viewers get what is asked for again where it belongs.
 #[test]
 fn resends_come_in_their_place() {

@@ -3,6 +3,7 @@
 //! The conversation is [`crate::mms::client`]; here are its sockets.
 
 mod connection;
+mod inquire;
 mod landing;
 mod play;
 mod sockets;
@@ -13,6 +14,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use inquire::{Content, inquire};
 pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
 pub use url::{DEFAULT_PORT, MmsUrl, UrlError, UrlTransport};
 pub use write::AsfFile;

@@ -13,6 +13,7 @@ mod file;
 mod gate;
 mod laps;
 mod lead;
+mod mirror;
 mod playlist;
 mod pull;
 mod push;
@@ -37,7 +38,7 @@ use crate::metrics::REFUSALS;
 use crate::relay::Relay;
 use crate::relay::admission::canonical;
 use crate::settings::{Problem, Settings, SettingsError, Source};
-use crate::shard::{HandOff, Handed};
+use crate::shard::{Finder, HandOff, Handed};
 use crate::text::{Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
@@ -79,6 +80,7 @@ pub fn read_users(path: &Path) -> Result<Users, SettingsError> {
 /// All sources of the daemon.
 pub struct Ingest {
     runtime: Handle,
+    relay: Arc<Relay>,
     gate: Arc<Gate>,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
@@ -101,11 +103,11 @@ impl Ingest {
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
                 Source::Push | Source::Files { .. } => {}
-                // Of a whole folder nobody knows what to pull before a viewer names it.
+                // Of a whole folder nobody knows what to pull before a viewer names it: [`mirror`] does it then.
                 source @ Source::Pull { .. } if source.is_folder() => {}
                 Source::Pull { url, start, linger } => {
                     let upstream = pull::Upstream { url, start, linger };
-                    runtime.spawn(pull::run(Arc::clone(relay), point, upstream, stop));
+                    runtime.spawn(pull::run(point, upstream, stop));
                 }
                 Source::File { paths } => {
                     let media = paths.into_iter().map(Medium::File).collect();
@@ -122,7 +124,7 @@ impl Ingest {
         }
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
         let reject_slots = Slots::new(REJECTS, REJECTS_PER_ADDRESS);
-        Ok(Self { runtime: runtime.clone(), gate: Arc::new(gate), slots, reject_slots, stop, stopper })
+        Ok(Self { runtime: runtime.clone(), relay: Arc::clone(relay), gate: Arc::new(gate), slots, reject_slots, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
@@ -145,6 +147,12 @@ impl Ingest {
                 drop(slot);
             });
         })
+    }
+
+    /// Finds out what names below mirrored folders are, for shards on any thread.
+    pub fn finder(&self) -> Finder {
+        let mirror = mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), self.stop.downgrade());
+        Arc::new(move |wish| mirror.take(wish))
     }
 
     /// Ends all sources and waits until they have: child processes are gone, publishers have heard why.

@@ -17,12 +17,12 @@ use super::now;
 use super::stop::Stop;
 use super::watched::Watched;
 use crate::asf::Header;
-use crate::client::{self, MmsUrl, PlayOptions};
+use crate::client::{self, MmsUrl, PlayError, PlayOptions};
 use crate::metrics::{PULL_CONNECTS, point_label};
-use crate::mms::client::ClientEvent;
+use crate::mms::client::{ClientEnd, ClientEvent};
 use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
-use crate::relay::{Point, PublishRefusal, PublisherId, Relay};
+use crate::relay::{Loan, Point, PublishRefusal, PublisherId};
 use crate::settings::Start;
 use order::Order;
 
@@ -36,6 +36,7 @@ const BATCH_BYTES: usize = 64 << 10;
 const SHORTEST_LAP: Duration = Duration::from_secs(1);
 
 /// What to pull, and when.
+#[derive(Clone)]
 pub(super) struct Upstream {
     pub(super) url: String,
     pub(super) start: Start,
@@ -53,23 +54,36 @@ enum End {
     Over,
     /// The stream ended, or could not be had.
     Failed(String),
+    /// The server does not give it to us.
+    Refused(String),
 }
 
 /// Pulls, again and again, until the daemon stops.
-pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, upstream: Upstream, stop: Stop) {
+pub(super) async fn run(point: Arc<Point>, upstream: Upstream, stop: Stop) {
     let span = info_span!("pull", point = point.name());
+    begin(point, None, upstream, stop).instrument(span).await;
+}
+
+/// Pulls for a publishing point that is lent, and gives it back once nobody has watched for the linger.
+pub(super) async fn run_lent(loan: Loan, upstream: Upstream, stop: Stop) {
+    let span = info_span!("pull", point = loan.point().name(), name = loan.name());
+    begin(Arc::clone(loan.point()), Some(loan), upstream, stop).instrument(span).await;
+}
+
+async fn begin(point: Arc<Point>, loan: Option<Loan>, upstream: Upstream, stop: Stop) {
     let url: MmsUrl = match upstream.url.parse() {
         Ok(url) => url,
-        Err(error) => return span.in_scope(|| error!(%error, "cannot be pulled; correct `url` in the settings")),
+        Err(error) => return error!(%error, "cannot be pulled; correct `url` in the settings"),
     };
     let watched = Watched::new(&point, upstream.start);
-    let pull = Pull { relay, point, url, linger: upstream.linger, watched, feed: None, headed: None };
-    pull.run(stop).instrument(span).await;
+    let pull = Pull { point, loan, url, linger: upstream.linger, watched, feed: None, headed: None };
+    pull.run(stop).await;
 }
 
 struct Pull {
-    relay: Arc<Relay>,
     point: Arc<Point>,
+    /// For how long it is ours, where it is lent.
+    loan: Option<Loan>,
     url: MmsUrl,
     linger: Duration,
     watched: Watched,
@@ -83,8 +97,16 @@ impl Pull {
     async fn run(mut self, mut stop: Stop) {
         let mut back_off = BackOff::new();
         loop {
+            let (mut watched, linger) = (self.watched.clone(), self.linger);
             tokio::select! {
                 () = self.watched.begin() => {}
+                // All have left since the last connection.
+                () = watched.end(linger), if self.loan.is_some() => {
+                    if self.gives_back() {
+                        return;
+                    }
+                    continue;
+                }
                 () = stop.requested() => return,
             }
             self.headed = None;
@@ -102,10 +124,20 @@ impl Pull {
                 End::Unwatched => {
                     info!("left, nobody watches");
                     self.feed = None;
+                    if self.gives_back() {
+                        return;
+                    }
                     back_off = BackOff::new();
                     continue;
                 }
                 End::Failed(reason) => reason,
+                End::Refused(reason) => {
+                    // A viewer named it, and may have named what is no more: nobody is to wait for it.
+                    if self.loan.is_some() {
+                        self.point.end();
+                    }
+                    reason
+                }
             };
             self.feed = None;
             let wait = back_off.after(lap);
@@ -117,10 +149,18 @@ impl Pull {
         }
     }
 
+    /// Whether the publishing point was lent, and has gone back.
+    fn gives_back(&mut self) -> bool {
+        let Some(loan) = self.loan.take() else { return false };
+        // Where somebody has come in the meantime it stays.
+        self.loan = loan.give_back().err();
+        self.loan.is_none()
+    }
+
     fn count(&self, end: &End) {
         let result = match (self.headed, end) {
             (Some(_), _) => "played",
-            (None, End::Over | End::Failed(_)) => "failed",
+            (None, End::Over | End::Failed(_) | End::Refused(_)) => "failed",
             (None, End::Unwatched | End::Stopped) => return,
         };
         counter!(PULL_CONNECTS, "point" => point_label(self.point.name()), "result" => result).increment(1);
@@ -162,6 +202,7 @@ impl Pull {
         };
         match (result, played) {
             (Err(error), _) => End::Failed(error.to_string()),
+            (_, Err(error @ PlayError::Session { end: ClientEnd::Refused { .. }, .. })) => End::Refused(error.to_string()),
             (_, Err(error)) => End::Failed(error.to_string()),
             (_, Ok(report)) if is_over && report.packets > 0 => End::Over,
             (_, Ok(report)) => End::Failed(report.ended_by),
@@ -322,7 +363,7 @@ impl Outlet {
                     packet_size = header.packet_size();
                     let feed = match pull.feed.take() {
                         Some(feed) => feed,
-                        None => Feed::new(pull.relay.publish(now(), pull.point.name(), PublisherId::BuiltIn)?),
+                        None => Feed::new(pull.point.publish(now(), PublisherId::BuiltIn)?),
                     };
                     let feed = pull.feed.insert(feed);
                     if begins {
@@ -360,4 +401,4 @@ impl Outlet {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Generation};
+use super::lending::Vacancy;
 
-/// Index of a publishing point: dense, from 0, in the order of the settings.
+/// Index of a publishing point: dense, from 0, in the order of the settings; those that are lent come behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PointId(pub u32);
 
@@ -34,6 +35,13 @@ pub enum Delivery {
     Ended {
         /// Of which publishing point.
         point: PointId,
+    },
+    /// A lent publishing point goes back, and nobody watches it: nothing of it is to be kept.
+    Vacated {
+        /// Of which publishing point.
+        point: PointId,
+        /// To be dropped when that is done.
+        vacancy: Arc<Vacancy>,
     },
 }
 

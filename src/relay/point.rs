@@ -1,5 +1,6 @@
 //! A publishing point: a name, one live source, many viewers.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -7,7 +8,8 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use super::batch::Generation;
 use super::delivery::{Delivery, PointId, ShardPort};
-use super::publish::Feed;
+use super::lending::Vacancy;
+use super::publish::{Feed, PublishRefusal, Publisher, PublisherId};
 use crate::metrics as names;
 use crate::settings::{PublishingPoint, Source, WindowBounds};
 use crate::wire::Guid;
@@ -124,6 +126,30 @@ impl Point {
         watchers.listeners.push(listener);
     }
 
+    /// The right to feed it. A publisher with the same credentials that was silent for 2 s is superseded: its calls fail
+    /// from now on.
+    ///
+    /// # Errors
+    /// [`PublishRefusal::NotPush`] and [`PublishRefusal::Busy`].
+    pub fn publish(self: &Arc<Self>, now: Instant, credentials: PublisherId) -> Result<Publisher, PublishRefusal> {
+        Publisher::new(Arc::clone(self), now, credentials)
+    }
+
+    /// Ends the stream: viewers get its end, and those who wait for its beginning are refused. A source that comes back
+    /// begins another one.
+    pub fn end(&self) {
+        self.lock_feed().end(self);
+    }
+
+    /// Forgets the source and whoever listened, and tells the shards to do the same.
+    pub(super) fn vacate(&self, vacancy: Arc<Vacancy>) {
+        self.lock_watchers().listeners.clear();
+        let mut feed = self.lock_feed();
+        feed.forget(self);
+        self.set_generation(None);
+        self.deliver(&Delivery::Vacated { point: self.id, vacancy });
+    }
+
     pub(super) fn set_generation(&self, generation: Option<Arc<Generation>>) {
         *self.lock_generation() = generation;
     }
@@ -171,6 +197,19 @@ impl Point {
         let mut watchers = self.lock_watchers();
         watchers.count = change(watchers.count);
         watchers.listeners.iter().for_each(|listener| listener(watchers.count));
+    }
+}
+
+impl Watch {
+    /// What is watched.
+    pub fn point(&self) -> &Arc<Point> {
+        &self.point
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("point", &self.point.name()).finish()
     }
 }
 

@@ -259,11 +259,22 @@ impl Feed {
         };
         let timed_out = |timeout| now.saturating_duration_since(since) >= timeout;
         if point.settings().source_timeout.is_some_and(timed_out) && self.timeline.generation().is_some() {
-            self.timeline.end();
-            self.down(point);
-            point.set_generation(None);
-            point.deliver(&Delivery::Ended { point: point.id() });
+            self.end(point);
         }
+    }
+
+    /// Ends the stream, whoever feeds it.
+    pub(super) fn end(&mut self, point: &Point) {
+        self.timeline.end();
+        self.down(point);
+        point.set_generation(None);
+        point.deliver(&Delivery::Ended { point: point.id() });
+    }
+
+    /// As if nothing had ever come; tokens run on, so that an old publisher is none of the next one's.
+    pub(super) fn forget(&mut self, point: &Point) {
+        self.down(point);
+        *self = Self { tokens: self.tokens, ..Self::default() };
     }
 
     fn down(&mut self, point: &Point) {

@@ -8,15 +8,21 @@ use metrics::{Gauge, gauge};
 
 use super::admission::{Admission, PortCounts};
 use super::delivery::{PointId, ShardPort};
-use super::point::{Point, Shared};
+use super::lending::{LOANS_PER_FOLDER, Loan, Reserve};
+use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
 use crate::metrics as names;
-use crate::settings::Settings;
+use crate::settings::{Settings, Source};
 use crate::wire::Guid;
 
 /// The publishing points and who may watch them; shared by all threads.
 pub struct Relay {
+    /// Those of the settings, then those that are lent.
     points: Vec<Arc<Point>>,
+    /// How many the settings name.
+    named: usize,
+    /// What mirrored folders lend.
+    reserves: HashMap<PointId, Reserve>,
     by_name: HashMap<String, PointId>,
     /// The first publishing point of each name in lower case.
     by_folded_name: HashMap<String, PointId>,
@@ -32,6 +38,8 @@ impl Relay {
         let shared = Arc::new(Shared::new(shards, file_ids, &settings.window));
         let mut relay = Self {
             points: Vec::new(),
+            named: 0,
+            reserves: HashMap::new(),
             by_name: HashMap::new(),
             by_folded_name: HashMap::new(),
             admission: Admission::new(settings),
@@ -43,6 +51,16 @@ impl Relay {
             relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
             relay.points.push(Arc::new(Point::new(id, settings, Arc::clone(&shared))));
         }
+        relay.named = relay.points.len();
+        for folder in relay.points() {
+            if !(matches!(folder.settings().source, Source::Pull { .. }) && folder.settings().source.is_folder()) {
+                continue;
+            }
+            let ids = (0..).map(PointId).skip(relay.points.len()).take(LOANS_PER_FOLDER);
+            let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, folder.settings().clone(), Arc::clone(&shared)))).collect();
+            relay.points.extend(slots.iter().cloned());
+            relay.reserves.insert(folder.id(), Reserve::new(slots));
+        }
         Arc::new(relay)
     }
 
@@ -50,7 +68,12 @@ impl Relay {
     /// the case of ASCII letters, as people type them.
     pub fn point(&self, name: &str) -> Option<Arc<Point>> {
         let id = self.by_name.get(name).or_else(|| self.by_folded_name.get(&name.to_ascii_lowercase()))?;
-        self.points.get(usize::try_from(id.0).ok()?).cloned()
+        self.by_id(*id).cloned()
+    }
+
+    /// A publishing point, of the settings or lent.
+    pub fn by_id(&self, id: PointId) -> Option<&Arc<Point>> {
+        self.points.get(usize::try_from(id.0).ok()?)
     }
 
     /// The publishing point that a viewer's name belongs to, and what of the name lies below it: nothing where it is the
@@ -65,9 +88,25 @@ impl Relay {
         })
     }
 
-    /// All publishing points, by their ids.
+    /// The publishing points of the settings, by their ids.
     pub fn points(&self) -> Vec<Arc<Point>> {
+        self.points.get(..self.named).unwrap_or_default().to_vec()
+    }
+
+    /// Those and, behind them, all that are lent or may be, by their ids. The latter have the names and settings of their folders.
+    pub fn all_points(&self) -> Vec<Arc<Point>> {
         self.points.clone()
+    }
+
+    /// The publishing point that is lent to a name below a mirrored folder, if one is. It stays so while it is watched.
+    pub fn lent(&self, folder: PointId, name: &str) -> Option<Watch> {
+        self.reserves.get(&folder)?.lent(name)
+    }
+
+    /// Lends a publishing point to a name below a mirrored folder; with the loan where that is new, so that a source is
+    /// needed. `None` where all are lent, or where it is no such folder.
+    pub fn lend(&self, folder: PointId, name: &str) -> Option<(Watch, Option<Loan>)> {
+        self.reserves.get(&folder)?.lend(name)
     }
 
     /// Who comes in.
@@ -75,14 +114,13 @@ impl Relay {
         &self.admission
     }
 
-    /// The right to feed a publishing point. A publisher with the same credentials that was silent for 2 s is
-    /// superseded: its calls fail from now on.
+    /// The right to feed the publishing point of this name, as [`Point::publish`].
     ///
     /// # Errors
     /// Any [`PublishRefusal`].
     pub fn publish(&self, now: Instant, name: &str, credentials: PublisherId) -> Result<Publisher, PublishRefusal> {
         let point = self.point(name).ok_or_else(|| PublishRefusal::Unknown { name: name.to_owned() })?;
-        Publisher::new(point, now, credentials)
+        point.publish(now, credentials)
     }
 
     /// Lets time pass, about once a second: streams whose source stays away end, ports end their rest.

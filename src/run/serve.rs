@@ -54,8 +54,9 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
-        let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), archive, mailboxes, doors, beat)
-            .context("a thread cannot be started")?;
+        let mut shards =
+            Shards::start(Arc::clone(&settings), Arc::clone(&relay), archive, mailboxes, doors, beat, ingest.finder())
+                .context("a thread cannot be started")?;
         let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
 
         if let Some(path) = ready_file {

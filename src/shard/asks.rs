@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
-use super::conn::{Conn, Opened, Place, channel_of};
+use super::conn::{Conn, Opened, Place};
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
@@ -15,7 +15,7 @@ use crate::mms::media::HEAD_LEN;
 use crate::mms::session::{Answer, Ask, OpenRefusal};
 use crate::relay::Generation;
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
-use crate::settings::Oversize;
+use crate::settings::{Oversize, Source};
 
 impl State {
     /// What the relay answers; `None` where no answer is owed, or not yet.
@@ -160,25 +160,10 @@ impl State {
             // Numbers run on, but what they stood for lies in another window.
             viewer.cold.track.forget(&viewer.hot.next);
         }
-        if point.settings().source.is_folder() {
-            return self.open_file(key, point, below, name);
-        }
-        let channel = channel_of(point.id());
-        let generation = self.broadcast(channel)?.generation.clone();
-        let wait = point.source_expected();
-        let conn = self.conns.get_mut(key)?;
-        conn.opened = Some(Opened::new(point, name));
-        match generation {
-            Some(generation) => Some(self.opened(key, &generation)),
-            None if wait => {
-                self.broadcast(channel)?.waiting.push(key);
-                None
-            }
-            None => {
-                self.conns.get_mut(key)?.opened = None;
-                metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
-                refuse(Hresult::NO_STREAM)
-            }
+        match &point.settings().source {
+            Source::Pull { .. } if point.settings().source.is_folder() => self.open_mirrored(key, point, below),
+            Source::Files { .. } => self.open_file(key, point, below, name),
+            _ => self.open_live(key, Opened::new(point, name)),
         }
     }
 
@@ -191,7 +176,7 @@ impl State {
         if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
             // The funnel was granted because some other source fits. The only words left are "come again over TCP".
             metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-            let location = format!("mmst://{}/{}", conn.local, opened.point.name());
+            let location = format!("mmst://{}/{}", conn.local, opened.name);
             conn.opened = None;
             return Answer::Opened(Err(OpenRefusal::Redirect(location)));
         }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::files::Seek;
+use super::mirror::Found;
 use super::udp::UdpPort;
 use crate::archive::{AsfFile, OpenError, ReadError};
 use crate::relay::{Delivery, ShardPort};
@@ -74,6 +75,8 @@ pub(super) enum Command {
     Located { conn: usize, client_id: u32, request: u64, seek: Seek, result: Result<u64, ReadError> },
     /// A block of a file that a viewer waits for has been read, or cannot be.
     BlockRead { conn: usize, client_id: u32 },
+    /// It is known what a name below a mirrored folder is.
+    Found { conn: usize, client_id: u32, request: u64, found: Found },
     /// End all sessions with the end of the stream.
     Stop,
 }

@@ -88,17 +88,14 @@ pub(super) const fn channel_of(point: PointId) -> usize {
 impl Opened {
     /// Counts as a viewer from now on; there is no header yet.
     pub(super) fn new(point: Arc<Point>, name: &str) -> Self {
+        Self::watching(point.watch(), name)
+    }
+
+    /// Counts as the viewer that it was counted as before.
+    pub(super) fn watching(watch: Watch, name: &str) -> Self {
+        let point = Arc::clone(watch.point());
         let channel = channel_of(point.id());
-        Self {
-            name: name.into(),
-            file: None,
-            channel,
-            generation: None,
-            header_bytes: 0,
-            packet_size: 0,
-            _watch: point.watch(),
-            point,
-        }
+        Self { name: name.into(), file: None, channel, generation: None, header_bytes: 0, packet_size: 0, _watch: watch, point }
     }
 }
 

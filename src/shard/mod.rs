@@ -16,6 +16,7 @@ mod handoff;
 mod image;
 mod lag;
 pub mod listen;
+mod mirror;
 mod news;
 pub mod origins;
 mod out_queue;
@@ -42,6 +43,7 @@ use tokio::sync::{mpsc, watch};
 use command::{Accepted, Command, CommandSender};
 pub use handoff::{HandOff, Handed};
 use listen::MmsListener;
+pub use mirror::{Finder, Found, Refused, Wish};
 use routes::Routes;
 pub use strays::MOST_UNDECIDED;
 use udp::UdpPort;
@@ -71,6 +73,7 @@ struct Context {
     next_shard: AtomicUsize,
     beat: Heartbeat,
     overload: Overload,
+    finder: Finder,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -162,7 +165,7 @@ pub struct Shards {
 impl Shards {
     /// Starts the shards and opens the doors.
     ///
-    /// `beat` is called by each shard about once a second.
+    /// `beat` is called by each shard about once a second, `finder` for each name below a mirrored folder that a viewer opens.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -173,6 +176,7 @@ impl Shards {
         mailboxes: Mailboxes,
         doors: Doors,
         beat: Heartbeat,
+        finder: Finder,
     ) -> std::io::Result<Self> {
         let config = |udp| {
             Arc::new(mms::session::Config {
@@ -194,6 +198,7 @@ impl Shards {
             next_shard: AtomicUsize::new(0),
             beat,
             overload: Overload::default(),
+            finder,
             shards: mailboxes.senders,
             settings,
         });

@@ -49,6 +49,8 @@ impl State {
                 }
             }
             Delivery::SourceLost { .. } => {}
+            // The vacancy is dropped behind this: only then is the publishing point free for another name.
+            Delivery::Vacated { point, .. } => self.vacate(channel_of(point)),
             Delivery::Ended { point } => {
                 let Some(broadcast) = self.broadcast(channel_of(point)) else { return };
                 broadcast.end(now);
@@ -87,8 +89,7 @@ impl State {
         if self.index != 0 || !udp.enabled || datagram <= udp.max_datagram_v4 {
             return;
         }
-        let points = self.context.relay.points();
-        let name = points.get(point.0 as usize).map_or("?", |point| point.name());
+        let name = self.context.relay.by_id(point).map_or("?", |point| point.name());
         let room = udp.max_datagram_v4.saturating_sub(HEAD_LEN);
         let what = match udp.oversize {
             Oversize::Recut | Oversize::Fragment => "they go to UDP viewers as IP fragments, which some firewalls drop",
@@ -125,6 +126,11 @@ impl State {
             Command::FileOpened { conn, client_id, request, result } => {
                 if self.is(conn, client_id) {
                     self.file_opened(conn, now, request, result);
+                }
+            }
+            Command::Found { conn, client_id, request, found } => {
+                if self.is(conn, client_id) {
+                    self.found(conn, now, request, found);
                 }
             }
             Command::Located { conn, client_id, request, seek, result } => {

@@ -79,7 +79,7 @@ pub(super) struct State {
 impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
-        let points = context.relay.points();
+        let points = context.relay.all_points();
         let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
         let window_bytes = match index {
             0 => points

@@ -9,5 +9,5 @@ mod users;
 pub use auth::{Authenticator, Verdict};
 pub use digest::{Credentials, CredentialsError, DigestResponse};
 pub use nonce::{NonceState, Nonces};
-pub use target::{TargetError, path_of, percent_decode};
+pub use target::{TargetError, path_of, percent_decode, percent_encode};
 pub use users::{DEFAULT_REALM, Ha1, Users, UsersError};

@@ -1,5 +1,7 @@
 //! Request targets: the path in them, and its percent escapes.
 
+use std::fmt::Write as _;
+
 /// Why a percent-encoded text has no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
@@ -32,6 +34,22 @@ pub fn percent_decode(encoded: &str) -> Result<String, TargetError> {
         }
     }
     String::from_utf8(decoded).map_err(|_| TargetError::NotUtf8)
+}
+
+/// A path as it is written in a URL: all but letters, digits, `-._~` and slashes as `%XX`.
+///
+/// RFC 3986 2.
+pub fn percent_encode(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// The value of one hexadecimal digit.
@@ -107,6 +125,9 @@ mod tests {
         #[test]
         fn what_was_encoded_comes_back(text in ".{0,40}") {
             let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(percent_decode(&encoded), Ok(text.clone()));
+            let encoded = percent_encode(&text);
+            prop_assert!(!encoded.contains(['?', '#', ' ', '@', ':']));
             prop_assert_eq!(percent_decode(&encoded), Ok(text));
         }
 

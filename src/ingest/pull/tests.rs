@@ -12,16 +12,17 @@ use crate::mms::open::{OpenFile, ReportOpenFile};
 use crate::mms::play::{ReportStartedPlaying, StartPlaying};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
+use crate::relay::Relay;
 use crate::settings::Source;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-const SAMPLE: &str = "live-asf-pipe.asf";
+pub(in crate::ingest) const SAMPLE: &str = "live-asf-pipe.asf";
 const OTHER: &str = "audio-wmav2.wma";
-const LIMIT: Duration = Duration::from_secs(20);
-const CAN_SEEK: u32 = 0x0180_0000;
+pub(in crate::ingest) const LIMIT: Duration = Duration::from_secs(20);
+pub(in crate::ingest) const CAN_SEEK: u32 = 0x0180_0000;
 
 /// The Header Object and the 50 bytes behind it.
 fn header(name: &str) -> Bytes {
@@ -30,13 +31,13 @@ fn header(name: &str) -> Bytes {
 }
 
 /// Another server, told what to do step by step.
-struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+pub(in crate::ingest) struct Server {
+    pub(in crate::ingest) listener: TcpListener,
+    pub(in crate::ingest) address: SocketAddr,
 }
 
 impl Server {
-    async fn bind() -> Self {
+    pub(in crate::ingest) async fn bind() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         Self { listener, address }
@@ -46,8 +47,8 @@ impl Server {
         format!("mmst://{}/talk", self.address)
     }
 
-    /// A viewer comes and asks for something.
-    async fn opened(&self) -> Viewer {
+    /// A viewer comes and asks for something: the name.
+    pub(in crate::ingest) async fn asked(&self) -> (Viewer, String) {
         let (stream, _) = timeout(LIMIT, self.listener.accept()).await.expect("nobody connects").unwrap();
         let mut viewer = Viewer { stream, decoder: Decoder::from_client(), sequence: 0, player: String::new() };
         viewer.player = viewer.expect::<Connect>().await.subscriber.join(" ");
@@ -58,28 +59,26 @@ impl Server {
         viewer.say(&ReportFunnelInfo { hr, client_id: 7 }).await;
         viewer.expect::<ConnectFunnel>().await;
         viewer.say(&ReportConnectedFunnel).await;
-        assert_eq!(viewer.expect::<OpenFile>().await.name, "talk");
+        let name = viewer.expect::<OpenFile>().await.name;
+        (viewer, name)
+    }
+
+    /// A viewer comes and asks for the talk.
+    async fn opened(&self) -> Viewer {
+        let (viewer, name) = self.asked().await;
+        assert_eq!(name, "talk");
         viewer
     }
 
     /// And gets it, up to the first packet.
     async fn playing(&self, attributes: u32) -> Viewer {
         let mut viewer = self.opened().await;
-        let (header, hr) = (header(SAMPLE), Hresult::OK);
-        let report = ReportOpenFile { incarnation: 9, file_id: 1, attributes, bit_rate: 1, ..ReportOpenFile::default() };
-        viewer.say(&report).await;
-        let incarnation = viewer.expect::<ReadBlock>().await.incarnation;
-        viewer.say(&ReportReadBlock { hr, incarnation }).await;
-        viewer.data(DataHead::new(0, u8::try_from(incarnation).unwrap(), LAST_FRAGMENT, header.len()), &header).await;
-        viewer.expect::<StreamSwitch>().await;
-        viewer.say(&ReportStreamSwitch { hr }).await;
-        assert_eq!(viewer.expect::<StartPlaying>().await, StartPlaying::live(10));
-        viewer.say(&ReportStartedPlaying { hr, incarnation: 10 }).await;
+        viewer.play(attributes).await;
         viewer
     }
 }
 
-struct Viewer {
+pub(in crate::ingest) struct Viewer {
     stream: TcpStream,
     decoder: Decoder,
     sequence: u32,
@@ -87,7 +86,26 @@ struct Viewer {
 }
 
 impl Viewer {
-    async fn say<M: Message>(&mut self, message: &M) {
+    /// What it asked for is there, or is not.
+    pub(in crate::ingest) async fn report(&mut self, hr: Hresult, attributes: u32) {
+        let report = ReportOpenFile { hr, incarnation: 9, file_id: 1, attributes, bit_rate: 1, ..ReportOpenFile::default() };
+        self.say(&report).await;
+    }
+
+    /// It gets what it asked for, up to the first packet.
+    pub(in crate::ingest) async fn play(&mut self, attributes: u32) {
+        let (viewer, header, hr) = (self, header(SAMPLE), Hresult::OK);
+        viewer.report(hr, attributes).await;
+        let incarnation = viewer.expect::<ReadBlock>().await.incarnation;
+        viewer.say(&ReportReadBlock { hr, incarnation }).await;
+        viewer.data(DataHead::new(0, u8::try_from(incarnation).unwrap(), LAST_FRAGMENT, header.len()), &header).await;
+        viewer.expect::<StreamSwitch>().await;
+        viewer.say(&ReportStreamSwitch { hr }).await;
+        assert_eq!(viewer.expect::<StartPlaying>().await, StartPlaying::live(10));
+        viewer.say(&ReportStartedPlaying { hr, incarnation: 10 }).await;
+    }
+
+    pub(in crate::ingest) async fn say<M: Message>(&mut self, message: &M) {
         self.stream.write_all(&encode(0, message)).await.unwrap();
     }
 
@@ -95,7 +113,7 @@ impl Viewer {
         self.stream.write_all(&[&head.bytes(), payload].concat()).await.unwrap();
     }
 
-    async fn packets(&mut self, packets: &[Vec<u8>]) {
+    pub(in crate::ingest) async fn packets(&mut self, packets: &[Vec<u8>]) {
         for packet in packets {
             let flags = self.sequence.to_le_bytes()[0];
             self.data(DataHead::new(self.sequence, 10, flags, packet.len()), packet).await;
@@ -104,7 +122,7 @@ impl Viewer {
     }
 
     /// The next message, which is to be this one.
-    async fn expect<M: Message>(&mut self) -> M {
+    pub(in crate::ingest) async fn expect<M: Message>(&mut self) -> M {
         let mut bytes = [0; 4096];
         loop {
             if let Some(Received::Message(frame)) = self.decoder.poll().unwrap() {
@@ -137,7 +155,7 @@ impl Bench {
         let (relay, collector) = testing::collecting(&[("cam", source)]);
         let (stopper, stop) = stop::channel();
         let point = relay.point("cam").unwrap();
-        let task = tokio::spawn(run(Arc::clone(&relay), point, Upstream { url, start, linger }, stop));
+        let task = tokio::spawn(run(point, Upstream { url, start, linger }, stop));
         Self { relay, collector, stopper, task }
     }
 
@@ -146,7 +164,7 @@ impl Bench {
     }
 }
 
-async fn wait_until(mut condition: impl FnMut() -> bool) {
+pub(in crate::ingest) async fn wait_until(mut condition: impl FnMut() -> bool) {
     let poll = async {
         while !condition() {
             sleep(Duration::from_millis(5)).await;
@@ -156,7 +174,7 @@ async fn wait_until(mut condition: impl FnMut() -> bool) {
 }
 
 /// Packets of a sample, as many as take less than the lead, so that nothing is held back.
-fn short() -> Vec<Vec<u8>> {
+pub(in crate::ingest) fn short() -> Vec<Vec<u8>> {
     samples::stream(SAMPLE).1[..20].to_vec()
 }
 
@@ -311,7 +329,7 @@ fn pull() -> (Pull, Arc<testing::Collector>) {
     let (relay, collector) = testing::collecting(&[("cam", source)]);
     let point = relay.point("cam").unwrap();
     let watched = Watched::new(&point, Start::Always);
-    (Pull { relay, point, url: url.parse().unwrap(), linger: Duration::ZERO, watched, feed: None, headed: None }, collector)
+    (Pull { point, loan: None, url: url.parse().unwrap(), linger: Duration::ZERO, watched, feed: None, headed: None }, collector)
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,7 @@ fn shard() -> State {
         next_shard: AtomicUsize::new(0),
         beat: Arc::new(|_, _| {}),
         overload: Overload::default(),
+        finder: Arc::new(|_| {}),
     };
     State::new(Arc::new(context), 0)
 }

@@ -1,0 +1,41 @@
+//! Asking a server what a name is, without playing it.
+
+use std::sync::OnceLock;
+
+use tokio::sync::Notify;
+
+use super::play::{PlayError, PlayOptions, play_observed};
+use super::url::MmsUrl;
+use crate::mms::client::ClientEvent;
+use crate::mms::open::BROADCAST;
+use crate::mms::session::Transport;
+
+/// What a server has under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A broadcast.
+    Live,
+    /// A file.
+    File,
+}
+
+/// Opens a URL over TCP, whatever its scheme says of media, and leaves. Redirects are followed, as many as when playing.
+///
+/// # Errors
+/// [`PlayError`]: the server cannot be reached, or does not open it.
+pub async fn inquire(url: MmsUrl) -> Result<Content, PlayError> {
+    let (known, content) = (Notify::new(), OnceLock::new());
+    let text = url.to_string();
+    let options = PlayOptions { transport: Some(Transport::Tcp), ..PlayOptions::new(url) };
+    let played = play_observed(options, known.notified(), |event, _| {
+        if let ClientEvent::Opened { attributes, .. } = event {
+            let _ = content.set(if attributes & BROADCAST == 0 { Content::File } else { Content::Live });
+            known.notify_one();
+        }
+    });
+    match (played.await, content.get().copied()) {
+        (_, Some(content)) => Ok(content),
+        (Err(error), None) => Err(error),
+        (Ok(_), None) => Err(PlayError::Closed(text)),
+    }
+}

@@ -1,0 +1,179 @@
+//! Folders of other servers: what a name in them is, and who brings it.
+//!
+//! Nobody knows the names before viewers say them, so each is asked for at the upstream, once for all who wish for it at the
+//! time. A live name gets a publishing point on loan and is pulled while it is watched.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use super::pull;
+use super::slots::{Slot, Slots};
+use super::stop::WeakStop;
+use crate::client::{Content, MmsUrl, PlayError, inquire};
+use crate::mms::client::ClientEnd;
+use crate::mms::hresult::Hresult;
+use crate::relay::{LOANS_PER_FOLDER, Point, PointId, Relay};
+use crate::settings::{Source, Start};
+use crate::shard::{Found, Refused, Wish};
+use crate::text::percent_encode;
+
+/// Names that are asked for at once.
+const FLIGHTS: usize = 64;
+/// Of them, for viewers of one address (IPv6: one /64).
+const FLIGHTS_PER_ADDRESS: usize = 8;
+/// Time to find out what a name is.
+const FLIGHT_TIME: Duration = Duration::from_secs(20);
+/// A name that was refused is not asked for again for so long.
+const MEMORY: Duration = Duration::from_secs(5);
+/// Refused names that are remembered.
+const MOST_REMEMBERED: usize = 256;
+
+/// A folder, and a name below it.
+type Key = (PointId, String);
+
+/// Answers the wishes for names below mirrored folders.
+pub(super) struct Mirror {
+    runtime: Handle,
+    relay: Arc<Relay>,
+    stop: WeakStop,
+    slots: Arc<Slots>,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Default)]
+struct Desk {
+    /// Who waits for each name that is being asked for.
+    flights: HashMap<Key, Vec<Wish>>,
+    /// Names that were refused, and since when.
+    refusals: HashMap<Key, (Instant, Refused)>,
+}
+
+impl Mirror {
+    pub(super) fn new(runtime: Handle, relay: Arc<Relay>, stop: WeakStop) -> Arc<Self> {
+        let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
+        Arc::new(Self { runtime, relay, stop, slots, desk: Mutex::default() })
+    }
+
+    /// Takes a wish, on any thread.
+    pub(super) fn take(self: &Arc<Self>, wish: Wish) {
+        let key = (wish.folder.id(), wish.below.clone());
+        if let Some(watch) = self.relay.lent(key.0, &key.1) {
+            return (wish.answer)(Found::Live(watch));
+        }
+        // One name must not be written in two ways, and a folder itself is nothing to play.
+        if key.1.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return refuse([wish], &refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not the name of anything in a folder"));
+        }
+        let mut desk = self.lock();
+        if let Some(waiting) = desk.flights.get_mut(&key) {
+            return waiting.push(wish);
+        }
+        let known = desk.refusals.get(&key).filter(|(since, _)| since.elapsed() < MEMORY).map(|(_, refused)| refused.clone());
+        if let Some(known) = known {
+            drop(desk);
+            return refuse([wish], &known);
+        }
+        let (Some(slot), Some(stop)) = (self.slots.take(wish.viewer), self.stop.upgrade()) else {
+            drop(desk);
+            let reason = "too many names are being asked for at the upstream at once";
+            return refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_busy", reason));
+        };
+        let folder = Arc::clone(&wish.folder);
+        desk.flights.insert(key.clone(), vec![wish]);
+        drop(desk);
+        self.runtime.spawn(stop.until(Arc::clone(self).fly(folder, key, slot)));
+    }
+
+    /// Asks for a name, and answers all who wait for it.
+    async fn fly(self: Arc<Self>, folder: Arc<Point>, key: Key, slot: Slot) {
+        let found = match upstream(&folder, &key.1) {
+            Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
+            None => Err(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder")),
+        };
+        drop(slot);
+        let mut desk = self.lock();
+        let wishes = desk.flights.remove(&key).unwrap_or_default();
+        match found {
+            Err(refused) => {
+                desk.remember(key, refused.clone());
+                drop(desk);
+                refuse(wishes, &refused);
+            }
+            Ok(upstream) => {
+                drop(desk);
+                wishes.into_iter().for_each(|wish| self.lend(&key, wish, upstream.clone()));
+            }
+        }
+    }
+
+    /// Gives a viewer the publishing point of a live name; the first one starts the source.
+    fn lend(&self, key: &Key, wish: Wish, upstream: pull::Upstream) {
+        let Some((watch, loan)) = self.relay.lend(key.0, &key.1) else {
+            warn!(point = wish.folder.name(), "{LOANS_PER_FOLDER} names of this folder are live already: no more at once");
+            let reason = "too many names of this folder are live already";
+            return refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_full", reason));
+        };
+        if let (Some(loan), Some(stop)) = (loan, self.stop.upgrade()) {
+            self.runtime.spawn(pull::run_lent(loan, upstream, stop));
+        }
+        (wish.answer)(Found::Live(watch));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk {
+    fn remember(&mut self, key: Key, refused: Refused) {
+        self.refusals.retain(|_, (since, _)| since.elapsed() < MEMORY);
+        if self.refusals.len() >= MOST_REMEMBERED
+            && let Some(oldest) = self.refusals.iter().min_by_key(|(_, (since, _))| *since).map(|(key, _)| key.clone())
+        {
+            self.refusals.remove(&oldest);
+        }
+        self.refusals.insert(key, (Instant::now(), refused));
+    }
+}
+
+/// Where a name below a folder is.
+fn upstream(folder: &Point, below: &str) -> Option<pull::Upstream> {
+    let Source::Pull { url, linger, .. } = &folder.settings().source else { return None };
+    // Never pulled but for viewers, whatever the settings say of the folder.
+    Some(pull::Upstream { url: format!("{url}{}", percent_encode(below)), start: Start::Watched, linger: *linger })
+}
+
+/// Finds out whether a URL is live.
+async fn ask(url: &str) -> Result<(), Refused> {
+    let failed = |error: &dyn ToString| refused(Hresult::NO_STREAM, "upstream_failed", &error.to_string());
+    let url: MmsUrl = url.parse().map_err(|error| failed(&error))?;
+    debug!(%url, "asks what it is");
+    match timeout(FLIGHT_TIME, inquire(url)).await {
+        Err(_) => Err(failed(&"no answer from the upstream")),
+        Ok(Ok(Content::Live)) => Ok(()),
+        Ok(Ok(Content::File)) => {
+            let reason = "a file at the upstream, which cannot be relayed: only live names of a mirrored folder can";
+            Err(refused(Hresult::FILE_NOT_FOUND, "upstream_file", reason))
+        }
+        Ok(Err(error @ PlayError::Session { end: ClientEnd::Refused { hr, .. }, .. })) => {
+            Err(refused(hr, "upstream_refused", &error.to_string()))
+        }
+        Ok(Err(error)) => Err(failed(&error)),
+    }
+}
+
+fn refused(hr: Hresult, cause: &'static str, reason: &str) -> Refused {
+    Refused { hr, cause, reason: reason.to_owned() }
+}
+
+fn refuse(wishes: impl IntoIterator<Item = Wish>, why: &Refused) {
+    wishes.into_iter().for_each(|wish| (wish.answer)(Found::Refused(why.clone())));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use super::*;
+use crate::ingest::pull::tests::{CAN_SEEK, LIMIT, Server, Viewer, short, wait_until};
+use crate::ingest::{stop, testing};
+use crate::mms::block::ReadBlock;
+use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
+use crate::mms::open::BROADCAST;
+use crate::mms::redirect::{RedirectKind, ReportRedirect};
+use crate::relay::{Delivery, Watch};
+use std::net::IpAddr;
+use tokio::sync::oneshot;
+
+struct Bench {
+    mirror: Arc<Mirror>,
+    relay: Arc<Relay>,
+    collector: Arc<testing::Collector>,
+    stopper: stop::Stopper,
+    /// Keeps the tasks' stops possible.
+    stop: stop::Stop,
+}
+
+impl Bench {
+    fn new(url: &str) -> Self {
+        let source = Source::Pull { url: url.to_owned(), start: Start::Always, linger: Duration::from_millis(50) };
+        let (relay, collector) = testing::collecting(&[("mirror", source)]);
+        let (stopper, stop) = stop::channel();
+        let mirror = Mirror::new(Handle::current(), Arc::clone(&relay), stop.downgrade());
+        Self { mirror, relay, collector, stopper, stop }
+    }
+
+    fn of(server: &Server) -> Self {
+        Self::new(&format!("mmst://{}/shows/", server.address))
+    }
+
+    fn wish_of(&self, viewer: &str, below: &str) -> oneshot::Receiver<Found> {
+        let (answer, found) = oneshot::channel();
+        let answer = Box::new(move |found| {
+            let _ = answer.send(found);
+        });
+        let viewer: IpAddr = viewer.parse().unwrap();
+        self.mirror.take(Wish { folder: self.relay.point("mirror").unwrap(), below: below.into(), viewer, answer });
+        found
+    }
+
+    fn wish(&self, below: &str) -> oneshot::Receiver<Found> {
+        self.wish_of("192.0.2.1", below)
+    }
+
+    async fn refused(&self, below: &str) -> Refused {
+        match found(self.wish(below)).await {
+            Found::Refused(refused) => refused,
+            found => panic!("{found:?}"),
+        }
+    }
+
+    async fn stop(self) {
+        drop(self.stop);
+        timeout(LIMIT, self.stopper.stop()).await.expect("some task does not end");
+    }
+}
+
+async fn found(answer: oneshot::Receiver<Found>) -> Found {
+    timeout(LIMIT, answer).await.expect("no answer").unwrap()
+}
+
+async fn live(answer: oneshot::Receiver<Found>) -> Watch {
+    match found(answer).await {
+        Found::Live(watch) => watch,
+        found => panic!("{found:?}"),
+    }
+}
+
+/// The question what a name is, answered.
+async fn answer(server: &Server, wanted: &str, hr: Hresult, attributes: u32) {
+    let (mut asks, name) = server.asked().await;
+    assert_eq!(name, wanted);
+    asks.report(hr, attributes).await;
+    if !hr.is_failure() {
+        leaves(&mut asks).await;
+    }
+}
+
+/// Whoever only asks says goodbye at once: behind the request for the header.
+async fn leaves(asks: &mut Viewer) {
+    asks.expect::<ReadBlock>().await;
+    asks.expect::<CloseFile>().await;
+}
+
+async fn nobody_connects(server: &Server) {
+    let connects = timeout(Duration::from_millis(50), server.listener.accept()).await;
+    assert!(connects.is_err(), "nobody is to ask");
+}
+
+#[tokio::test]
+async fn a_live_name_is_asked_for_once_and_pulled_once() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    for lap in 1..=2 {
+        let (one, two) = (bench.wish("K\u{f6}ln/a b?#1"), bench.wish_of("192.0.2.2", "K\u{f6}ln/a b?#1"));
+        answer(&server, "shows/K\u{f6}ln/a b?#1", Hresult::OK, BROADCAST).await;
+        let (one, two) = (live(one).await, live(two).await);
+        let (mut pull, name) = server.asked().await;
+        assert_eq!(name, "shows/K\u{f6}ln/a b?#1");
+        pull.play(BROADCAST).await;
+        pull.packets(&short()).await;
+        wait_until(|| bench.collector.packets().len() >= 20).await;
+        // Whoever comes later gets it without a question.
+        let three = live(bench.wish("K\u{f6}ln/a b?#1")).await;
+        assert!(Arc::ptr_eq(one.point(), two.point()) && Arc::ptr_eq(one.point(), three.point()), "lap {lap}");
+        assert_eq!(three.point().watchers(), 3);
+        drop((one, two));
+        pull.packets(&short()).await;
+        drop(three);
+        pull.expect::<StopPlaying>().await;
+        pull.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;
+        let vacated = |(_, delivery): &(_, Delivery)| matches!(delivery, Delivery::Vacated { .. });
+        wait_until(|| bench.collector.deliveries.lock().unwrap().iter().any(vacated)).await;
+        assert_eq!(bench.collector.generations(), 1, "each loan begins anew");
+        bench.collector.deliveries.lock().unwrap().clear();
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_are_remembered_for_a_while() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let (one, two) = (bench.wish("a"), bench.wish("a"));
+    answer(&server, "shows/a", Hresult::ACCESS_DENIED, 0).await;
+    for answer in [one, two] {
+        let found = found(answer).await;
+        assert!(matches!(&found, Found::Refused(Refused { hr: Hresult::ACCESS_DENIED, .. })), "{found:?}");
+    }
+    assert_eq!(bench.refused("a").await.cause, "upstream_refused");
+    nobody_connects(&server).await;
+    // Files are not relayed.
+    let file = bench.wish("b.wmv");
+    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    let Found::Refused(file) = found(file).await else { panic!("a file is no broadcast") };
+    assert_eq!((file.hr, file.cause), (Hresult::FILE_NOT_FOUND, "upstream_file"));
+    // Forgotten, it is asked for again.
+    bench.mirror.lock().refusals.values_mut().for_each(|(since, _)| *since -= MEMORY);
+    let again = bench.wish("a");
+    answer(&server, "shows/a", Hresult::OK, BROADCAST).await;
+    drop(live(again).await);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_bounded() {
+    let mut desk = Desk::default();
+    for n in 0..MOST_REMEMBERED + 10 {
+        desk.remember((PointId(0), n.to_string()), refused(Hresult::NO_STREAM, "upstream_failed", ""));
+    }
+    assert_eq!(desk.refusals.len(), MOST_REMEMBERED);
+    assert!(desk.refusals.contains_key(&(PointId(0), (MOST_REMEMBERED + 9).to_string())));
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_are_not_asked_for() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    for name in ["", "/a", "a/", "a//b", "./a", "a/../b", ".."] {
+        let refused = bench.refused(name).await;
+        assert_eq!((refused.hr, refused.cause), (Hresult::FILE_NOT_FOUND, "unknown_name"), "{name}");
+    }
+    nobody_connects(&server).await;
+    let nowhere = Bench::new("mmst://127.0.0.1:9/");
+    assert_eq!(nowhere.refused("a").await.cause, "upstream_failed");
+    bench.stop().await;
+    nowhere.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_has_eight_questions_at_once() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let waiting: Vec<_> = (0..FLIGHTS_PER_ADDRESS).map(|n| bench.wish(&format!("name{n}"))).collect();
+    assert_eq!(bench.refused("one more").await.hr, Hresult::TOO_MANY_SESSIONS);
+    // The same name is no question more, and another address has its own.
+    let (same, other) = (bench.wish("name0"), bench.wish_of("192.0.2.2", "other"));
+    for _ in 0..=FLIGHTS_PER_ADDRESS {
+        let (mut asks, _) = server.asked().await;
+        asks.report(Hresult::FILE_NOT_FOUND, 0).await;
+    }
+    for answer in waiting.into_iter().chain([same, other]) {
+        let found = found(answer).await;
+        assert!(matches!(&found, Found::Refused(Refused { hr: Hresult::FILE_NOT_FOUND, .. })), "{found:?}");
+    }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn redirects_are_followed() {
+    let (server, other) = (Server::bind().await, Server::bind().await);
+    let bench = Bench::of(&server);
+    let wish = bench.wish("a");
+    let location = format!("mmst://{}/elsewhere", other.address);
+    let (mut sent_on, name) = server.asked().await;
+    assert_eq!(name, "shows/a");
+    sent_on.say(&ReportRedirect { kind: RedirectKind::Url, location: location.clone() }).await;
+    answer(&other, "elsewhere", Hresult::OK, BROADCAST).await;
+    drop(live(wish).await);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_is_refused_when_it_is_pulled() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let wish = bench.wish("a");
+    answer(&server, "shows/a", Hresult::OK, BROADCAST).await;
+    let watch = live(wish).await;
+    let (mut pull, _) = server.asked().await;
+    pull.report(Hresult::FILE_NOT_FOUND, 0).await;
+    let ended = |(_, delivery): &(_, Delivery)| matches!(delivery, Delivery::Ended { point } if *point == watch.point().id());
+    wait_until(|| bench.collector.deliveries.lock().unwrap().iter().any(ended)).await;
+    // Its viewers leave before it is tried again: the publishing point goes back all the same.
+    drop(watch);
+    wait_until(|| bench.relay.lent(PointId(0), "a").is_none()).await;
+    bench.stop().await;
+}

@@ -1,0 +1,214 @@
+//! Publishing points that are lent to names below a mirrored folder, which nobody knows before a viewer says them.
+//!
+//! They are there from the beginning, so that their ids stay dense and fixed. A loan ends when nobody watches; the publishing
+//! point is lent again once every shard has let go of what it kept of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::point::{Point, Watch};
+
+/// Names of one folder that can be live at once.
+pub const LOANS_PER_FOLDER: usize = 64;
+
+/// The publishing points that one folder lends.
+pub(super) struct Reserve {
+    slots: Vec<Arc<Point>>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+struct Ledger {
+    /// By the name below the folder.
+    taken: HashMap<Box<str>, usize>,
+    free: Vec<usize>,
+}
+
+/// A publishing point that was lent, as the one who feeds it has it. Dropped without [`Loan::give_back`] it stays lent.
+pub struct Loan {
+    point: Arc<Point>,
+    slot: usize,
+    name: Box<str>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// A publishing point on its way back: it is free when all shards have dropped this.
+pub struct Vacancy {
+    slot: usize,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Reserve {
+    pub(super) fn new(slots: Vec<Arc<Point>>) -> Self {
+        let free = (0..slots.len()).rev().collect();
+        Self { slots, ledger: Arc::new(Mutex::new(Ledger { taken: HashMap::new(), free })) }
+    }
+
+    pub(super) fn lent(&self, name: &str) -> Option<Watch> {
+        let ledger = lock(&self.ledger);
+        let slot = *ledger.taken.get(name)?;
+        // Under the lock, so that it is not given back in between.
+        self.slots.get(slot).map(Point::watch)
+    }
+
+    pub(super) fn lend(&self, name: &str) -> Option<(Watch, Option<Loan>)> {
+        let mut ledger = lock(&self.ledger);
+        if let Some(point) = ledger.taken.get(name).and_then(|slot| self.slots.get(*slot)) {
+            return Some((point.watch(), None));
+        }
+        let slot = ledger.free.pop()?;
+        let point = self.slots.get(slot)?;
+        ledger.taken.insert(name.into(), slot);
+        let loan = Loan { point: Arc::clone(point), slot, name: name.into(), ledger: Arc::clone(&self.ledger) };
+        Some((point.watch(), Some(loan)))
+    }
+}
+
+impl Loan {
+    /// The publishing point.
+    pub fn point(&self) -> &Arc<Point> {
+        &self.point
+    }
+
+    /// The name below the folder that it is lent to.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives it back, if nobody watches. Its publisher must be gone, else it is superseded.
+    ///
+    /// # Errors
+    /// The loan itself where somebody watches.
+    pub fn give_back(self) -> Result<(), Self> {
+        {
+            let mut ledger = lock(&self.ledger);
+            if self.point.watchers() > 0 {
+                drop(ledger);
+                return Err(self);
+            }
+            ledger.taken.remove(&self.name);
+        }
+        // Without the lock: where there are no shards the vacancy comes back at once.
+        self.point.vacate(Arc::new(Vacancy { slot: self.slot, ledger: self.ledger }));
+        Ok(())
+    }
+}
+
+impl Drop for Vacancy {
+    fn drop(&mut self) {
+        lock(&self.ledger).free.push(self.slot);
+    }
+}
+
+impl fmt::Debug for Vacancy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vacancy").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asf::samples;
+    use crate::relay::testing::base;
+    use crate::relay::{Delivery, PointId, PublisherId, Relay, ShardPort};
+    use crate::settings::{PublishingPoint, Settings, Source, Start};
+    use crate::wire::Guid;
+    use std::time::Duration;
+
+    /// Keeps what it is told until it is taken.
+    #[derive(Default)]
+    struct Shard(Mutex<Vec<Delivery>>);
+
+    impl ShardPort for Shard {
+        fn deliver(&self, delivery: Delivery) {
+            self.0.lock().unwrap().push(delivery);
+        }
+    }
+
+    fn relay() -> (Arc<Relay>, [Arc<Shard>; 2]) {
+        let source = Source::Pull { url: "mms://h/".into(), start: Start::Watched, linger: Duration::ZERO };
+        let folder = PublishingPoint { name: "mirror".into(), source, source_timeout: None };
+        let demo = PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: None };
+        let settings = Settings { publishing_points: vec![folder, demo], ..Settings::default() };
+        let shards: [Arc<Shard>; 2] = Default::default();
+        let ports = shards.iter().map(|shard| Arc::clone(shard) as Arc<dyn ShardPort>).collect();
+        (Relay::new(&settings, Box::new(Guid::default), ports), shards)
+    }
+
+    const FOLDER: PointId = PointId(0);
+
+    #[test]
+    fn lent_points_have_ids_behind_those_of_the_settings() {
+        let (relay, _) = relay();
+        assert_eq!((relay.points().len(), relay.all_points().len()), (2, 2 + LOANS_PER_FOLDER));
+        for (id, point) in (0..).zip(relay.all_points()) {
+            assert_eq!((point.id(), relay.by_id(point.id()).map(|point| point.id())), (PointId(id), Some(point.id())));
+        }
+        let (watch, loan) = relay.lend(FOLDER, "a/b").unwrap();
+        assert_eq!((loan.unwrap().name(), watch.point().name(), watch.point().id()), ("a/b", "mirror", PointId(2)));
+        assert!(relay.lend(PointId(1), "a").is_none() && relay.lent(PointId(1), "a").is_none(), "no folder");
+        assert!(relay.point("a/b").is_none() && relay.resolve("mirror/a/b").is_some_and(|(point, _)| point.id() == FOLDER));
+    }
+
+    #[test]
+    fn one_name_is_lent_once() {
+        let (relay, _) = relay();
+        assert!(relay.lent(FOLDER, "a").is_none());
+        let (one, loan) = relay.lend(FOLDER, "a").unwrap();
+        let (two, none) = relay.lend(FOLDER, "a").unwrap();
+        let three = relay.lent(FOLDER, "a").unwrap();
+        assert!(none.is_none() && Arc::ptr_eq(one.point(), two.point()) && Arc::ptr_eq(one.point(), three.point()));
+        let loan = loan.unwrap().give_back().unwrap_err();
+        drop((one, two, three));
+        assert!(loan.give_back().is_ok() && relay.lent(FOLDER, "a").is_none());
+    }
+
+    #[test]
+    fn free_again_when_all_shards_have_let_go() {
+        let (relay, shards) = relay();
+        let mut lent: Vec<_> = (0..LOANS_PER_FOLDER).map(|n| relay.lend(FOLDER, &n.to_string()).unwrap()).collect();
+        assert!(relay.lend(FOLDER, "one more").is_none());
+        let (watch, loan) = lent.remove(7);
+        let id = watch.point().id();
+        drop(watch);
+        loan.unwrap().give_back().unwrap_or_else(|_| panic!("nobody watches"));
+        for shard in &shards {
+            assert!(relay.lend(FOLDER, "one more").is_none(), "not all have let go");
+            let told = std::mem::take(&mut *shard.0.lock().unwrap());
+            assert!(matches!(&told[..], [Delivery::Vacated { point, .. }] if *point == id), "{told:?}");
+        }
+        assert_eq!(relay.lend(FOLDER, "one more").unwrap().0.point().id(), id);
+    }
+
+    #[test]
+    fn nothing_of_one_loan_is_left_for_the_next() {
+        let (relay, shards) = relay();
+        let (header, packets) = samples::stream("live-asf-pipe.asf");
+        let told = || shards.iter().map(|shard| std::mem::take(&mut *shard.0.lock().unwrap())).next_back().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        for name in ["a", "b"] {
+            let (watch, loan) = relay.lend(FOLDER, name).unwrap();
+            let (point, listener) = (Arc::clone(watch.point()), Arc::clone(&heard));
+            assert_eq!(point.id(), PointId(2));
+            point.on_watchers(Box::new(move |count| listener.lock().unwrap().push((name, count))));
+            let mut publisher = point.publish(base(), PublisherId::BuiltIn).unwrap();
+            publisher.header(base(), 0, &header).unwrap();
+            publisher.packets(base(), packets[0].as_slice().into()).unwrap();
+            // The header is the same, but another name's players must have it too, and numbers begin anew.
+            let told_of = told();
+            assert!(matches!(&told_of[..], [Delivery::Generation { .. }, Delivery::Batch { batch, .. }] if batch.first == 0));
+            assert!(point.generation().is_some());
+            drop((publisher, watch));
+            assert!(loan.unwrap().give_back().is_ok() && point.generation().is_none());
+            assert!(matches!(&told()[..], [Delivery::SourceLost { .. }, Delivery::Vacated { .. }]));
+            drop(told_of);
+            shards.iter().for_each(|shard| shard.0.lock().unwrap().clear());
+        }
+        assert_eq!(*heard.lock().unwrap(), [("a", 1), ("a", 0), ("b", 1), ("b", 0)], "the first one does not listen any more");
+    }
+}

@@ -1,0 +1,126 @@
+//! Names below a mirrored folder: what they are is found out elsewhere.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::broadcast::Broadcast;
+use super::command::Command;
+use super::conn::Opened;
+use super::state::State;
+use crate::metrics as names;
+use crate::mms::hresult::Hresult;
+use crate::mms::session::{Answer, Input, OpenRefusal};
+use crate::relay::{Point, Watch};
+
+/// A viewer's wish for a name below a mirrored folder.
+pub struct Wish {
+    /// The folder.
+    pub folder: Arc<Point>,
+    /// The name below it.
+    pub below: String,
+    /// Who wishes.
+    pub viewer: IpAddr,
+    /// Takes what was found, on any thread. Dropped, it leaves the viewer without an answer.
+    pub answer: Box<dyn FnOnce(Found) + Send>,
+}
+
+/// What a name below a mirrored folder is.
+#[derive(Debug)]
+pub enum Found {
+    /// Live: the publishing point that was lent to it, already watched on behalf of the viewer.
+    Live(Watch),
+    /// Nothing that can be had now.
+    Refused(Refused),
+}
+
+/// Why a name below a mirrored folder cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// For the player.
+    pub hr: Hresult,
+    /// For the metrics: one of few.
+    pub cause: &'static str,
+    /// For the log.
+    pub reason: String,
+}
+
+impl fmt::Debug for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wish").field("below", &self.below).field("viewer", &self.viewer).finish_non_exhaustive()
+    }
+}
+
+/// Finds out what a name below a mirrored folder is; must not block.
+pub type Finder = Arc<dyn Fn(Wish) + Send + Sync>;
+
+impl State {
+    /// Opens a name below a mirrored folder; the answer comes when it is known what that is.
+    pub(super) fn open_mirrored(&mut self, key: usize, folder: Arc<Point>, below: &str) -> Option<Answer> {
+        let mailbox = self.context.mailbox(self.index).clone();
+        let conn = self.conns.get_mut(key)?;
+        conn.request += 1;
+        let (client_id, request) = (conn.entry.client_id(), conn.request);
+        conn.opened = None;
+        let answer = Box::new(move |found| {
+            mailbox.send(Command::Found { conn: key, client_id, request, found });
+        });
+        let (below, viewer) = (below.to_owned(), conn.peer.ip());
+        (self.context.finder)(Wish { folder, below, viewer, answer });
+        None
+    }
+
+    /// It is known what a name below a mirrored folder is.
+    pub(super) fn found(&mut self, key: usize, now: Instant, request: u64, name: Found) {
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.request == request && conn.closing.is_none()) else { return };
+        let answer = match name {
+            Found::Live(watch) => {
+                let name = conn.engine.report().point.clone().unwrap_or_default();
+                self.open_live(key, Opened::watching(watch, &name))
+            }
+            Found::Refused(Refused { hr, cause, reason }) => {
+                metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
+                let name = conn.engine.report().point.as_deref().unwrap_or_default();
+                tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "not opened: {reason}");
+                Some(Answer::Opened(Err(OpenRefusal::Status(hr))))
+            }
+        };
+        if let Some(answer) = answer {
+            self.drive(key, now, Input::Answer(answer));
+        }
+    }
+
+    /// Opens a broadcast; `None` where the answer has to wait for its header.
+    pub(super) fn open_live(&mut self, key: usize, opened: Opened) -> Option<Answer> {
+        let (channel, wait) = (opened.channel, opened.point.source_expected());
+        let generation = self.broadcast(channel)?.generation.clone();
+        let conn = self.conns.get_mut(key)?;
+        conn.opened = Some(opened);
+        match generation {
+            Some(generation) => Some(self.opened(key, &generation)),
+            None if wait => {
+                self.broadcast(channel)?.waiting.push(key);
+                None
+            }
+            None => {
+                self.conns.get_mut(key)?.opened = None;
+                metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
+                Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM))))
+            }
+        }
+    }
+
+    /// A lent publishing point goes back: nobody watches it, and nothing of it is kept.
+    pub(super) fn vacate(&mut self, channel: usize) {
+        let Some(broadcast) = self.broadcasts.get(channel) else { return };
+        debug_assert!(broadcast.viewers.is_empty(), "who has a seat watches");
+        let bounds = &self.context.settings.window;
+        for (own, is_free) in broadcast.variants.clone().into_iter().map(|variant| (variant, true)).chain([(channel, false)]) {
+            if let Some(broadcast) = self.broadcasts.get_mut(own) {
+                *broadcast = Broadcast::new(bounds);
+                broadcast.is_free = is_free;
+            }
+        }
+    }
+}
