@@ -190,6 +190,65 @@ fn live_names_of_a_mirrored_folder_are_pulled_once() {
     assert_eq!(viewers(), 2.0);
 }
 
+/// `wmrelay play` of a file; its report.
+#[track_caller]
+fn play_file(url: &str, more: &[&str]) -> serde_json::Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+    command.args(["play", url, "--json"]).args(more);
+    let played = Process::start(command).finish(MINUTE);
+    assert!(played.status.success(), "{}{}", played.stdout, played.stderr);
+    serde_json::from_str(&played.stdout).unwrap()
+}
+
+#[test]
+fn files_of_a_mirrored_folder_are_relayed_for_each_viewer() {
+    const HASTE: &str = "[delivery]\nburst_ms = 60000\nburst_rate = 100\n";
+    const FILE: &str = "archive/vod-wmv2-wmav2-indexed.wmv";
+    let root = support::media::folder();
+    let archive =
+        format!("[[publishing_point]]\nname = \"archive/\"\nsource = {{ type = \"files\", root = {:?} }}\n", root.path());
+    let upstream = Daemon::start(format!("{HASTE}{archive}"));
+    let daemon = Daemon::start(HASTE.to_owned() + &mirrored(&upstream, "mmst"));
+    let mirror = |scheme: &str, name: &str| daemon.url(scheme, &format!("mirror/{name}"));
+    let written = |name: &str| daemon.folder().join(name);
+    let (direct, relayed) = (written("direct.wmv"), written("relayed.wmv"));
+    // The whole file, byte for byte; packets that do not fit a datagram are cut anew by either, with a File ID of its own.
+    let cases = [("mmst", FILE, true), ("mmsu", FILE, false), ("mmst", "archive/large-packets.wmv", true)];
+    for (scheme, name, whole) in cases.into_iter().chain([("mmsu", "archive/camera-mjpeg-pcmu.asf", true)]) {
+        if name.contains("large") && !ready("files_of_a_mirrored_folder_are_relayed_for_each_viewer", &[Program("ffmpeg")]) {
+            continue;
+        }
+        let there = play_file(&upstream.url(scheme, name), &["--write", direct.to_str().unwrap()]);
+        let here = play_file(&mirror(scheme, name), &["--write", relayed.to_str().unwrap()]);
+        for fact in ["live", "lost", "packets", "packet_count", "duration_s", "transport"] {
+            assert_eq!(there[fact], here[fact], "{scheme} {name}: {fact}\n{there}\n{here}");
+        }
+        assert_eq!((&here["live"], &here["lost"]), (&false.into(), &0.into()), "{here}");
+        let packets = |file: &Path| {
+            let (start, bytes) = (support::media::data_start(file).0, std::fs::read(file).unwrap());
+            bytes[if whole { 0 } else { usize::try_from(start).unwrap() }..].to_vec()
+        };
+        assert!(packets(&direct) == packets(&relayed), "{scheme} {name}: not what the upstream sends");
+    }
+    for place in [["--start", "0.5"], ["--start", "3.2"], ["--start", "7.9"], ["--packet", "50"], ["--offset", "90000"]] {
+        let whole = [&place[..], &["--seconds", "1"]].concat();
+        let [there, here] = [upstream.url("mmst", FILE), mirror("mmst", FILE)].map(|url| play_file(&url, &whole));
+        for fact in ["first_location", "first_send_time_ms", "first_key_presentation_ms", "duration_s"] {
+            assert_eq!(there[fact], here[fact], "{place:?}: {fact}\n{there}\n{here}");
+        }
+        assert!(here["first_location"].is_number(), "{here}");
+    }
+    // While it plays, too.
+    let report = play_file(&mirror("mmst", FILE), &["--seek-after", "0:5", "--seconds", "2"]);
+    let there = play_file(&upstream.url("mmst", FILE), &["--start", "5", "--seconds", "1"]);
+    assert_eq!(report["first_location"], there["first_location"], "{report}");
+    assert!(support::mms::open_result(daemon.mms, "mirror/archive/missing.wmv") != 0);
+    // All have left, and so has what was there for them.
+    let connections = || upstream.metric("wmrelay_connections", &[]);
+    wait_until("nobody is at the upstream", LIMIT, || connections() == 0.0);
+    assert_eq!(daemon.metric("wmrelay_viewers", &[]), 0.0);
+}
+
 /// Five of a hundred datagrams are lost on the way; viewers get what is asked for again where it belongs.
 #[test]
 fn resends_come_in_their_place() {

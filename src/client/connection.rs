@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -10,12 +12,23 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::time;
 
-use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, StartAt};
+use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, Course, StartAt};
 
 /// A control message fits into any socket buffer; a server that takes none for so long is gone.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Largest datagram there is, and what one read of the connection takes.
 const READ_LEN: usize = 64 * 1024;
+
+/// A course that somebody else sets while a connection plays.
+#[derive(Debug, Clone)]
+pub struct Steering {
+    /// What is wanted.
+    pub course: watch::Receiver<Course>,
+    /// The play that was asked for last at the server; what comes behind [`ClientEvent::Starting`] is of it.
+    pub applied: Arc<AtomicU32>,
+    /// A play that goes on here rather than at its begin: an earlier connection has brought it so far.
+    pub resumed: Option<(u32, StartAt)>,
+}
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -40,6 +53,9 @@ pub(super) struct Connection {
     /// Whether more may be read of TCP.
     room: Option<watch::Receiver<bool>>,
     seek_due: Option<Instant>,
+    steering: Option<Steering>,
+    /// What was carried out of its course.
+    steered: Course,
 }
 
 /// What the next turn of the loop is about.
@@ -48,12 +64,13 @@ enum Turn {
     Datagram(io::Result<(usize, SocketAddr)>),
     Timeout,
     Seek,
+    Steer,
     Stop,
 }
 
 impl Connection {
     pub(super) fn new(client: Client, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
-        Self { client, stream, udp, server, seek: None, room: None, seek_due: None }
+        Self { client, stream, udp, server, seek: None, room: None, seek_due: None, steering: None, steered: Course::default() }
     }
 
     /// Seeks once, so long after the first packet.
@@ -64,6 +81,35 @@ impl Connection {
     /// Leaves TCP unread while this is false.
     pub(super) fn read_while(&mut self, room: Option<watch::Receiver<bool>>) {
         self.room = room;
+    }
+
+    /// Follows a course; nothing is played before that says so.
+    pub(super) fn steer(&mut self, steering: Option<Steering>) {
+        self.steering = steering;
+        if self.steering.is_some() {
+            self.client.handle(now(), ClientInput::Pause);
+            self.follow();
+        }
+    }
+
+    /// Carries out what has changed of the course.
+    fn follow(&mut self) {
+        let Some(steering) = &mut self.steering else { return };
+        let (new, old, now) = (*steering.course.borrow_and_update(), self.steered, now());
+        self.steered = new;
+        if let Some(streams) = new.streams.filter(|_| new.streams != old.streams) {
+            self.client.handle(now, ClientInput::Select(streams));
+        }
+        match new.from {
+            None if old.from.is_some() => self.client.handle(now, ClientInput::Pause),
+            Some(from) if old.from.is_none() || new.play != old.play => {
+                steering.applied.store(new.play, Ordering::Relaxed);
+                let resumed = steering.resumed.filter(|(play, _)| *play == new.play);
+                self.client.handle(now, ClientInput::Seek(resumed.map_or(from, |(_, at)| at)));
+                self.client.handle(now, ClientInput::Resume);
+            }
+            _ => {}
+        }
     }
 
     /// Runs until the end; `stop` makes the client say goodbye.
@@ -90,6 +136,7 @@ impl Connection {
                 result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
                 () = sleep_until(deadline) => Turn::Timeout,
                 () = sleep_until(self.seek_due) => Turn::Seek,
+                () = changed(self.steering.as_mut()) => Turn::Steer,
                 () = &mut stop, if !stopping => Turn::Stop,
             };
             let now = now();
@@ -112,6 +159,7 @@ impl Connection {
                         self.client.handle(now, ClientInput::Seek(at));
                     }
                 }
+                Turn::Steer => self.follow(),
                 Turn::Stop => {
                     stopping = true;
                     self.client.handle(now, ClientInput::Stop);
@@ -160,6 +208,16 @@ async fn receive(udp: Option<&UdpSocket>, datagram: &mut [u8]) -> io::Result<(us
         Some(udp) => udp.recv_from(datagram).await,
         None => std::future::pending().await,
     }
+}
+
+async fn changed(steering: Option<&mut Steering>) {
+    if let Some(steering) = steering
+        && steering.course.changed().await.is_ok()
+    {
+        return;
+    }
+    // Nobody is there who could change it.
+    std::future::pending().await
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

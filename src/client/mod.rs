@@ -14,6 +14,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use connection::Steering;
 pub use inquire::{Content, inquire};
 pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
 pub use url::{DEFAULT_PORT, MmsUrl, UrlError, UrlTransport};

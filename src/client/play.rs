@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time;
 
-use super::connection::{Connection, Ended, now};
+use super::connection::{Connection, Ended, Steering, now};
 use super::landing::Landing;
 use super::sockets::bind_lowest;
 use super::url::{MmsUrl, UrlError, UrlTransport};
@@ -48,6 +48,8 @@ pub struct PlayOptions {
     pub seek_after: Option<(Duration, StartAt)>,
     /// Whether there is room for more; while it is false TCP is left unread. Datagrams are taken in all the same, they would be lost.
     pub room: Option<watch::Receiver<bool>>,
+    /// What to play, as it changes; in place of `start` and `streams`.
+    pub steering: Option<Steering>,
 }
 
 impl PlayOptions {
@@ -63,6 +65,7 @@ impl PlayOptions {
             streams: None,
             seek_after: None,
             room: None,
+            steering: None,
         }
     }
 }
@@ -291,6 +294,7 @@ impl Attempt {
         let mut connection = Connection::new(Client::new(now(), config), stream, udp, server);
         connection.seek_after(self.options.seek_after);
         connection.read_while(self.options.room.clone());
+        connection.steer(self.options.steering.clone());
         let ended = connection
             .run(stop, |event, stats| {
                 match &event {

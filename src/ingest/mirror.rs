@@ -1,7 +1,10 @@
 //! Folders of other servers: what a name in them is, and who brings it.
 //!
 //! Nobody knows the names before viewers say them, so each is asked for at the upstream, once for all who wish for it at the
-//! time. A live name gets a publishing point on loan and is pulled while it is watched.
+//! time. A live name gets a publishing point on loan and is pulled while it is watched; of a file each viewer has a connection of
+//! its own.
+
+mod relayed;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +17,7 @@ use tracing::{debug, warn};
 use super::pull;
 use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
-use crate::client::{Content, MmsUrl, PlayError, inquire};
+use crate::client::{Content, MmsUrl, PlayError, UrlError, inquire};
 use crate::mms::client::ClientEnd;
 use crate::mms::hresult::Hresult;
 use crate::relay::{LOANS_PER_FOLDER, Point, PointId, Relay};
@@ -28,10 +31,13 @@ const FLIGHTS: usize = 64;
 const FLIGHTS_PER_ADDRESS: usize = 8;
 /// Time to find out what a name is.
 const FLIGHT_TIME: Duration = Duration::from_secs(20);
-/// A name that was refused is not asked for again for so long.
+/// A name that is not live is not asked for again for so long.
 const MEMORY: Duration = Duration::from_secs(5);
-/// Refused names that are remembered.
+/// Such names that are remembered.
 const MOST_REMEMBERED: usize = 256;
+
+/// Files of one folder that are played at once.
+const FILES: usize = 200;
 
 /// A folder, and a name below it.
 type Key = (PointId, String);
@@ -42,6 +48,8 @@ pub(super) struct Mirror {
     relay: Arc<Relay>,
     stop: WeakStop,
     slots: Arc<Slots>,
+    /// Those of viewers of files, by folder.
+    files: HashMap<PointId, Arc<Slots>>,
     desk: Mutex<Desk>,
 }
 
@@ -49,14 +57,22 @@ pub(super) struct Mirror {
 struct Desk {
     /// Who waits for each name that is being asked for.
     flights: HashMap<Key, Vec<Wish>>,
-    /// Names that were refused, and since when.
-    refusals: HashMap<Key, (Instant, Refused)>,
+    /// Names that are not live, and since when that is known.
+    known: HashMap<Key, (Instant, NotLive)>,
+}
+
+/// What a name is that nobody pulls.
+#[derive(Clone)]
+enum NotLive {
+    File,
+    Refused(Refused),
 }
 
 impl Mirror {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, stop: WeakStop) -> Arc<Self> {
         let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
-        Arc::new(Self { runtime, relay, stop, slots, desk: Mutex::default() })
+        let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES))).collect();
+        Arc::new(Self { runtime, relay, stop, slots, files, desk: Mutex::default() })
     }
 
     /// Takes a wish, on any thread.
@@ -73,10 +89,10 @@ impl Mirror {
         if let Some(waiting) = desk.flights.get_mut(&key) {
             return waiting.push(wish);
         }
-        let known = desk.refusals.get(&key).filter(|(since, _)| since.elapsed() < MEMORY).map(|(_, refused)| refused.clone());
+        let known = desk.known.get(&key).filter(|(since, _)| since.elapsed() < MEMORY).map(|(_, known)| known.clone());
         if let Some(known) = known {
             drop(desk);
-            return refuse([wish], &known);
+            return self.fulfil([wish], &known);
         }
         let (Some(slot), Some(stop)) = (self.slots.take(wish.viewer), self.stop.upgrade()) else {
             drop(desk);
@@ -93,20 +109,44 @@ impl Mirror {
     async fn fly(self: Arc<Self>, folder: Arc<Point>, key: Key, slot: Slot) {
         let found = match upstream(&folder, &key.1) {
             Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
-            None => Err(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder")),
+            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder"))),
         };
         drop(slot);
         let mut desk = self.lock();
         let wishes = desk.flights.remove(&key).unwrap_or_default();
         match found {
-            Err(refused) => {
-                desk.remember(key, refused.clone());
+            Err(known) => {
+                desk.remember(key, known.clone());
                 drop(desk);
-                refuse(wishes, &refused);
+                self.fulfil(wishes, &known);
             }
             Ok(upstream) => {
                 drop(desk);
                 wishes.into_iter().for_each(|wish| self.lend(&key, wish, upstream.clone()));
+            }
+        }
+    }
+
+    /// Answers wishes for a name that is not live.
+    fn fulfil(&self, wishes: impl IntoIterator<Item = Wish>, known: &NotLive) {
+        let NotLive::Refused(refused) = known else { return wishes.into_iter().for_each(|wish| self.open(wish)) };
+        refuse(wishes, refused);
+    }
+
+    /// Opens a file at the upstream for one viewer.
+    fn open(&self, wish: Wish) {
+        let slot = self.files.get(&wish.folder.id()).and_then(|slots| slots.take(wish.viewer));
+        let url = upstream(&wish.folder, &wish.below).and_then(|upstream| upstream.url.parse().ok());
+        match (url, slot, self.stop.upgrade()) {
+            (Some(url), Some(slot), Some(stop)) => {
+                self.runtime.spawn(stop.until(async move {
+                    relayed::run(url, wish).await;
+                    drop(slot);
+                }));
+            }
+            _ => {
+                let reason = "too many files of this folder are played already";
+                refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_full", reason));
             }
         }
     }
@@ -130,14 +170,14 @@ impl Mirror {
 }
 
 impl Desk {
-    fn remember(&mut self, key: Key, refused: Refused) {
-        self.refusals.retain(|_, (since, _)| since.elapsed() < MEMORY);
-        if self.refusals.len() >= MOST_REMEMBERED
-            && let Some(oldest) = self.refusals.iter().min_by_key(|(_, (since, _))| *since).map(|(key, _)| key.clone())
+    fn remember(&mut self, key: Key, known: NotLive) {
+        self.known.retain(|_, (since, _)| since.elapsed() < MEMORY);
+        if self.known.len() >= MOST_REMEMBERED
+            && let Some(oldest) = self.known.iter().min_by_key(|(_, (since, _))| *since).map(|(key, _)| key.clone())
         {
-            self.refusals.remove(&oldest);
+            self.known.remove(&oldest);
         }
-        self.refusals.insert(key, (Instant::now(), refused));
+        self.known.insert(key, (Instant::now(), known));
     }
 }
 
@@ -149,22 +189,27 @@ fn upstream(folder: &Point, below: &str) -> Option<pull::Upstream> {
 }
 
 /// Finds out whether a URL is live.
-async fn ask(url: &str) -> Result<(), Refused> {
-    let failed = |error: &dyn ToString| refused(Hresult::NO_STREAM, "upstream_failed", &error.to_string());
-    let url: MmsUrl = url.parse().map_err(|error| failed(&error))?;
+async fn ask(url: &str) -> Result<(), NotLive> {
+    let url: MmsUrl = url.parse().map_err(|error: UrlError| NotLive::Refused(failed(&error)))?;
     debug!(%url, "asks what it is");
     match timeout(FLIGHT_TIME, inquire(url)).await {
-        Err(_) => Err(failed(&"no answer from the upstream")),
+        Err(_) => Err(NotLive::Refused(failed(&"no answer from the upstream"))),
         Ok(Ok(Content::Live)) => Ok(()),
-        Ok(Ok(Content::File)) => {
-            let reason = "a file at the upstream, which cannot be relayed: only live names of a mirrored folder can";
-            Err(refused(Hresult::FILE_NOT_FOUND, "upstream_file", reason))
-        }
-        Ok(Err(error @ PlayError::Session { end: ClientEnd::Refused { hr, .. }, .. })) => {
-            Err(refused(hr, "upstream_refused", &error.to_string()))
-        }
-        Ok(Err(error)) => Err(failed(&error)),
+        Ok(Ok(Content::File)) => Err(NotLive::File),
+        Ok(Err(error)) => Err(NotLive::Refused(why(&error))),
     }
+}
+
+/// What an upstream that does not open a name means for its viewers.
+fn why(error: &PlayError) -> Refused {
+    match error {
+        PlayError::Session { end: ClientEnd::Refused { hr, .. }, .. } => refused(*hr, "upstream_refused", &error.to_string()),
+        _ => failed(error),
+    }
+}
+
+fn failed(error: &dyn ToString) -> Refused {
+    refused(Hresult::NO_STREAM, "upstream_failed", &error.to_string())
 }
 
 fn refused(hr: Hresult, cause: &'static str, reason: &str) -> Refused {

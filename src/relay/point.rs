@@ -207,9 +207,15 @@ impl Watch {
     }
 }
 
+impl fmt::Debug for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Point").field("id", &self.id).field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("point", &self.point.name()).finish()
+        f.debug_struct("Watch").field("point", &self.point).finish()
     }
 }
 

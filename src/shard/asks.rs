@@ -51,7 +51,11 @@ impl State {
                 None
             }
             Ask::PlayFile { incarnation, from, until, acceleration } => {
-                self.play_file(key, from, (incarnation, until, acceleration));
+                if self.conns.get(key)?.opened.as_ref().is_some_and(|opened| opened.relayed.is_some()) {
+                    self.play_relayed(key, now, from, (incarnation, until, acceleration));
+                } else {
+                    self.play_file(key, from, (incarnation, until, acceleration));
+                }
                 None
             }
             Ask::Select(selection) => {
@@ -236,6 +240,9 @@ impl State {
         conn.request += 1;
         if let Place::File(_) = &conn.place {
             return self.park_file(key);
+        }
+        if let Place::Relayed(_) = &conn.place {
+            return self.park_relayed(key);
         }
         let (Place::Seat(index), Some(opened)) = (&conn.place, &conn.opened) else { return };
         let (index, channel) = (*index, opened.channel);

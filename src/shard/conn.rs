@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::broadcast::Viewer;
 use super::file_seat::{FileSeat, Opening};
 use super::out_queue::OutQueue;
+use super::relayed::{Relayed, RelayedSeat};
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
@@ -68,6 +69,8 @@ pub(super) struct Opened {
     pub(super) name: Box<str>,
     /// The file, where it is on demand and has been opened.
     pub(super) file: Option<Rc<Opening>>,
+    /// The same where it is an upstream's.
+    pub(super) relayed: Option<Rc<Relayed>>,
     /// Which of the shard's broadcasts it watches, or would: the publishing point's own, or a variant of that.
     pub(super) channel: usize,
     /// The header that the engine was given last; `None` while there is none yet.
@@ -95,7 +98,17 @@ impl Opened {
     pub(super) fn watching(watch: Watch, name: &str) -> Self {
         let point = Arc::clone(watch.point());
         let channel = channel_of(point.id());
-        Self { name: name.into(), file: None, channel, generation: None, header_bytes: 0, packet_size: 0, _watch: watch, point }
+        Self {
+            name: name.into(),
+            file: None,
+            relayed: None,
+            channel,
+            generation: None,
+            header_bytes: 0,
+            packet_size: 0,
+            _watch: watch,
+            point,
+        }
     }
 }
 
@@ -107,6 +120,8 @@ pub(super) enum Place {
     Seat(usize),
     /// It plays a file.
     File(Box<FileSeat>),
+    /// It plays a file of an upstream.
+    Relayed(Box<RelayedSeat>),
     /// It has stopped; numbers run on, and resends are still served.
     Parked(Box<Viewer>),
 }

@@ -365,7 +365,40 @@ impl FileSeat {
         tally: &mut Tally,
         stage: &mut Stage,
     ) -> io::Result<Option<FileServed>> {
-        let Viewer { hot, cold } = &mut self.viewer;
+        let moment = Moment { now, free_since: self.free_since };
+        let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, range.clone(), origins, tally)?;
+        if let Some(first) = stage.packets.get(range).and_then(|staged| staged.get(begun)) {
+            self.cursor = first.number;
+        }
+        self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
+        Ok(blocked)
+    }
+}
+
+/// When something is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// The viewer itself could not take more until then.
+    pub(super) free_since: Instant,
+}
+
+impl Stage {
+    /// Sends some of what was gathered with one call: how many packets have begun to go, and what hinders more.
+    ///
+    /// # Errors
+    /// The TCP connection is gone.
+    pub(super) fn send(
+        &mut self,
+        viewer: &mut Viewer,
+        moment: Moment,
+        stride: usize,
+        range: Range<usize>,
+        origins: &Origins,
+        tally: &mut Tally,
+    ) -> io::Result<(usize, Option<FileServed>)> {
+        let (stage, Moment { now, free_since }) = (self, moment);
+        let Viewer { hot, cold } = viewer;
         let image = stage.image.get_mut(range.start * stride..range.end * stride).unwrap_or_default();
         media::stamp(image, stride, hot.next.incarnation, hot.next.sequence);
         let parts = [IoSlice::new(image)];
@@ -393,24 +426,18 @@ impl FileSeat {
         for packet in staged.iter().take(begun) {
             cold.track.jump(&mut hot.next, packet.number);
             hot.next.advance(1);
-            tally.late += u64::from(now.saturating_duration_since(packet.due.max(self.free_since)) > LATE);
-        }
-        if let Some(first) = staged.get(begun) {
-            self.cursor = first.number;
+            tally.late += u64::from(now.saturating_duration_since(packet.due.max(free_since)) > LATE);
         }
         hot.packets += begun as u64;
-        self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
-        Ok(blocked)
+        Ok((begun, blocked))
     }
-}
 
-impl Stage {
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.image.clear();
         self.packets.clear();
     }
 
-    fn push(&mut self, number: u64, packet: &[u8], due: Instant) {
+    pub(super) fn push(&mut self, number: u64, packet: &[u8], due: Instant) {
         #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
         self.image.extend_from_slice(&DataHead::new(number as u32, 0, 0, packet.len()).bytes());
         self.image.extend_from_slice(packet);

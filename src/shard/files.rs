@@ -166,6 +166,7 @@ impl State {
         match &mut conn.place {
             Place::File(seat) => seat.select(selection),
             Place::Seat(_) => self.reselect(key, selection),
+            Place::Relayed(_) => self.select_relayed(key),
             Place::Nowhere | Place::Parked(_) => {}
         }
     }
@@ -174,7 +175,7 @@ impl State {
     pub(super) fn serve_file(&mut self, key: usize, now: Instant) {
         let mailbox = self.context.mailbox(self.index);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Place::File(seat) = &mut conn.place else { return };
+        let Place::File(seat) = &mut conn.place else { return self.serve_relayed(key, now) };
         if seat.viewer.hot.blocked {
             return;
         }
@@ -223,8 +224,12 @@ impl State {
     /// Notes when a viewer of a file is served next.
     pub(super) fn schedule(&mut self, key: usize, at: Option<Instant>) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Place::File(seat) = &mut conn.place else { return };
-        let before = std::mem::replace(&mut seat.due, at);
+        let due = match &mut conn.place {
+            Place::File(seat) => &mut seat.due,
+            Place::Relayed(seat) => &mut seat.due,
+            _ => return,
+        };
+        let before = std::mem::replace(due, at);
         if let Some(before) = before {
             self.file_timers.remove(&(before, key));
         }
@@ -243,8 +248,10 @@ impl State {
         let until = now + TURN;
         while let Some((at, key)) = self.file_timers.first().copied().filter(|(at, _)| *at <= now) {
             self.file_timers.remove(&(at, key));
-            if let Some(Place::File(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) {
-                seat.due = None;
+            match self.conns.get_mut(key).map(|conn| &mut conn.place) {
+                Some(Place::File(seat)) => seat.due = None,
+                Some(Place::Relayed(seat)) => seat.due = None,
+                _ => {}
             }
             self.serve_file(key, now);
             now = Clock::now().into_std();

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::broadcast::Broadcast;
 use super::command::Command;
 use super::conn::Opened;
+use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
 use crate::mms::hresult::Hresult;
@@ -22,6 +23,8 @@ pub struct Wish {
     pub below: String,
     /// Who wishes.
     pub viewer: IpAddr,
+    /// Is called when something comes for a viewer of a file who found nothing in its [`Inflow`](super::Inflow).
+    pub wake: Box<dyn Fn() + Send + Sync>,
     /// Takes what was found, on any thread. Dropped, it leaves the viewer without an answer.
     pub answer: Box<dyn FnOnce(Found) + Send>,
 }
@@ -31,6 +34,8 @@ pub struct Wish {
 pub enum Found {
     /// Live: the publishing point that was lent to it, already watched on behalf of the viewer.
     Live(Watch),
+    /// A file, open at the upstream for this viewer alone.
+    File(RelayedFile),
     /// Nothing that can be had now.
     Refused(Refused),
 }
@@ -63,11 +68,15 @@ impl State {
         conn.request += 1;
         let (client_id, request) = (conn.entry.client_id(), conn.request);
         conn.opened = None;
+        let waker = mailbox.clone();
+        let wake = Box::new(move || {
+            waker.send(Command::BlockRead { conn: key, client_id });
+        });
         let answer = Box::new(move |found| {
             mailbox.send(Command::Found { conn: key, client_id, request, found });
         });
         let (below, viewer) = (below.to_owned(), conn.peer.ip());
-        (self.context.finder)(Wish { folder, below, viewer, answer });
+        (self.context.finder)(Wish { folder, below, viewer, wake, answer });
         None
     }
 
@@ -79,6 +88,7 @@ impl State {
                 let name = conn.engine.report().point.clone().unwrap_or_default();
                 self.open_live(key, Opened::watching(watch, &name))
             }
+            Found::File(file) => Some(self.opened_relayed(key, file)),
             Found::Refused(Refused { hr, cause, reason }) => {
                 metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
                 let name = conn.engine.report().point.as_deref().unwrap_or_default();

@@ -148,7 +148,9 @@ impl State {
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_) | Place::File(_)) => self.drive(key, now, Input::Answer(Answer::Ended)),
+                        Some(Place::Seat(_) | Place::File(_) | Place::Relayed(_)) => {
+                            self.drive(key, now, Input::Answer(Answer::Ended))
+                        }
                         _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }

@@ -22,6 +22,7 @@ impl State {
         let (next, track) = match &conn.place {
             Place::Seat(index) => (&broadcast.viewers.hot(*index)?.next, &broadcast.viewers.cold(*index)?.track),
             Place::File(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
+            Place::Relayed(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
             Place::Parked(viewer) => (&viewer.hot.next, &viewer.cold.track),
             Place::Nowhere => return None,
         };
@@ -31,9 +32,10 @@ impl State {
             datagram.extend_from_slice(&sent.head_of(number, packet.len()).bytes());
             datagram.extend_from_slice(packet);
         };
-        match &opened.file {
-            Some(file) => file.again(sent.packet, conn.selection, frame),
-            None => {
+        match (&opened.file, &opened.relayed) {
+            (Some(file), _) => file.again(sent.packet, conn.selection, frame),
+            (None, Some(relayed)) => relayed.again(sent.packet, frame),
+            (None, None) => {
                 let cut = self.tagged(point, sent.variant).and_then(|channel| self.broadcasts.get(channel));
                 let Some((batch, index)) = cut.and_then(|cut| cut.window.packet(sent.packet)) else { return Some("expired") };
                 frame(batch.packets.get(index)?.number, batch.packet(index)?);
@@ -80,6 +82,11 @@ impl State {
             route.fragmented = true;
         }
         if let Place::File(seat) = &mut conn.place
+            && let Link::Udp(route) = &mut seat.viewer.hot.link
+        {
+            route.fragmented = true;
+        }
+        if let Place::Relayed(seat) = &mut conn.place
             && let Link::Udp(route) = &mut seat.viewer.hot.link
         {
             route.fragmented = true;

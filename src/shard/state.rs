@@ -238,6 +238,18 @@ impl State {
                 }
                 None
             }
+            (_, Place::Relayed(seat)) => {
+                let waits = over_tcp && flushed == Flushed::Blocked;
+                if waits {
+                    seat.viewer.hot.blocked = true;
+                } else if seat.viewer.hot.blocked {
+                    seat.is_free(now);
+                }
+                if !waits && seat.due.is_none() {
+                    self.serve_relayed(key, now);
+                }
+                None
+            }
             _ => None,
         };
         let Some((channel, index)) = seat else { return };
@@ -255,6 +267,9 @@ impl State {
         if let Place::File(seat) = &conn.place {
             return seat.viewer.hot.blocked;
         }
+        if let Place::Relayed(seat) = &conn.place {
+            return seat.viewer.hot.blocked;
+        }
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return false };
         let broadcast = self.broadcasts.get(opened.channel);
         broadcast.and_then(|broadcast| broadcast.viewers.hot(*index)).is_some_and(|viewer| viewer.blocked)
@@ -263,6 +278,9 @@ impl State {
     /// Packets that a playing viewer was sent.
     pub(super) fn packets_sent(&self, conn: &Conn) -> u64 {
         if let Place::File(seat) = &conn.place {
+            return seat.viewer.hot.packets;
+        }
+        if let Place::Relayed(seat) = &conn.place {
             return seat.viewer.hot.packets;
         }
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return 0 };

@@ -2,10 +2,12 @@ use super::*;
 use crate::ingest::pull::tests::{CAN_SEEK, LIMIT, Server, Viewer, short, wait_until};
 use crate::ingest::{stop, testing};
 use crate::mms::block::ReadBlock;
+use crate::mms::client::{Course, StartAt};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::open::BROADCAST;
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::relay::{Delivery, Watch};
+use crate::shard::{Item, RelayedFile};
 use std::net::IpAddr;
 use tokio::sync::oneshot;
 
@@ -37,7 +39,13 @@ impl Bench {
             let _ = answer.send(found);
         });
         let viewer: IpAddr = viewer.parse().unwrap();
-        self.mirror.take(Wish { folder: self.relay.point("mirror").unwrap(), below: below.into(), viewer, answer });
+        self.mirror.take(Wish {
+            folder: self.relay.point("mirror").unwrap(),
+            below: below.into(),
+            viewer,
+            wake: Box::new(|| ()),
+            answer,
+        });
         found
     }
 
@@ -132,13 +140,8 @@ async fn refusals_are_remembered_for_a_while() {
     }
     assert_eq!(bench.refused("a").await.cause, "upstream_refused");
     nobody_connects(&server).await;
-    // Files are not relayed.
-    let file = bench.wish("b.wmv");
-    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
-    let Found::Refused(file) = found(file).await else { panic!("a file is no broadcast") };
-    assert_eq!((file.hr, file.cause), (Hresult::FILE_NOT_FOUND, "upstream_file"));
     // Forgotten, it is asked for again.
-    bench.mirror.lock().refusals.values_mut().for_each(|(since, _)| *since -= MEMORY);
+    bench.mirror.lock().known.values_mut().for_each(|(since, _)| *since -= MEMORY);
     let again = bench.wish("a");
     answer(&server, "shows/a", Hresult::OK, BROADCAST).await;
     drop(live(again).await);
@@ -149,10 +152,10 @@ async fn refusals_are_remembered_for_a_while() {
 async fn what_is_remembered_is_bounded() {
     let mut desk = Desk::default();
     for n in 0..MOST_REMEMBERED + 10 {
-        desk.remember((PointId(0), n.to_string()), refused(Hresult::NO_STREAM, "upstream_failed", ""));
+        desk.remember((PointId(0), n.to_string()), NotLive::File);
     }
-    assert_eq!(desk.refusals.len(), MOST_REMEMBERED);
-    assert!(desk.refusals.contains_key(&(PointId(0), (MOST_REMEMBERED + 9).to_string())));
+    assert_eq!(desk.known.len(), MOST_REMEMBERED);
+    assert!(desk.known.contains_key(&(PointId(0), (MOST_REMEMBERED + 9).to_string())));
 }
 
 #[tokio::test]
@@ -217,5 +220,103 @@ async fn nobody_waits_for_what_is_refused_when_it_is_pulled() {
     // Its viewers leave before it is tried again: the publishing point goes back all the same.
     drop(watch);
     wait_until(|| bench.relay.lent(PointId(0), "a").is_none()).await;
+    bench.stop().await;
+}
+
+/// The viewer of a file wants it from here on.
+fn plays(file: &RelayedFile, play: u32, from: StartAt) {
+    file.course.send_replace(Course { play, from: Some(from), streams: None });
+}
+
+/// What comes next of a play.
+async fn next(file: &RelayedFile, play: u32) -> Item {
+    let mut item = None;
+    wait_until(|| {
+        item = file.inflow.pop(play);
+        item.is_some()
+    })
+    .await;
+    item.unwrap()
+}
+
+async fn expect_packets(file: &RelayedFile, play: u32, locations: std::ops::Range<u32>) {
+    let packets = short();
+    for expected in locations {
+        let item = next(file, play).await;
+        let Item::Packet { location, bytes } = item else { panic!("{item:?} in place of packet {expected}") };
+        assert_eq!((location, &bytes[..]), (expected, &packets[expected as usize][..]));
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_relayed_for_each_viewer() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let wish = bench.wish("b.wmv");
+    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    let (mut upstream, name) = server.asked().await;
+    assert_eq!(name, "shows/b.wmv");
+    let opens = async {
+        let Found::File(file) = found(wish).await else { panic!("it is a file") };
+        plays(&file, 1, StartAt::Beginning);
+        file
+    };
+    let ((), file) = tokio::join!(upstream.play(CAN_SEEK), opens);
+    let packets = short();
+    upstream.packets(&packets[..5]).await;
+    expect_packets(&file, 1, 0..5).await;
+    // A connection that breaks is made anew where it was; the server begins with the key frame before that.
+    drop(upstream);
+    let (mut upstream, _) = server.asked().await;
+    assert_eq!(upstream.start(CAN_SEEK).await.location, 5);
+    upstream.sequence = 3;
+    upstream.packets(&packets[3..8]).await;
+    expect_packets(&file, 1, 5..8).await;
+    upstream.end().await;
+    assert_eq!(next(&file, 1).await, Item::End);
+    nobody_connects(&server).await;
+    // Elsewhere, with a connection that breaks twice without a packet.
+    plays(&file, 2, StartAt::Packet(7));
+    for _ in 0..2 {
+        let (mut upstream, _) = server.asked().await;
+        assert_eq!(upstream.start(CAN_SEEK).await.location, 7);
+    }
+    let lost = next(&file, 2).await;
+    assert!(matches!(lost, Item::Lost(_)), "{lost:?}");
+    nobody_connects(&server).await;
+    // Once more; a seek while it plays, and a rest.
+    plays(&file, 3, StartAt::Packet(9));
+    let (mut upstream, _) = server.asked().await;
+    assert_eq!(upstream.start(CAN_SEEK).await.location, 9);
+    plays(&file, 4, StartAt::Packet(12));
+    assert_eq!(upstream.expect::<StopPlaying>().await.incarnation, 10);
+    file.course.send_modify(|course| course.from = None);
+    upstream.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;
+    // It is gone: goodbye. Another viewer needs no question.
+    drop(file);
+    let second = bench.wish("b.wmv");
+    let (mut other, _) = server.asked().await;
+    other.report(Hresult::ACCESS_DENIED, 0).await;
+    let refused = found(second).await;
+    assert!(matches!(&refused, Found::Refused(Refused { hr: Hresult::ACCESS_DENIED, .. })), "{refused:?}");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_file_says_goodbye() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let wish = bench.wish("b.wmv");
+    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    let (mut upstream, _) = server.asked().await;
+    let opens = async {
+        let Found::File(file) = found(wish).await else { panic!("it is a file") };
+        plays(&file, 1, StartAt::Beginning);
+        file
+    };
+    let ((), file) = tokio::join!(upstream.play(CAN_SEEK), opens);
+    drop(file);
+    upstream.expect::<StopPlaying>().await;
+    upstream.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;
     bench.stop().await;
 }

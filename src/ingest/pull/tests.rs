@@ -81,7 +81,7 @@ impl Server {
 pub(in crate::ingest) struct Viewer {
     stream: TcpStream,
     decoder: Decoder,
-    sequence: u32,
+    pub(in crate::ingest) sequence: u32,
     player: String,
 }
 
@@ -94,6 +94,11 @@ impl Viewer {
 
     /// It gets what it asked for, up to the first packet.
     pub(in crate::ingest) async fn play(&mut self, attributes: u32) {
+        assert_eq!(self.start(attributes).await, StartPlaying::live(10));
+    }
+
+    /// The same: where it wants to begin.
+    pub(in crate::ingest) async fn start(&mut self, attributes: u32) -> StartPlaying {
         let (viewer, header, hr) = (self, header(SAMPLE), Hresult::OK);
         viewer.report(hr, attributes).await;
         let incarnation = viewer.expect::<ReadBlock>().await.incarnation;
@@ -101,8 +106,9 @@ impl Viewer {
         viewer.data(DataHead::new(0, u8::try_from(incarnation).unwrap(), LAST_FRAGMENT, header.len()), &header).await;
         viewer.expect::<StreamSwitch>().await;
         viewer.say(&ReportStreamSwitch { hr }).await;
-        assert_eq!(viewer.expect::<StartPlaying>().await, StartPlaying::live(10));
+        let start = viewer.expect::<StartPlaying>().await;
         viewer.say(&ReportStartedPlaying { hr, incarnation: 10 }).await;
+        start
     }
 
     pub(in crate::ingest) async fn say<M: Message>(&mut self, message: &M) {
@@ -135,7 +141,7 @@ impl Viewer {
         }
     }
 
-    async fn end(&mut self) {
+    pub(in crate::ingest) async fn end(&mut self) {
         self.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;
         self.expect::<CloseFile>().await;
     }

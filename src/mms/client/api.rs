@@ -73,6 +73,17 @@ pub enum StartAt {
     Offset(u32),
 }
 
+/// What somebody wants of a client while it plays; the latest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Course {
+    /// Counts the starts: another number is another start, from the same place too. 0 before the first.
+    pub play: u32,
+    /// Where the latest start is to begin; `None`: to rest.
+    pub from: Option<StartAt>,
+    /// The streams to be sent; `None`: all.
+    pub streams: Option<StreamSet>,
+}
+
 /// The data path that a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientTransport {

@@ -15,7 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport, StartAt};
+pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport, Course, StartAt};
 use gaps::Gaps;
 use header::HeaderFetch;
 use media::Payload;

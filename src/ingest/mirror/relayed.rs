@@ -1,0 +1,156 @@
+//! One viewer's connection to the upstream of a file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tracing::info;
+
+use super::{failed, why};
+use crate::client::{MmsUrl, PlayOptions, Steering, play_observed};
+use crate::mms::client::{ClientEvent, Course, StartAt};
+use crate::mms::session::Transport;
+use crate::shard::{Found, Inflow, Item, RelayedFile, Wish};
+
+/// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew once; then the
+/// play is lost.
+// Always over TCP: files wait for their viewers, which datagrams do not.
+pub(super) async fn run(url: MmsUrl, wish: Wish) {
+    let (course, mut wanted) = watch::channel(Course::default());
+    let folder = Arc::clone(&wish.folder);
+    let Wish { wake, answer, below, viewer, .. } = wish;
+    let inflow = Arc::new(Inflow::new(wake));
+    let mut intake = Intake {
+        inflow: Arc::clone(&inflow),
+        applied: Arc::default(),
+        play: 0,
+        next: None,
+        skips: false,
+        header: None,
+        facts: (0, 0),
+        opens: Some(Box::new(move |header, (duration_ms, packets)| {
+            (answer)(match header {
+                Ok(header) => Found::File(RelayedFile { folder, header, duration_ms, packets, inflow, course }),
+                Err(refused) => Found::Refused(refused),
+            });
+        })),
+        changed: watch::Sender::new(false),
+        ended: false,
+        failures: 0,
+    };
+    loop {
+        let at = intake.next.map(|next| (intake.play, StartAt::Packet(next)));
+        (intake.skips, intake.ended) = (at.is_some(), false);
+        let steering = Steering { course: wanted.clone(), applied: Arc::clone(&intake.applied), resumed: at };
+        let options = PlayOptions {
+            transport: Some(Transport::Tcp),
+            room: Some(intake.inflow.room()),
+            steering: Some(steering),
+            ..PlayOptions::new(url.clone())
+        };
+        let (mut gone, mut changed) = (wanted.clone(), intake.changed.subscribe());
+        let leave = async move {
+            tokio::select! {
+                () = async { while gone.changed().await.is_ok() {} } => {}
+                _ = changed.wait_for(|changed| *changed) => {}
+            }
+        };
+        let played = play_observed(options, leave, |event, _| intake.event(event)).await;
+        if let Some(opens) = intake.opens.take() {
+            let refused = played.map_or_else(|error| why(&error), |report| failed(&report.ended_by));
+            return opens(Err(refused), (0, 0));
+        }
+        if wanted.has_changed().is_err() {
+            return;
+        }
+        let now = *wanted.borrow();
+        let mut done = intake.play;
+        if *intake.changed.borrow() {
+            return intake.inflow.push(now.play, Item::Lost("the file changed there".into()));
+        }
+        if !intake.ended && now.from.is_some() {
+            let reason = played.map_or_else(|error| error.to_string(), |report| report.ended_by);
+            info!(name = %below.escape_debug(), %viewer, reason, "a connection to the upstream was lost");
+            intake.failures += 1;
+            if intake.failures == 1 {
+                continue;
+            }
+            done = now.play;
+            intake.inflow.push(done, Item::Lost(reason));
+        }
+        // It rests, or is over: the next start makes a new connection.
+        (intake.next, intake.failures) = (None, 0);
+        if wanted.wait_for(|course| course.from.is_some() && course.play != done).await.is_err() {
+            return;
+        }
+    }
+}
+
+type Opens = Box<dyn FnOnce(Result<Bytes, crate::shard::Refused>, (u64, u64)) + Send>;
+
+/// What takes the connections' events.
+struct Intake {
+    inflow: Arc<Inflow>,
+    /// The play that the present connection was asked for last.
+    applied: Arc<AtomicU32>,
+    /// The play that the next packet is of.
+    play: u32,
+    /// The number of the packet behind the last one of this play.
+    next: Option<u32>,
+    /// Packets before that one came over an earlier connection.
+    skips: bool,
+    header: Option<Bytes>,
+    /// Duration in milliseconds, packets.
+    facts: (u64, u64),
+    /// Takes the first header, or why there is none.
+    opens: Option<Opens>,
+    /// The header is another one than at first.
+    changed: watch::Sender<bool>,
+    ended: bool,
+    /// Connections lost without a packet in between.
+    failures: u8,
+}
+
+impl Intake {
+    fn event(&mut self, event: &ClientEvent) {
+        match event {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and it is not negative")]
+            ClientEvent::Opened { duration_s, packet_count, .. } => {
+                self.facts = ((duration_s * 1000.0).round() as u64, *packet_count);
+            }
+            ClientEvent::Header(header) => {
+                if self.header.get_or_insert_with(|| header.clone()) != header {
+                    self.changed.send_replace(true);
+                }
+                if let Some(opens) = self.opens.take() {
+                    opens(Ok(header.clone()), self.facts);
+                }
+            }
+            ClientEvent::NewHeader(_) => {
+                self.changed.send_replace(true);
+            }
+            ClientEvent::Starting => {
+                let play = self.applied.load(Ordering::Relaxed);
+                if play != self.play {
+                    (self.play, self.next, self.skips) = (play, None, false);
+                }
+            }
+            ClientEvent::Packet { location, bytes, .. } => {
+                if self.skips && self.next.is_some_and(|next| *location < next) {
+                    return;
+                }
+                (self.skips, self.next, self.failures) = (false, Some(location.wrapping_add(1)), 0);
+                self.inflow.push(self.play, Item::Packet { location: *location, bytes: bytes.clone() });
+            }
+            ClientEvent::End { .. } => {
+                self.ended = true;
+                self.inflow.push(self.play, Item::End);
+            }
+            ClientEvent::FunnelRefused(_)
+            | ClientEvent::Playing { .. }
+            | ClientEvent::GivenUp { .. }
+            | ClientEvent::Counted { .. } => {}
+        }
+    }
+}
