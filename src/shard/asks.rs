@@ -209,7 +209,7 @@ impl State {
     }
 
     /// Seats a viewer at the join point and sends it what is there.
-    fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
+    pub(super) fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
         self.park(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
         let selection = conn.selection;

@@ -113,11 +113,18 @@ impl Opening {
         let source = self.source_packet(number);
         let index = source / self.file.packets_per_block();
         let Lookup::Here(block) = self.file.block(index, || Box::new(|_| ())) else { return };
-        self.cut(source, block.packet(source).unwrap_or_default(), &mut self.selector(selection), |cut, packet| {
-            if cut == number {
-                take(number, packet);
-            }
-        });
+        let header = &self.file.description().header;
+        let streams = header.streams().iter().map(|stream| stream.number).collect();
+        self.cut(
+            source,
+            block.packet(source).unwrap_or_default(),
+            &mut Selector::amid(streams, header.video(), selection),
+            |cut, packet| {
+                if cut == number {
+                    take(number, packet);
+                }
+            },
+        );
     }
 
     pub(super) fn selector(&self, selection: Selection) -> Selector {
@@ -194,6 +201,10 @@ pub(super) struct FileSeat {
     pace: FilePace,
     /// Number of the packet to look at next; those that the viewer did not select are behind it, but were not sent.
     cursor: u64,
+    /// Packets with lower numbers were sent, though the cursor may have gone back to one of them.
+    sent_below: u64,
+    /// Where the cursor and the selection were before what is on its way was gathered.
+    before: Option<(u64, Selector)>,
     block: Option<Arc<Block>>,
     /// The block that is being read for it.
     reading: Option<u64>,
@@ -219,7 +230,8 @@ impl FileSeat {
         viewer.hot.blocked = false;
         let selector = opening.selector(selection);
         let (cursor, block, reading) = (from, None, None);
-        Self { viewer, opening, selector, pace, cursor, block, reading, until, free_since: now, due: None }
+        let (sent_below, before) = (from, None);
+        Self { viewer, opening, selector, pace, cursor, sent_below, before, block, reading, until, free_since: now, due: None }
     }
 
     /// Another selection from here on.
@@ -281,6 +293,8 @@ impl FileSeat {
     ) -> Option<FileServed> {
         stage.clear();
         let opening = Rc::clone(&self.opening);
+        // What a selection keeps of a packet depends on those before it.
+        self.before = (!self.selector.passes_everything()).then(|| (self.cursor, self.selector.clone()));
         while stage.packets.len() < most && stage.image.len() < STAGE_BYTES {
             let number = opening.source_packet(self.cursor);
             if number >= opening.file.description().packets {
@@ -300,7 +314,7 @@ impl FileSeat {
             if self.is_past_end(packet) {
                 return Some(FileServed::Finished);
             }
-            let from = self.cursor;
+            let from = self.sent_below;
             opening.cut(number, packet, &mut self.selector, |number, packet| {
                 if number >= from {
                     stage.push(number, packet, due);
@@ -395,8 +409,15 @@ impl FileSeat {
             hot.next.advance(1);
             tally.late += u64::from(now.saturating_duration_since(packet.due.max(self.free_since)) > LATE);
         }
-        if let Some(first) = staged.get(begun) {
-            self.cursor = first.number;
+        if let Some(last) = staged.get(..begun).and_then(<[_]>::last) {
+            self.sent_below = last.number + 1;
+        }
+        if let Some(unsent) = staged.get(begun) {
+            // They are gathered once more when there is room.
+            match self.before.take() {
+                Some((cursor, selector)) => (self.cursor, self.selector) = (cursor, selector),
+                None => self.cursor = unsent.number,
+            }
         }
         hot.packets += begun as u64;
         self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
@@ -413,7 +434,10 @@ impl Stage {
     fn push(&mut self, number: u64, packet: &[u8], due: Instant) {
         #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
         self.image.extend_from_slice(&DataHead::new(number as u32, 0, 0, packet.len()).bytes());
+        let begin = self.image.len();
         self.image.extend_from_slice(packet);
+        // MPlayer and xine take the padding of such a packet for media.
+        asf::padding::settle(self.image.get_mut(begin..).unwrap_or_default());
         self.packets.push(Staged { number, due });
     }
 }

@@ -228,4 +228,14 @@ impl State {
 }
 
 #[cfg(test)]
+impl State {
+    /// A whole pass, for tests elsewhere.
+    pub(super) fn pass_for_tests(&mut self, now: Instant) {
+        let mut pass = self.begin_pass(now, true);
+        while self.turn(&mut pass) {}
+        self.end_pass(&pass);
+    }
+}
+
+#[cfg(test)]
 mod tests;

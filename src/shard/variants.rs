@@ -380,3 +380,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
