@@ -71,12 +71,12 @@ impl FilePace {
         Self { speed, begin: now, media, last_ms: None, sent_bytes: 0, tick: 0, left_in_tick }
     }
 
-    /// When the packet that comes next is due, by its send time.
-    pub(super) fn due(&self, send_time_ms: u32) -> Instant {
+    /// When the packet that comes next is due, by its send time, behind so many bytes that are about to go.
+    pub(super) fn due(&self, send_time_ms: u32, behind_bytes: usize) -> Instant {
         let by_time = self.speed.due(self.media_at(send_time_ms));
         let by_bytes = match self.speed.bytes_per_s {
             0 => Duration::ZERO,
-            rate => Duration::from_micros(self.sent_bytes.saturating_mul(1_000_000) / rate),
+            rate => Duration::from_micros((self.sent_bytes + behind_bytes as u64).saturating_mul(1_000_000) / rate),
         };
         self.begin + by_time.max(by_bytes)
     }
@@ -146,7 +146,7 @@ mod tests {
         let times = (0..packets).map(|n| first_ms.wrapping_add(n * 100));
         times
             .map(|send_time_ms| {
-                let due = pace.due(send_time_ms);
+                let due = pace.due(send_time_ms, 0);
                 pace.passed(send_time_ms);
                 pace.sent(1, 1400);
                 (due - now).as_millis()
@@ -191,7 +191,7 @@ mod tests {
         for (send_time_ms, due_ms) in
             [(0, 0), (1000, 1000), (500, 500), (1500, 1500), (9_000_000, 1500), (9_001_000, 2500), (10, 2500)]
         {
-            assert_eq!((pace.due(send_time_ms) - now).as_millis(), due_ms, "{send_time_ms}");
+            assert_eq!((pace.due(send_time_ms, 0) - now).as_millis(), due_ms, "{send_time_ms}");
             pace.passed(send_time_ms);
         }
     }

@@ -307,7 +307,7 @@ impl FileSeat {
             };
             let packet = block.packet(number).unwrap_or_default();
             let send_time_ms = opening.send_time_ms(number, packet);
-            let due = self.pace.due(send_time_ms);
+            let due = self.pace.due(send_time_ms, stage.image.len());
             if due > now {
                 return Some(FileServed::Until(due.max(now + self.pace.portion(tick))));
             }

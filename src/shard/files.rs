@@ -203,9 +203,9 @@ impl State {
                 self.schedule(key, None);
             }
             Ok(FileServed::Finished) => {
-                self.schedule(key, None);
-                self.drive(key, now, Input::Answer(Answer::Finished));
+                // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
                 self.park(key);
+                self.drive(key, now, Input::Answer(Answer::Finished));
             }
             Ok(FileServed::Broken(error)) => self.file_broken(key, now, &error),
         }
@@ -216,8 +216,8 @@ impl State {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.trouble = Some(error.to_string());
         }
-        self.drive(key, now, Input::Answer(Answer::Broken));
         self.park(key);
+        self.drive(key, now, Input::Answer(Answer::Broken));
     }
 
     /// Notes when a viewer of a file is served next.
@@ -266,3 +266,6 @@ const fn cause(error: &OpenError) -> &'static str {
         OpenError::Io(_) => "file_unreadable",
     }
 }
+
+#[cfg(test)]
+mod tests;
