@@ -99,3 +99,34 @@ impl Relay {
 fn count(leases: usize) -> u32 {
     u32::try_from(leases).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{PublishingPoint, Source};
+
+    #[test]
+    fn names_belong_to_the_longest_folder() {
+        let files = || Source::Files { root: "/srv".into() };
+        let point = |(name, source): (&str, Source)| PublishingPoint { name: name.into(), source, source_timeout: None };
+        let points = [("a", files()), ("a/b", files()), ("a/b/live", Source::Push), ("cam", Source::Push)];
+        let settings = Settings { publishing_points: points.map(point).into(), ..Settings::default() };
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        let resolved = |name: &str| relay.resolve(name).map(|(point, below)| format!("{} + {below}", point.name()));
+        for (name, found) in [
+            ("a/x.wmv", Some("a + x.wmv")),
+            ("a/b/x.wmv", Some("a/b + x.wmv")),
+            ("A/B/c/x.wmv", Some("a/b + c/x.wmv")),
+            ("a/b/live", Some("a/b/live + ")),
+            ("a/b/live/x", Some("a/b + live/x")),
+            ("a", Some("a + ")),
+            ("a/", Some("a + ")),
+            ("a/../x", Some("a + ../x")),
+            ("cam/x", None),
+            ("ab/x", None),
+            ("/a/x", None),
+        ] {
+            assert_eq!(resolved(name).as_deref(), found, "{name}");
+        }
+    }
+}
