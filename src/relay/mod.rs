@@ -9,6 +9,7 @@ mod delivery;
 mod join_points;
 mod point;
 mod publish;
+mod recutting;
 mod registry;
 #[cfg(test)]
 mod testing;

@@ -29,7 +29,7 @@ impl Relay {
     /// The publishing points of the settings, without sources. `file_ids` makes the File IDs of broadcast headers,
     /// which are to be random. The recorder of metrics is to be there already.
     pub fn new(settings: &Settings, file_ids: Box<dyn FnMut() -> Guid + Send>, shards: Vec<Arc<dyn ShardPort>>) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(shards, file_ids, &settings.window));
+        let shared = Arc::new(Shared::new(shards, file_ids, settings));
         let mut relay = Self {
             points: Vec::new(),
             by_name: HashMap::new(),

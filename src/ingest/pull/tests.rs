@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 const SAMPLE: &str = "live-asf-pipe.asf";
-const OTHER: &str = "audio-wmav2.wma";
+const OTHER: &str = "camera-mjpeg-pcmu.asf";
 const LIMIT: Duration = Duration::from_secs(20);
 const CAN_SEEK: u32 = 0x0180_0000;
 
