@@ -101,7 +101,9 @@ impl Pull {
                 End::Stopped => return,
                 End::Unwatched => {
                     info!("left, nobody watches");
-                    self.feed = None;
+                    if let Some(feed) = self.feed.take() {
+                        feed.end();
+                    }
                     back_off = BackOff::new();
                     continue;
                 }

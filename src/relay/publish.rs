@@ -256,6 +256,14 @@ impl Publisher {
         broken.map_or(Ok(accepted), Err)
     }
 
+    /// The source stops because nobody watches: whoever comes next is to wait for it, and not to get what is left of now.
+    pub fn end(self, now: Instant) {
+        if let Ok(mut feed) = self.lock(now) {
+            feed.flush(now, &self.point);
+            feed.end(&self.point);
+        }
+    }
+
     fn lock(&self, now: Instant) -> Result<MutexGuard<'_, Feed>, PublishError> {
         let mut feed = self.point.lock_feed();
         let current = feed.publisher.as_mut().filter(|current| current.token == self.token);
@@ -290,11 +298,15 @@ impl Feed {
         let timed_out = |timeout| now.saturating_duration_since(since) >= timeout;
         if point.settings().source_timeout.is_some_and(timed_out) && self.timeline.generation().is_some() {
             self.flush(now, point);
-            self.timeline.end();
-            self.down(point);
-            point.set_generation(None);
-            point.deliver(&Delivery::Ended { point: point.id() });
+            self.end(point);
         }
+    }
+
+    fn end(&mut self, point: &Point) {
+        self.timeline.end();
+        self.down(point);
+        point.set_generation(None);
+        point.deliver(&Delivery::Ended { point: point.id() });
     }
 
     /// Sends what re-cutting has not filled yet.
