@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::files::Seek;
 use super::udp::UdpPort;
-use crate::archive::{AsfFile, OpenError, ReadError};
+use crate::archive::{AsfFile, Block, OpenError, ReadError};
 use crate::relay::{Delivery, ShardPort};
 
 /// A viewer's connection on its way to a shard.
@@ -73,7 +73,7 @@ pub(super) enum Command {
     /// The place in a file where a play begins was found.
     Located { conn: usize, client_id: u32, request: u64, seek: Seek, result: Result<u64, ReadError> },
     /// A block of a file that a viewer waits for has been read, or cannot be.
-    BlockRead { conn: usize, client_id: u32 },
+    BlockRead { conn: usize, client_id: u32, result: Result<Arc<Block>, ReadError> },
     /// End all sessions with the end of the stream.
     Stop,
 }

@@ -16,7 +16,7 @@ use super::out_queue::Partial;
 use super::pace::TICK;
 use super::viewer::{account, most_packets};
 use crate::archive::{AsfFile, Block, Lookup, ReadError, Wake};
-use crate::asf::{self, Kept, OnDemandFacts, Recut, Selection, Selector};
+use crate::asf::{self, Kept, OnDemandFacts, Recut, Selection, Selector, StreamSet};
 use crate::mms::media::{self, DataHead, HEAD_LEN};
 use crate::mms::play::Until;
 use crate::mms::session::{Content, Description};
@@ -24,6 +24,8 @@ use crate::wire::Guid;
 
 /// A send that comes so much later than it was due is late.
 const LATE: Duration = Duration::from_millis(100);
+/// Packets of a file that are looked at in one turn of a viewer.
+const MOST_AT_ONCE: u32 = 512;
 /// Bytes gathered for one call.
 const STAGE_BYTES: usize = 64 << 10;
 
@@ -101,6 +103,13 @@ impl Opening {
         if ms < begin_ms { begin_ms + ms } else { ms }
     }
 
+    pub(super) fn until(&self, until: Until) -> End {
+        match until {
+            Until::Time(ms) => End::At(self.media_ms(ms.into())),
+            Until::After(ms) => End::After(ms),
+        }
+    }
+
     /// The packet of the file in which a byte of it lies, as the file counts: a viewer of a file that is cut anew counts bytes of
     /// what it is given.
     pub(super) fn packet_at(&self, offset: u64) -> u64 {
@@ -113,12 +122,11 @@ impl Opening {
         let source = self.source_packet(number);
         let index = source / self.file.packets_per_block();
         let Lookup::Here(block) = self.file.block(index, || Box::new(|_| ())) else { return };
-        let header = &self.file.description().header;
-        let streams = header.streams().iter().map(|stream| stream.number).collect();
+        let (streams, video) = self.streams();
         self.cut(
             source,
             block.packet(source).unwrap_or_default(),
-            &mut Selector::amid(streams, header.video(), selection),
+            &mut Selector::amid(streams, video, selection),
             |cut, packet| {
                 if cut == number {
                     take(number, packet);
@@ -127,10 +135,16 @@ impl Opening {
         );
     }
 
+    /// All streams, and those with key frames to begin with: none where the file marks no key frame.
+    fn streams(&self) -> (StreamSet, StreamSet) {
+        let description = self.file.description();
+        let streams = description.header.streams().iter().map(|stream| stream.number).collect();
+        (streams, if description.leader.is_some() { description.header.video() } else { StreamSet::EMPTY })
+    }
+
     pub(super) fn selector(&self, selection: Selection) -> Selector {
-        let header = &self.file.description().header;
-        let streams = header.streams().iter().map(|stream| stream.number).collect();
-        Selector::new(streams, header.video(), selection)
+        let (streams, video) = self.streams();
+        Selector::new(streams, video, selection)
     }
 
     /// When a packet of the file is to be sent, on its own clock.
@@ -176,6 +190,14 @@ struct Staged {
     due: Instant,
 }
 
+/// Where a play ends before the end of its file, in the file's own time, milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    At(u64),
+    /// So long after the first packet.
+    After(u32),
+}
+
 /// What came of serving a viewer of a file.
 #[derive(Debug)]
 pub(super) enum FileServed {
@@ -208,7 +230,7 @@ pub(super) struct FileSeat {
     block: Option<Arc<Block>>,
     /// The block that is being read for it.
     reading: Option<u64>,
-    until: Option<Until>,
+    until: Option<End>,
     /// The viewer itself could not take more until then.
     free_since: Instant,
     /// When it is served next; kept by who has the clock.
@@ -224,7 +246,7 @@ impl FileSeat {
         selection: Selection,
         from: u64,
         pace: FilePace,
-        until: Option<Until>,
+        until: Option<End>,
     ) -> Self {
         viewer.cold.track.jump(&mut viewer.hot.next, from);
         viewer.hot.blocked = false;
@@ -236,7 +258,20 @@ impl FileSeat {
 
     /// Another selection from here on.
     pub(super) fn select(&mut self, selection: Selection) {
+        if self.selector.selection() != selection {
+            // What was sent is cut by the selection when it is sent again.
+            self.viewer.cold.track.forget(&self.viewer.hot.next);
+        }
         self.selector.switch(selection);
+    }
+
+    /// A block that it asked for has come; it may be wanted no more.
+    pub(super) fn take_block(&mut self, block: Arc<Block>) {
+        self.reading = None;
+        if block.packet(self.opening.source_packet(self.cursor)).is_some() {
+            self.opening.file.prefetch(block.first() / self.opening.file.packets_per_block() + 1);
+            self.block = Some(block);
+        }
     }
 
     /// The viewer takes bytes again.
@@ -295,7 +330,13 @@ impl FileSeat {
         let opening = Rc::clone(&self.opening);
         // What a selection keeps of a packet depends on those before it.
         self.before = (!self.selector.passes_everything()).then(|| (self.cursor, self.selector.clone()));
+        let mut looked_at = 0;
         while stage.packets.len() < most && stage.image.len() < STAGE_BYTES {
+            looked_at += 1;
+            if looked_at > MOST_AT_ONCE {
+                // Others first: a selection may keep nothing of a long file.
+                return Some(FileServed::Until(now));
+            }
             let number = opening.source_packet(self.cursor);
             if number >= opening.file.description().packets {
                 return Some(FileServed::Finished);
@@ -359,11 +400,12 @@ impl FileSeat {
     fn is_past_end(&mut self, packet: &[u8]) -> bool {
         let Some(until) = self.until else { return false };
         let Ok(info) = asf::walk(packet) else { return false };
-        let content_ms = info.first_presentation_ms.saturating_sub(self.opening.file.description().header.preroll_ms());
+        let preroll_ms = self.opening.file.description().header.preroll_ms();
+        let content_ms = u64::from(info.first_presentation_ms.saturating_sub(preroll_ms));
         match until {
-            Until::Time(end_ms) => content_ms >= end_ms,
-            Until::After(ms) => {
-                self.until = Some(Until::Time(content_ms.saturating_add(ms)));
+            End::At(end_ms) => content_ms >= end_ms,
+            End::After(ms) => {
+                self.until = Some(End::At(content_ms + u64::from(ms)));
                 ms == 0
             }
         }
@@ -379,6 +421,7 @@ impl FileSeat {
         tally: &mut Tally,
         stage: &mut Stage,
     ) -> io::Result<Option<FileServed>> {
+        let first = range.start;
         let Viewer { hot, cold } = &mut self.viewer;
         let image = stage.image.get_mut(range.start * stride..range.end * stride).unwrap_or_default();
         media::stamp(image, stride, hot.next.incarnation, hot.next.sequence);
@@ -403,6 +446,8 @@ impl FileSeat {
                 (begun, hot.blocked.then(|| FileServed::TcpBlocked(rest.map(|rest| Partial::own(Bytes::copy_from_slice(rest))))))
             }
         };
+        // A send that does nothing and does not say why would go on for ever.
+        let blocked = blocked.or_else(|| (begun == 0).then_some(FileServed::UdpBlocked));
         let staged = stage.packets.get(range).unwrap_or_default();
         for packet in staged.iter().take(begun) {
             cold.track.jump(&mut hot.next, packet.number);
@@ -412,7 +457,7 @@ impl FileSeat {
         if let Some(last) = staged.get(..begun).and_then(<[_]>::last) {
             self.sent_below = last.number + 1;
         }
-        if let Some(unsent) = staged.get(begun) {
+        if let Some(unsent) = stage.packets.get(first + begun) {
             // They are gathered once more when there is room.
             match self.before.take() {
                 Some((cursor, selector)) => (self.cursor, self.selector) = (cursor, selector),

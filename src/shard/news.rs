@@ -134,9 +134,9 @@ impl State {
                     self.located(conn, now, request, seek, result);
                 }
             }
-            Command::BlockRead { conn, client_id } => {
+            Command::BlockRead { conn, client_id, result } => {
                 if self.is(conn, client_id) {
-                    self.serve_file(conn, now);
+                    self.block_read(conn, now, result);
                 }
             }
             Command::Stop => {

@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use super::broadcast::Link;
 use super::conn::Place;
 use super::state::State;
+use crate::mms::media::HEAD_LEN;
 use crate::settings::Oversize;
 
 impl State {
@@ -32,7 +33,10 @@ impl State {
             datagram.extend_from_slice(packet);
         };
         match &opened.file {
-            Some(file) => file.again(sent.packet, conn.selection, frame),
+            Some(file) => {
+                file.again(sent.packet, conn.selection, frame);
+                crate::asf::padding::settle(datagram.get_mut(HEAD_LEN..).unwrap_or_default());
+            }
             None => {
                 let cut = self.tagged(point, sent.variant).and_then(|channel| self.broadcasts.get(channel));
                 let Some((batch, index)) = cut.and_then(|cut| cut.window.packet(sent.packet)) else { return Some("expired") };
