@@ -385,6 +385,19 @@ fn a_rest_waits_for_the_next_packet_or_a_tick() {
 }
 
 #[test]
+fn a_rest_that_waited_takes_no_time_from_the_timeline() {
+    let bench = Bench::large();
+    let mut publisher = bench.begin(0);
+    bench.relay.tick(bench.at(1000));
+    let (_, notes, packets) = bench.sent();
+    assert_eq!(packets.len(), 4);
+    publisher.header(bench.at(1200), 0, &bench.header).unwrap();
+    publisher.packets(bench.at(1200), bench.some(0..1)).unwrap();
+    let (_, again, _) = bench.sent();
+    assert_eq!(again[0].send_time_ms, notes[3].send_time_ms + 1200, "the rest came at 0, though it was sent at 1000");
+}
+
+#[test]
 fn a_rest_is_sent_before_the_stream_ends() {
     let bench = Bench::with(|settings| settings.publishing_points[0].source_timeout = Some(Duration::from_millis(100)));
     let (header, packets) = samples::stream(LARGE);
@@ -450,7 +463,9 @@ fn a_source_of_another_packet_size_continues_what_was_cut_anew() {
     let (small, mut packets) = (bench.header.with_packet_size(1400), Vec::new());
     let mut recutter = Recutter::new(&bench.header, 1400);
     bench.packets.iter().for_each(|packet| recutter.push(packet, &mut packets).unwrap());
-    assert_eq!(publisher.header_wait(bench.at(10), &small).unwrap(), Duration::ZERO);
+    for header in [&small, &bench.header] {
+        assert_eq!(publisher.header_wait(bench.at(10), header).unwrap(), Duration::ZERO);
+    }
     publisher.header(bench.at(10), 0, &small).unwrap();
     publisher.packets(bench.at(10), packets[..7 * 1400].into()).unwrap();
     let cut = PublishError::NotWhole { len: 3200, packet_size: 1400 };
