@@ -265,7 +265,7 @@ impl Intake {
                 self.release(|order, out| order.packet(*sequence, bytes.clone(), *settled, out));
             }
             ClientEvent::GivenUp { settled } => self.release(|order, out| order.settle(*settled, out)),
-            ClientEvent::End { .. } => self.has_ended = true,
+            ClientEvent::End { hr } => self.has_ended = !hr.is_failure(),
             ClientEvent::Counted { .. } => {}
         }
     }

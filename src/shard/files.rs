@@ -134,8 +134,11 @@ impl State {
             play::Place::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
         };
         let seek = Seek { asked: start, incarnation, until, acceleration };
-        opening.file.locate(
+        let all = opening.describe().streams;
+        let streams = Some(conn.selection.streams).filter(|streams| *streams != all);
+        opening.file.locate_for(
             start,
+            streams,
             Box::new(move |result| {
                 mailbox.send(Command::Located { conn: key, client_id, request, seek, result });
             }),
@@ -241,8 +244,9 @@ impl State {
             }
             Ok(FileServed::Finished) => {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
+                let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
-                self.drive(key, now, Input::Answer(Answer::Finished));
+                self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
             }
             Ok(FileServed::Broken(error)) => self.file_broken(key, now, &error),
         }

@@ -248,11 +248,16 @@ impl State {
         let Some(cold) = self.broadcasts.get_mut(current).and_then(|broadcast| broadcast.viewers.cold_mut(index)) else { return };
         cold.wanted = None;
         if target == current {
+            // The player wants by itself what it was given for being slow.
+            cold.slowness.begin();
             return;
         }
         if self.begins_nothing(current, target) {
             let Some(location) = self.location(current, index) else { return };
             let Some(to) = self.broadcasts.get(target).map(|broadcast| broadcast.window.at_source(location)) else { return };
+            if let Some(cold) = self.broadcasts.get_mut(current).and_then(|broadcast| broadcast.viewers.cold_mut(index)) {
+                cold.slowness.begin();
+            }
             return self.move_to(key, target, to);
         }
         if let Some(cold) = self.broadcasts.get_mut(current).and_then(|broadcast| broadcast.viewers.cold_mut(index)) {
