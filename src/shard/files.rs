@@ -30,6 +30,8 @@ const ROOM: Duration = Duration::from_millis(1);
 /// A play that waits for its place in the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seek {
+    /// Where to, for the log.
+    asked: Start,
     incarnation: u8,
     until: Option<Until>,
     acceleration: Option<Acceleration>,
@@ -116,12 +118,12 @@ impl State {
         conn.request += 1;
         let (client_id, request) = (conn.entry.client_id(), conn.request);
         let (incarnation, until, acceleration) = seek;
-        let seek = Seek { incarnation, until, acceleration };
         let start = match place {
             play::Place::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
             play::Place::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
             play::Place::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
         };
+        let seek = Seek { asked: start, incarnation, until, acceleration };
         opening.file.locate(
             start,
             Box::new(move |result| {
@@ -138,6 +140,8 @@ impl State {
             Ok(packet) => packet,
             Err(error) => return self.file_broken(key, now, &error),
         };
+        let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
+        tracing::debug!(session = conn.session, %name, asked = ?seek.asked, packet, "plays from here on");
         let new = match conn.route {
             Some(route) => Viewer::over_udp(key, route),
             None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
