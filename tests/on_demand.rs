@@ -213,10 +213,13 @@ fn nothing_outside_of_the_root_opens() {
     assert_eq!(open("archive/audio-wmav2.wma"), 0, "it still serves");
 }
 
+/// What somebody does to a file.
+type Change = fn(&Path);
+
 #[test]
 fn a_file_that_changes_ends_its_viewers_and_nobody_else() {
     let (daemon, root) = archive("");
-    let change: [(&str, fn(&Path)); 3] = [
+    let change: [(&str, Change); 3] = [
         ("cut.wmv", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(50_000).unwrap()),
         ("gone.wmv", |path| std::fs::remove_file(path).unwrap()),
         ("replaced.wmv", |path| {
