@@ -1,5 +1,5 @@
-//! The parts of a packet's way that run for every packet, viewer or join: the walk, re-cutting and selection, the
-//! window, the client port pool.
+//! The parts of a packet's way that run for every packet, viewer or join: the walk, re-cutting and selection, publishing,
+//! the window, the client port pool.
 
 #![allow(
     clippy::indexing_slicing,
@@ -14,12 +14,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wmrelay::asf::{Header, Recut, Recutter, Selection, Selector, StreamSet, walk};
 use wmrelay::relay::admission::{Claim, ClientPortPool};
-use wmrelay::relay::{Batch, BatchPacket, Generation, Window};
-use wmrelay::settings::{Settings, WindowBounds};
+use wmrelay::relay::{Batch, BatchPacket, Delivery, Generation, PublisherId, Relay, ShardPort, Window};
+use wmrelay::settings::{Oversize, PublishingPoint, Settings, Source, WindowBounds};
+use wmrelay::wire::Guid;
 
 /// Whole packets of a sample: everything behind its header that is a multiple of the packet size.
 fn packets(sample: &str, packet_size: usize) -> Vec<Vec<u8>> {
@@ -92,6 +93,44 @@ fn packet_rewrites(criterion: &mut Criterion) {
                 }
             });
         });
+    }
+    group.finish();
+}
+
+/// A shard that lets go of all it gets.
+struct Nobody;
+
+impl ShardPort for Nobody {
+    fn deliver(&self, delivery: Delivery) {
+        black_box(delivery);
+    }
+}
+
+/// Publishing a stream of 3200-byte packets as it is, and cut anew for datagrams; the ratio is what re-cutting costs.
+fn publish(criterion: &mut Criterion) {
+    #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+    let now = Instant::now();
+    let mut group = criterion.benchmark_group("publish");
+    let (sample, size) = ("vod-wmv2-wmav2-indexed.wmv", 3200);
+    let (header, packets) = (header(sample), packets(sample, size).concat());
+    group.throughput(Throughput::Bytes(packets.len() as u64));
+    // One packet at a time, as a live encoder sends, and the whole stream at once.
+    for (calls, at_once) in [("one_by_one", size), ("at_once", packets.len())] {
+        for (name, oversize) in [("as_it_is", Oversize::Fragment), ("recut", Oversize::Recut)] {
+            let point = PublishingPoint { name: "cam".into(), source: Source::Push, source_timeout: None };
+            let mut settings = Settings { publishing_points: vec![point], ..Settings::default() };
+            settings.udp.oversize = oversize;
+            let relay = Relay::new(&settings, Box::new(Guid::default), vec![Arc::new(Nobody)]);
+            let mut publisher = relay.publish(now, "cam", PublisherId::Local).unwrap();
+            publisher.header(now, 0, &header).unwrap();
+            group.bench_function(BenchmarkId::new(name, calls), |bencher| {
+                bencher.iter_batched(
+                    || packets.chunks(at_once).map(BytesMut::from).collect::<Vec<_>>(),
+                    |calls| calls.into_iter().for_each(|packets| drop(black_box(publisher.packets(now, packets)))),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
     }
     group.finish();
 }
@@ -182,5 +221,5 @@ fn port_pool(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, packet_walk, packet_rewrites, window, port_pool);
+criterion_group!(benches, packet_walk, packet_rewrites, publish, window, port_pool);
 criterion_main!(benches);

@@ -210,6 +210,10 @@ pub struct SwarmArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     pub seconds: u64,
 
+    /// Begin at this time of a file, seconds, or each viewer at a random one; at its end a viewer begins again there, or elsewhere
+    #[arg(long, value_name = "SECONDS|random", value_parser = swarm_start)]
+    pub start: Option<SwarmStart>,
+
     /// Local addresses, which viewers take in turn, such as 127.0.0.2-127.0.0.9; several with commas [default: the system chooses]
     #[arg(long, value_name = "ADDRESSES")]
     pub addresses: Option<String>,
@@ -235,6 +239,15 @@ pub struct SwarmArgs {
     pub json: bool,
 }
 
+/// Where the viewers of `swarm` begin.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SwarmStart {
+    /// Each anywhere.
+    Random,
+    /// All at this time of the content, seconds.
+    Time(f64),
+}
+
 /// A transport that `swarm` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SwarmTransport {
@@ -247,6 +260,13 @@ pub enum SwarmTransport {
 fn content_time(text: &str) -> Result<f64, String> {
     let seconds: Option<f64> = text.parse().ok();
     seconds.filter(|seconds| (0.0..1e9).contains(seconds)).ok_or_else(|| "seconds are wanted, such as 90 or 12.5".into())
+}
+
+fn swarm_start(text: &str) -> Result<SwarmStart, String> {
+    if text == "random" {
+        return Ok(SwarmStart::Random);
+    }
+    content_time(text).map(SwarmStart::Time).map_err(|wanted| format!("{wanted}, or random"))
 }
 
 fn seek(text: &str) -> Result<Seek, String> {
@@ -331,10 +351,17 @@ mod tests {
             panic!()
         };
         assert_eq!((swarm.viewers, swarm.transport, swarm.ramp), (5000, Some(SwarmTransport::Udp), 2000));
+        assert_eq!(swarm.start, None);
+        for (text, start) in [("random", SwarmStart::Random), ("12.5", SwarmStart::Time(12.5))] {
+            let Command::Swarm(swarm) = parse(&format!("wmrelay swarm mms://h/n --viewers 1 --start {text}")) else { panic!() };
+            assert_eq!(swarm.start, Some(start));
+        }
         assert_eq!((swarm.seconds, swarm.pid, swarm.unread && swarm.gro && swarm.json), (0, Some(1), true));
         for line in [
             "wmrelay swarm mms://h/n",
             "wmrelay swarm mms://h/n --viewers 0",
+            "wmrelay swarm mms://h/n --viewers 1 --start anywhere",
+            "wmrelay swarm mms://h/n --viewers 1 --start -1",
             "wmrelay swarm mms://h/n --viewers 1 --ramp 0/s",
             "wmrelay swarm mms://h/n --viewers 1 --seconds 18446744073709551615",
         ] {

@@ -11,76 +11,70 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::Need::{self, Program};
-use support::daemon::Daemon;
-use support::media::{Sample, folder};
-use support::player::{self, frames};
-use support::process::{Finished, Process};
-use support::{ready, wait_until};
+use support::archive::{
+    HASTE, Streams, archive, assert_same, by_stream, decoded, play, report, serve, streams_of, vlc_dump, with_each_sample,
+};
+use support::media::{SAMPLES, Sample};
+use support::player::{self, Vlc};
+use support::process::Process;
+use support::{ready, wait_for, wait_until};
 
 const FFMPEG: &[Need] = &[Program("ffmpeg"), Program("ffprobe")];
 const VLC: &[Need] = &[Program("ffmpeg"), Program("cvlc")];
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Faster than it plays, since here nobody watches.
-const HASTE: &str = "[delivery]\nburst_ms = 60000\nburst_rate = 100\n";
+/// Frames of each stream that a decoding ffmpeg may keep to itself at the end of the stream: what its threads are at.
+const KEPT_BACK: usize = 24;
 
-/// A daemon with a folder of samples under `archive`, and what is said beside.
-fn archive(settings: &str) -> (Daemon, tempfile::TempDir) {
-    let root = folder();
-    let point = format!("[[publishing_point]]\nname = \"archive/\"\nsource = {{ type = \"files\", root = {:?} }}\n", root.path());
-    (Daemon::start(format!("{settings}{point}")), root)
-}
-
-/// What each stream of a file or a URL decodes to: the MD5 of every picture and block of sound, in order.
+/// The frames of an input as they are stored. Parsers are off: they would ask beyond the end, see
+/// [`ffmpeg_decodes_every_sample`].
 #[track_caller]
-fn decoded(input: &str) -> BTreeMap<usize, Vec<String>> {
-    streams_of(&player::ffmpeg(input, 0).finish(MINUTE))
-}
-
-#[track_caller]
-fn streams_of(done: &Finished) -> BTreeMap<usize, Vec<String>> {
-    assert!(done.status.success(), "{}", done.stderr);
-    let mut streams: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for frame in frames(&done.stdout) {
-        streams.entry(frame.stream).or_default().push(frame.md5);
-    }
-    assert!(!streams.is_empty(), "{}", done.stderr);
-    streams
-}
-
-#[track_caller]
-fn assert_same(name: &str, got: &BTreeMap<usize, Vec<String>>, file: &Path) {
-    let expected = decoded(&file.display().to_string());
-    for (stream, md5s) in &expected {
-        let of_stream = got.get(stream).map_or(&[][..], Vec::as_slice);
-        assert_eq!(of_stream.len(), md5s.len(), "{name}: frames of stream {stream}");
-        assert!(of_stream == md5s, "{name}: stream {stream} differs");
-    }
-    assert_eq!(got.len(), expected.len(), "{name}");
-}
-
-/// Our own client; it writes what comes into a file.
-fn play(url: &str, file: &Path, arguments: &[&str]) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
-    command.args(["play", "--json", "--write"]).arg(file).args(arguments).arg(url);
-    Process::start(command)
-}
-
-fn report(done: &Finished) -> serde_json::Value {
-    assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
-    serde_json::from_str(done.stdout.trim()).unwrap_or_else(|error| panic!("{error}: {}", done.stdout))
+fn stored(input: &str) -> Streams {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "error", "-fflags", "nofillin+noparse", "-i", input]);
+    command.args(["-map", "0", "-c", "copy", "-f", "framemd5", "-"]);
+    streams_of(&Process::start(command).finish(MINUTE))
 }
 
 #[test]
-fn ffmpeg_plays_every_sample_whole() {
-    if !ready("ffmpeg_plays_every_sample_whole", FFMPEG) {
+fn ffmpeg_takes_every_sample_whole() {
+    if !ready("ffmpeg_takes_every_sample_whole", FFMPEG) {
         return;
     }
     let (daemon, root) = archive(HASTE);
-    for Sample { name, .. } in support::media::SAMPLES {
-        let got = decoded(&daemon.url("mmst", &format!("archive/{name}")));
-        assert_same(name, &got, &root.path().join(name));
+    with_each_sample(|Sample { name, .. }| {
+        let got = stored(&daemon.url("mmst", &format!("archive/{name}")));
+        assert_same(name, &got, &stored(&root.path().join(name).display().to_string()));
+    });
+}
+
+/// The ffmpeg of Debian 12 does not come to the end of a file over MMS when it decodes: behind the last packet it skips that
+/// packet's padding once more for each decoder that it empties, which reads on in a stream that has no more, and once the connection
+/// is closed it tries so for ever, with a line of complaint each time. So it is watched until it has given all but what its decoders
+/// keep back, and killed.
+#[test]
+fn ffmpeg_decodes_every_sample() {
+    if !ready("ffmpeg_decodes_every_sample", FFMPEG) {
+        return;
     }
+    let (daemon, root) = archive(HASTE);
+    with_each_sample(|Sample { name, .. }| {
+        let expected = decoded(&root.path().join(name));
+        let url = daemon.url("mmst", &format!("archive/{name}"));
+        let mut command = Command::new("ffmpeg");
+        // Not a word: what it says at the end would fill the memory.
+        command.args(["-loglevel", "quiet"]);
+        command.args(
+            player::ffmpeg_arguments(&url, 0).into_iter().filter(|argument| argument != "-loglevel" && argument != "warning"),
+        );
+        let ffmpeg = Process::start(command);
+        let has_most =
+            |got: &Streams| expected.iter().all(|(stream, md5s)| got.get(stream).map_or(0, Vec::len) + KEPT_BACK >= md5s.len());
+        let got = wait_for(name, MINUTE, || Some(by_stream(&ffmpeg.stdout())).filter(has_most));
+        drop(ffmpeg);
+        let prefix = |(stream, md5s): (&usize, &Vec<String>)| (*stream, md5s.iter().take(got[stream].len()).cloned().collect());
+        assert_same(name, &got, &expected.iter().map(prefix).collect::<BTreeMap<_, _>>());
+    });
 }
 
 #[test]
@@ -90,51 +84,71 @@ fn our_client_plays_every_sample_whole_over_tcp_and_udp() {
     }
     let (daemon, root) = archive(HASTE);
     let out = tempfile::tempdir().unwrap();
-    for Sample { name, packet_size, packets } in support::media::SAMPLES {
+    with_each_sample(|Sample { name, packet_size, packets }| {
+        let expected = decoded(&root.path().join(name));
         for scheme in ["mmst", "mmsu"] {
             let file = out.path().join(format!("{scheme}-{name}"));
             let done = play(&daemon.url(scheme, &format!("archive/{name}")), &file, &[]).finish(MINUTE);
             let report = report(&done);
-            assert_eq!(report["lost"], 0, "{name}: {report}");
-            assert_eq!(report["live"], false, "{name}: {report}");
-            // Over UDP packets of more than 1400 bytes are cut anew.
+            assert_eq!((&report["lost"], &report["live"]), (&0.into(), &false.into()), "{name}: {report}");
+            let [got, told] = ["packets", "packet_count"].map(|count| report[count].as_u64().unwrap());
+            // Over UDP packets of more than 1400 bytes are cut anew: each is given as many numbers as the fullest would need.
             if scheme == "mmst" || packet_size <= 1400 {
-                assert_eq!(report["packets"].as_u64(), Some(packets), "{name}: {report}");
+                assert_eq!((got, told), (packets, packets), "{name}: {report}");
             } else {
-                assert!(report["packets"].as_u64() > Some(packets), "{name}: {report}");
+                assert!(packets < got && got <= told, "{name}: {report}");
             }
-            assert_eq!(report["packets"], report["packet_count"], "{name}: {report}");
-            assert_same(name, &decoded(&file.display().to_string()), &root.path().join(name));
+            assert_same(name, &decoded(&file), &expected);
         }
-    }
+    });
 }
 
-/// VLC writes the bytes that its MMS access gives its demultiplexer into a file.
-fn vlc_dump(url: &str, file: &Path) -> Process {
-    let home = file.parent().unwrap();
-    player::open_to_all(home);
-    let mut command = support::process::as_nobody("cvlc", home);
-    command.args(["-I", "dummy", "--demux=dump", "--demuxdump-file"]).arg(file).args([url, "vlc://quit"]);
-    Process::start(command)
-}
-
-/// One test for TCP and UDP, one file after the other over UDP: every VLC of one address wants its port 7000.
 #[test]
-fn vlc_plays_every_sample_whole() {
-    if !ready("vlc_plays_every_sample_whole", VLC) {
+fn vlc_plays_every_sample_whole_over_tcp() {
+    if !ready("vlc_plays_every_sample_whole_over_tcp", VLC) {
         return;
     }
-    let (daemon, root) = archive(&format!("[udp]\nclient_ports = \"1024-5000,7000\"\n{HASTE}"));
+    let (daemon, root) = archive(HASTE);
     let out = tempfile::tempdir().unwrap();
-    for scheme in ["mmst", "mmsu"] {
-        for Sample { name, .. } in support::media::SAMPLES {
-            wait_until("port 7000 is free", MINUTE, || daemon.metric("wmrelay_port_leases", &[]) == 0.0);
-            let file = out.path().join(format!("{scheme}-{name}"));
-            let done = vlc_dump(&daemon.url(scheme, &format!("archive/{name}")), &file).finish(MINUTE);
-            assert!(file.exists(), "VLC wrote nothing of {name}\n{}", done.stderr);
-            assert_same(name, &decoded(&file.display().to_string()), &root.path().join(name));
-        }
+    with_each_sample(|Sample { name, .. }| {
+        let file = out.path().join(name);
+        let done = vlc_dump(&daemon.url("mmst", &format!("archive/{name}")), &file).finish(MINUTE);
+        assert!(file.exists(), "VLC wrote nothing of {name}\n{}", done.stderr);
+        assert_same(name, &decoded(&file), &decoded(&root.path().join(name)));
+    });
+}
+
+/// One file after the other: every VLC of one address wants its port 7000. And a daemon each, since a freed port rests before
+/// another player gets it.
+#[test]
+fn vlc_plays_every_sample_whole_over_udp() {
+    if !ready("vlc_plays_every_sample_whole_over_udp", VLC) {
+        return;
     }
+    let root = support::media::folder();
+    let out = tempfile::tempdir().unwrap();
+    for Sample { name, .. } in SAMPLES {
+        let daemon = serve(root.path(), &format!("[udp]\nclient_ports = \"1024-5000,7000\"\n{HASTE}"));
+        let file = out.path().join(name);
+        let done = vlc_dump(&daemon.url("mmsu", &format!("archive/{name}")), &file).finish(MINUTE);
+        assert!(file.exists(), "VLC wrote nothing of {name}\n{}", done.stderr);
+        assert_same(name, &decoded(&file), &decoded(&root.path().join(name)));
+        assert_eq!(daemon.metric("wmrelay_joins_total", &[("transport", "udp")]), 1.0, "{name}");
+    }
+}
+
+#[test]
+fn vlc_shows_what_is_there() {
+    if !ready("vlc_shows_what_is_there", VLC) {
+        return;
+    }
+    let (daemon, root) = archive("");
+    let name = "vod-wmv2-wmav2-indexed.wmv";
+    let pictures = decoded(&root.path().join(name))[&0].len() as u64;
+    let mut vlc = Vlc::play(&daemon.url("mmst", &format!("archive/{name}")));
+    // On a busy machine it drops what would be shown too late.
+    vlc.wait_for_pictures(pictures * 9 / 10, MINUTE);
+    assert!(vlc.shown().0 <= pictures);
 }
 
 /// What `edge-packets-pcmu.asf` holds is known to the byte.
@@ -148,76 +162,15 @@ fn every_form_of_packet_comes_through() {
     let out = tempfile::tempdir().unwrap();
     for scheme in ["mmst", "mmsu"] {
         let file = out.path().join(format!("{scheme}.asf"));
-        play(&daemon.url(scheme, "archive/edge-packets-pcmu.asf"), &file, &[]).finish(MINUTE);
+        report(&play(&daemon.url(scheme, "archive/edge-packets-pcmu.asf"), &file, &[]).finish(MINUTE));
         let sound = out.path().join("sound.ul");
         let mut command = Command::new("ffmpeg");
         command.args(["-nostdin", "-y", "-loglevel", "error", "-i"]).arg(&file).args(["-c", "copy", "-f", "mulaw"]).arg(&sound);
-        Process::start(command).finish(MINUTE);
-        assert!(std::fs::read(&sound).unwrap() == expected, "{scheme}");
-    }
-}
-
-/// The presentation times of a file's key frames, media time in milliseconds, and the packets they begin in.
-fn key_frames(file: &Path) -> Vec<(u64, u64)> {
-    let mut command = Command::new("ffprobe");
-    command.args([
-        "-v",
-        "error",
-        "-select_streams",
-        "v:0",
-        "-show_entries",
-        "packet=pts_time,dts_time,pos,flags",
-        "-of",
-        "csv=p=0",
-    ]);
-    let done = Process::start({
-        command.arg(file);
-        command
-    })
-    .finish(MINUTE);
-    let (start, size) = support::media::data_start(file);
-    let milliseconds = |text: &str| text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round() as u64);
-    done.stdout
-        .lines()
-        .filter(|line| line.contains('K'))
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split(',').collect();
-            let position: u64 = fields[2].parse().ok()?;
-            Some((milliseconds(fields[1]).or_else(|| milliseconds(fields[0]))?, (position - start) / size))
-        })
-        .collect()
-}
-
-#[test]
-fn seeks_land_on_the_right_key_frame() {
-    if !ready("seeks_land_on_the_right_key_frame", FFMPEG) {
-        return;
-    }
-    let (daemon, root) = archive(HASTE);
-    support::media::seek_samples(root.path());
-    let out = tempfile::tempdir().unwrap();
-    for name in ["vod-wmv2-wmav2-indexed.wmv", "no-index.wmv", "bogus-index.wmv", "random-index.wmv", "h264-aac-nobframes.asf"] {
-        let path = root.path().join(name);
-        let keys = key_frames(&path);
-        assert!(keys.len() >= 3, "{name}: {keys:?}");
-        let (start, size) = support::media::data_start(&path);
-        let mut random = support::Random(7);
-        let url = daemon.url("mmst", &format!("archive/{name}"));
-        let last = keys.last().unwrap().1;
-        for round in 0..12 {
-            let ms = random.next() % 11_000;
-            let packet = 1 + random.next() % (last + 5);
-            let (flag, value, expected) = match round % 3 {
-                0 => ("--start", format!("{}.{:03}", ms / 1000, ms % 1000), keys.iter().rev().find(|(at, _)| *at <= ms)),
-                1 => ("--packet", packet.to_string(), keys.iter().rev().find(|(_, at)| *at <= packet)),
-                _ => ("--offset", (start + packet * size + 1).to_string(), keys.iter().rev().find(|(_, at)| *at <= packet)),
-            };
-            let (_, expected) = expected.unwrap_or(&keys[0]);
-            let file = out.path().join("seek.asf");
-            let done = play(&url, &file, &[flag, &value, "--seconds", "1"]).finish(MINUTE);
-            let report = report(&done);
-            assert_eq!(report["first_location"].as_u64(), Some(*expected), "{name} {flag} {value}: {report}\n{keys:?}");
-        }
+        let done = Process::start(command).finish(MINUTE);
+        assert!(done.status.success(), "{scheme}: {}", done.stderr);
+        let got = std::fs::read(&sound).unwrap();
+        assert_eq!(got.len(), expected.len(), "{scheme}");
+        assert!(got == expected, "{scheme}");
     }
 }
 
@@ -260,10 +213,13 @@ fn nothing_outside_of_the_root_opens() {
     assert_eq!(open("archive/audio-wmav2.wma"), 0, "it still serves");
 }
 
+/// What somebody does to a file.
+type Change = fn(&Path);
+
 #[test]
 fn a_file_that_changes_ends_its_viewers_and_nobody_else() {
     let (daemon, root) = archive("");
-    let change: [(&str, fn(&Path)); 3] = [
+    let change: [(&str, Change); 3] = [
         ("cut.wmv", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(50_000).unwrap()),
         ("gone.wmv", |path| std::fs::remove_file(path).unwrap()),
         ("replaced.wmv", |path| {

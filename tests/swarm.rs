@@ -185,3 +185,36 @@ fn joining_alone_and_nobody_there() {
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stdout.contains("4 × connecting: Connection refused"), "{}", finished.stdout);
 }
+
+/// Where the plays of a file began that the daemon's log tells of: packets of the file.
+fn places(daemon: &Daemon) -> Vec<u64> {
+    let log = daemon.log();
+    let plays = log.lines().filter_map(|line| line.split_once("plays from here on")?.1.split_once(" packet="));
+    plays.map(|(_, packet)| packet.trim().parse().unwrap()).collect()
+}
+
+/// A file of ten seconds that is sent in less than half of one.
+#[test]
+fn viewers_of_a_file_begin_anywhere_and_once_more_at_its_end() {
+    let root = support::media::folder();
+    let settings = format!("[log]\nlevel = \"info,wmrelay::shard=debug\"\n{}", support::archive::HASTE);
+    for (start, scheme, more) in
+        [("random", "mmst", None), ("random", "mms", None), ("5", "mmst", Some("--unread")), ("5", "mms", Some("--unread"))]
+    {
+        let daemon = support::archive::serve(root.path(), &settings);
+        let args = ["--viewers", "10", "--seconds", "2", "--start", start, "--addresses", "127.0.0.7", "--ports", "3000-3049"];
+        let url = daemon.url(scheme, "archive/vod-wmv2-wmav2-indexed.wmv");
+        let report = report(&url, &[&args[..], more.as_slice()].concat());
+        assert_eq!(viewers(&report), [10, 10, 10, 0], "{report}");
+        let (places, restarts) = (places(&daemon), number(&report["restarts"]));
+        assert!(restarts >= 10 && places.len() as u64 >= restarts, "{restarts} times to the end: {places:?}");
+        let several: std::collections::BTreeSet<_> = places.iter().collect();
+        if start == "random" {
+            assert!(several.len() >= 3, "{places:?}");
+        } else {
+            assert!(several.len() == 1 && places[0] > 0, "{places:?}");
+        }
+        assert!(report["delay_ms"].is_null(), "{report}");
+        wait_for_leaving(&daemon);
+    }
+}

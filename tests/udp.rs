@@ -4,16 +4,21 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
+use support::Need::Program;
 use support::asf::Synthetic;
 use support::daemon::Daemon;
-use support::mms::{self, Control, Data, control, result_of};
-use support::publisher::Publisher;
+use support::mms::{self, Control, Data, Incoming, control, result_of};
+use support::player::{self, Frame, assert_clip_over_and_over, frames, of_stream};
+use support::process::Process;
+use support::publisher::{CLIP_FRAME_RATE, Publisher, clip};
 use support::viewer::{PLAYER, open_and_start, wait_for_source};
-use support::{wait_for, wait_until};
+use support::{ready, wait_for, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const STREAM: Synthetic = Synthetic { packet_size: 1400, packets_per_second: 100 };
@@ -69,7 +74,7 @@ fn ask_for_port(daemon: SocketAddr, player: &str, port: u16) -> (Control, u32) {
     assert_eq!(result_of(&control.expect(mms::CONNECTED, LIMIT)), 0);
     control.send(mms::CONNECT_FUNNEL, &mms::funnel_body(&format!("\\\\127.0.0.1\\UDP\\{port}")));
     let result = match control.receive(LIMIT) {
-        Some(mms::Incoming::Control { body, .. }) => result_of(&body),
+        Some(Incoming::Control { body, .. }) => result_of(&body),
         other => panic!("no answer to ConnectFunnel: {other:x?}"),
     };
     (control, result)
@@ -185,4 +190,145 @@ fn request(client_id: u32, sequences: &[u32]) -> Vec<u8> {
     bytes.extend_from_slice(&u16::try_from(sequences.len()).unwrap().to_le_bytes());
     sequences.iter().for_each(|sequence| bytes.extend_from_slice(&sequence.to_le_bytes()));
     bytes
+}
+
+/// What a viewer of pictures and sound got.
+struct Got {
+    /// Header Object and the head of the Data Object.
+    header: Vec<u8>,
+    /// Media packets by their numbers.
+    packets: BTreeMap<u32, Vec<u8>>,
+    /// The longest datagram, 0 over TCP.
+    longest: usize,
+    /// Whether all datagrams came from the MMS port: fragments come from another.
+    from_mms: bool,
+}
+
+impl Got {
+    /// Plays until that many media packets have come; over UDP where there is a port.
+    #[track_caller]
+    fn play(daemon: &Daemon, port: Option<u16>, count: usize) -> Self {
+        let mut control = Control::connect(daemon.mms);
+        let socket = port.map(|port| UdpSocket::bind(("127.0.0.1", port)).unwrap());
+        if let Some(socket) = &socket {
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+        }
+        let transport = port.map_or("TCP\\1037".to_owned(), |port| format!("UDP\\{port}"));
+        let both_streams = [2_u32.to_le_bytes().as_slice(), &[0xFF, 0xFF, 1, 0, 0, 0, 0xFF, 0xFF, 2, 0, 0, 0]].concat();
+        ask(&mut control, mms::CONNECT, &mms::connect_body(PLAYER), mms::CONNECTED);
+        ask(&mut control, mms::CONNECT_FUNNEL, &mms::funnel_body(&format!("\\\\127.0.0.1\\{transport}")), mms::FUNNEL_CONNECTED);
+        ask(&mut control, mms::OPEN_FILE, &mms::open_body("cam1"), mms::OPENED);
+        ask(&mut control, mms::READ_BLOCK, &mms::read_block_body(), mms::BLOCK_READ);
+        let mut got = Self { header: Vec::new(), packets: BTreeMap::new(), longest: 0, from_mms: true };
+        loop {
+            let data = got.next(daemon, &mut control, socket.as_ref());
+            got.header.extend(data.payload);
+            if data.flags == 0x0C {
+                break;
+            }
+        }
+        ask(&mut control, mms::STREAM_SWITCH, &both_streams, mms::SWITCHED);
+        ask(&mut control, mms::START_PLAYING, &mms::start_body(), mms::STARTED);
+        while got.packets.len() < count {
+            let data = got.next(daemon, &mut control, socket.as_ref());
+            got.packets.insert(data.location, data.payload);
+        }
+        got
+    }
+
+    /// The next data packet.
+    fn next(&mut self, daemon: &Daemon, control: &mut Control, socket: Option<&UdpSocket>) -> Data {
+        let Some(socket) = socket else {
+            return wait_for("a data packet", LIMIT, || match control.receive(LIMIT) {
+                Some(Incoming::Data(data)) => Some(data),
+                Some(Incoming::Control { .. }) => None,
+                other => panic!("wanted data, got {other:?}"),
+            });
+        };
+        let mut bytes = vec![0; 64 << 10];
+        let (len, from) = socket.recv_from(&mut bytes).expect("a datagram");
+        self.longest = self.longest.max(len);
+        self.from_mms &= from.port() == daemon.mms.port();
+        Data::parse(&bytes[..len]).expect("a data packet")
+    }
+
+    /// The numbers of the first and the last packet.
+    fn ends(&self) -> (u32, u32) {
+        (*self.packets.first_key_value().unwrap().0, *self.packets.last_key_value().unwrap().0)
+    }
+
+    /// What a decoder makes of the packets from `first` to `last`.
+    #[track_caller]
+    fn decode(&self, daemon: &Daemon, first: u32, last: u32) -> Vec<Frame> {
+        let file = daemon.folder().join(format!("got-{}.asf", self.longest));
+        let packets: Vec<u8> = self.packets.range(first..=last).flat_map(|(_, packet)| packet.clone()).collect();
+        std::fs::write(&file, [self.header.clone(), packets].concat()).unwrap();
+        let decoded = player::ffmpeg(file.to_str().unwrap(), 0).finish(LIMIT);
+        assert!(decoded.status.success(), "{}", decoded.stderr);
+        frames(&decoded.stdout)
+    }
+}
+
+/// Sends a message, and waits for the answer that grants it.
+#[track_caller]
+fn ask(control: &mut Control, message: u32, body: &[u8], answer: u32) {
+    control.send(message, body);
+    assert_eq!(result_of(&control.expect(answer, LIMIT)), 0, "the answer to {message:#x}");
+}
+
+/// An ffmpeg that publishes the clip for ever in packets of its own choice, 3200 bytes.
+#[track_caller]
+fn push_large(daemon: &Daemon) -> Process {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(clip());
+    command.args(["-c", "copy", "-f", "asf_stream", "-method", "POST", &daemon.publish_url("", "cam1")]);
+    let publisher = Process::start(command);
+    wait_for_source(daemon, "cam1");
+    publisher
+}
+
+#[test]
+fn packets_that_do_not_fit_a_datagram_are_cut_anew_for_all_viewers() {
+    if !ready("packets_that_do_not_fit_a_datagram_are_cut_anew_for_all_viewers", &[Program("ffmpeg")]) {
+        return;
+    }
+    let daemon = Daemon::start(POINT);
+    let _publisher = push_large(&daemon);
+    let (by_udp, by_tcp) = std::thread::scope(|scope| {
+        let by_udp = scope.spawn(|| Got::play(&daemon, Some(4733), 120));
+        let by_tcp = Got::play(&daemon, None, 120);
+        (by_udp.join().unwrap(), by_tcp)
+    });
+    assert!((1..=1408).contains(&by_udp.longest) && by_udp.from_mms, "a datagram of {} bytes", by_udp.longest);
+    assert!(by_udp.packets.values().chain(by_tcp.packets.values()).all(|packet| packet.len() == 1400));
+    assert_eq!(by_udp.header, by_tcp.header);
+
+    // What both have had, without a gap.
+    assert_eq!(by_udp.ends().1 - by_udp.ends().0, 119, "lost on the loopback");
+    let (first, last) = (by_udp.ends().0.max(by_tcp.ends().0), by_udp.ends().1.min(by_tcp.ends().1));
+    let frames = by_udp.decode(&daemon, first, last);
+    assert!(frames == by_tcp.decode(&daemon, first, last), "UDP and TCP decode to different frames");
+    let pictures = of_stream(&frames, 0);
+    assert!(pictures.len() > 2 * CLIP_FRAME_RATE as usize && frames.len() > pictures.len(), "{} pictures", pictures.len());
+    // The last one is not whole.
+    let whole = &pictures[..pictures.len() - 1];
+    assert_clip_over_and_over(whole.iter().map(|picture| picture.md5.as_str()));
+
+    let log = daemon.log();
+    assert_eq!((log.matches("are cut anew").count(), log.matches("IP fragments").count()), (1, 0), "{log}");
+    let published = daemon.metric("wmrelay_source_packets_total", &[("point", "cam1")]);
+    assert!(published > 0.0 && daemon.metric("wmrelay_source_invalid_packets_total", &[("point", "cam1")]) == 0.0);
+}
+
+#[test]
+fn oversize_packets_go_out_as_they_are_where_the_settings_say_so() {
+    if !ready("oversize_packets_go_out_as_they_are_where_the_settings_say_so", &[Program("ffmpeg")]) {
+        return;
+    }
+    let daemon = Daemon::start(format!("[udp]\noversize = \"fragment\"\n{POINT}"));
+    let _publisher = push_large(&daemon);
+    let got = Got::play(&daemon, Some(4734), 20);
+    assert!(got.longest == 3208 && !got.from_mms, "datagrams of {} bytes", got.longest);
+    let log = daemon.log();
+    assert_eq!((log.matches("are cut anew").count(), log.matches("IP fragments").count()), (0, 1), "{log}");
 }

@@ -18,6 +18,8 @@ const ABSURD_PACKET_COUNT: u64 = 0xFFFF_FFFF;
 const FRONT_PACKETS: u64 = 100;
 /// Packets at the front in which a key frame is looked for.
 const KEY_SEARCH_PACKETS: u64 = 1000;
+/// Or so many bytes, where those are more packets: a file of a high rate that was cut in the middle of a group of pictures.
+const KEY_SEARCH_LEN: u64 = 32 << 20;
 /// Bytes at the end that tell how long the file is, at most [`FRONT_PACKETS`] packets.
 const TAIL_LEN: u64 = 256 << 10;
 /// A file that begins sooner than this begins at 0: writers' first packets are some frames late.
@@ -219,7 +221,7 @@ impl Front {
         let mut number = 0;
         let wanted = |front: &Self| {
             let leaderless = front.leader.is_none() && !header.video().is_empty();
-            packets.min(if leaderless { KEY_SEARCH_PACKETS } else { FRONT_PACKETS })
+            packets.min(if leaderless { KEY_SEARCH_PACKETS.max(KEY_SEARCH_LEN / source.size) } else { FRONT_PACKETS })
         };
         while number < wanted(&front) {
             let count = (wanted(&front) - number).min((32 << 10) / source.size + 1);

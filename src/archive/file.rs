@@ -9,6 +9,7 @@ use super::describe::Description;
 use super::disk::{Disk, FileId};
 use super::locate::{self, Start};
 use super::{Inner, ReadError};
+use crate::asf::StreamSet;
 
 /// What came of asking for a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +130,19 @@ impl AsfFile {
     /// `done` is called on a reader thread and must not block. Beyond the end, the last key frame is found; before the
     /// first, packet 0. Without video every packet serves. Source: MS-MMSP 3.2.5.11.
     pub fn locate(self: &Arc<Self>, start: Start, done: Box<dyn FnOnce(Result<u64, ReadError>) + Send>) {
+        self.locate_for(start, None, done);
+    }
+
+    /// The same for a viewer of some streams alone: where the stream whose key frames count is not among them, those of the
+    /// lowest video stream that is do. `None`: of all.
+    pub fn locate_for(
+        self: &Arc<Self>,
+        start: Start,
+        streams: Option<StreamSet>,
+        done: Box<dyn FnOnce(Result<u64, ReadError>) + Send>,
+    ) {
         let file = self.clone();
-        let task = Box::new(move |_: &Arc<Inner>| done(locate::find(&file, start)));
+        let task = Box::new(move |_: &Arc<Inner>| done(locate::find_for(&file, start, streams)));
         if let Err(task) = self.archive.pool.push_task(task) {
             // Nothing is read then.
             task(&self.archive);

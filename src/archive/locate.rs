@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::file::KeyTable;
 use super::{AsfFile, Block, ReadError};
-use crate::asf::{PacketInfo, payloads, send_time_ms, walk};
+use crate::asf::{PacketInfo, StreamSet, payloads, send_time_ms, walk};
 
 /// How far one walk goes, packets.
 const WALK_PACKETS: u64 = 20_000;
@@ -41,16 +41,38 @@ pub enum Start {
     Offset(u64),
 }
 
-/// Finds the packet, reading through the cache. For reader threads.
+/// Finds the packet for a viewer of these streams (`None`: all), reading through the cache. For reader threads.
 ///
 /// # Errors
 /// [`ReadError`].
 ///
 /// Source: MS-MMSP 3.2.5.11.
-pub(super) fn find(file: &AsfFile, start: Start) -> Result<u64, ReadError> {
+pub(super) fn find_for(file: &AsfFile, start: Start, streams: Option<StreamSet>) -> Result<u64, ReadError> {
     let description = file.description();
     let last = description.packets - 1;
     let mut search = Search { file, block: None };
+    let selected = streams.map_or(description.header.video(), |streams| streams.intersection(description.header.video()));
+    let other = description.leader.filter(|leader| !selected.contains(*leader)).and_then(|_| selected.iter().next());
+    if let Some(other) = other {
+        // The index is the leader's.
+        match start {
+            Start::Beginning => {}
+            Start::Time { ms } if search.rises()? => {
+                let presentation_ms = ms.saturating_add(description.header.preroll_ms().into());
+                let near = search.bisect(presentation_ms)?;
+                return match search.ahead(near, other, presentation_ms)?.last {
+                    Some(found) => Ok(found),
+                    None => search.key_frame_behind(near, other, presentation_ms),
+                };
+            }
+            Start::Time { .. } => {}
+            Start::Packet(number) => return search.back(number.min(last), |_, info| info.key_starts.contains(other)),
+            Start::Offset(at) => {
+                let number = at.saturating_sub(description.data_start) / description.header.packet_size() as u64;
+                return search.back(number.min(last), |_, info| info.key_starts.contains(other));
+            }
+        }
+    }
     let number = match start {
         Start::Beginning => return Ok(0),
         Start::Time { ms } => {
@@ -67,6 +89,12 @@ pub(super) fn find(file: &AsfFile, start: Start) -> Result<u64, ReadError> {
         Some(leader) => search.back(number.min(last), |_, info| info.key_starts.contains(leader)),
         None => Ok(number.min(last)),
     }
+}
+
+/// The same for a viewer of everything.
+#[cfg(test)]
+fn find(file: &AsfFile, start: Start) -> Result<u64, ReadError> {
+    find_for(file, start, None)
 }
 
 /// Presentation times of the leader's key frames that begin in a packet.

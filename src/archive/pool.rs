@@ -133,6 +133,10 @@ impl Pool {
                     let wait = at.saturating_duration_since(now());
                     if wait.is_zero() {
                         queue.check_at = None;
+                        if !queue.blocks.is_empty() || !queue.tasks.is_empty() {
+                            // Whoever was woken for these does something else now.
+                            self.more.notify_one();
+                        }
                         return Some(Job::Check);
                     }
                     Some(wait)

@@ -5,7 +5,7 @@ pub mod chunk;
 #[cfg(test)]
 pub(crate) mod fabricate;
 #[cfg(test)]
-mod fabricate_stream;
+pub(crate) mod fabricate_stream;
 mod framed;
 pub mod guids;
 pub mod header;

@@ -50,7 +50,7 @@ impl Recutter {
         let layout = Layout::parse(packet)?;
         let mut longest = 0;
         layout.each(packet, |payload| longest = longest.max(payload.replicated_len))?;
-        if Widths::USUAL.head() + longest + MIN_PIECE > self.room() {
+        if longest > usize::from(u8::MAX) || Widths::USUAL.head() + longest + MIN_PIECE > self.room() {
             return Err(PacketError(no_room()));
         }
         for payload in layout.heads(packet) {

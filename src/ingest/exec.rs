@@ -116,7 +116,10 @@ impl Exec {
             () = watched.end(self.command.linger) => Some(End::Unwatched),
             () = stop.requested() => Some(End::Stopped),
         };
-        drop(feed);
+        match end {
+            Some(End::Unwatched) => feed.end(),
+            _ => drop(feed),
+        }
         let status = terminate(&mut child, matches!(end, Some(End::Failed(_)))).await;
         if let Some(mut words) = words
             && timeout(LAST_WORDS, &mut words).await.is_err()

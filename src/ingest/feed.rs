@@ -54,6 +54,11 @@ impl Feed {
         Self { reader, publisher, lead, byte_rate, is_paced: true, header: None, tally: Tally::default() }
     }
 
+    /// The source stops because nobody watches.
+    pub(super) fn end(self) {
+        self.publisher.end(now());
+    }
+
     /// Whether the stream's header is still missing.
     pub(super) const fn lacks_header(&self) -> bool {
         self.header.is_none()

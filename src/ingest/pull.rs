@@ -123,7 +123,9 @@ impl Pull {
                 End::Stopped => return,
                 End::Unwatched => {
                     info!("left, nobody watches");
-                    self.feed = None;
+                    if let Some(feed) = self.feed.take() {
+                        feed.end();
+                    }
                     if self.gives_back() {
                         return;
                     }
@@ -304,7 +306,7 @@ impl Intake {
                 self.release(|order, out| order.packet(*sequence, bytes.clone(), *settled, out));
             }
             ClientEvent::GivenUp { settled } => self.release(|order, out| order.settle(*settled, out)),
-            ClientEvent::End { .. } => self.has_ended = true,
+            ClientEvent::End { hr } => self.has_ended = !hr.is_failure(),
             ClientEvent::Counted { .. } => {}
         }
     }

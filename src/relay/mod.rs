@@ -10,6 +10,7 @@ mod join_points;
 mod lending;
 mod point;
 mod publish;
+mod recutting;
 mod registry;
 #[cfg(test)]
 mod testing;

@@ -10,8 +10,10 @@ use super::batch::Generation;
 use super::delivery::{Delivery, PointId, ShardPort};
 use super::lending::Vacancy;
 use super::publish::{Feed, PublishRefusal, Publisher, PublisherId};
+use super::recutting::DatagramRoom;
+use crate::asf::Header;
 use crate::metrics as names;
-use crate::settings::{PublishingPoint, Source, WindowBounds};
+use crate::settings::{PublishingPoint, Settings, Source};
 use crate::wire::Guid;
 
 /// Larger batches would make viewers wait for each other; smaller ones are the source's own business.
@@ -34,13 +36,17 @@ pub(super) struct Shared {
     /// Makes the File IDs of broadcast headers.
     pub(super) file_ids: Mutex<Box<dyn FnMut() -> Guid + Send>>,
     pub(super) max_batch_bytes: usize,
+    /// What packets fit; `None` lets all be.
+    datagram_room: Option<DatagramRoom>,
 }
 
 impl Shared {
     /// Batches are cut so that a window holds several of them.
-    pub(super) fn new(shards: Vec<Arc<dyn ShardPort>>, file_ids: Box<dyn FnMut() -> Guid + Send>, window: &WindowBounds) -> Self {
+    pub(super) fn new(shards: Vec<Arc<dyn ShardPort>>, file_ids: Box<dyn FnMut() -> Guid + Send>, settings: &Settings) -> Self {
+        let window = &settings.window;
         let share = if window.bytes == 0 { MAX_BATCH_BYTES } else { window.bytes / 8 };
-        Self { shards, file_ids: Mutex::new(file_ids), max_batch_bytes: share.min(MAX_BATCH_BYTES) }
+        let (file_ids, max_batch_bytes) = (Mutex::new(file_ids), share.min(MAX_BATCH_BYTES));
+        Self { shards, file_ids, max_batch_bytes, datagram_room: DatagramRoom::new(&settings.udp) }
     }
 }
 
@@ -173,6 +179,11 @@ impl Point {
         self.shared.max_batch_bytes
     }
 
+    /// The header that viewers get instead of a source's where its packets are to be cut anew.
+    pub(super) fn fitting(&self, header: &Header) -> Option<Header> {
+        self.shared.datagram_room?.fitting(header)
+    }
+
     pub(super) fn meters(&self) -> &Meters {
         &self.meters
     }
@@ -228,11 +239,10 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
 
     fn point() -> Arc<Point> {
         let settings = Settings::default();
-        let shared = Shared::new(Vec::new(), Box::new(Guid::default), &settings.window);
+        let shared = Shared::new(Vec::new(), Box::new(Guid::default), &settings);
         Arc::new(Point::new(PointId(0), settings.publishing_points_or_demo().remove(0), Arc::new(shared)))
     }
 
@@ -253,7 +263,7 @@ mod tests {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         // Built with the recorder in place, as the daemon does.
         let named = |id| {
-            let shared = Shared::new(Vec::new(), Box::new(Guid::default), &Settings::default().window);
+            let shared = Shared::new(Vec::new(), Box::new(Guid::default), &Settings::default());
             let settings = PublishingPoint { name: names::OTHER.into(), source: Source::Demo, source_timeout: None };
             Point::new(PointId(id), settings, Arc::new(shared))
         };

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::batch::{Batch, BatchPacket, Generation};
 use super::delivery::Delivery;
 use super::point::Point;
+use super::recutting::Recutting;
 use super::timeline::Timeline;
 use crate::asf::{Header, PacketError};
 use crate::settings::Source;
@@ -68,7 +69,7 @@ pub enum PublishError {
     NotWhole {
         /// Bytes that came.
         len: usize,
-        /// The packet size by the header.
+        /// The packet size by the source's header.
         packet_size: usize,
     },
     /// Too many invalid packets one after the other.
@@ -81,10 +82,10 @@ pub enum PublishError {
     },
 }
 
-/// What became of packets.
+/// What became of the source's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
-    /// Sent on.
+    /// Sent on, as they are or cut anew.
     pub packets: u64,
     /// Invalid, and left out.
     pub invalid: u64,
@@ -94,6 +95,8 @@ pub struct Accepted {
 #[derive(Default)]
 pub(super) struct Feed {
     timeline: Timeline,
+    /// Between a source whose packets do not fit a datagram and the timeline.
+    recutting: Option<Recutting>,
     publisher: Option<Current>,
     /// Since when there is none; the first tick after the loss tells.
     gone_since: Option<Instant>,
@@ -159,37 +162,62 @@ impl Publisher {
     /// # Errors
     /// [`PublishError::Superseded`].
     pub fn header_wait(&self, now: Instant, header: &Header) -> Result<Duration, PublishError> {
-        Ok(self.lock(now)?.timeline.header_wait(now, header))
+        let fitting = self.point.fitting(header);
+        Ok(self.lock(now)?.timeline.header_wait(now, fitting.as_ref().unwrap_or(header)))
     }
 
     /// The source begins, or begins anew, with this header. `created` is the present time as FILETIME, 100 ns since 1601.
     ///
     /// A header that continues the current one keeps it: packets go on where the last ones ended, as much later as
-    /// time passed. Any other opens a new generation.
+    /// time passed. Any other opens a new generation. Where the settings say so and packets do not fit a datagram, viewers
+    /// get a header for smaller ones, and it is that one which continues or does not.
     ///
     /// # Errors
     /// [`PublishError::Superseded`].
     pub fn header(&mut self, now: Instant, created: u64, header: &Header) -> Result<(), PublishError> {
         let mut guard = self.lock(now)?;
-        let Feed { timeline, publisher: Some(current), .. } = &mut *guard else { return Err(PublishError::Superseded) };
+        guard.flush(now, &self.point);
+        let Feed { timeline, recutting, publisher: Some(current), .. } = &mut *guard else {
+            return Err(PublishError::Superseded);
+        };
         if !std::mem::replace(&mut current.headed, true) && timeline.packet_size().is_some() {
             self.point.meters().restarts.increment(1);
         }
-        if let Some(generation) = timeline.header(now, created, header, &mut || self.point.file_id()) {
+        let fitting = self.point.fitting(header);
+        let taken = fitting.as_ref().unwrap_or(header);
+        let opened = timeline.header(now, created, taken, &mut || self.point.file_id());
+        let before = recutting.take().map(|before| before.source_size());
+        *recutting = fitting.as_ref().map(|fitting| Recutting::new(header, fitting));
+        if let Some(recutting) = recutting
+            && (opened.is_some() || before != Some(recutting.source_size()))
+        {
+            tracing::info!(
+                point = self.point.name(),
+                packet_size = recutting.source_size(),
+                recut_to = recutting.packet_size(),
+                "packets of this source do not fit a datagram and are cut anew; the encoder's -packet_size {} would spare it",
+                recutting.packet_size()
+            );
+        }
+        if let Some(generation) = opened {
             self.point.open_generation(generation);
         }
         Ok(())
     }
 
-    /// Sends whole packets on, as batches that are due now. Each is walked once; an invalid one is left out.
+    /// Sends whole packets on, as batches that are due now. Each is walked once; an invalid one is left out. Of packets that
+    /// are cut anew the last bytes wait for the next ones, for a second and a half at most.
     ///
     /// # Errors
     /// [`PublishError`]; after [`PublishError::Invalid`] the source is to be dropped, what was valid has been sent.
     pub fn packets(&mut self, now: Instant, mut packets: BytesMut) -> Result<Accepted, PublishError> {
         let point = &self.point;
         let mut guard = self.lock(now)?;
-        let Feed { timeline, publisher: Some(current), up, .. } = &mut *guard else { return Err(PublishError::Superseded) };
-        let packet_size = timeline.packet_size().filter(|_| current.headed).ok_or(PublishError::NoHeader)?;
+        let Feed { timeline, recutting, publisher: Some(current), up, .. } = &mut *guard else {
+            return Err(PublishError::Superseded);
+        };
+        let packet_size = recutting.as_ref().map(Recutting::source_size).or_else(|| timeline.packet_size());
+        let packet_size = packet_size.filter(|_| current.headed).ok_or(PublishError::NoHeader)?;
         let len = packets.len();
         if !len.is_multiple_of(packet_size) {
             return Err(PublishError::NotWhole { len, packet_size });
@@ -197,19 +225,15 @@ impl Publisher {
         let mut outbox = Outbox { point, now, left: len / packet_size, draft: None };
         let (mut accepted, mut broken) = (Accepted::default(), None);
         for packet in packets.chunks_exact_mut(packet_size) {
-            match timeline.place(now, packet, &mut || point.file_id()) {
-                Ok(Some(placed)) => {
-                    if let Some(generation) = placed.opened {
-                        outbox.send();
-                        point.open_generation(generation);
-                    }
-                    if let Some(generation) = timeline.generation() {
-                        outbox.push(generation, placed.number, placed.packet, packet);
-                    }
+            let taken = match recutting {
+                Some(recutting) => recutting.push(now, packet),
+                None => outbox.place(timeline, now, packet),
+            };
+            match taken {
+                Ok(()) => {
                     accepted.packets += 1;
                     current.invalid_in_a_row = 0;
                 }
-                Ok(None) => return Err(PublishError::NoHeader),
                 Err(last) => {
                     accepted.invalid += 1;
                     current.invalid_in_a_row += 1;
@@ -219,7 +243,9 @@ impl Publisher {
                     }
                 }
             }
-            outbox.left -= 1;
+        }
+        if let Some(recutting) = recutting {
+            outbox.place_all(timeline, now, recutting.take_full(), recutting.packet_size());
         }
         outbox.send();
         if accepted.packets > 0 && !std::mem::replace(up, true) {
@@ -228,6 +254,14 @@ impl Publisher {
         point.meters().packets.increment(accepted.packets);
         point.meters().invalid.increment(accepted.invalid);
         broken.map_or(Ok(accepted), Err)
+    }
+
+    /// The source stops because nobody watches: whoever comes next is to wait for it, and not to get what is left of now.
+    pub fn end(self, now: Instant) {
+        if let Ok(mut feed) = self.lock(now) {
+            feed.flush(now, &self.point);
+            feed.end(&self.point);
+        }
     }
 
     fn lock(&self, now: Instant) -> Result<MutexGuard<'_, Feed>, PublishError> {
@@ -242,8 +276,9 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         let mut feed = self.point.lock_feed();
-        if feed.publisher.as_ref().is_some_and(|current| current.token == self.token) {
-            feed.publisher = None;
+        if let Some(current) = feed.publisher.take_if(|current| current.token == self.token) {
+            // Its last sign of life is the nearest to now that is known here.
+            feed.flush(current.active, &self.point);
             feed.down(&self.point);
             self.point.deliver(&Delivery::SourceLost { point: self.point.id() });
         }
@@ -253,12 +288,16 @@ impl Drop for Publisher {
 impl Feed {
     /// Ends the stream of a source that stayed away, or silent, for longer than its time-out.
     pub(super) fn tick(&mut self, now: Instant, point: &Point) {
+        if self.recutting.as_ref().is_some_and(|recutting| recutting.is_overdue(now)) {
+            self.flush(now, point);
+        }
         let since = match &self.publisher {
             Some(current) => current.active,
             None => *self.gone_since.get_or_insert(now),
         };
         let timed_out = |timeout| now.saturating_duration_since(since) >= timeout;
         if point.settings().source_timeout.is_some_and(timed_out) && self.timeline.generation().is_some() {
+            self.flush(now, point);
             self.end(point);
         }
     }
@@ -275,6 +314,16 @@ impl Feed {
     pub(super) fn forget(&mut self, point: &Point) {
         self.down(point);
         *self = Self { tokens: self.tokens, ..Self::default() };
+    }
+
+    /// Sends what re-cutting has not filled yet.
+    fn flush(&mut self, now: Instant, point: &Point) {
+        let Some((since, packet)) = self.recutting.as_mut().and_then(Recutting::take_open) else { return };
+        let mut outbox = Outbox { point, now, left: 0, draft: None };
+        // On the timeline it stands where its send time belongs: when the source packet came that it begins with.
+        let packet_size = packet.len();
+        outbox.place_all(&mut self.timeline, since, packet, packet_size);
+        outbox.send();
     }
 
     fn down(&mut self, point: &Point) {
@@ -304,13 +353,40 @@ struct Draft {
 }
 
 impl Outbox<'_> {
+    /// Gives a packet that came at `came` its place, and takes it along.
+    ///
+    /// # Errors
+    /// [`PacketError`] where it is invalid, and left out.
+    fn place(&mut self, timeline: &mut Timeline, came: Instant, packet: &mut [u8]) -> Result<(), PacketError> {
+        let point = self.point;
+        if let Some(placed) = timeline.place(came, packet, &mut || point.file_id())? {
+            if let Some(generation) = placed.opened {
+                self.send();
+                point.open_generation(generation);
+            }
+            if let Some(generation) = timeline.generation() {
+                self.push(generation, placed.number, placed.packet, packet);
+            }
+        }
+        self.left = self.left.saturating_sub(1);
+        Ok(())
+    }
+
+    /// The same for packets that re-cutting made: none is invalid.
+    fn place_all(&mut self, timeline: &mut Timeline, came: Instant, mut packets: Vec<u8>, packet_size: usize) {
+        self.left = packets.len() / packet_size.max(1);
+        for packet in packets.chunks_exact_mut(packet_size.max(1)) {
+            let _none_is_invalid = self.place(timeline, came, packet);
+        }
+    }
+
     fn push(&mut self, generation: &Arc<Generation>, number: u64, packet: BatchPacket, bytes: &[u8]) {
         let most = (self.point.max_batch_bytes() / bytes.len().max(1)).max(1);
         if self.draft.as_ref().is_some_and(|draft| draft.packets.len() >= most) {
             self.send();
         }
         let draft = self.draft.get_or_insert_with(|| {
-            let packets = self.left.min(most);
+            let packets = self.left.clamp(1, most);
             Draft {
                 generation: Arc::clone(generation),
                 first: number,

@@ -35,7 +35,7 @@ impl Relay {
     /// The publishing points of the settings, without sources. `file_ids` makes the File IDs of broadcast headers,
     /// which are to be random. The recorder of metrics is to be there already.
     pub fn new(settings: &Settings, file_ids: Box<dyn FnMut() -> Guid + Send>, shards: Vec<Arc<dyn ShardPort>>) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(shards, file_ids, &settings.window));
+        let shared = Arc::new(Shared::new(shards, file_ids, settings));
         let mut relay = Self {
             points: Vec::new(),
             named: 0,
@@ -136,4 +136,35 @@ impl Relay {
 /// A metric's value; more than four billion leases there are not.
 fn count(leases: usize) -> u32 {
     u32::try_from(leases).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{PublishingPoint, Source};
+
+    #[test]
+    fn names_belong_to_the_longest_folder() {
+        let files = || Source::Files { root: "/srv".into() };
+        let point = |(name, source): (&str, Source)| PublishingPoint { name: name.into(), source, source_timeout: None };
+        let points = [("a", files()), ("a/b", files()), ("a/b/live", Source::Push), ("cam", Source::Push)];
+        let settings = Settings { publishing_points: points.map(point).into(), ..Settings::default() };
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        let resolved = |name: &str| relay.resolve(name).map(|(point, below)| format!("{} + {below}", point.name()));
+        for (name, found) in [
+            ("a/x.wmv", Some("a + x.wmv")),
+            ("a/b/x.wmv", Some("a/b + x.wmv")),
+            ("A/B/c/x.wmv", Some("a/b + c/x.wmv")),
+            ("a/b/live", Some("a/b/live + ")),
+            ("a/b/live/x", Some("a/b + live/x")),
+            ("a", Some("a + ")),
+            ("a/", Some("a + ")),
+            ("a/../x", Some("a + ../x")),
+            ("cam/x", None),
+            ("ab/x", None),
+            ("/a/x", None),
+        ] {
+            assert_eq!(resolved(name).as_deref(), found, "{name}");
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(super) struct Timeline {
     packets: u64,
 }
 
-/// The header that the source sent last.
+/// The header that the source sent last, for packets as they are placed.
 #[derive(Debug)]
 struct Source {
     header: Header,
@@ -83,7 +83,7 @@ pub(super) struct Placed {
 }
 
 impl Timeline {
-    /// The size of the source's packets; `None` before its header.
+    /// The size of the packets to place; `None` before the source's header.
     pub(super) fn packet_size(&self) -> Option<usize> {
         self.source.as_ref().map(|source| source.header.packet_size())
     }

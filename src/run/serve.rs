@@ -42,7 +42,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     let bound = Bound::new(&mms, &http, &admin);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut stop = Signals::new()?;
         let mailboxes = Mailboxes::new(settings.shards);
         let relay = Relay::new(&settings, Box::new(random_guid), mailboxes.ports());
@@ -92,7 +92,10 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         ingest.stop().await;
         control.stop();
         Ok(())
-    })
+    });
+    // A look-up of a name may hang for as long as its servers are silent; nobody waits for its answer.
+    runtime.shutdown_background();
+    result
 }
 
 /// The addresses that are bound, port numbers included.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::args::{SwarmArgs, SwarmTransport};
-use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, swarm as run_swarm};
+use crate::args::{self, SwarmArgs, SwarmTransport};
+use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, SwarmStart, swarm as run_swarm};
 use crate::client::{MmsUrl, UrlTransport};
 use crate::mms::session::Transport;
 
@@ -36,6 +36,10 @@ pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
         transport,
         ramp_per_s: args.ramp,
         measured: Duration::from_secs(args.seconds),
+        start: args.start.map(|start| match start {
+            args::SwarmStart::Random => SwarmStart::Random,
+            args::SwarmStart::Time(s) => SwarmStart::Time { s },
+        }),
         addresses: addresses.unwrap_or_default(),
         ports: args.ports,
         unread: args.unread,

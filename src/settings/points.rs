@@ -194,7 +194,12 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let key_of_url = format!("{key}.url");
     if !["mms", "mmst", "mmsu"].contains(&scheme.to_ascii_lowercase().as_str()) {
         check.problem(&key_of_url, format!("{url:?} does not begin with mms://, mmst:// (TCP alone) or mmsu:// (UDP alone)"));
-    } else if host.is_empty() {
+    } else if host.contains('@') {
+        // The text would show the password: it is not repeated.
+        check.problem(&key_of_url, "user name and password cannot be given in the URL".into());
+    } else if port_of(host).is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        check.problem(&key_of_url, format!("{url:?}: the port is not a number from 1 to 65535"));
+    } else if host.is_empty() || host.starts_with(':') {
         check.problem(&key_of_url, format!("{url:?} names no server"));
     } else if path.is_empty() && !rest.ends_with('/') {
         check.problem(&key_of_url, format!("{url:?} names nothing on that server; a slash at its end means all of it"));
@@ -204,6 +209,14 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         check.warning(&format!("{key}.start"), "has no effect where a whole folder is pulled: nobody knows its names".into());
     }
     Some(Source::Pull { url, start, linger })
+}
+
+/// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.
+fn port_of(host: &str) -> Option<&str> {
+    match host.rsplit_once(']') {
+        Some((_, behind)) => behind.strip_prefix(':'),
+        None => host.split_once(':').map(|(_, port)| port),
+    }
 }
 
 /// Long enough for a player's second connection and for zapping back, short enough to free a camera.

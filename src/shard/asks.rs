@@ -198,7 +198,7 @@ impl State {
     }
 
     /// Seats a viewer at the join point and sends it what is there.
-    fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
+    pub(super) fn play(&mut self, key: usize, now: Instant, incarnation: u8) {
         self.park(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
         let selection = conn.selection;
@@ -220,6 +220,7 @@ impl State {
             _ => new,
         };
         viewer.start(incarnation, generation, packet_size);
+        viewer.cold.slowness.begin();
         let next = viewer.hot.next.packet;
         viewer.cold.track.switch(&mut viewer.hot.next, tag, next);
         if let Some(opened) = &mut conn.opened {
@@ -255,6 +256,8 @@ impl State {
             // What was learnt of the path holds for the next play.
             *own = *route;
         }
+        let mut viewer = viewer;
+        viewer.cold.wanted = None;
         conn.place = Place::Parked(Box::new(viewer));
         if let Some(moved) = broadcast.viewers.cold(index).map(|viewer| viewer.conn)
             && let Some(conn) = self.conns.get_mut(moved)

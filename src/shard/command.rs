@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::files::Seek;
 use super::mirror::Found;
 use super::udp::UdpPort;
-use crate::archive::{AsfFile, OpenError, ReadError};
+use crate::archive::{AsfFile, Block, OpenError, ReadError};
 use crate::relay::{Delivery, ShardPort};
 
 /// A viewer's connection on its way to a shard.
@@ -74,7 +74,9 @@ pub(super) enum Command {
     /// The place in a file where a play begins was found.
     Located { conn: usize, client_id: u32, request: u64, seek: Seek, result: Result<u64, ReadError> },
     /// A block of a file that a viewer waits for has been read, or cannot be.
-    BlockRead { conn: usize, client_id: u32 },
+    BlockRead { conn: usize, client_id: u32, result: Result<Arc<Block>, ReadError> },
+    /// Something of a file has come from an upstream.
+    Came { conn: usize, client_id: u32 },
     /// It is known what a name below a mirrored folder is.
     Found { conn: usize, client_id: u32, request: u64, found: Found },
     /// End all sessions with the end of the stream.

@@ -10,11 +10,13 @@ use tokio::sync::Notify;
 
 use super::broadcast::Viewer;
 use super::file_seat::{FileSeat, Opening};
+use super::files::Wanted;
 use super::out_queue::OutQueue;
 use super::relayed::{Relayed, RelayedSeat};
 use super::routes::Entry;
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
+use crate::mms::play;
 use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
@@ -45,6 +47,9 @@ pub(super) struct Conn {
     pub(super) selection: Selection,
     /// Counts what was asked of readers of files: an answer to an earlier question comes too late.
     pub(super) request: u64,
+    /// A reader looks for the place where a play begins; when it has found it, for the next one, if that is still wanted.
+    pub(super) searching: bool,
+    pub(super) next_search: Option<(u64, play::Place, Wanted)>,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,
     /// Why it ends, once it does.

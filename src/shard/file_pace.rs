@@ -6,7 +6,8 @@ use super::pace::TICK;
 use crate::mms::play::Acceleration;
 use crate::settings::Settings;
 
-/// Send times that step on or back by more than this are another clock: the gap is left out, or a viewer would wait for days.
+/// Send times that step on or back by more than this may be another clock: longer than this nobody waits for a packet, or it
+/// might be for days.
 const LEAP_MS: u32 = 5000;
 /// Media time per real time of a burst over UDP, at most: more overruns the buffers of old machines.
 const UDP_RATE: u32 = 3;
@@ -71,12 +72,12 @@ impl FilePace {
         Self { speed, begin: now, media, last_ms: None, sent_bytes: 0, tick: 0, left_in_tick }
     }
 
-    /// When the packet that comes next is due, by its send time.
-    pub(super) fn due(&self, send_time_ms: u32) -> Instant {
+    /// When the packet that comes next is due, by its send time, behind so many bytes that are about to go.
+    pub(super) fn due(&self, send_time_ms: u32, behind_bytes: usize) -> Instant {
         let by_time = self.speed.due(self.media_at(send_time_ms));
         let by_bytes = match self.speed.bytes_per_s {
             0 => Duration::ZERO,
-            rate => Duration::from_micros(self.sent_bytes.saturating_mul(1_000_000) / rate),
+            rate => Duration::from_micros((self.sent_bytes + behind_bytes as u64).saturating_mul(1_000_000) / rate),
         };
         self.begin + by_time.max(by_bytes)
     }
@@ -117,7 +118,8 @@ impl FilePace {
         let Some(last_ms) = self.last_ms else { return Duration::ZERO };
         let step = send_time_ms.wrapping_sub(last_ms).cast_signed();
         match (step.unsigned_abs(), step >= 0) {
-            (LEAP_MS.., _) => self.media,
+            (LEAP_MS.., true) => self.media + Duration::from_millis(LEAP_MS.into()),
+            (LEAP_MS.., false) => self.media,
             (step, true) => self.media + Duration::from_millis(step.into()),
             (step, false) => self.media.saturating_sub(Duration::from_millis(step.into())),
         }
@@ -146,7 +148,7 @@ mod tests {
         let times = (0..packets).map(|n| first_ms.wrapping_add(n * 100));
         times
             .map(|send_time_ms| {
-                let due = pace.due(send_time_ms);
+                let due = pace.due(send_time_ms, 0);
                 pace.passed(send_time_ms);
                 pace.sent(1, 1400);
                 (due - now).as_millis()
@@ -185,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn leaps_are_left_out() {
+    fn nobody_waits_for_a_leap() {
         let now = base();
         let mut pace = FilePace::new(now, speed(false, Some(Acceleration { bandwidth: 0, duration_ms: 0 }), 0));
         for (send_time_ms, due_ms) in
-            [(0, 0), (1000, 1000), (500, 500), (1500, 1500), (9_000_000, 1500), (9_001_000, 2500), (10, 2500)]
+            [(0, 0), (1000, 1000), (500, 500), (1500, 1500), (9_000_000, 6500), (9_001_000, 7500), (10, 7500)]
         {
-            assert_eq!((pace.due(send_time_ms) - now).as_millis(), due_ms, "{send_time_ms}");
+            assert_eq!((pace.due(send_time_ms, 0) - now).as_millis(), due_ms, "{send_time_ms}");
             pace.passed(send_time_ms);
         }
     }

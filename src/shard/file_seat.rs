@@ -16,7 +16,7 @@ use super::out_queue::Partial;
 use super::pace::TICK;
 use super::viewer::{account, most_packets};
 use crate::archive::{AsfFile, Block, Lookup, ReadError, Wake};
-use crate::asf::{self, Kept, OnDemandFacts, Recut, Selection, Selector};
+use crate::asf::{self, Kept, OnDemandFacts, Recut, Selection, Selector, StreamSet};
 use crate::mms::media::{self, DataHead, HEAD_LEN};
 use crate::mms::play::Until;
 use crate::mms::session::{Content, Description};
@@ -24,6 +24,8 @@ use crate::wire::Guid;
 
 /// A send that comes so much later than it was due is late.
 const LATE: Duration = Duration::from_millis(100);
+/// Packets of a file that are looked at in one turn of a viewer.
+const MOST_AT_ONCE: u32 = 512;
 /// Bytes gathered for one call.
 const STAGE_BYTES: usize = 64 << 10;
 
@@ -101,6 +103,13 @@ impl Opening {
         if ms < begin_ms { begin_ms + ms } else { ms }
     }
 
+    pub(super) fn until(&self, until: Until) -> End {
+        match until {
+            Until::Time(ms) => End::At(self.media_ms(ms.into())),
+            Until::After(ms) => End::After(ms),
+        }
+    }
+
     /// The packet of the file in which a byte of it lies, as the file counts: a viewer of a file that is cut anew counts bytes of
     /// what it is given.
     pub(super) fn packet_at(&self, offset: u64) -> u64 {
@@ -113,17 +122,29 @@ impl Opening {
         let source = self.source_packet(number);
         let index = source / self.file.packets_per_block();
         let Lookup::Here(block) = self.file.block(index, || Box::new(|_| ())) else { return };
-        self.cut(source, block.packet(source).unwrap_or_default(), &mut self.selector(selection), |cut, packet| {
-            if cut == number {
-                take(number, packet);
-            }
-        });
+        let (streams, video) = self.streams();
+        self.cut(
+            source,
+            block.packet(source).unwrap_or_default(),
+            &mut Selector::amid(streams, video, selection),
+            |cut, packet| {
+                if cut == number {
+                    take(number, packet);
+                }
+            },
+        );
+    }
+
+    /// All streams, and those with key frames to begin with: none where the file marks no key frame.
+    fn streams(&self) -> (StreamSet, StreamSet) {
+        let description = self.file.description();
+        let streams = description.header.streams().iter().map(|stream| stream.number).collect();
+        (streams, if description.leader.is_some() { description.header.video() } else { StreamSet::EMPTY })
     }
 
     pub(super) fn selector(&self, selection: Selection) -> Selector {
-        let header = &self.file.description().header;
-        let streams = header.streams().iter().map(|stream| stream.number).collect();
-        Selector::new(streams, header.video(), selection)
+        let (streams, video) = self.streams();
+        Selector::new(streams, video, selection)
     }
 
     /// When a packet of the file is to be sent, on its own clock.
@@ -169,6 +190,14 @@ struct Staged {
     due: Instant,
 }
 
+/// Where a play ends before the end of its file, in the file's own time, milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    At(u64),
+    /// So long after the first packet.
+    After(u32),
+}
+
 /// What came of serving a viewer of a file.
 #[derive(Debug)]
 pub(super) enum FileServed {
@@ -194,10 +223,14 @@ pub(super) struct FileSeat {
     pace: FilePace,
     /// Number of the packet to look at next; those that the viewer did not select are behind it, but were not sent.
     cursor: u64,
+    /// Packets with lower numbers were sent, though the cursor may have gone back to one of them.
+    sent_below: u64,
+    /// Where the cursor and the selection were before what is on its way was gathered.
+    before: Option<(u64, Selector)>,
     block: Option<Arc<Block>>,
     /// The block that is being read for it.
     reading: Option<u64>,
-    until: Option<Until>,
+    until: Option<End>,
     /// The viewer itself could not take more until then.
     free_since: Instant,
     /// When it is served next; kept by who has the clock.
@@ -213,18 +246,32 @@ impl FileSeat {
         selection: Selection,
         from: u64,
         pace: FilePace,
-        until: Option<Until>,
+        until: Option<End>,
     ) -> Self {
         viewer.cold.track.jump(&mut viewer.hot.next, from);
         viewer.hot.blocked = false;
         let selector = opening.selector(selection);
         let (cursor, block, reading) = (from, None, None);
-        Self { viewer, opening, selector, pace, cursor, block, reading, until, free_since: now, due: None }
+        let (sent_below, before) = (from, None);
+        Self { viewer, opening, selector, pace, cursor, sent_below, before, block, reading, until, free_since: now, due: None }
     }
 
     /// Another selection from here on.
     pub(super) fn select(&mut self, selection: Selection) {
+        if self.selector.selection() != selection {
+            // What was sent is cut by the selection when it is sent again.
+            self.viewer.cold.track.forget(&self.viewer.hot.next);
+        }
         self.selector.switch(selection);
+    }
+
+    /// A block that it asked for has come; it may be wanted no more.
+    pub(super) fn take_block(&mut self, block: Arc<Block>) {
+        self.reading = None;
+        if block.packet(self.opening.source_packet(self.cursor)).is_some() {
+            self.opening.file.prefetch(block.first() / self.opening.file.packets_per_block() + 1);
+            self.block = Some(block);
+        }
     }
 
     /// The viewer takes bytes again.
@@ -281,7 +328,15 @@ impl FileSeat {
     ) -> Option<FileServed> {
         stage.clear();
         let opening = Rc::clone(&self.opening);
+        // What a selection keeps of a packet depends on those before it.
+        self.before = (!self.selector.passes_everything()).then(|| (self.cursor, self.selector.clone()));
+        let mut looked_at = 0;
         while stage.packets.len() < most && stage.image.len() < STAGE_BYTES {
+            looked_at += 1;
+            if looked_at > MOST_AT_ONCE {
+                // Others first: a selection may keep nothing of a long file.
+                return Some(FileServed::Until(now));
+            }
             let number = opening.source_packet(self.cursor);
             if number >= opening.file.description().packets {
                 return Some(FileServed::Finished);
@@ -293,14 +348,14 @@ impl FileSeat {
             };
             let packet = block.packet(number).unwrap_or_default();
             let send_time_ms = opening.send_time_ms(number, packet);
-            let due = self.pace.due(send_time_ms);
+            let due = self.pace.due(send_time_ms, stage.image.len());
             if due > now {
                 return Some(FileServed::Until(due.max(now + self.pace.portion(tick))));
             }
             if self.is_past_end(packet) {
                 return Some(FileServed::Finished);
             }
-            let from = self.cursor;
+            let from = self.sent_below;
             opening.cut(number, packet, &mut self.selector, |number, packet| {
                 if number >= from {
                     stage.push(number, packet, due);
@@ -345,11 +400,12 @@ impl FileSeat {
     fn is_past_end(&mut self, packet: &[u8]) -> bool {
         let Some(until) = self.until else { return false };
         let Ok(info) = asf::walk(packet) else { return false };
-        let content_ms = info.first_presentation_ms.saturating_sub(self.opening.file.description().header.preroll_ms());
+        let preroll_ms = self.opening.file.description().header.preroll_ms();
+        let content_ms = u64::from(info.first_presentation_ms.saturating_sub(preroll_ms));
         match until {
-            Until::Time(end_ms) => content_ms >= end_ms,
-            Until::After(ms) => {
-                self.until = Some(Until::Time(content_ms.saturating_add(ms)));
+            End::At(end_ms) => content_ms >= end_ms,
+            End::After(ms) => {
+                self.until = Some(End::At(content_ms + u64::from(ms)));
                 ms == 0
             }
         }
@@ -366,9 +422,19 @@ impl FileSeat {
         stage: &mut Stage,
     ) -> io::Result<Option<FileServed>> {
         let moment = Moment { now, free_since: self.free_since };
+        let first = range.start;
         let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, range.clone(), origins, tally)?;
-        if let Some(first) = stage.packets.get(range).and_then(|staged| staged.get(begun)) {
-            self.cursor = first.number;
+        if let Some(last) = stage.packets.get(range).and_then(|staged| staged.get(..begun)).and_then(<[_]>::last) {
+            self.sent_below = last.number + 1;
+        }
+        if let Some(unsent) = stage.packets.get(first + begun) {
+            // They are gathered once more when there is room.
+            if blocked.is_some() {
+                match self.before.take() {
+                    Some((cursor, selector)) => (self.cursor, self.selector) = (cursor, selector),
+                    None => self.cursor = unsent.number,
+                }
+            }
         }
         self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
         Ok(blocked)
@@ -422,6 +488,8 @@ impl Stage {
                 (begun, hot.blocked.then(|| FileServed::TcpBlocked(rest.map(|rest| Partial::own(Bytes::copy_from_slice(rest))))))
             }
         };
+        // A send that does nothing and does not say why would go on for ever.
+        let blocked = blocked.or_else(|| (begun == 0).then_some(FileServed::UdpBlocked));
         let staged = stage.packets.get(range).unwrap_or_default();
         for packet in staged.iter().take(begun) {
             cold.track.jump(&mut hot.next, packet.number);
@@ -440,7 +508,10 @@ impl Stage {
     pub(super) fn push(&mut self, number: u64, packet: &[u8], due: Instant) {
         #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
         self.image.extend_from_slice(&DataHead::new(number as u32, 0, 0, packet.len()).bytes());
+        let begin = self.image.len();
         self.image.extend_from_slice(packet);
+        // MPlayer and xine take the padding of such a packet for media.
+        asf::padding::settle(self.image.get_mut(begin..).unwrap_or_default());
         self.packets.push(Staged { number, due });
     }
 }

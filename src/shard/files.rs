@@ -10,9 +10,9 @@ use super::broadcast::Viewer;
 use super::command::Command;
 use super::conn::{Opened, Place};
 use super::file_pace::{FilePace, Speed};
-use super::file_seat::{FileSeat, FileServed, Opening};
+use super::file_seat::{End, FileSeat, FileServed, Opening};
 use super::state::State;
-use crate::archive::{AsfFile, OpenError, ReadError, Start, Wake};
+use crate::archive::{AsfFile, Block, OpenError, ReadError, Start, Wake};
 use crate::asf::Selection;
 use crate::metrics as names;
 use crate::mms::hresult::Hresult;
@@ -27,11 +27,16 @@ const TURN: Duration = Duration::from_millis(1);
 /// Time for a full socket buffer to drain a little.
 const ROOM: Duration = Duration::from_millis(1);
 
+/// How a play is to be: its incarnation, its end, its begin's speed.
+pub(super) type Wanted = (u8, Option<Until>, Option<Acceleration>);
+
 /// A play that waits for its place in the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seek {
+    /// Where to, for the log.
+    asked: Start,
     incarnation: u8,
-    until: Option<Until>,
+    until: Option<End>,
     acceleration: Option<Acceleration>,
 }
 
@@ -108,22 +113,32 @@ impl State {
     }
 
     /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
-    pub(super) fn play_file(&mut self, key: usize, place: play::Place, seek: (u8, Option<Until>, Option<Acceleration>)) {
+    pub(super) fn play_file(&mut self, key: usize, place: play::Place, seek: Wanted) {
         self.park(key);
         let mailbox = self.context.mailbox(self.index).clone();
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(opening) = conn.opened.as_ref().and_then(|opened| opened.file.clone()) else { return };
         conn.request += 1;
+        if conn.searching {
+            // A search may be long, and a player may ask for another place fifty times a second: the last one counts.
+            conn.next_search = Some((conn.request, place, seek));
+            return;
+        }
+        conn.searching = true;
         let (client_id, request) = (conn.entry.client_id(), conn.request);
         let (incarnation, until, acceleration) = seek;
-        let seek = Seek { incarnation, until, acceleration };
+        let until = until.map(|until| opening.until(until));
         let start = match place {
             play::Place::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
             play::Place::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
             play::Place::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
         };
-        opening.file.locate(
+        let seek = Seek { asked: start, incarnation, until, acceleration };
+        let all = opening.describe().streams;
+        let streams = Some(conn.selection.streams).filter(|streams| *streams != all);
+        opening.file.locate_for(
             start,
+            streams,
             Box::new(move |result| {
                 mailbox.send(Command::Located { conn: key, client_id, request, seek, result });
             }),
@@ -132,12 +147,22 @@ impl State {
 
     /// The place was found: the play begins.
     pub(super) fn located(&mut self, key: usize, now: Instant, request: u64, seek: Seek, result: Result<u64, ReadError>) {
-        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.request == request && conn.closing.is_none()) else { return };
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else { return };
+        conn.searching = false;
+        let wanted = conn.request;
+        if let Some((_, place, seek)) = conn.next_search.take().filter(|(request, ..)| *request == wanted) {
+            return self.play_file(key, place, seek);
+        }
+        if wanted != request {
+            return;
+        }
         let Some(opening) = conn.opened.as_ref().and_then(|opened| opened.file.clone()) else { return };
         let packet = match result {
             Ok(packet) => packet,
             Err(error) => return self.file_broken(key, now, &error),
         };
+        let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
+        tracing::debug!(session = conn.session, %name, asked = ?seek.asked, packet, "plays from here on");
         let new = match conn.route {
             Some(route) => Viewer::over_udp(key, route),
             None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
@@ -167,7 +192,22 @@ impl State {
             Place::File(seat) => seat.select(selection),
             Place::Seat(_) => self.reselect(key, selection),
             Place::Relayed(_) => self.select_relayed(key),
-            Place::Nowhere | Place::Parked(_) => {}
+            // What was sent of a file is cut by the selection when it is sent again.
+            Place::Parked(viewer) => viewer.cold.track.forget(&viewer.hot.next),
+            Place::Nowhere => {}
+        }
+    }
+
+    /// A block that a viewer asked for has been read, or cannot be.
+    pub(super) fn block_read(&mut self, key: usize, now: Instant, result: Result<Arc<Block>, ReadError>) {
+        let Some(Place::File(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
+        match result {
+            Ok(block) => {
+                seat.take_block(block);
+                self.serve_file(key, now);
+            }
+            // Asked for once more it would fail once more.
+            Err(error) => self.file_broken(key, now, &error),
         }
     }
 
@@ -182,8 +222,8 @@ impl State {
         let client_id = conn.entry.client_id();
         let wake = || -> Wake {
             let mailbox = mailbox.clone();
-            Box::new(move |_| {
-                mailbox.send(Command::BlockRead { conn: key, client_id });
+            Box::new(move |result| {
+                mailbox.send(Command::BlockRead { conn: key, client_id, result });
             })
         };
         let tick = self.context.settings.delivery.tick;
@@ -204,9 +244,10 @@ impl State {
                 self.schedule(key, None);
             }
             Ok(FileServed::Finished) => {
-                self.schedule(key, None);
-                self.drive(key, now, Input::Answer(Answer::Finished));
+                // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
+                let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
+                self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
             }
             Ok(FileServed::Broken(error)) => self.file_broken(key, now, &error),
         }
@@ -217,8 +258,8 @@ impl State {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.trouble = Some(error.to_string());
         }
-        self.drive(key, now, Input::Answer(Answer::Broken));
         self.park(key);
+        self.drive(key, now, Input::Answer(Answer::Broken));
     }
 
     /// Notes when a viewer of a file is served next.
@@ -273,3 +314,6 @@ const fn cause(error: &OpenError) -> &'static str {
         OpenError::Io(_) => "file_unreadable",
     }
 }
+
+#[cfg(test)]
+mod tests;

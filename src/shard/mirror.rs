@@ -70,7 +70,7 @@ impl State {
         conn.opened = None;
         let waker = mailbox.clone();
         let wake = Box::new(move || {
-            waker.send(Command::BlockRead { conn: key, client_id });
+            waker.send(Command::Came { conn: key, client_id });
         });
         let answer = Box::new(move |found| {
             mailbox.send(Command::Found { conn: key, client_id, request, found });

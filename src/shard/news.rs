@@ -82,7 +82,8 @@ impl State {
         keys
     }
 
-    /// One shard says it for all: packets of this source need IP fragments.
+    /// One shard says it for all: packets as they come to viewers do not fit a datagram. Where the settings let such
+    /// sources be cut anew their packets are small by now, and the publisher has told of it.
     fn warn_of_oversize(&self, point: PointId, generation: &Generation) {
         let udp = &self.context.settings.udp;
         let datagram = generation.packet_size + HEAD_LEN;
@@ -92,6 +93,7 @@ impl State {
         let name = self.context.relay.by_id(point).map_or("?", |point| point.name());
         let room = udp.max_datagram_v4.saturating_sub(HEAD_LEN);
         let what = match udp.oversize {
+            // With `recut` only those whose header could not be made anew.
             Oversize::Recut | Oversize::Fragment => "they go to UDP viewers as IP fragments, which some firewalls drop",
             Oversize::Refuse => "its viewers get TCP only",
         };
@@ -138,9 +140,14 @@ impl State {
                     self.located(conn, now, request, seek, result);
                 }
             }
-            Command::BlockRead { conn, client_id } => {
+            Command::Came { conn, client_id } => {
                 if self.is(conn, client_id) {
                     self.serve_file(conn, now);
+                }
+            }
+            Command::BlockRead { conn, client_id, result } => {
+                if self.is(conn, client_id) {
+                    self.block_read(conn, now, result);
                 }
             }
             Command::Stop => {

@@ -218,7 +218,7 @@ impl RelayedSeat {
                 },
             };
             let send_time_ms = asf::send_time_ms(&packet).unwrap_or_default();
-            let due = self.pace.due(send_time_ms);
+            let due = self.pace.due(send_time_ms, 0);
             if due > now {
                 self.next = Some((location, packet));
                 return Some(Came::Like(FileServed::Until(due.max(now + TICK))));
@@ -343,15 +343,16 @@ impl State {
                 self.schedule(key, None);
             }
             Ok(Came::Like(FileServed::Finished)) => {
-                self.schedule(key, None);
-                self.drive(key, now, Input::Answer(Answer::Finished));
+                // As with files: it leaves its seat before its engine says anything to that.
+                let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
+                self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
             }
             Ok(Came::Like(FileServed::Reading | FileServed::Broken(_))) => self.schedule(key, None),
             Ok(Came::Lost(reason)) => {
                 conn.trouble = Some(format!("the upstream was lost: {reason}"));
-                self.drive(key, now, Input::Answer(Answer::Broken));
                 self.park(key);
+                self.drive(key, now, Input::Answer(Answer::Broken));
             }
         }
     }

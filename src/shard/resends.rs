@@ -5,6 +5,7 @@ use std::io::IoSlice;
 use super::broadcast::Link;
 use super::conn::Place;
 use super::state::State;
+use crate::mms::media::HEAD_LEN;
 use crate::settings::Oversize;
 
 impl State {
@@ -33,7 +34,10 @@ impl State {
             datagram.extend_from_slice(packet);
         };
         match (&opened.file, &opened.relayed) {
-            (Some(file), _) => file.again(sent.packet, conn.selection, frame),
+            (Some(file), _) => {
+                file.again(sent.packet, conn.selection, frame);
+                crate::asf::padding::settle(datagram.get_mut(HEAD_LEN..).unwrap_or_default());
+            }
             (None, Some(relayed)) => relayed.again(sent.packet, frame),
             (None, None) => {
                 let cut = self.tagged(point, sent.variant).and_then(|channel| self.broadcasts.get(channel));

@@ -132,6 +132,8 @@ impl State {
             place: Place::Nowhere,
             selection: Selection::default(),
             request: 0,
+            searching: false,
+            next_search: None,
             trouble: None,
             closing: None,
             progress: (0, now),

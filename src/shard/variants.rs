@@ -30,6 +30,8 @@ pub(super) struct Variant {
     /// The broadcast that it is cut from.
     pub(super) base: usize,
     pub(super) selection: Selection,
+    /// The header whose streams the selection means.
+    generation: u32,
     /// Tells it from earlier variants in the viewers' resend look-up.
     pub(super) tag: u16,
     cutter: Option<Cutter>,
@@ -58,6 +60,10 @@ impl Variant {
     /// What of a batch belongs to the variant; its packets get the numbers from `first` on.
     fn cut(&mut self, batch: &Batch, first: u64) -> Option<Arc<Batch>> {
         let generation = &batch.generation;
+        if generation.number != self.generation {
+            // Its viewers are told of the new header when they come to it, and begin anew: so they must come to it.
+            return Some(Arc::new(Batch { first, ..batch.clone() }));
+        }
         if self.cutter.as_ref().is_none_or(|cutter| cutter.generation != generation.number) {
             self.cutter = Some(Cutter::new(generation, self.selection));
         }
@@ -121,6 +127,11 @@ impl Slowness {
         self.thinned && self.steady_s >= self.patience_s
     }
 
+    /// A play begins; what the viewer was like before counts for its patience alone.
+    pub(super) fn begin(&mut self) {
+        *self = Self { patience_s: self.patience_s, ..Self::default() };
+    }
+
     fn thin(&mut self) {
         (self.thinned, self.falls, self.steady_s) = (true, 0, 0);
     }
@@ -143,7 +154,10 @@ impl State {
             return base;
         }
         let variants = self.broadcasts.get(base).map(|broadcast| broadcast.variants.clone()).unwrap_or_default();
-        let is_it = |channel: &usize| self.variant(*channel).is_some_and(|variant| variant.selection == selection);
+        let is_it = |channel: &usize| {
+            let variant = self.variant(*channel);
+            variant.is_some_and(|variant| variant.selection == selection && variant.generation == generation.number)
+        };
         if let Some(channel) = variants.iter().copied().find(is_it) {
             return channel;
         }
@@ -151,17 +165,19 @@ impl State {
             tracing::debug!(point = point.0, "there are {MOST} cuts of this stream already: a viewer gets all of it");
             return base;
         }
-        self.new_variant(base, selection)
+        self.new_variant(base, selection, generation.number)
     }
 
-    fn new_variant(&mut self, base: usize, selection: Selection) -> usize {
+    fn new_variant(&mut self, base: usize, selection: Selection, generation: u32) -> usize {
         self.variant_tags = self.variant_tags.checked_add(1).unwrap_or(1);
-        let mut variant = Variant { base, selection, tag: self.variant_tags, cutter: None, unused_since: None };
+        let mut variant = Variant { base, selection, generation, tag: self.variant_tags, cutter: None, unused_since: None };
         let mut cut = Broadcast::new(&self.context.settings.window);
         let free = self.broadcasts.iter().position(|broadcast| broadcast.is_free);
         let channel = free.unwrap_or(self.broadcasts.len());
         let Some(of) = self.broadcasts.get_mut(base) else { return base };
-        for (batch, _) in (0..).map_while(|index| of.window.batch(index)) {
+        // Nobody begins before the newest key frame: what is older would be work and memory for nothing.
+        let oldest = of.window.join_point().and_then(|join| of.window.locate(join)).map_or(0, |spot| spot.batch);
+        for (batch, _) in (oldest..).map_while(|index| of.window.batch(index)) {
             if let Some(batch) = variant.cut(batch, cut.window.end()) {
                 cut.window.push(batch);
             }
@@ -232,17 +248,22 @@ impl State {
         let Some(cold) = self.broadcasts.get_mut(current).and_then(|broadcast| broadcast.viewers.cold_mut(index)) else { return };
         cold.wanted = None;
         if target == current {
+            // The player wants by itself what it was given for being slow.
+            cold.slowness.begin();
             return;
         }
         if self.begins_nothing(current, target) {
             let Some(location) = self.location(current, index) else { return };
             let Some(to) = self.broadcasts.get(target).map(|broadcast| broadcast.window.at_source(location)) else { return };
+            if let Some(cold) = self.broadcasts.get_mut(current).and_then(|broadcast| broadcast.viewers.cold_mut(index)) {
+                cold.slowness.begin();
+            }
             return self.move_to(key, target, to);
         }
         if let Some(cold) = self.broadcasts.get_mut(current).and_then(|broadcast| broadcast.viewers.cold_mut(index)) {
             cold.wanted = Some(target);
         }
-        if let Some(broadcast) = self.broadcasts.get_mut(target) {
+        if let Some(broadcast) = self.broadcasts.get_mut(target).filter(|broadcast| !broadcast.wanted_by.contains(&key)) {
             broadcast.wanted_by.push(key);
         }
     }
@@ -262,7 +283,9 @@ impl State {
     /// The number in the source of the packet that a viewer gets next.
     fn location(&self, channel: usize, index: usize) -> Option<u64> {
         let broadcast = self.broadcasts.get(channel)?;
-        Some(broadcast.source_number(broadcast.viewers.hot(index)?.next.packet))
+        let next = broadcast.viewers.hot(index)?.next.packet;
+        // Who fell out of the window has lost what was before it.
+        Some(broadcast.source_number(next.max(broadcast.window.begin())))
     }
 
     /// Sends a viewer what is left for it before a join point of another channel, and takes it there.
@@ -270,6 +293,10 @@ impl State {
         let Some(conn) = self.conns.get(key) else { return };
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return };
         let (current, index) = (opened.channel, *index);
+        let base = self.variant(target).map_or(target, |variant| variant.base);
+        if base != channel_of(opened.point.id()) {
+            return;
+        }
         let Some(location) = self.broadcasts.get(target).map(|broadcast| broadcast.source_number(join)) else { return };
         let Some(broadcast) = self.broadcasts.get_mut(current) else { return };
         if broadcast.viewers.cold(index).is_none_or(|cold| cold.wanted != Some(target)) {
@@ -380,3 +407,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

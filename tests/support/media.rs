@@ -27,7 +27,7 @@ pub const SAMPLES: [Sample; 8] = [
     sample("camera-mjpeg-pcmu.asf", 1400, 126),
     sample("mbr-2video-1audio.asf", 1400, 180),
     sample("edge-packets-pcmu.asf", 800, 130),
-    sample("large-packets.wmv", 8000, 38),
+    sample("large-packets.wmv", 8000, 37),
 ];
 
 /// A file of `tests/data`.
@@ -57,19 +57,51 @@ pub fn folder() -> tempfile::TempDir {
 pub fn data_start(file: &Path) -> (u64, u64) {
     let bytes = std::fs::read(file).unwrap();
     let header = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
-    let properties = [0xA1, 0xDC, 0xAB, 0x8C, 0x47, 0xA9, 0xCF, 0x11];
-    let at = bytes.windows(8).position(|window| window == properties).unwrap();
+    let at = file_properties(&bytes);
     let size = u32::from_le_bytes(bytes[at + 92..at + 96].try_into().unwrap());
     (header + 50, size.into())
 }
 
-/// Adds copies of the indexed sample with other indexes: none, one as VLC writes it, one of random entries.
+/// When the first thing in each packet of a file is shown, milliseconds of media.
 #[track_caller]
-pub fn seek_samples(folder: &Path) {
-    let indexed = folder.join("vod-wmv2-wmav2-indexed.wmv");
-    let bytes = std::fs::read(&indexed).unwrap();
-    let (start, size) = data_start(&indexed);
-    let end = usize::try_from(start + 94 * size).unwrap();
+pub fn presentation_times(file: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(file).unwrap();
+    let (start, size) = data_start(file);
+    let at = file_properties(&bytes);
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let (packets, preroll_ms) = (number(at + 56), number(at + 80));
+    let packets = bytes[start as usize..].chunks_exact(size as usize).take(packets as usize);
+    packets
+        .map(|packet| u64::from(wmrelay::asf::walk(packet).unwrap().first_presentation_ms).saturating_sub(preroll_ms))
+        .collect()
+}
+
+/// Where the File Properties Object is.
+fn file_properties(bytes: &[u8]) -> usize {
+    let properties = [0xA1, 0xDC, 0xAB, 0x8C, 0x47, 0xA9, 0xCF, 0x11];
+    bytes.windows(8).position(|window| window == properties).unwrap()
+}
+
+/// A file of ffmpeg's that plays the indexed sample so many times over, 10 s each.
+#[track_caller]
+pub fn repeated(times: u32, file: &Path) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "error", "-stream_loop", &(times - 1).to_string(), "-i"]);
+    command.arg(data("vod-wmv2-wmav2-indexed.wmv")).args(["-map", "0", "-c", "copy", "-f", "asf"]).arg(file);
+    assert!(command.status().unwrap().success());
+}
+
+/// Adds copies of an indexed file beside it that have other indexes: `no-index.wmv` none, `bogus-index.wmv` one as VLC writes it,
+/// `random-index.wmv` one of random entries.
+#[track_caller]
+pub fn seek_samples(indexed: &Path) {
+    let folder = indexed.parent().unwrap();
+    let bytes = std::fs::read(indexed).unwrap();
+    let (start, _) = data_start(indexed);
+    // The Data Object's size stands before its end; 50 bytes of it are in front of the packets.
+    let size_at = start as usize - 34;
+    let data_size = u64::from_le_bytes(bytes[size_at..size_at + 8].try_into().unwrap());
+    let end = usize::try_from(start - 50 + data_size).unwrap();
     let (media, index) = bytes.split_at(end);
     std::fs::write(folder.join("no-index.wmv"), media).unwrap();
     // The GUID of an Index Object in front of an empty Simple Index.
@@ -82,9 +114,10 @@ pub fn seek_samples(folder: &Path) {
     bogus.extend_from_slice(&[0; 8]);
     std::fs::write(folder.join("bogus-index.wmv"), bogus).unwrap();
     let mut random = super::Random(3);
+    let packets = 2 * data_size / data_start(indexed).1;
     let mut wild = bytes.clone();
     for entry in wild[end + 56..end + index.len()].chunks_exact_mut(6) {
-        let packet = u32::try_from(random.next() % 200).unwrap();
+        let packet = u32::try_from(random.next() % packets).unwrap();
         entry[..4].copy_from_slice(&packet.to_le_bytes());
     }
     std::fs::write(folder.join("random-index.wmv"), wild).unwrap();

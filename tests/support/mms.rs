@@ -15,6 +15,8 @@ pub const OPEN_FILE: u32 = 0x0003_0005;
 pub const READ_BLOCK: u32 = 0x0003_0015;
 pub const STREAM_SWITCH: u32 = 0x0003_0033;
 pub const START_PLAYING: u32 = 0x0003_0007;
+pub const STOP_PLAYING: u32 = 0x0003_0009;
+pub const START_STRIDING: u32 = 0x0003_0028;
 pub const PONG: u32 = 0x0003_001B;
 pub const CLOSE_FILE: u32 = 0x0003_000D;
 
@@ -26,6 +28,7 @@ pub const OPENED: u32 = 0x0004_0006;
 pub const BLOCK_READ: u32 = 0x0004_0011;
 pub const SWITCHED: u32 = 0x0004_0021;
 pub const STARTED: u32 = 0x0004_0005;
+pub const STRIDING_STARTED: u32 = 0x0004_000A;
 pub const END_OF_STREAM: u32 = 0x0004_001E;
 pub const PING: u32 = 0x0004_001B;
 
@@ -77,6 +80,21 @@ pub fn switch_body() -> Vec<u8> {
 /// The body of StartPlaying, play incarnation 10.
 pub fn start_body() -> Vec<u8> {
     [words(&[1, 0]), 0.0_f64.to_le_bytes().to_vec(), words(&[0xFFFF_FFFF, 0xFFFF_FFFF, 0, 10])].concat()
+}
+
+/// The body of StartPlaying that begins at a time of a file, seconds, and may name an end.
+pub fn start_at_body(incarnation: u32, seconds: f64, frame_offset: u32) -> Vec<u8> {
+    [words(&[1, 0]), seconds.to_le_bytes().to_vec(), words(&[0xFFFF_FFFF, 0xFFFF_FFFF, frame_offset, incarnation])].concat()
+}
+
+/// The body of StopPlaying.
+pub fn stop_body(incarnation: u32) -> Vec<u8> {
+    words(&[1, incarnation])
+}
+
+/// The body of StartStriding from the beginning.
+pub fn stride_body(incarnation: u32, rate: f64) -> Vec<u8> {
+    [start_at_body(incarnation, 0.0, 0), rate.to_le_bytes().to_vec()].concat()
 }
 
 /// What the daemon says to the wish to open a name, over TCP: 0, or why not.

@@ -1,5 +1,5 @@
 //! What the integration tests share: a running daemon, real players, publishers, a hand-written MMS viewer, a lossy
-//! forwarder, network namespaces.
+//! forwarder, network namespaces, files on demand.
 //!
 //! Every wait has a limit and looks for its condition; nothing sleeps in the hope that it will be enough.
 
@@ -13,6 +13,7 @@
     reason = "each test binary uses a part of this; a panic is its report; and it runs on the real clock"
 )]
 
+pub mod archive;
 pub mod asf;
 pub mod daemon;
 pub mod forwarder;

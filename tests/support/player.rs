@@ -116,6 +116,11 @@ impl Vlc {
         Self { process: Process::start(command), _home: home, asked: std::time::Instant::now() }
     }
 
+    /// Says a line to it, a command of its remote control.
+    pub fn say(&mut self, line: &str) {
+        self.process.say(line);
+    }
+
     /// Pictures shown and sound buffers played so far.
     pub fn shown(&mut self) -> (u64, u64) {
         if self.asked.elapsed() > Duration::from_millis(300) {

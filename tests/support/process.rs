@@ -126,8 +126,9 @@ pub fn as_nobody(program: &str, home: &std::path::Path) -> Command {
         command.env("HOME", home);
         return command;
     }
-    let mut command = Command::new("runuser");
-    command.args(["-u", "nobody", "--", "env"]).arg(format!("HOME={}", home.display())).arg(program);
+    // It becomes the program: runuser would stay its parent, and killed leave it behind.
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]).arg(program).env("HOME", home);
     command
 }
 

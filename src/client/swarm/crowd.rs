@@ -140,6 +140,7 @@ impl<'a, F: FnMut(&Progress)> Crowd<'a, F> {
             cursors: PortCursors::new(&options.ports),
             gro: options.gro,
             unread: options.unread,
+            start: options.start,
             ledger: Ledger::new(begun),
         };
         Ok(Self {
@@ -399,6 +400,7 @@ mod tests {
             viewers: 1,
             transport: Transport::Tcp,
             ramp_per_s: 1,
+            start: None,
             measured: Duration::ZERO,
             addresses: SwarmAddresses::default(),
             ports: PortRanges(vec![1024..=1033]),

@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     pub(super) playing: usize,
     /// Viewers that ended before they were sent home, by cause.
     pub(super) failures: BTreeMap<String, u64>,
+    /// Files that viewers came to the end of, and began once more.
+    pub(super) restarts: u64,
     /// Where the first of those was sent that were sent elsewhere.
     pub(super) redirected: Option<String>,
     /// What viewers counted that are no more.
@@ -51,6 +53,7 @@ impl Ledger {
             joining: 0,
             playing: 0,
             failures: BTreeMap::new(),
+            restarts: 0,
             redirected: None,
             gone: Counts::default(),
             readers: Vec::new(),

@@ -7,6 +7,9 @@
 //! At most 1000 handshakes are under way at once, whatever the ramp says: beyond that a slow server would be measured by the
 //! length of its accept queue alone.
 //!
+//! With [`SwarmOptions::start`] viewers of a file begin where they are told, and at its end begin once more. Their packets have no
+//! delay, since nothing tells one viewer's clock from another's: the server knows what was late.
+//!
 //! With [`SwarmOptions::unread`] a viewer leaves its media after its first packet. Over UDP its socket is made small and no longer
 //! polled: the kernel drops what comes, the control connection goes on. Over TCP, where the server would stand still, bytes are
 //! read and cut at their packets: control messages reach the engine, which answers pings, and media is counted by its heads.
@@ -24,6 +27,7 @@ mod process;
 mod report;
 mod skim;
 mod sockets;
+mod start;
 mod viewer;
 
 use std::io;
@@ -37,6 +41,7 @@ pub use crowd::Progress;
 pub use delays::{DelayReport, LATE};
 pub use percentiles::Percentiles;
 pub use report::{ServerReport, SwarmReport};
+pub use start::SwarmStart;
 
 use super::url::MmsUrl;
 use crate::mms::session::Transport;
@@ -60,6 +65,8 @@ pub struct SwarmOptions {
     pub ramp_per_s: u32,
     /// How long to measure once all have joined; zero: not at all.
     pub measured: Duration,
+    /// Where in a file to begin; `None`: where the server does, and to leave at its end.
+    pub start: Option<SwarmStart>,
     /// Local addresses, which viewers take in turn; none: the system chooses.
     pub addresses: SwarmAddresses,
     /// UDP ports that each address may take.
@@ -203,6 +210,7 @@ mod tests {
             transport: Transport::Udp,
             ramp_per_s: 1,
             measured: Duration::ZERO,
+            start: None,
             addresses: SwarmAddresses(vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()]),
             ports: PortRanges(vec![1024..=1033]),
             unread: false,

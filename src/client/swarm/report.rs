@@ -57,6 +57,8 @@ pub struct SwarmReport {
     pub viewers_failed: u64,
     /// Why, and how many each.
     pub failures: BTreeMap<String, u64>,
+    /// How often a viewer came to the end of a file and began once more.
+    pub restarts: u64,
     /// From the first connection to the last join, seconds.
     pub joining_s: f64,
     /// Joins in this time, per second.
@@ -115,6 +117,7 @@ impl SwarmReport {
             viewers_asked: options.viewers,
             viewers_joined: joined,
             viewers_failed: ledger.failed(),
+            restarts: ledger.restarts,
             joining_s,
             joins_per_s: if joining_s > 0.0 { joined as f64 / joining_s } else { 0.0 },
             join_ms: Percentiles::of(ledger.joins),
@@ -199,6 +202,9 @@ impl fmt::Display for SwarmReport {
         let Counts { packets, gaps, recovered, lost, .. } = self.whole_run;
         let readers = self.readers();
         write!(f, "\nwhole run    {packets} packets{readers}; {gaps} missing: {recovered} came after all, {lost} lost")?;
+        if self.restarts > 0 {
+            write!(f, "; {} times to the end of the file", self.restarts)?;
+        }
         if let Some(dropped) = self.dropped_here {
             write!(f, "; {dropped} dropped on this machine")?;
         }

@@ -14,6 +14,7 @@ use super::ledger::Ledger;
 use super::ports::PortCursors;
 use super::skim::Skim;
 use super::sockets;
+use super::start::SwarmStart;
 use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::{Decoder, Item, Message as _};
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) cursors: PortCursors,
     pub(super) gro: bool,
     pub(super) unread: bool,
+    pub(super) start: Option<SwarmStart>,
     pub(super) ledger: Ledger,
 }
 
@@ -68,6 +70,8 @@ pub(super) struct Viewer {
     /// When StartPlaying went out, and the newest packet that anybody had by then.
     started: Option<Instant>,
     floor: Option<u32>,
+    /// How long the content is, seconds, as the server said.
+    duration_s: f64,
     /// Over TCP with [`Shared::unread`].
     skim: Option<Skim>,
     /// Looks for the end of the stream with [`Shared::unread`]; `None` for viewers that read on.
@@ -100,6 +104,7 @@ impl Viewer {
             begun: now,
             started: None,
             floor: None,
+            duration_s: 0.0,
             skim,
             control: shared.unread.then(Decoder::from_server),
             unread: false,
@@ -249,8 +254,12 @@ impl Viewer {
             ClientTransport::Tcp => stream.local_addr().map_err(|error| not_connected(&error))?.port(),
         };
         let player = format!("{PLAYER}; {{{}}}", guid_of(shared.identity, (address, port).into()));
-        let config =
-            ClientConfig { count_only: true, ..ClientConfig::new(shared.host.clone(), shared.name.clone(), transport, player) };
+        let stays = shared.start.is_some();
+        let config = ClientConfig {
+            count_only: true,
+            stays,
+            ..ClientConfig::new(shared.host.clone(), shared.name.clone(), transport, player)
+        };
         self.client = Some(Client::new(now, config));
         self.stage = Stage::Joining;
         self.carry_out(now, shared);
@@ -280,7 +289,8 @@ impl Viewer {
                 None => take(bytes),
             }
             self.carry_out(now, shared);
-            let is_over = self.control.as_mut().is_some_and(tells_of_an_end);
+            let goes_on = shared.start.is_some();
+            let is_over = self.control.as_mut().is_some_and(|control| tells_of_an_end(control, goes_on));
             if is_over && self.unread {
                 // Its engine would wait for a header among the media that it is not shown.
                 return self
@@ -313,6 +323,7 @@ impl Viewer {
                     }
                 }
                 ClientOutput::Event(ClientEvent::Counted { location, send_time_ms }) => {
+                    let send_time_ms = send_time_ms.filter(|_| shared.start.is_none());
                     shared.ledger.packet(now, location, send_time_ms, self.floor);
                     if self.stage == Stage::Joining {
                         self.joined(now, shared);
@@ -322,6 +333,18 @@ impl Viewer {
                     self.started = Some(now);
                     self.floor = shared.ledger.newest;
                 }
+                ClientOutput::Event(ClientEvent::Opened { duration_s, .. }) => {
+                    self.duration_s = duration_s;
+                    if let Err(error) = self.begin(now, shared) {
+                        return self.end(shared, error.to_string());
+                    }
+                }
+                ClientOutput::Event(ClientEvent::End { .. }) if shared.start.is_some() => {
+                    shared.ledger.restarts += 1;
+                    if let Err(error) = self.begin(now, shared) {
+                        return self.end(shared, error.to_string());
+                    }
+                }
                 ClientOutput::Event(_) => {}
                 ClientOutput::Close(ClientEnd::Redirected(url)) => {
                     shared.ledger.redirected.get_or_insert(url);
@@ -330,6 +353,14 @@ impl Viewer {
                 ClientOutput::Close(end) => return self.end(shared, end.to_string()),
             }
         }
+    }
+
+    /// Chooses the place where the next play begins.
+    fn begin(&mut self, now: Instant, shared: &Shared) -> io::Result<()> {
+        if let (Some(start), Some(client)) = (shared.start, &mut self.client) {
+            client.handle(now, ClientInput::Seek(start.place(self.duration_s)?));
+        }
+        Ok(())
     }
 
     /// The first packet came.
@@ -388,11 +419,13 @@ fn guid_of(identity: Guid, local: SocketAddr) -> Guid {
     Guid(digest.finalize().into())
 }
 
-/// Whether what came in holds the end of a stream, one that goes on included. What is no MMS is the engine's to judge.
-fn tells_of_an_end(control: &mut Decoder) -> bool {
+/// Whether what came in holds the end of a stream, one that goes on included, or with `goes_on` its change alone. What is no MMS is
+/// the engine's to judge.
+fn tells_of_an_end(control: &mut Decoder, goes_on: bool) -> bool {
+    let ends: &[u32] = if goes_on { &[ReportStreamChange::MID] } else { &[ReportEndOfStream::MID, ReportStreamChange::MID] };
     let mut told = false;
     while let Ok(Some(item)) = control.poll() {
-        told |= matches!(item, Item::Message(frame) if [ReportEndOfStream::MID, ReportStreamChange::MID].contains(&frame.mid));
+        told |= matches!(item, Item::Message(frame) if ends.contains(&frame.mid));
     }
     told
 }
@@ -440,9 +473,12 @@ mod tests {
                 let mut told = false;
                 for piece in stream.chunks(cut) {
                     control.feed(piece);
-                    told |= tells_of_an_end(&mut control);
+                    told |= tells_of_an_end(&mut control, false);
                 }
                 assert_eq!(told, expected, "{cut}");
+                let mut control = Decoder::from_server();
+                control.feed(&stream);
+                assert!(!tells_of_an_end(&mut control, true), "no end for who begins once more");
             }
         }
     }

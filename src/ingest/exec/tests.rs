@@ -119,6 +119,8 @@ async fn a_watched_child_runs_while_somebody_watches() {
     assert!(is_running(&pids[0]));
     drop(watch);
     wait_until(|| !is_running(&pids[0])).await;
+    // Whoever comes next waits for the child, and gets nothing of what is over.
+    wait_until(|| bench.relay.point("cam").unwrap().generation().is_none()).await;
     let _watch = bench.relay.point("cam").unwrap().watch();
     bench.lines("pids", 2).await;
     bench.stopper.stop().await;

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 pub(in crate::ingest) const SAMPLE: &str = "live-asf-pipe.asf";
-const OTHER: &str = "audio-wmav2.wma";
+const OTHER: &str = "camera-mjpeg-pcmu.asf";
 pub(in crate::ingest) const LIMIT: Duration = Duration::from_secs(20);
 pub(in crate::ingest) const CAN_SEEK: u32 = 0x0180_0000;
 

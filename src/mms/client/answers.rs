@@ -139,9 +139,10 @@ impl Client {
         }
     }
 
-    /// After the end of the stream: leaves when nothing is missing any more.
+    /// After the end of the stream: leaves when nothing is missing any more, and nobody wants to go on.
     pub(super) fn leave_if_whole(&mut self) {
-        if self.step == Step::Ending && self.gaps.is_whole() {
+        let stays = self.config.stays && !self.broadcast;
+        if self.step == Step::Ending && !stays && self.gaps.is_whole() {
             self.leave(ClientEnd::Ended);
         }
     }

@@ -34,6 +34,8 @@ pub struct ClientConfig {
     pub acceleration: Option<Acceleration>,
     /// The streams to be sent; `None`: all.
     pub streams: Option<StreamSet>,
+    /// At the end of a file stay, for a [`ClientInput::Seek`] to go on from, instead of leaving.
+    pub stays: bool,
 }
 
 impl ClientConfig {
@@ -50,6 +52,7 @@ impl ClientConfig {
             frame_offset: 0,
             acceleration: None,
             streams: None,
+            stays: false,
         }
     }
 }

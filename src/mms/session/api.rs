@@ -22,6 +22,8 @@ pub struct Config {
     pub handshake: Duration,
     /// Time without a message of a session that does not play.
     pub idle: Duration,
+    /// The same of one that has played a file: a person may have paused it.
+    pub pause: Duration,
     /// A Ping goes out so long after the last message; the third without an answer is the last.
     pub keep_alive: Duration,
     /// Time from the end of a broadcast to the close, in which resends are still served.
@@ -40,6 +42,7 @@ impl Default for Config {
             server_version: "9.1.1.3841".into(),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
+            pause: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(30),
             linger: Duration::from_secs(30),
             hold: Duration::from_secs(5),
@@ -76,7 +79,10 @@ pub enum Answer {
     /// News: nothing more will come.
     Ended,
     /// News: what was asked for by [`Ask::PlayFile`] has been sent; the player may ask for another place of the file.
-    Finished,
+    Finished {
+        /// Of which play.
+        incarnation: u8,
+    },
     /// News: the file cannot be played on, because it changed or cannot be read. The session closes.
     Broken,
 }

@@ -20,7 +20,7 @@ impl Session {
         match (self.waiting, answer) {
             (_, Answer::NewGeneration(description)) => self.new_generation(now, description),
             (_, Answer::Ended) => self.ended(now),
-            (_, Answer::Finished) => self.finished(now),
+            (_, Answer::Finished { incarnation }) => self.finished(now, incarnation),
             (_, Answer::Broken) => self.broken(),
             (Some(Waiting::Admitted), Answer::Admitted(result)) => self.admitted(now, result),
             (Some(Waiting::Funnel), Answer::Funnel(result)) => {
@@ -130,8 +130,9 @@ impl Session {
     }
 
     /// The file's end, or the stop time that the player gave.
-    fn finished(&mut self, now: Instant) {
-        if !self.playing {
+    fn finished(&mut self, now: Instant, incarnation: u8) {
+        // It may be the end of a play that another one has replaced by now.
+        if !self.playing || !self.incarnation.to_le_bytes().starts_with(&[incarnation]) {
             return;
         }
         if let Some(opened) = &mut self.opened {

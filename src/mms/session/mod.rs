@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use api::{Answer, Ask, CloseReason, Config, Content, Description, Input, OpenRefusal, Output, PeerError, Report, Transport};
 use bytes::Bytes;
@@ -252,7 +252,7 @@ impl Session {
         let answer = mid == Pong::MID && self.pongs_due > 0;
         self.pongs_due -= u32::from(answer);
         for (timer, time) in
-            [(Timer::Step, self.config.handshake), (Timer::Idle, self.config.idle), (Timer::KeepAlive, self.config.keep_alive)]
+            [(Timer::Step, self.config.handshake), (Timer::Idle, self.idle()), (Timer::KeepAlive, self.config.keep_alive)]
         {
             if self.timers.runs(timer) && !(answer && timer == Timer::Idle) {
                 self.timers.set(timer, now + time);
@@ -273,7 +273,7 @@ impl Session {
             }
             State::Ready => {
                 self.handshake_over();
-                self.timers.set(Timer::Idle, now + self.config.idle);
+                self.timers.set(Timer::Idle, now + self.idle());
                 self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
             }
             State::Streaming => {
@@ -281,6 +281,17 @@ impl Session {
                 self.timers.stop(Timer::Idle);
                 self.timers.set(Timer::KeepAlive, now + self.config.keep_alive);
             }
+        }
+    }
+
+    /// How long a session that does not play may say nothing of its own accord.
+    fn idle(&self) -> Duration {
+        let played = self.incarnation != 0;
+        match &self.opened {
+            Some(opened) if played && matches!(opened.description.content, Content::File { .. }) => {
+                self.config.pause.max(self.config.idle)
+            }
+            _ => self.config.idle,
         }
     }
 

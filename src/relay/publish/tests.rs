@@ -1,9 +1,11 @@
 use super::*;
-use crate::asf::{samples, walk};
+use crate::asf::fabricate_stream::objects;
+use crate::asf::{Recutter, samples, walk};
 use crate::relay::testing::{at, base};
 use crate::relay::{PointId, Relay, ShardPort};
 use crate::settings::{PublishingPoint, Settings};
 use crate::wire::Guid;
+use proptest::prelude::*;
 use std::sync::Mutex;
 
 /// A shard that remembers.
@@ -37,6 +39,10 @@ impl Bench {
     }
 
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of("live-asf-pipe.asf", change)
+    }
+
+    fn of(sample: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let timeout = Some(Duration::from_secs(30));
         let point = |name: &str, source| PublishingPoint { name: name.into(), source, source_timeout: timeout };
         let publishing_points = vec![point("cam", Source::Push), point("demo", Source::Demo)];
@@ -49,7 +55,7 @@ impl Bench {
             last += 1;
             Guid([last; 16])
         };
-        let (header, packets) = samples::stream("live-asf-pipe.asf");
+        let (header, packets) = samples::stream(sample);
         Self { base: base(), relay: Relay::new(&settings, Box::new(file_ids), ports), shards, header, packets }
     }
 
@@ -285,4 +291,242 @@ fn a_generation_that_opens_among_packets_cuts_the_batch() {
     publisher.packets(later, packets.as_slice().into()).unwrap();
     assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..2 of 0", "2..4 of 0", "generation 1", "4..6 of 1"]);
     assert_eq!(bench.relay.point("cam").unwrap().generation().unwrap().number, 1);
+}
+
+/// Pictures and sound in packets of 3200 bytes.
+const LARGE: &str = "vod-wmv2-wmav2-indexed.wmv";
+
+impl Bench {
+    /// The settings as they are, and a source whose packets do not fit.
+    fn large() -> Self {
+        Self::of(LARGE, |_| ())
+    }
+
+    /// What the first shard got: words as of [`Bench::seen`] and all packets, whose numbers run on.
+    fn sent(&self) -> (Vec<String>, Vec<BatchPacket>, Vec<Vec<u8>>) {
+        let (mut words, mut notes, mut packets) = (Vec::new(), Vec::<BatchPacket>::new(), Vec::new());
+        let [deliveries, _] = [0, 1].map(|shard| self.shards[shard].take());
+        for delivery in deliveries {
+            words.push(word(&delivery));
+            let Delivery::Batch { batch, .. } = delivery else { continue };
+            assert_eq!(batch.bytes.len(), batch.packets.len() * batch.generation.packet_size);
+            for ((number, note), packet) in
+                batch.numbers().zip(&batch.packets).zip(batch.bytes.chunks(batch.generation.packet_size))
+            {
+                let info = walk(packet).unwrap();
+                let told = (note.number, note.send_time_ms, note.used_len);
+                assert_eq!(told, (number, info.send_time_ms, info.used_len));
+                assert!(notes.last().is_none_or(|last| last.number + 1 == number && last.send_time_ms <= note.send_time_ms));
+                notes.push(*note);
+                packets.push(packet.to_vec());
+            }
+        }
+        (words, notes, packets)
+    }
+
+    /// Publishes packets one by one, each in its time from `ms` on, with the ticks of the daemon. When the last one came.
+    fn play(&self, publisher: &mut Publisher, ms: u64, range: std::ops::Range<usize>) -> u64 {
+        let mut now_ms = ms;
+        for index in range {
+            let due = ms + u64::from(walk(&self.packets[index]).unwrap().send_time_ms);
+            (now_ms / 1000 + 1..=due / 1000).for_each(|second| self.relay.tick(self.at(second * 1000)));
+            now_ms = due;
+            let accepted = publisher.packets(self.at(due), self.some(index..index + 1)).unwrap();
+            assert_eq!(accepted, Accepted { packets: 1, invalid: 0 }, "the source's packets count");
+        }
+        now_ms
+    }
+}
+
+#[test]
+fn packets_that_do_not_fit_a_datagram_are_cut_anew() {
+    for (sample, count, size) in samples::STREAMS {
+        let bench = Bench::of(sample, |_| ());
+        let mut publisher = bench.publish(0, "ann").unwrap();
+        publisher.header(bench.base, 0, &bench.header).unwrap();
+        bench.play(&mut publisher, 0, 0..count);
+        drop(publisher);
+        let generation = bench.relay.point("cam").unwrap().generation().unwrap();
+        assert_eq!(generation.packet_size, if size > 1400 { 1400 } else { size }, "{sample}");
+        assert_eq!(generation.header, bench.header.with_packet_size(1400.min(size)).broadcast(Guid([1; 16]), 0));
+        let (words, notes, packets) = bench.sent();
+        assert_eq!(objects(&packets), objects(&bench.packets), "{sample}");
+        assert!(words.starts_with(&["generation 0".into()]) && words.ends_with(&["lost".into()]), "{sample}: {words:?}");
+        let key_frames = |packets: &[Vec<u8>]| objects(packets).iter().filter(|object| object.key && object.stream == 1).count();
+        if bench.header.video().contains(1) {
+            let joins = notes.iter().filter(|note| note.join_point).count();
+            assert_eq!(joins, key_frames(&bench.packets), "{sample}: a viewer may begin with every key frame");
+        }
+    }
+}
+
+#[test]
+fn a_rest_waits_for_the_next_packet_or_a_tick() {
+    let bench = Bench::large();
+    let mut publisher = bench.publish(0, "ann").unwrap();
+    publisher.header(bench.base, 0, &bench.header).unwrap();
+    publisher.packets(bench.at(10), bench.some(0..1)).unwrap();
+    assert_eq!(bench.seen(), ["generation 0", "0..3 of 0"]);
+    bench.relay.tick(bench.at(509));
+    assert!(bench.seen().is_empty());
+    bench.relay.tick(bench.at(510));
+    bench.relay.tick(bench.at(1510));
+    let (words, _, packets) = bench.sent();
+    assert_eq!((words, packets.len()), (vec!["3..4 of 0".into()], 1));
+    publisher.packets(bench.at(2000), bench.some(1..2)).unwrap();
+    publisher.packets(bench.at(2100), bench.some(2..3)).unwrap();
+    bench.relay.tick(bench.at(2510));
+    assert_eq!(bench.seen(), ["4..6 of 0", "6..8 of 0"], "what came at 2100 is not old yet");
+    publisher.alive(bench.at(2520)).unwrap();
+    drop(publisher);
+    let deliveries = bench.shards[0].take();
+    let [Delivery::Batch { batch, .. }, Delivery::SourceLost { .. }] = &deliveries[..] else { panic!("{deliveries:?}") };
+    assert_eq!((batch.numbers(), batch.due), (8..9, bench.at(2520)));
+}
+
+#[test]
+fn a_rest_that_waited_takes_no_time_from_the_timeline() {
+    let bench = Bench::large();
+    let mut publisher = bench.begin(0);
+    bench.relay.tick(bench.at(1000));
+    let (_, notes, packets) = bench.sent();
+    assert_eq!(packets.len(), 4);
+    publisher.header(bench.at(1200), 0, &bench.header).unwrap();
+    publisher.packets(bench.at(1200), bench.some(0..1)).unwrap();
+    let (_, again, _) = bench.sent();
+    assert_eq!(again[0].send_time_ms, notes[3].send_time_ms + 1200, "the rest came at 0, though it was sent at 1000");
+}
+
+#[test]
+fn a_rest_is_sent_before_the_stream_ends() {
+    let bench = Bench::with(|settings| settings.publishing_points[0].source_timeout = Some(Duration::from_millis(100)));
+    let (header, packets) = samples::stream(LARGE);
+    let mut publisher = bench.publish(0, "ann").unwrap();
+    publisher.header(bench.base, 0, &header).unwrap();
+    publisher.packets(bench.base, packets[0].as_slice().into()).unwrap();
+    bench.relay.tick(bench.at(100));
+    assert_eq!(bench.seen(), ["generation 0", "0..3 of 0", "3..4 of 0", "ended"]);
+    bench.relay.tick(bench.at(1100));
+    publisher.packets(bench.at(1100), packets[1].as_slice().into()).unwrap();
+    assert_eq!(bench.seen(), ["generation 1", "4..6 of 1"]);
+}
+
+#[test]
+fn a_source_cut_anew_comes_back_into_its_generation() {
+    let bench = Bench::large();
+    let count = bench.packets.len();
+    let (mut start, mut parts) = (0, Vec::new());
+    // Twice with a connection of its own, and once more on the last one.
+    let mut publisher = None;
+    for lap in 0..3_u64 {
+        if lap < 2 {
+            drop(publisher.take());
+            start += 5000;
+            publisher = Some(bench.publish(start, "ann").unwrap());
+        }
+        let publisher = publisher.as_mut().unwrap();
+        publisher.header(bench.at(start), 0, &bench.header).unwrap();
+        start = bench.play(publisher, start, 0..count);
+        parts.push(bench.sent());
+    }
+    drop(publisher);
+    parts.push(bench.sent());
+    let words: Vec<_> = parts.iter().flat_map(|(words, ..)| words).filter(|word| !word.contains("..")).collect();
+    assert_eq!(words, ["generation 0", "lost", "lost"]);
+    let notes: Vec<_> = parts.iter().flat_map(|(_, notes, _)| notes).collect();
+    assert!(notes.windows(2).all(|pair| pair[0].number + 1 == pair[1].number && pair[0].send_time_ms <= pair[1].send_time_ms));
+    let packets: Vec<_> = parts.iter().flat_map(|(.., packets)| packets).collect();
+    let (found, source) = (objects(packets), objects(&bench.packets));
+    assert_eq!(found.len(), 3 * source.len());
+    for (found, source) in found.iter().zip(source.iter().cycle()) {
+        assert_eq!((found.stream, found.key, &found.data), (source.stream, source.key, &source.data));
+    }
+    for stream in [1, 2] {
+        let numbers: Vec<u8> = found.iter().filter(|object| object.stream == stream).map(|object| object.number).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "object numbers of stream {stream} run on");
+    }
+    // Times too: what came in ten seconds, five seconds of pause, ten seconds, ten seconds.
+    let passed = i64::try_from(start - 5000).unwrap();
+    let covered = i64::from(notes.last().unwrap().send_time_ms) - i64::from(notes[0].send_time_ms);
+    assert!((passed - covered).abs() < 400, "{covered} ms of send time in {passed} ms");
+}
+
+#[test]
+fn a_source_of_another_packet_size_continues_what_was_cut_anew() {
+    let bench = Bench::large();
+    let mut publisher = bench.publish(0, "ann").unwrap();
+    publisher.header(bench.base, 0, &bench.header).unwrap();
+    publisher.packets(bench.base, bench.some(0..1)).unwrap();
+    let cut = PublishError::NotWhole { len: 1400, packet_size: 3200 };
+    assert_eq!(publisher.packets(bench.base, BytesMut::zeroed(1400)), Err(cut));
+    // The encoder takes the advice.
+    let (small, mut packets) = (bench.header.with_packet_size(1400), Vec::new());
+    let mut recutter = Recutter::new(&bench.header, 1400);
+    bench.packets.iter().for_each(|packet| recutter.push(packet, &mut packets).unwrap());
+    for header in [&small, &bench.header] {
+        assert_eq!(publisher.header_wait(bench.at(10), header).unwrap(), Duration::ZERO);
+    }
+    publisher.header(bench.at(10), 0, &small).unwrap();
+    publisher.packets(bench.at(10), packets[..7 * 1400].into()).unwrap();
+    let cut = PublishError::NotWhole { len: 3200, packet_size: 1400 };
+    assert_eq!(publisher.packets(bench.at(10), BytesMut::zeroed(3200)), Err(cut));
+    assert_eq!(bench.seen(), ["generation 0", "0..3 of 0", "3..4 of 0", "4..11 of 0"]);
+    assert_eq!(publisher.header_wait(bench.at(10), &samples::stream("audio-wmav2.wma").0).unwrap(), Duration::from_millis(4990));
+}
+
+#[test]
+fn invalid_packets_of_a_source_cut_anew_are_counted_as_they_came() {
+    let bench = Bench::large();
+    let mut publisher = bench.begin(0);
+    let bad = |count: usize| vec![0xFF; 3200 * count];
+    let mixed = [bench.packets[1].clone(), bad(1), bench.packets[2].clone(), bad(49)].concat();
+    let accepted = publisher.packets(bench.base, mixed.as_slice().into()).unwrap();
+    assert_eq!(accepted, Accepted { packets: 2, invalid: 50 });
+    let error = publisher.packets(bench.base, bad(1).as_slice().into()).unwrap_err();
+    assert!(matches!(error, PublishError::Invalid { count: 50, .. }), "{error}");
+    drop(publisher);
+    assert_eq!(objects(bench.sent().2), objects(&bench.packets[..3]), "nothing else is lost");
+}
+
+#[test]
+fn sources_are_left_alone_where_the_settings_say_so() {
+    for oversize in [crate::settings::Oversize::Fragment, crate::settings::Oversize::Refuse] {
+        let bench = Bench::of(LARGE, |settings| settings.udp.oversize = oversize);
+        drop(bench.begin(0));
+        assert_eq!(bench.sent().2, bench.packets[..1]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_split_of_the_source_gives_the_same_packets(
+        splits in prop::collection::vec((1_usize..20, 0_u64..900, any::<bool>()), 94),
+        ticks in any::<bool>(),
+    ) {
+        let bench = Bench::large();
+        let mut whole = Vec::new();
+        let mut recutter = Recutter::new(&bench.header, 1400);
+        bench.packets.iter().for_each(|packet| recutter.push(packet, &mut whole).unwrap());
+        recutter.flush(&mut whole);
+        let mut publisher = bench.publish(0, "ann").unwrap();
+        publisher.header(bench.base, 0, &bench.header).unwrap();
+        let (mut at, mut ms) = (0, 0);
+        for (count, pause, tick) in splits {
+            let end = bench.packets.len().min(at + count);
+            publisher.packets(bench.at(ms), bench.some(at..end)).unwrap();
+            (at, ms) = (end, ms + pause);
+            if ticks && tick {
+                bench.relay.tick(bench.at(ms));
+            }
+        }
+        drop(publisher);
+        let (.., packets) = bench.sent();
+        if ticks {
+            // Other borders between packets, nothing else.
+            prop_assert_eq!(objects(&packets), objects(&bench.packets));
+        } else {
+            prop_assert!(packets.concat() == whole);
+        }
+    }
 }

@@ -328,6 +328,9 @@ fn files_and_other_servers_as_sources() {
         ("{ type = 'pull', url = 'http://h/x' }", "does not begin with mms://"),
         ("{ type = 'pull', url = 'mms:///x' }", "names no server"),
         ("{ type = 'pull', url = 'mms://h' }", "names nothing"),
+        ("{ type = 'pull', url = 'mms://u:secret@h/x' }", "cannot be given"),
+        ("{ type = 'pull', url = 'mms://h:99999/x' }", "the port is not"),
+        ("{ type = 'pull', url = 'mms://[::1]:x/x' }", "the port is not"),
         // Only a folder has a slash at the end of its name.
         ("{ type = 'pull', url = 'mms://h/x' }", "without / at its ends"),
     ] {

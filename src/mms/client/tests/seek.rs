@@ -362,3 +362,18 @@ fn a_seek_cut_at_every_byte() {
         assert_eq!(rig.client.stats().stale, 1);
     }
 }
+
+#[test]
+fn who_stays_goes_on_from_the_end() {
+    for udp in [false, true] {
+        let mut rig = playing(ClientConfig { stays: true, ..config(udp) }, udp);
+        assert_eq!(packet(&mut rig, udp, 0, 10, 0), ["packet 0"]);
+        assert_eq!(rig.say(&ended_of(10)), ["end 0"]);
+        // As long as it says nothing: no goodbye.
+        assert_eq!(rig.say(&Ping), ["Pong"]);
+        assert_eq!(rig.tell(ClientInput::Seek(at(3.0))), ["StreamSwitch"]);
+        assert_eq!(rig.say(&SWITCHED), ["StartPlaying"]);
+        assert_eq!(rig.say(&started(11)), ["playing"]);
+        assert_eq!(packet(&mut rig, udp, 40, 11, 1), ["packet 1"]);
+    }
+}

@@ -4,6 +4,7 @@ use super::{Rig, description};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::hresult::Hresult;
 use crate::mms::open::ReportOpenFile;
+use crate::mms::ping::Pong;
 use crate::mms::play::{Acceleration, ReportStartedPlaying, StartPlaying};
 use crate::mms::select::{StreamEntry, StreamSwitch};
 use crate::mms::session::{Answer, Content, Description, Input};
@@ -91,7 +92,7 @@ fn the_end_is_told_and_the_file_stays_open() {
     for udp in [false, true] {
         let mut rig = ready(udp);
         rig.say(&start(10));
-        let told = rig.tell(Answer::Finished);
+        let told = rig.tell(Answer::Finished { incarnation: 10 });
         let told = if udp {
             assert_eq!(told, ["stop"]);
             rig.wait(100)
@@ -102,7 +103,7 @@ fn the_end_is_told_and_the_file_stays_open() {
         assert_eq!(told.last().map(String::as_str), Some("End"));
         assert_eq!(rig.last::<ReportEndOfStream>(0), ReportEndOfStream { hr: Hresult::OK, incarnation: 10 });
         // Told late, by a file that plays no more.
-        assert!(rig.tell(Answer::Finished).is_empty());
+        assert!(rig.tell(Answer::Finished { incarnation: 10 }).is_empty());
         let again = rig.say(&StartPlaying { location: 3, ..start(11) });
         assert_eq!(again, ["Started", "play file 11 Packet(3) None"]);
         rig.say(&CloseFile);
@@ -113,9 +114,30 @@ fn the_end_is_told_and_the_file_stays_open() {
 fn a_seek_while_the_end_is_on_its_way_cancels_it() {
     let mut rig = ready(true);
     rig.say(&start(10));
-    rig.tell(Answer::Finished);
+    rig.tell(Answer::Finished { incarnation: 10 });
     assert_eq!(rig.say(&StartPlaying { location: 3, ..start(11) }), ["Started", "play file 11 Packet(3) None"]);
     assert!(rig.wait(1000).is_empty());
+    // Nor does the old play's end, told late, end the new one.
+    assert!(rig.tell(Answer::Finished { incarnation: 10 }).is_empty());
+}
+
+#[test]
+fn who_pauses_a_file_may_go_for_a_meal() {
+    let mut rig = ready(false);
+    rig.say(&start(10));
+    rig.say(&StopPlaying { incarnation: 10 });
+    // Its player answers pings, and says nothing else.
+    let pause = 3600 / 30;
+    for n in 1..pause {
+        assert_eq!(rig.wait(30_000), ["Ping"], "{n}");
+        rig.say(&Pong);
+    }
+    assert_eq!(rig.wait(30_000).last().map(String::as_str), Some("close idle"));
+    // One that answers nothing is gone sooner.
+    let mut rig = ready(false);
+    rig.say(&start(10));
+    rig.say(&StopPlaying { incarnation: 10 });
+    assert_eq!(rig.wait(200_000).last().map(String::as_str), Some("close unanswered"));
 }
 
 #[test]
@@ -123,7 +145,7 @@ fn a_file_that_breaks_ends_the_session() {
     let mut rig = ready(false);
     rig.say(&start(10));
     assert_eq!(rig.tell(Answer::Broken), ["stop", "End", "close content_broken"]);
-    assert!(rig.session.handle(rig.now, Input::Answer(Answer::Finished)).is_ok());
+    assert!(rig.session.handle(rig.now, Input::Answer(Answer::Finished { incarnation: 10 })).is_ok());
 }
 
 #[test]

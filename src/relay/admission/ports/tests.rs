@@ -272,7 +272,7 @@ proptest! {
                 Step::Drop(index) if !leases.is_empty() => {
                     let (lease, address, owner) = leases.swap_remove(index.index(leases.len()));
                     // The newest lease of a port is the one that counts; equal owners are told apart by their order.
-                    let newest = lease.epoch == pool.shared.lock().hosts[&address].slots.get(&lease.port()).map_or(0, |slot| slot.epoch);
+                    let newest = lease.epoch == pool.shared.lock().hosts.get(&address).and_then(|host| host.slots.get(&lease.port())).map_or(0, |slot| slot.epoch);
                     if newest {
                         let slot = model.find(address, lease.port()).unwrap();
                         prop_assert_eq!((slot.until, slot.owner), (None, owner));
