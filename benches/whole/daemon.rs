@@ -65,7 +65,20 @@ impl Daemon {
         page
     }
 
-    fn metric(&self, name: &str, label: &str) -> f64 {
+    /// Where viewers connect.
+    pub(crate) fn mms(&self) -> &str {
+        &self.mms
+    }
+
+    /// Resident memory, bytes.
+    pub(crate) fn resident_bytes(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
+        kib.expect("Linux tells") * 1024.0
+    }
+
+    /// The sum of a metric's series whose line contains `label`.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> f64 {
         let page = self.metrics();
         let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
@@ -113,8 +126,13 @@ pub(crate) struct Swarm(Command);
 impl Swarm {
     /// So many viewers of a medium.
     pub(crate) fn of(daemon: &Daemon, medium: &Medium, viewers: usize) -> Self {
+        Self::of_name(daemon, medium.name, viewers)
+    }
+
+    /// So many viewers of whatever has this name.
+    pub(crate) fn of_name(daemon: &Daemon, name: &str, viewers: usize) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
-        command.arg("swarm").arg(format!("mms://{}/{}", daemon.mms, medium.name));
+        command.arg("swarm").arg(format!("mms://{}/{name}", daemon.mms));
         command.args(["--viewers", &viewers.to_string(), "--pid", &daemon.child.id().to_string(), "--json"]);
         Self(command)
     }
@@ -137,6 +155,11 @@ impl Swarm {
     /// So many connections a second.
     pub(crate) fn ramp(self, per_s: u32) -> Self {
         self.with(&["--ramp", &per_s.to_string()])
+    }
+
+    /// Each begins anywhere in the file.
+    pub(crate) fn anywhere(self) -> Self {
+        self.with(&["--start", "random"])
     }
 
     /// Media is left unread.

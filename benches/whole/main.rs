@@ -12,6 +12,7 @@
 )]
 
 mod daemon;
+mod files;
 mod loops;
 mod media;
 
@@ -30,7 +31,7 @@ const JOIN_RUNS: usize = 7;
 /// A section: its name, and what prints it.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     ("udp", udp),
     ("tcp", tcp),
     ("tick", tick),
@@ -39,6 +40,7 @@ const SECTIONS: [Section; 8] = [
     ("curve", curve),
     ("joins", joins),
     ("memory", memory),
+    ("files", files::files),
 ];
 
 fn main() {
