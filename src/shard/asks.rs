@@ -1,10 +1,9 @@
 //! What a session's engine asks for, and what it gets.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::Instant;
 
-use super::broadcast::{Link, Viewer};
+use super::broadcast::Link;
 use super::conn::{Conn, Opened, Place};
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
@@ -207,18 +206,8 @@ impl State {
         let channel = self.channel_for(point, selection);
         let tag = self.tag(channel);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let new = match conn.route {
-            Some(route) => Viewer::over_udp(key, route),
-            None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
-        };
         let Some(broadcast) = self.broadcasts.get_mut(channel) else { return };
-        let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
-            Place::Parked(mut viewer) => {
-                viewer.goes_like(new);
-                *viewer
-            }
-            _ => new,
-        };
+        let mut viewer = conn.take_viewer(key);
         viewer.start(incarnation, generation, packet_size);
         viewer.cold.slowness.begin();
         let next = viewer.hot.next.packet;

@@ -132,6 +132,21 @@ pub(super) enum Place {
 }
 
 impl Conn {
+    /// The viewer of a play that begins: it goes on with the numbers of the last one, on the path that the connection has now.
+    pub(super) fn take_viewer(&mut self, key: usize) -> Viewer {
+        let new = match self.route {
+            Some(route) => Viewer::over_udp(key, route),
+            None => Viewer::over_tcp(key, Rc::clone(&self.stream)),
+        };
+        match std::mem::replace(&mut self.place, Place::Nowhere) {
+            Place::Parked(mut viewer) => {
+                viewer.goes_like(new);
+                *viewer
+            }
+            _ => new,
+        }
+    }
+
     /// The label of the transport in logs and metrics.
     pub(super) const fn transport(&self) -> &'static str {
         if self.route.is_some() { "udp" } else { "tcp" }

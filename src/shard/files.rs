@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Instant as Clock;
 
-use super::broadcast::Viewer;
 use super::command::Command;
 use super::conn::{Opened, Place};
 use super::file_pace::{FilePace, Speed};
@@ -163,17 +162,7 @@ impl State {
         };
         let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
         tracing::debug!(session = conn.session, %name, asked = ?seek.asked, packet, "plays from here on");
-        let new = match conn.route {
-            Some(route) => Viewer::over_udp(key, route),
-            None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
-        };
-        let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
-            Place::Parked(mut viewer) => {
-                viewer.goes_like(new);
-                *viewer
-            }
-            _ => new,
-        };
+        let mut viewer = conn.take_viewer(key);
         viewer.start(seek.incarnation, 0, opening.packet_size);
         let speed =
             Speed::new(&self.context.settings, seek.acceleration, conn.route.is_some(), opening.bit_rate(), opening.packet_size);

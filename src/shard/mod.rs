@@ -241,3 +241,26 @@ impl Shards {
         true
     }
 }
+
+#[cfg(test)]
+impl Context {
+    /// What a shard without threads, listeners and mirrors shares with nobody.
+    fn for_tests(settings: Settings, relay: Arc<Relay>, mailbox: mpsc::UnboundedSender<Command>) -> Self {
+        let bounds = crate::archive::ArchiveBounds { cache_bytes: 1 << 20, readers: 2 };
+        Self {
+            settings: Arc::new(settings),
+            relay,
+            archive: Archive::start(bounds).expect("threads start"),
+            shards: vec![CommandSender(mailbox)],
+            routes: Arc::default(),
+            udp_ports: Vec::new(),
+            mms_with_udp: Arc::default(),
+            mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
+            sessions: AtomicU64::new(0),
+            next_shard: AtomicUsize::new(0),
+            beat: Arc::new(|_, _| {}),
+            finder: Arc::new(|_| {}),
+            overload: Overload::default(),
+        }
+    }
+}

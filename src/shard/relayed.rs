@@ -297,17 +297,7 @@ impl State {
             *course = Course { play: course.play + 1, from: Some(from), streams: Some(streams) };
             play = course.play;
         });
-        let new = match conn.route {
-            Some(route) => Viewer::over_udp(key, route),
-            None => Viewer::over_tcp(key, Rc::clone(&conn.stream)),
-        };
-        let mut viewer = match std::mem::replace(&mut conn.place, Place::Nowhere) {
-            Place::Parked(mut viewer) => {
-                viewer.goes_like(new);
-                *viewer
-            }
-            _ => new,
-        };
+        let mut viewer = conn.take_viewer(key);
         viewer.start(incarnation, 0, relayed.packet_size);
         viewer.hot.blocked = false;
         let (rate, size) = (relayed.parsed.bit_rate(), relayed.packet_size);

@@ -3,22 +3,19 @@
 use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::archive::{Archive, ArchiveBounds};
 use crate::asf::{Kept, Selector, StreamSet, padding, payloads, samples};
 use crate::mms::connect::Player;
 use crate::mms::media::DataHead;
-use crate::mms::session::{Ask, Config};
+use crate::mms::session::Ask;
 use crate::relay::Relay;
 use crate::settings::{PublishingPoint, Settings};
-use crate::shard::command::CommandSender;
 use crate::shard::state::Arrival;
-use crate::shard::{Context, Overload};
+use crate::shard::Context;
 use crate::wire::Guid;
 
 /// 94 packets of 3200 bytes, ten seconds.
@@ -46,21 +43,7 @@ impl Bench {
         change(&mut settings);
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
         let (sender, mailbox) = unbounded_channel();
-        let context = Context {
-            settings: Arc::new(settings),
-            relay,
-            archive: Archive::start(ArchiveBounds { cache_bytes: 1 << 20, readers: 2 }).unwrap(),
-            shards: vec![CommandSender(sender)],
-            routes: Arc::default(),
-            udp_ports: Vec::new(),
-            mms_with_udp: Arc::new(Config::default()),
-            mms_without_udp: Arc::new(Config { udp: false, ..Config::default() }),
-            sessions: AtomicU64::new(0),
-            next_shard: AtomicUsize::new(0),
-            beat: Arc::new(|_, _| {}),
-            finder: Arc::new(|_| {}),
-            overload: Overload::default(),
-        };
+        let context = Context::for_tests(settings, relay, sender);
         let mut shard = State::new(Arc::new(context), 0);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let local = listener.local_addr().unwrap();

@@ -1,24 +1,20 @@
 //! Passes over seated viewers, without threads and without a relay behind them.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::archive::{Archive, ArchiveBounds};
 use crate::asf::StreamSet;
-use crate::mms::session::Config;
 use crate::relay::{Batch, BatchPacket, Delivery, Generation, PointId, Relay};
 use crate::settings::Settings;
 use crate::shard::broadcast::Viewer;
-use crate::shard::command::CommandSender;
 use crate::shard::conn::{Opened, Place};
 use crate::shard::pace::Pace;
 use crate::shard::state::Arrival;
 use crate::shard::udp::Route;
-use crate::shard::{Context, Overload};
+use crate::shard::Context;
 use crate::wire::Guid;
 
 const SIZE: usize = 1000;
@@ -40,21 +36,7 @@ fn shard() -> State {
     settings.publishing_points = vec![first, second];
     let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
     let (sender, _) = tokio::sync::mpsc::unbounded_channel();
-    let context = Context {
-        settings: Arc::new(settings),
-        relay,
-        archive: Archive::start(ArchiveBounds { cache_bytes: 1 << 20, readers: 1 }).unwrap(),
-        shards: vec![CommandSender(sender)],
-        routes: Arc::default(),
-        udp_ports: Vec::new(),
-        mms_with_udp: Arc::new(Config::default()),
-        mms_without_udp: Arc::new(Config { udp: false, ..Config::default() }),
-        sessions: AtomicU64::new(0),
-        next_shard: AtomicUsize::new(0),
-        beat: Arc::new(|_, _| {}),
-        overload: Overload::default(),
-        finder: Arc::new(|_| {}),
-    };
+    let context = Context::for_tests(settings, relay, sender);
     State::new(Arc::new(context), 0)
 }
 

@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,16 +11,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant as Clock;
 
 use super::*;
-use crate::archive::{Archive, ArchiveBounds};
 use crate::asf::{Header, payloads, samples};
 use crate::mms::media::{DataHead, HEAD_LEN};
-use crate::mms::session::Config;
 use crate::relay::{Delivery, Publisher, PublisherId, Relay, ShardPort};
 use crate::settings::{PublishingPoint, Settings, Source};
-use crate::shard::command::CommandSender;
 use crate::shard::conn::Opened;
 use crate::shard::state::Arrival;
-use crate::shard::{Context, Overload};
+use crate::shard::Context;
 use crate::wire::Guid;
 
 /// Video 1 and 2, sound 3, eight seconds in 180 packets.
@@ -77,21 +73,7 @@ impl Bench {
         let mailbox: Arc<Mailbox> = Arc::default();
         let relay = Relay::new(&settings, Box::new(Guid::default), vec![Arc::clone(&mailbox) as Arc<dyn ShardPort>]);
         let (sender, _) = tokio::sync::mpsc::unbounded_channel();
-        let context = Context {
-            settings: Arc::new(settings),
-            relay: Arc::clone(&relay),
-            archive: Archive::start(ArchiveBounds { cache_bytes: 1 << 20, readers: 1 }).unwrap(),
-            shards: vec![CommandSender(sender)],
-            routes: Arc::default(),
-            udp_ports: Vec::new(),
-            mms_with_udp: Arc::new(Config::default()),
-            mms_without_udp: Arc::new(Config { udp: false, ..Config::default() }),
-            sessions: AtomicU64::new(0),
-            next_shard: AtomicUsize::new(0),
-            beat: Arc::new(|_, _| {}),
-            finder: Arc::new(|_| {}),
-            overload: Overload::default(),
-        };
+        let context = Context::for_tests(settings, Arc::clone(&relay), sender);
         let (header, packets) = samples::stream(SAMPLE);
         let mut publisher = relay.publish(now(), "cam", PublisherId::Local).unwrap();
         publisher.header(now(), 0, &header).unwrap();
