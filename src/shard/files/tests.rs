@@ -14,8 +14,8 @@ use crate::mms::media::DataHead;
 use crate::mms::session::Ask;
 use crate::relay::Relay;
 use crate::settings::{PublishingPoint, Settings};
-use crate::shard::state::Arrival;
 use crate::shard::Context;
+use crate::shard::state::Arrival;
 use crate::wire::Guid;
 
 /// 94 packets of 3200 bytes, ten seconds.

@@ -9,12 +9,12 @@ use super::*;
 use crate::asf::StreamSet;
 use crate::relay::{Batch, BatchPacket, Delivery, Generation, PointId, Relay};
 use crate::settings::Settings;
+use crate::shard::Context;
 use crate::shard::broadcast::Viewer;
 use crate::shard::conn::{Opened, Place};
 use crate::shard::pace::Pace;
 use crate::shard::state::Arrival;
 use crate::shard::udp::Route;
-use crate::shard::Context;
 use crate::wire::Guid;
 
 const SIZE: usize = 1000;

@@ -15,9 +15,9 @@ use crate::asf::{Header, payloads, samples};
 use crate::mms::media::{DataHead, HEAD_LEN};
 use crate::relay::{Delivery, Publisher, PublisherId, Relay, ShardPort};
 use crate::settings::{PublishingPoint, Settings, Source};
+use crate::shard::Context;
 use crate::shard::conn::Opened;
 use crate::shard::state::Arrival;
-use crate::shard::Context;
 use crate::wire::Guid;
 
 /// Video 1 and 2, sound 3, eight seconds in 180 packets.
