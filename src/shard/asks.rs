@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::broadcast::Link;
+use super::broadcast::{Link, Viewer};
 use super::conn::{Conn, Opened, Place};
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
@@ -50,11 +50,7 @@ impl State {
                 None
             }
             Ask::PlayFile { incarnation, from, until, acceleration } => {
-                if self.conns.get(key)?.opened.as_ref().is_some_and(|opened| opened.relayed.is_some()) {
-                    self.play_relayed(key, now, from, (incarnation, until, acceleration));
-                } else {
-                    self.play_file(key, from, (incarnation, until, acceleration));
-                }
+                self.play_title(key, now, from, (incarnation, until, acceleration));
                 None
             }
             Ask::Select(selection) => {
@@ -104,6 +100,12 @@ impl State {
             return Err(Hresult::PROTOCOL_MISMATCH);
         }
         let Some(conn) = self.conns.get_mut(key) else { return Err(Hresult::UDP_DISABLED) };
+        // A header that was told with packets too big for datagrams cannot be taken back.
+        let told = conn.opened.as_ref().filter(|opened| opened.generation.is_some()).map(|opened| opened.packet_size + HEAD_LEN);
+        if self.context.settings.udp.oversize != Oversize::Fragment && told.is_some_and(|datagram| !udp.fits(datagram)) {
+            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
+            return Err(Hresult::PROTOCOL_MISMATCH);
+        }
         // What this session leased before must not stand in its own way.
         conn.entry.leads_to(None);
         conn.lease = None;
@@ -228,43 +230,41 @@ impl State {
     pub(super) fn park(&mut self, key: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
-        if let Place::File(_) = &conn.place {
-            return self.park_file(key);
-        }
-        if let Place::Relayed(_) = &conn.place {
-            return self.park_relayed(key);
-        }
-        let (Place::Seat(index), Some(opened)) = (&conn.place, &conn.opened) else { return };
-        let (index, channel) = (*index, opened.channel);
-        let Some(broadcast) = self.broadcasts.get_mut(channel) else { return };
-        let Some(viewer) = broadcast.viewers.swap_remove(index) else { return };
+        let viewer = match (std::mem::replace(&mut conn.place, Place::Nowhere), &conn.opened) {
+            (Place::OnDemand(seat), _) => {
+                if let Some(due) = seat.due {
+                    self.file_timers.remove(&(due, key));
+                }
+                Some(seat.leave())
+            }
+            (Place::Seat(index), Some(opened)) => {
+                let channel = opened.channel;
+                self.unseat(channel, index)
+            }
+            (other, _) => {
+                conn.place = other;
+                return;
+            }
+        };
+        let (Some(mut viewer), Some(conn)) = (viewer, self.conns.get_mut(key)) else { return };
         self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
-        if let Link::Udp(route) = &viewer.hot.link
-            && let Some(own) = &mut conn.route
-        {
+        if let (Link::Udp(route), Some(own)) = (&viewer.hot.link, &mut conn.route) {
             // What was learnt of the path holds for the next play.
             *own = *route;
         }
-        let mut viewer = viewer;
         viewer.cold.wanted = None;
         conn.place = Place::Parked(Box::new(viewer));
+    }
+
+    /// Frees a seat of a broadcast; the last viewer takes it.
+    fn unseat(&mut self, channel: usize, index: usize) -> Option<Viewer> {
+        let broadcast = self.broadcasts.get_mut(channel)?;
+        let viewer = broadcast.viewers.swap_remove(index)?;
         if let Some(moved) = broadcast.viewers.cold(index).map(|viewer| viewer.conn)
             && let Some(conn) = self.conns.get_mut(moved)
         {
             conn.place = Place::Seat(index);
         }
-    }
-
-    fn park_file(&mut self, key: usize) {
-        self.schedule(key, None);
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let place = std::mem::replace(&mut conn.place, Place::Nowhere);
-        let Place::File(seat) = place else { return };
-        let viewer = seat.viewer;
-        self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
-        if let (Link::Udp(route), Some(own)) = (&viewer.hot.link, &mut conn.route) {
-            *own = *route;
-        }
-        conn.place = Place::Parked(Box::new(viewer));
+        Some(viewer)
     }
 }

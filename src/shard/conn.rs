@@ -9,11 +9,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::broadcast::Viewer;
-use super::file_seat::{FileSeat, Opening};
 use super::files::Wanted;
 use super::out_queue::OutQueue;
-use super::relayed::{Relayed, RelayedSeat};
 use super::routes::Entry;
+use super::seat::{OnDemandSeat, Title};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
 use crate::mms::play;
@@ -72,10 +71,8 @@ pub(super) struct Opened {
     pub(super) point: Arc<Point>,
     /// The name that the player gave.
     pub(super) name: Box<str>,
-    /// The file, where it is on demand and has been opened.
-    pub(super) file: Option<Rc<Opening>>,
-    /// The same where it is an upstream's.
-    pub(super) relayed: Option<Rc<Relayed>>,
+    /// What it is, where it is on demand and has been opened.
+    pub(super) title: Option<Title>,
     /// Which of the shard's broadcasts it watches, or would: the publishing point's own, or a variant of that.
     pub(super) channel: usize,
     /// The header that the engine was given last; `None` while there is none yet.
@@ -103,17 +100,7 @@ impl Opened {
     pub(super) fn watching(watch: Watch, name: &str) -> Self {
         let point = Arc::clone(watch.point());
         let channel = channel_of(point.id());
-        Self {
-            name: name.into(),
-            file: None,
-            relayed: None,
-            channel,
-            generation: None,
-            header_bytes: 0,
-            packet_size: 0,
-            _watch: watch,
-            point,
-        }
+        Self { name: name.into(), title: None, channel, generation: None, header_bytes: 0, packet_size: 0, _watch: watch, point }
     }
 }
 
@@ -123,10 +110,8 @@ pub(super) enum Place {
     Nowhere,
     /// It plays: its index among the viewers of the broadcast.
     Seat(usize),
-    /// It plays a file.
-    File(Box<FileSeat>),
-    /// It plays a file of an upstream.
-    Relayed(Box<RelayedSeat>),
+    /// It plays what is on demand.
+    OnDemand(Box<OnDemandSeat>),
     /// It has stopped; numbers run on, and resends are still served.
     Parked(Box<Viewer>),
 }

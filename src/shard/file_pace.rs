@@ -9,6 +9,8 @@ use crate::settings::Settings;
 /// Send times that step on or back by more than this may be another clock: longer than this nobody waits for a packet, or it
 /// might be for days.
 const LEAP_MS: u32 = 5000;
+/// What is due waits no longer than this for what is due with it.
+const LONGEST_PORTION: Duration = Duration::from_millis(50);
 /// Media time per real time of a burst over UDP, at most: more overruns the buffers of old machines.
 const UDP_RATE: u32 = 3;
 /// Packets to a UDP viewer in a hundredth of a second, at least as many as twice real time takes.
@@ -51,15 +53,21 @@ impl Speed {
     }
 }
 
-/// The clock of one play of a file.
-#[derive(Debug)]
-pub(super) struct FilePace {
-    speed: Speed,
-    begin: Instant,
+/// How far media has come in one play of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
     /// Media time up to the packet that went last.
     media: Duration,
     /// Its send time; `None` before the first.
     last_ms: Option<u32>,
+}
+
+/// When what is due in one play of a file.
+#[derive(Debug)]
+pub(super) struct FilePace {
+    speed: Speed,
+    begin: Instant,
+    clock: Clock,
     sent_bytes: u64,
     tick: u64,
     left_in_tick: u32,
@@ -68,8 +76,8 @@ pub(super) struct FilePace {
 impl FilePace {
     /// A play that begins now.
     pub(super) fn new(now: Instant, speed: Speed) -> Self {
-        let (media, left_in_tick) = (Duration::ZERO, speed.packets_per_tick);
-        Self { speed, begin: now, media, last_ms: None, sent_bytes: 0, tick: 0, left_in_tick }
+        let (clock, left_in_tick) = (Clock { media: Duration::ZERO, last_ms: None }, speed.packets_per_tick);
+        Self { speed, begin: now, clock, sent_bytes: 0, tick: 0, left_in_tick }
     }
 
     /// When the packet that comes next is due, by its send time, behind so many bytes that are about to go.
@@ -84,8 +92,17 @@ impl FilePace {
 
     /// Notes that it was its turn.
     pub(super) fn passed(&mut self, send_time_ms: u32) {
-        self.media = self.media_at(send_time_ms);
-        self.last_ms = Some(send_time_ms);
+        self.clock = Clock { media: self.media_at(send_time_ms), last_ms: Some(send_time_ms) };
+    }
+
+    /// How far media has come.
+    pub(super) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// What passed since then has not gone, and its turn comes again.
+    pub(super) const fn turn_back(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     /// Notes what went.
@@ -96,7 +113,7 @@ impl FilePace {
 
     /// Whether a packet has gone before: the first one waits for the disk as a matter of course.
     pub(super) const fn is_under_way(&self) -> bool {
-        self.last_ms.is_some()
+        self.clock.last_ms.is_some()
     }
 
     /// Packets that may go now, whatever is due.
@@ -111,17 +128,17 @@ impl FilePace {
 
     /// How long to gather what is due: while the burst lasts it goes in small portions.
     pub(super) fn portion(&self, tick: Duration) -> Duration {
-        if self.media < self.speed.burst || self.speed.packets_per_tick != u32::MAX { TICK } else { tick.max(TICK) }
+        if self.clock.media < self.speed.burst { TICK } else { tick.clamp(TICK, LONGEST_PORTION) }
     }
 
     fn media_at(&self, send_time_ms: u32) -> Duration {
-        let Some(last_ms) = self.last_ms else { return Duration::ZERO };
+        let Clock { media, last_ms: Some(last_ms) } = self.clock else { return Duration::ZERO };
         let step = send_time_ms.wrapping_sub(last_ms).cast_signed();
         match (step.unsigned_abs(), step >= 0) {
-            (LEAP_MS.., true) => self.media + Duration::from_millis(LEAP_MS.into()),
-            (LEAP_MS.., false) => self.media,
-            (step, true) => self.media + Duration::from_millis(step.into()),
-            (step, false) => self.media.saturating_sub(Duration::from_millis(step.into())),
+            (LEAP_MS.., true) => media + Duration::from_millis(LEAP_MS.into()),
+            (LEAP_MS.., false) => media,
+            (step, true) => media + Duration::from_millis(step.into()),
+            (step, false) => media.saturating_sub(Duration::from_millis(step.into())),
         }
     }
 }

@@ -7,10 +7,15 @@ use std::time::{Duration, Instant};
 use tokio::time::Instant as Clock;
 
 use super::command::Command;
-use super::conn::{Opened, Place};
+use super::conn::{Conn, Opened, Place};
+use super::file_feed::FileFeed;
 use super::file_pace::{FilePace, Speed};
-use super::file_seat::{End, FileSeat, FileServed, Opening};
+use super::opening::{End, Opening};
+use super::relayed::Relayed;
+use super::seat::{self, Feed, OnDemandSeat, Served, Title};
+use super::stage::Blocked;
 use super::state::State;
+use super::viewer::Full;
 use crate::archive::{AsfFile, Block, OpenError, ReadError, Start, Wake};
 use crate::asf::Selection;
 use crate::metrics as names;
@@ -75,10 +80,8 @@ impl State {
 
     fn file_answer(&mut self, key: usize, result: Result<Arc<AsfFile>, OpenError>) -> Answer {
         let refused = |hr| Answer::Opened(Err(OpenRefusal::Status(hr)));
-        let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
-        let (Some(opened), Some(permit)) = (&mut conn.opened, &mut conn.permit) else {
-            return refused(Hresult::INVALID_REQUEST);
-        };
+        let Some(conn) = self.conns.get(key) else { return refused(Hresult::NO_STREAM) };
+        let Some(opened) = &conn.opened else { return refused(Hresult::INVALID_REQUEST) };
         let file = match result {
             Ok(file) => file,
             Err(error) => {
@@ -90,14 +93,15 @@ impl State {
                 });
             }
         };
-        let udp = &self.context.settings.udp;
-        let own_size = file.description().header.packet_size();
-        let oversize = conn.route.is_some() && conn.udp.as_ref().is_some_and(|port| !port.fits(own_size + HEAD_LEN));
-        if oversize && udp.oversize == Oversize::Refuse {
-            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-            return Answer::Opened(Err(OpenRefusal::Redirect(format!("mmst://{}/{}", conn.local, opened.name))));
-        }
-        let opening = Opening::new(file, (oversize && udp.oversize == Oversize::Recut).then(|| udp.recut_size()));
+        let recut_size = match self.recut_size(conn, &opened.name, file.description().header.packet_size()) {
+            Ok(size) => size,
+            Err(refusal) => return Answer::Opened(Err(refusal)),
+        };
+        let opening = self.opening(file, recut_size);
+        let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
+        let (Some(opened), Some(permit)) = (&mut conn.opened, &mut conn.permit) else {
+            return refused(Hresult::INVALID_REQUEST);
+        };
         let admission = self.context.relay.admission();
         if let Err(refusal) = admission.open(permit, opened.point.id(), opening.bit_rate()) {
             return refused(self.refused(key, refusal));
@@ -107,16 +111,76 @@ impl State {
         opened.header_bytes = opening.header.len();
         opened.packet_size = opening.packet_size;
         conn.selection = Selection::all(description.streams);
-        opened.file = Some(Rc::new(opening));
+        opened.title = Some(Title::File(opening));
         Answer::Opened(Ok(description))
     }
 
-    /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
-    pub(super) fn play_file(&mut self, key: usize, place: play::Place, seek: Wanted) {
+    /// The size that packets of this size are cut to for a session; `None`: they stay as they are.
+    ///
+    /// # Errors
+    /// They do not fit a datagram, and are to go over TCP: there it may come again.
+    pub(super) fn recut_size(&self, conn: &Conn, name: &str, packet_size: usize) -> Result<Option<usize>, OpenRefusal> {
+        let udp = &self.context.settings.udp;
+        let fits = conn.route.is_none() || conn.udp.as_ref().is_none_or(|port| port.fits(packet_size + HEAD_LEN));
+        match udp.oversize {
+            _ if fits => Ok(None),
+            Oversize::Fragment => Ok(None),
+            Oversize::Recut => Ok(Some(udp.recut_size())),
+            Oversize::Refuse => {
+                metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
+                Err(OpenRefusal::Redirect(format!("mmst://{}/{name}", conn.local)))
+            }
+        }
+    }
+
+    /// What all viewers share who are given a file in packets of the same size.
+    fn opening(&mut self, file: Arc<AsfFile>, recut_size: Option<usize>) -> Rc<Opening> {
+        let mut same = self.openings.iter().filter(|(size, _)| *size == recut_size).filter_map(|(_, opening)| opening.upgrade());
+        if let Some(opening) = same.find(|opening| Arc::ptr_eq(&opening.file, &file)) {
+            return opening;
+        }
+        self.openings.retain(|(_, opening)| opening.strong_count() > 0);
+        let opening = Rc::new(Opening::new(file, recut_size));
+        self.openings.push((recut_size, Rc::downgrade(&opening)));
+        opening
+    }
+
+    /// Begins a play of what is on demand.
+    pub(super) fn play_title(&mut self, key: usize, now: Instant, place: play::Place, wanted: Wanted) {
         self.park(key);
+        match self.conns.get(key).and_then(|conn| conn.opened.as_ref()?.title.clone()) {
+            Some(Title::File(opening)) => self.play_file(key, &opening, place, wanted),
+            Some(Title::Relayed(relayed)) => self.play_relayed(key, now, &relayed, place, wanted),
+            None => {}
+        }
+    }
+
+    /// Asks the upstream to play from a place on, and seats the viewer for what comes.
+    fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: play::Place, wanted: Wanted) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let (incarnation, until, acceleration) = wanted;
+        let feed = Relayed::play(relayed, place, until, conn.selection);
+        let (rate, size) = (relayed.bit_rate(), relayed.packet_size);
+        let speed = Speed::new(&self.context.settings, acceleration, conn.route.is_some(), rate, size);
+        self.seat(key, now, Feed::Relayed(feed), speed, incarnation, 0);
+    }
+
+    /// Seats a viewer for a play that begins with packet `from`.
+    fn seat(&mut self, key: usize, now: Instant, feed: Feed, speed: Speed, incarnation: u8, from: u64) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let mut viewer = conn.take_viewer(key);
+        viewer.start(incarnation, 0, feed.packet_size());
+        viewer.cold.track.jump(&mut viewer.hot.next, from);
+        self.counters.viewers(viewer.hot.link.label()).increment(1.0);
+        conn.place = Place::OnDemand(Box::new(OnDemandSeat::new(now, viewer, feed, FilePace::new(now, speed))));
+        // The media follows the report that is still in the queue.
+        self.flush(key, now);
+    }
+
+    /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
+    fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: play::Place, seek: Wanted) {
         let mailbox = self.context.mailbox(self.index).clone();
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(opening) = conn.opened.as_ref().and_then(|opened| opened.file.clone()) else { return };
         conn.request += 1;
         if conn.searching {
             // A search may be long, and a player may ask for another place fifty times a second: the last one counts.
@@ -150,27 +214,23 @@ impl State {
         conn.searching = false;
         let wanted = conn.request;
         if let Some((_, place, seek)) = conn.next_search.take().filter(|(request, ..)| *request == wanted) {
-            return self.play_file(key, place, seek);
+            return self.play_title(key, now, place, seek);
         }
         if wanted != request {
             return;
         }
-        let Some(opening) = conn.opened.as_ref().and_then(|opened| opened.file.clone()) else { return };
+        let Some(Title::File(opening)) = conn.opened.as_ref().and_then(|opened| opened.title.clone()) else { return };
         let packet = match result {
             Ok(packet) => packet,
-            Err(error) => return self.file_broken(key, now, &error),
+            Err(error) => return self.title_broken(key, now, error.to_string()),
         };
         let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
         tracing::debug!(session = conn.session, %name, asked = ?seek.asked, packet, "plays from here on");
-        let mut viewer = conn.take_viewer(key);
-        viewer.start(seek.incarnation, 0, opening.packet_size);
-        let speed =
-            Speed::new(&self.context.settings, seek.acceleration, conn.route.is_some(), opening.bit_rate(), opening.packet_size);
-        let pace = FilePace::new(now, speed);
+        let (rate, size) = (opening.bit_rate(), opening.packet_size);
+        let speed = Speed::new(&self.context.settings, seek.acceleration, conn.route.is_some(), rate, size);
         let from = opening.first_part(packet);
-        self.counters.viewers(viewer.hot.link.label()).increment(1.0);
-        conn.place = Place::File(Box::new(FileSeat::new(now, viewer, opening, conn.selection, from, pace, seek.until)));
-        self.flush(key, now);
+        let feed = FileFeed::new(opening, conn.selection, from, seek.until);
+        self.seat(key, now, Feed::File(Box::new(feed)), speed, seek.incarnation, from);
     }
 
     /// Another selection from here on, also for what plays.
@@ -178,9 +238,8 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.selection = selection;
         match &mut conn.place {
-            Place::File(seat) => seat.select(selection),
+            Place::OnDemand(seat) => seat.select(selection),
             Place::Seat(_) => self.reselect(key, selection),
-            Place::Relayed(_) => self.select_relayed(key),
             // What was sent of a file is cut by the selection when it is sent again.
             Place::Parked(viewer) => viewer.cold.track.forget(&viewer.hot.next),
             Place::Nowhere => {}
@@ -189,22 +248,23 @@ impl State {
 
     /// A block that a viewer asked for has been read, or cannot be.
     pub(super) fn block_read(&mut self, key: usize, now: Instant, result: Result<Arc<Block>, ReadError>) {
-        let Some(Place::File(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
+        let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
+        let Feed::File(feed) = &mut seat.feed else { return };
         match result {
             Ok(block) => {
-                seat.take_block(block);
-                self.serve_file(key, now);
+                feed.take_block(block);
+                self.serve_title(key, now);
             }
             // Asked for once more it would fail once more.
-            Err(error) => self.file_broken(key, now, &error),
+            Err(error) => self.title_broken(key, now, error.to_string()),
         }
     }
 
-    /// Sends a viewer of a file what is due, and arranges for the rest.
-    pub(super) fn serve_file(&mut self, key: usize, now: Instant) {
+    /// Sends a viewer of what is on demand what is due, and arranges for the rest.
+    pub(super) fn serve_title(&mut self, key: usize, now: Instant) {
         let mailbox = self.context.mailbox(self.index);
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Place::File(seat) = &mut conn.place else { return self.serve_relayed(key, now) };
+        let Place::OnDemand(seat) = &mut conn.place else { return };
         if seat.viewer.hot.blocked {
             return;
         }
@@ -216,7 +276,8 @@ impl State {
             })
         };
         let tick = self.context.settings.delivery.tick;
-        let served = seat.serve(now, tick, &self.origins, &mut self.tally, &mut self.stage, wake);
+        let mut turn = seat::Turn { now, tick, most: 0, tally: &mut self.tally, wake: &wake };
+        let served = seat.serve(&mut turn, &self.origins, &mut self.stage);
         if !seat.viewer.cold.joined && seat.viewer.hot.packets > 0 {
             seat.viewer.cold.joined = true;
             self.counters.joined(seat.viewer.hot.link.label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
@@ -224,28 +285,33 @@ impl State {
         }
         match served {
             Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
-            Ok(FileServed::Until(at)) => self.schedule(key, Some(at)),
-            Ok(FileServed::Reading) => self.schedule(key, None),
-            Ok(FileServed::UdpBlocked) => self.schedule(key, Some(now + ROOM)),
-            Ok(FileServed::TcpBlocked(partial)) => {
+            Ok(Served::Until(at)) => self.schedule(key, Some(at)),
+            Ok(Served::Waiting) => self.schedule(key, None),
+            Ok(Served::Blocked(Blocked::Udp(full))) => {
+                if full == Full::Socket {
+                    self.files_rest = Some(now + ROOM);
+                }
+                self.schedule(key, Some(now + ROOM));
+            }
+            Ok(Served::Blocked(Blocked::Tcp(partial))) => {
                 conn.out.keep(partial);
                 conn.wake.notify_one();
                 self.schedule(key, None);
             }
-            Ok(FileServed::Finished) => {
+            Ok(Served::Finished) => {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
                 let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
                 self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
             }
-            Ok(FileServed::Broken(error)) => self.file_broken(key, now, &error),
+            Ok(Served::Broken(reason)) => self.title_broken(key, now, reason),
         }
     }
 
-    /// The file under a session is no longer what it was.
-    fn file_broken(&mut self, key: usize, now: Instant, error: &ReadError) {
+    /// What a session plays is no longer what it was.
+    fn title_broken(&mut self, key: usize, now: Instant, reason: String) {
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.trouble = Some(error.to_string());
+            conn.trouble = Some(reason);
         }
         self.park(key);
         self.drive(key, now, Input::Answer(Answer::Broken));
@@ -253,13 +319,8 @@ impl State {
 
     /// Notes when a viewer of a file is served next.
     pub(super) fn schedule(&mut self, key: usize, at: Option<Instant>) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let due = match &mut conn.place {
-            Place::File(seat) => &mut seat.due,
-            Place::Relayed(seat) => &mut seat.due,
-            _ => return,
-        };
-        let before = std::mem::replace(due, at);
+        let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
+        let before = std::mem::replace(&mut seat.due, at);
         if let Some(before) = before {
             self.file_timers.remove(&(before, key));
         }
@@ -272,21 +333,29 @@ impl State {
         }
     }
 
+    /// When the first viewer of a file is due.
+    pub(super) fn next_file(&self) -> Option<Instant> {
+        let (at, _) = self.file_timers.first()?;
+        Some((*at).max(self.files_rest.unwrap_or(*at)))
+    }
+
     /// Serves the viewers of files that are due, for about a millisecond; true when more are.
     pub(super) fn file_turn(&mut self) -> bool {
         let mut now = Clock::now().into_std();
         let until = now + TURN;
-        while let Some((at, key)) = self.file_timers.first().copied().filter(|(at, _)| *at <= now) {
+        // Where a socket is full each of them would only find out the same.
+        self.files_rest = self.files_rest.filter(|rest| *rest > now);
+        while self.files_rest.is_none()
+            && let Some((at, key)) = self.file_timers.first().copied().filter(|(at, _)| *at <= now)
+        {
             self.file_timers.remove(&(at, key));
-            match self.conns.get_mut(key).map(|conn| &mut conn.place) {
-                Some(Place::File(seat)) => seat.due = None,
-                Some(Place::Relayed(seat)) => seat.due = None,
-                _ => {}
+            if let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) {
+                seat.due = None;
             }
-            self.serve_file(key, now);
+            self.serve_title(key, now);
             now = Clock::now().into_std();
             if now >= until {
-                return self.file_timers.first().is_some_and(|(at, _)| *at <= now);
+                return self.next_file().is_some_and(|at| at <= now);
             }
         }
         false

@@ -142,7 +142,7 @@ impl State {
             }
             Command::Came { conn, client_id } => {
                 if self.is(conn, client_id) {
-                    self.serve_file(conn, now);
+                    self.serve_title(conn, now);
                 }
             }
             Command::BlockRead { conn, client_id, result } => {
@@ -155,9 +155,7 @@ impl State {
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_) | Place::File(_) | Place::Relayed(_)) => {
-                            self.drive(key, now, Input::Answer(Answer::Ended))
-                        }
+                        Some(Place::Seat(_) | Place::OnDemand(_)) => self.drive(key, now, Input::Answer(Answer::Ended)),
                         _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }

@@ -94,8 +94,7 @@ impl State {
     /// When there is something to send; `catch_up`: when those who catch up go on.
     fn next_pass(&self, catch_up: Instant) -> Option<Instant> {
         let of = |broadcast: &Broadcast| broadcast.next_due().into_iter().chain(broadcast.catching_up.then_some(catch_up)).min();
-        let files = self.file_timers.first().map(|(at, _)| *at);
-        self.broadcasts.iter().filter_map(of).chain(files).min()
+        self.broadcasts.iter().filter_map(of).chain(self.next_file()).min()
     }
 
     /// Begins a pass; with `catches_up` those too are served who are not at the live edge.

@@ -2,39 +2,30 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use tokio::sync::watch;
 
-use super::broadcast::{Link, Tally, Viewer};
-use super::conn::{Opened, Place};
-use super::file_pace::{FilePace, Speed};
-use super::file_seat::{FileServed, Moment, Stage};
+use super::conn::Opened;
+use super::file_pace::FilePace;
 use super::inflow::{Inflow, Item};
-use super::origins::Origins;
-use super::pace::TICK;
+use super::seat::{Served, Title, Turn};
+use super::stage::Stage;
 use super::state::State;
-use super::viewer::most_packets;
 use crate::asf::{self, Header, OnDemandFacts, Recut, Selection};
-use crate::metrics as names;
 use crate::mms::client::{Course, StartAt};
 use crate::mms::hresult::Hresult;
-use crate::mms::media::HEAD_LEN;
-use crate::mms::play::{self, Acceleration, Until};
-use crate::mms::session::{Answer, Content, Description, Input, OpenRefusal};
+use crate::mms::play::{self, Until};
+use crate::mms::session::{Answer, Content, Description, OpenRefusal};
 use crate::relay::Point;
-use crate::settings::Oversize;
 use crate::wire::Guid;
 
 /// Packets that can be sent again.
 const RING: usize = 256;
-/// Time for a full socket buffer to drain a little.
-const ROOM: Duration = Duration::from_millis(1);
 
 /// A file of an upstream, open for one viewer. The connection there ends when this is dropped.
 #[derive(Debug)]
@@ -59,7 +50,7 @@ pub(super) struct Relayed {
     parsed: Header,
     recut: Option<Recut>,
     header: Bytes,
-    packet_size: usize,
+    pub(super) packet_size: usize,
     /// Packets that were sent last.
     sent: RefCell<VecDeque<(u64, Bytes)>>,
 }
@@ -129,6 +120,43 @@ impl Relayed {
         }
     }
 
+    /// Asks the upstream to play from a place on.
+    pub(super) fn play(relayed: &Rc<Self>, place: play::Place, until: Option<Until>, selection: Selection) -> RelayedFeed {
+        let (from, streams) = (relayed.start(place), selection.streams);
+        let mut play = 0;
+        relayed.file.course.send_modify(|course| {
+            *course = Course { play: course.play + 1, from: Some(from), streams: Some(streams) };
+            play = course.play;
+        });
+        RelayedFeed { relayed: Rc::clone(relayed), play, until, next: None, ready: VecDeque::new() }
+    }
+
+    /// Another selection from here on, which the upstream carries out.
+    pub(super) fn select(&self, selection: Selection) {
+        self.file.course.send_modify(|course| course.streams = Some(selection.streams));
+    }
+
+    /// Its viewer does not play: the upstream is to rest.
+    pub(super) fn rest(&self) {
+        self.file.course.send_modify(|course| course.from = None);
+        self.file.inflow.clear();
+    }
+
+    pub(super) fn bit_rate(&self) -> u32 {
+        self.parsed.bit_rate()
+    }
+
+    /// Keeps what was sent, to send it again.
+    fn keep(&self, packets: impl Iterator<Item = (u64, Bytes)>) {
+        let mut sent = self.sent.borrow_mut();
+        for packet in packets {
+            if sent.len() >= RING {
+                sent.pop_front();
+            }
+            sent.push_back(packet);
+        }
+    }
+
     /// Hands a packet that was sent before to `take`.
     pub(super) fn again(&self, number: u64, take: impl FnOnce(u64, &[u8])) {
         if let Some((_, packet)) = self.sent.borrow().iter().rev().find(|(sent, _)| *sent == number) {
@@ -137,97 +165,65 @@ impl Relayed {
     }
 }
 
-/// One viewer of a file of an upstream.
-pub(super) struct RelayedSeat {
-    pub(super) viewer: Viewer,
-    relayed: Rc<Relayed>,
+/// One viewer's way through a file of an upstream.
+pub(super) struct RelayedFeed {
+    pub(super) relayed: Rc<Relayed>,
     /// Which play of its connection.
     play: u32,
-    pace: FilePace,
     until: Option<Until>,
     /// What has come and is not due yet.
     next: Option<(u32, Bytes)>,
     /// What is due: number, when it was, the packet.
     ready: VecDeque<(u64, Instant, Bytes)>,
-    free_since: Instant,
-    /// When it is served next; kept by who has the clock.
-    pub(super) due: Option<Instant>,
 }
 
-/// What came of serving such a viewer.
-enum Came {
-    Like(FileServed),
-    Lost(String),
-}
-
-impl RelayedSeat {
-    /// The viewer takes bytes again.
-    pub(super) fn is_free(&mut self, now: Instant) {
-        self.viewer.hot.blocked = false;
-        self.free_since = now;
+impl RelayedFeed {
+    /// Gathers what is due; tells why there is no more, where that is not for want of room.
+    pub(super) fn gather(&mut self, turn: &Turn<'_>, pace: &mut FilePace, stage: &mut Stage) -> Option<Served> {
+        let stopped = self.take(turn, pace);
+        for (number, due, packet) in self.ready.iter().take(turn.most) {
+            stage.push(*number, packet, *due);
+        }
+        // Why there is no more counts once all before it has been sent.
+        stopped.filter(|_| self.ready.len() <= turn.most)
     }
 
-    fn serve(&mut self, now: Instant, origins: &Origins, tally: &mut Tally, stage: &mut Stage) -> io::Result<Came> {
-        let stride = self.relayed.packet_size + HEAD_LEN;
-        loop {
-            let most = most_packets(&self.viewer.hot.link, origins, stride).min(self.pace.packets(now)) as usize;
-            if most == 0 {
-                return Ok(Came::Like(FileServed::Until(now + TICK)));
-            }
-            let stopped = self.gather(now, most);
-            let count = self.ready.len().min(most);
-            if count == 0 {
-                return Ok(stopped.unwrap_or(Came::Like(FileServed::Reading)));
-            }
-            stage.clear();
-            for (number, due, packet) in self.ready.iter().take(count) {
-                stage.push(*number, packet, *due);
-            }
-            let moment = Moment { now, free_since: self.free_since };
-            let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, 0..count, origins, tally)?;
-            self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
-            let mut sent = self.relayed.sent.borrow_mut();
-            for (number, _, packet) in self.ready.drain(..begun.min(count)) {
-                if sent.len() >= RING {
-                    sent.pop_front();
-                }
-                sent.push_back((number, packet));
-            }
-            if let Some(blocked) = blocked {
-                return Ok(Came::Like(blocked));
-            }
-        }
+    /// Packets up to this one have begun to go.
+    pub(super) fn sent(&mut self, last: u64) {
+        let count = self.ready.iter().position(|(number, ..)| *number == last).map_or(0, |last| last + 1);
+        self.relayed.keep(self.ready.drain(..count).map(|(number, _, packet)| (number, packet)));
     }
 
     /// Takes what is due; tells why there is no more, where that is not for want of room.
-    fn gather(&mut self, now: Instant, most: usize) -> Option<Came> {
+    fn take(&mut self, turn: &Turn<'_>, pace: &mut FilePace) -> Option<Served> {
+        let now = turn.now;
         let relayed = Rc::clone(&self.relayed);
-        while self.ready.len() < most {
+        while self.ready.len() < turn.most {
             let (location, packet) = match self.next.take() {
                 Some(next) => next,
                 None => match relayed.file.inflow.pop(self.play) {
-                    None => return Some(Came::Like(FileServed::Reading)),
+                    None => return Some(Served::Waiting),
                     // Looked at again once all before it has been sent.
                     Some(end @ (Item::End | Item::Lost(_))) if !self.ready.is_empty() => {
                         relayed.file.inflow.put_back(self.play, end);
                         return None;
                     }
-                    Some(Item::End) => return Some(Came::Like(FileServed::Finished)),
-                    Some(Item::Lost(reason)) => return Some(Came::Lost(reason)),
+                    Some(Item::End) => return Some(Served::Finished),
+                    Some(Item::Lost(reason)) => return Some(Served::Broken(format!("the upstream was lost: {reason}"))),
                     Some(Item::Packet { location, bytes }) => (location, bytes),
                 },
             };
             let send_time_ms = asf::send_time_ms(&packet).unwrap_or_default();
-            let due = self.pace.due(send_time_ms, 0);
+            let due = pace.due(send_time_ms, 0);
             if due > now {
                 self.next = Some((location, packet));
-                return Some(Came::Like(FileServed::Until(due.max(now + TICK))));
+                return Some(Served::Until(due.max(now + pace.portion(turn.tick))));
             }
             if self.is_past_end(&packet) {
                 self.next = Some((location, packet));
-                return Some(Came::Like(FileServed::Finished));
+                return Some(Served::Finished);
             }
-            self.pace.passed(send_time_ms);
+            pace.passed(send_time_ms);
             relayed.cut(location, packet, |number, packet| self.ready.push_back((number, due, packet)));
         }
         None
@@ -252,18 +248,16 @@ impl State {
     /// The answer to an open, now that the upstream has sent the header of a file.
     pub(super) fn opened_relayed(&mut self, key: usize, file: RelayedFile) -> Answer {
         let refused = |hr| Answer::Opened(Err(OpenRefusal::Status(hr)));
-        let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
+        let Some(conn) = self.conns.get(key) else { return refused(Hresult::NO_STREAM) };
         let name = conn.engine.report().point.clone().unwrap_or_default();
         let mut opened = Opened::new(Arc::clone(&file.folder), &name);
-        let udp = &self.context.settings.udp;
         let own_size = Header::parse(&file.header).map_or(0, |header| header.packet_size());
-        let oversize = conn.route.is_some() && conn.udp.as_ref().is_some_and(|port| !port.fits(own_size + HEAD_LEN));
-        if oversize && udp.oversize == Oversize::Refuse {
-            metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-            return Answer::Opened(Err(OpenRefusal::Redirect(format!("mmst://{}/{name}", conn.local))));
-        }
-        let recut_size = (oversize && udp.oversize == Oversize::Recut).then(|| udp.recut_size());
+        let recut_size = match self.recut_size(conn, &name, own_size) {
+            Ok(size) => size,
+            Err(refusal) => return Answer::Opened(Err(refusal)),
+        };
         let Some(relayed) = Relayed::new(file, recut_size) else { return refused(Hresult::NO_STREAM) };
+        let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
         let admission = self.context.relay.admission();
         if let Err(refusal) = admission.open(permit, opened.point.id(), relayed.parsed.bit_rate()) {
@@ -273,100 +267,9 @@ impl State {
         opened.generation = Some(0);
         opened.header_bytes = relayed.header.len();
         opened.packet_size = relayed.packet_size;
-        opened.relayed = Some(Rc::new(relayed));
+        opened.title = Some(Title::Relayed(Rc::new(relayed)));
         conn.selection = Selection::all(description.streams);
         conn.opened = Some(opened);
         Answer::Opened(Ok(description))
-    }
-
-    /// Asks the upstream to play from a place on, and seats the viewer for what comes.
-    pub(super) fn play_relayed(
-        &mut self,
-        key: usize,
-        now: Instant,
-        place: play::Place,
-        seek: (u8, Option<Until>, Option<Acceleration>),
-    ) {
-        self.park(key);
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(relayed) = conn.opened.as_ref().and_then(|opened| opened.relayed.clone()) else { return };
-        let (incarnation, until, acceleration) = seek;
-        let (from, streams) = (relayed.start(place), conn.selection.streams);
-        let mut play = 0;
-        relayed.file.course.send_modify(|course| {
-            *course = Course { play: course.play + 1, from: Some(from), streams: Some(streams) };
-            play = course.play;
-        });
-        let mut viewer = conn.take_viewer(key);
-        viewer.start(incarnation, 0, relayed.packet_size);
-        viewer.hot.blocked = false;
-        let (rate, size) = (relayed.parsed.bit_rate(), relayed.packet_size);
-        let pace = FilePace::new(now, Speed::new(&self.context.settings, acceleration, conn.route.is_some(), rate, size));
-        self.counters.viewers(viewer.hot.link.label()).increment(1.0);
-        let (next, ready) = (None, VecDeque::new());
-        let seat = RelayedSeat { viewer, relayed, play, pace, until, next, ready, free_since: now, due: None };
-        conn.place = Place::Relayed(Box::new(seat));
-        // The media follows the report that is still in the queue.
-        self.flush(key, now);
-    }
-
-    /// Sends such a viewer what is due, and arranges for the rest.
-    pub(super) fn serve_relayed(&mut self, key: usize, now: Instant) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let Place::Relayed(seat) = &mut conn.place else { return };
-        if seat.viewer.hot.blocked {
-            return;
-        }
-        let served = seat.serve(now, &self.origins, &mut self.tally, &mut self.stage);
-        if !seat.viewer.cold.joined && seat.viewer.hot.packets > 0 {
-            seat.viewer.cold.joined = true;
-            self.counters.joined(seat.viewer.hot.link.label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
-            self.counters.join_seconds.record(now.saturating_duration_since(conn.accepted).as_secs_f64());
-        }
-        match served {
-            Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
-            Ok(Came::Like(FileServed::Until(at))) => self.schedule(key, Some(at)),
-            Ok(Came::Like(FileServed::UdpBlocked)) => self.schedule(key, Some(now + ROOM)),
-            Ok(Came::Like(FileServed::TcpBlocked(partial))) => {
-                conn.out.keep(partial);
-                conn.wake.notify_one();
-                self.schedule(key, None);
-            }
-            Ok(Came::Like(FileServed::Finished)) => {
-                // As with files: it leaves its seat before its engine says anything to that.
-                let incarnation = seat.viewer.hot.next.incarnation;
-                self.park(key);
-                self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
-            }
-            Ok(Came::Like(FileServed::Reading | FileServed::Broken(_))) => self.schedule(key, None),
-            Ok(Came::Lost(reason)) => {
-                conn.trouble = Some(format!("the upstream was lost: {reason}"));
-                self.park(key);
-                self.drive(key, now, Input::Answer(Answer::Broken));
-            }
-        }
-    }
-
-    /// Another selection from here on, which the upstream carries out.
-    pub(super) fn select_relayed(&self, key: usize) {
-        let Some(conn) = self.conns.get(key) else { return };
-        if let Some(relayed) = conn.opened.as_ref().and_then(|opened| opened.relayed.as_ref()) {
-            relayed.file.course.send_modify(|course| course.streams = Some(conn.selection.streams));
-        }
-    }
-
-    /// Takes such a viewer from its seat: the upstream is to rest.
-    pub(super) fn park_relayed(&mut self, key: usize) {
-        self.schedule(key, None);
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let Place::Relayed(seat) = std::mem::replace(&mut conn.place, Place::Nowhere) else { return };
-        seat.relayed.file.course.send_modify(|course| course.from = None);
-        seat.relayed.file.inflow.clear();
-        let viewer = seat.viewer;
-        self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
-        if let (Link::Udp(route), Some(own)) = (&viewer.hot.link, &mut conn.route) {
-            *own = *route;
-        }
-        conn.place = Place::Parked(Box::new(viewer));
     }
 }

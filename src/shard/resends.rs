@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use super::broadcast::Link;
 use super::conn::Place;
+use super::seat::Title;
 use super::state::State;
 use crate::mms::media::HEAD_LEN;
 use crate::settings::Oversize;
@@ -22,8 +23,7 @@ impl State {
         let point = opened.point.id();
         let (next, track) = match &conn.place {
             Place::Seat(index) => (&broadcast.viewers.hot(*index)?.next, &broadcast.viewers.cold(*index)?.track),
-            Place::File(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
-            Place::Relayed(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
+            Place::OnDemand(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
             Place::Parked(viewer) => (&viewer.hot.next, &viewer.cold.track),
             Place::Nowhere => return None,
         };
@@ -33,13 +33,13 @@ impl State {
             datagram.extend_from_slice(&sent.head_of(number, packet.len()).bytes());
             datagram.extend_from_slice(packet);
         };
-        match (&opened.file, &opened.relayed) {
-            (Some(file), _) => {
+        match &opened.title {
+            Some(Title::File(file)) => {
                 file.again(sent.packet, conn.selection, frame);
                 crate::asf::padding::settle(datagram.get_mut(HEAD_LEN..).unwrap_or_default());
             }
-            (None, Some(relayed)) => relayed.again(sent.packet, frame),
-            (None, None) => {
+            Some(Title::Relayed(relayed)) => relayed.again(sent.packet, frame),
+            None => {
                 let cut = self.tagged(point, sent.variant).and_then(|channel| self.broadcasts.get(channel));
                 let Some((batch, index)) = cut.and_then(|cut| cut.window.packet(sent.packet)) else { return Some("expired") };
                 frame(batch.packets.get(index)?.number, batch.packet(index)?);
@@ -85,12 +85,7 @@ impl State {
         if let Some(route) = &mut conn.route {
             route.fragmented = true;
         }
-        if let Place::File(seat) = &mut conn.place
-            && let Link::Udp(route) = &mut seat.viewer.hot.link
-        {
-            route.fragmented = true;
-        }
-        if let Place::Relayed(seat) = &mut conn.place
+        if let Place::OnDemand(seat) = &mut conn.place
             && let Link::Udp(route) = &mut seat.viewer.hot.link
         {
             route.fragmented = true;

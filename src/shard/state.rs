@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,9 +16,10 @@ use tokio::sync::Notify;
 use super::broadcast::{Broadcast, Phase, Served, Tally};
 use super::conn::{Conn, Place, words};
 use super::counters::Counters;
-use super::file_seat::Stage;
+use super::opening::Opening;
 use super::origins::Origins;
 use super::out_queue::Flushed;
+use super::stage::Stage;
 use super::udp::UdpPort;
 use super::{Context, Overload};
 use crate::asf::Selection;
@@ -66,6 +67,10 @@ pub(super) struct State {
     pub(super) file_timers: BTreeSet<(Instant, usize)>,
     /// The last variant's tag.
     pub(super) variant_tags: u16,
+    /// A UDP socket was full for viewers of files, who all wait until then.
+    pub(super) files_rest: Option<Instant>,
+    /// What viewers of files have opened, so that those of one file share it.
+    pub(super) openings: Vec<(Option<usize>, Weak<Opening>)>,
     /// Where the packets of files are framed.
     pub(super) stage: Stage,
     /// For each publishing point what was told of it last; empty in all shards but one.
@@ -98,6 +103,8 @@ impl State {
             counters: Counters::new(),
             window_bytes,
             file_timers: BTreeSet::new(),
+            files_rest: None,
+            openings: Vec::new(),
             stage: Stage::default(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
@@ -227,7 +234,7 @@ impl State {
         let over_tcp = conn.route.is_none();
         let seat = match (&conn.opened, &mut conn.place) {
             (Some(opened), Place::Seat(index)) => Some((opened.channel, *index)),
-            (_, Place::File(seat)) => {
+            (_, Place::OnDemand(seat)) => {
                 let waits = over_tcp && flushed == Flushed::Blocked;
                 if waits {
                     seat.viewer.hot.blocked = true;
@@ -236,19 +243,7 @@ impl State {
                 }
                 // Without a time it has just begun, or was held up, or waits for a block, which it may ask for again.
                 if !waits && seat.due.is_none() {
-                    self.serve_file(key, now);
-                }
-                None
-            }
-            (_, Place::Relayed(seat)) => {
-                let waits = over_tcp && flushed == Flushed::Blocked;
-                if waits {
-                    seat.viewer.hot.blocked = true;
-                } else if seat.viewer.hot.blocked {
-                    seat.is_free(now);
-                }
-                if !waits && seat.due.is_none() {
-                    self.serve_relayed(key, now);
+                    self.serve_title(key, now);
                 }
                 None
             }
@@ -266,10 +261,7 @@ impl State {
 
     /// Whether media waits for room on this connection.
     pub(super) fn is_blocked(&self, conn: &Conn) -> bool {
-        if let Place::File(seat) = &conn.place {
-            return seat.viewer.hot.blocked;
-        }
-        if let Place::Relayed(seat) = &conn.place {
+        if let Place::OnDemand(seat) = &conn.place {
             return seat.viewer.hot.blocked;
         }
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return false };
@@ -279,10 +271,7 @@ impl State {
 
     /// Packets that a playing viewer was sent.
     pub(super) fn packets_sent(&self, conn: &Conn) -> u64 {
-        if let Place::File(seat) = &conn.place {
-            return seat.viewer.hot.packets;
-        }
-        if let Place::Relayed(seat) = &conn.place {
+        if let Place::OnDemand(seat) = &conn.place {
             return seat.viewer.hot.packets;
         }
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return 0 };

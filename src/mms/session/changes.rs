@@ -147,7 +147,7 @@ impl Session {
     fn broken(&mut self) {
         if self.playing {
             self.stop_media();
-            self.send(&ReportEndOfStream { hr: Hresult::OK, incarnation: self.incarnation });
+            self.send(&ReportEndOfStream { hr: Hresult::NO_STREAM, incarnation: self.incarnation });
         }
         self.close(CloseReason::Broken);
     }

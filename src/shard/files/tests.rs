@@ -79,7 +79,7 @@ impl Bench {
     }
 
     fn plays(&self) -> bool {
-        matches!(self.shard.conns.get(self.key).unwrap().place, Place::File(_))
+        matches!(self.shard.conns.get(self.key).unwrap().place, Place::OnDemand(_))
     }
 
     /// Lets time pass until the play is over; when that was, after the begin. `read` bytes are taken at once.
@@ -87,7 +87,7 @@ impl Bench {
         let begin = now();
         while self.plays() {
             let conn = self.shard.conns.get(self.key).unwrap();
-            let Place::File(seat) = &conn.place else { break };
+            let Place::OnDemand(seat) = &conn.place else { break };
             if seat.viewer.hot.blocked {
                 assert!(self.read(read) > 0 || self.shard.conns.get(self.key).is_some());
                 // What a connection's task does when there is room.

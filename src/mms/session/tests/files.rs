@@ -144,7 +144,7 @@ fn who_pauses_a_file_may_go_for_a_meal() {
 fn a_file_that_breaks_ends_the_session() {
     let mut rig = ready(false);
     rig.say(&start(10));
-    assert_eq!(rig.tell(Answer::Broken), ["stop", "End", "close content_broken"]);
+    assert_eq!(rig.tell(Answer::Broken), ["stop", "End C00D0033", "close content_broken"]);
     assert!(rig.session.handle(rig.now, Input::Answer(Answer::Finished { incarnation: 10 })).is_ok());
 }
 

@@ -1,0 +1,130 @@
+//! Packets of files on their way to one viewer.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::broadcast::{Link, Tally, Viewer};
+use super::origins::Origins;
+use super::out_queue::Partial;
+use super::viewer::{Full, account};
+use crate::asf;
+use crate::mms::media::{self, DataHead};
+
+/// A send that comes so much later than it was due is late.
+const LATE: Duration = Duration::from_millis(100);
+
+/// Packets on their way to one viewer: framed, one after the other. One for all viewers of a shard, so that it stays in the
+/// processor's cache.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    image: Vec<u8>,
+    packets: Vec<Staged>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    number: u64,
+    due: Instant,
+}
+
+/// What hinders a viewer from being sent more.
+#[derive(Debug)]
+pub(super) enum Blocked {
+    /// Its TCP buffer is full; the rest of a packet that was cut goes first when it is not.
+    Tcp(Option<Partial>),
+    /// No room for datagrams now.
+    Udp(Full),
+}
+
+/// When something is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// The viewer itself could not take more until then.
+    pub(super) free_since: Instant,
+}
+
+impl Stage {
+    /// Sends some of what was gathered with one call: how many packets have begun to go, and what hinders more.
+    ///
+    /// # Errors
+    /// The TCP connection is gone.
+    pub(super) fn send(
+        &mut self,
+        viewer: &mut Viewer,
+        moment: Moment,
+        stride: usize,
+        range: Range<usize>,
+        origins: &Origins,
+        tally: &mut Tally,
+    ) -> io::Result<(usize, Option<Blocked>)> {
+        let (stage, Moment { now, free_since }) = (self, moment);
+        let Viewer { hot, cold } = viewer;
+        let image = stage.image.get_mut(range.start * stride..range.end * stride).unwrap_or_default();
+        media::stamp(image, stride, hot.next.incarnation, hot.next.sequence);
+        let parts = [IoSlice::new(image)];
+        let (begun, blocked) = match &mut hot.link {
+            Link::Udp(route) => {
+                let sent = origins.send(route, &parts, stride);
+                let (done, full) = account(route, &mut hot.refusals, &sent, range.len(), stride, tally);
+                (done, full.map(Blocked::Udp))
+            }
+            Link::Tcp(wire) => {
+                let taken = wire.write(&parts)?;
+                let begun = taken.div_ceil(stride);
+                tally.tcp_calls += 1;
+                tally.tcp_packets += begun as u64;
+                tally.tcp_bytes += (begun * stride) as u64;
+                hot.blocked = taken < image.len();
+                if hot.blocked {
+                    cold.expect_room();
+                }
+                let rest = image.get(taken..begun * stride).filter(|rest| !rest.is_empty());
+                (begun, hot.blocked.then(|| Blocked::Tcp(rest.map(|rest| Partial::own(Bytes::copy_from_slice(rest))))))
+            }
+        };
+        // A send that does nothing and does not say why would go on for ever.
+        let blocked = blocked.or_else(|| (begun == 0).then_some(Blocked::Udp(Full::Path)));
+        let staged = stage.packets.get(range).unwrap_or_default();
+        for packet in staged.iter().take(begun) {
+            cold.track.jump(&mut hot.next, packet.number);
+            hot.next.advance(1);
+            tally.late += u64::from(now.saturating_duration_since(packet.due.max(free_since)) > LATE);
+        }
+        hot.packets += begun as u64;
+        Ok((begun, blocked))
+    }
+
+    /// Packets in it.
+    pub(super) const fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Bytes in it.
+    pub(super) const fn bytes(&self) -> usize {
+        self.image.len()
+    }
+
+    /// The number of one of them.
+    pub(super) fn number(&self, index: usize) -> Option<u64> {
+        Some(self.packets.get(index)?.number)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.image.clear();
+        self.packets.clear();
+    }
+
+    pub(super) fn push(&mut self, number: u64, packet: &[u8], due: Instant) {
+        #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
+        self.image.extend_from_slice(&DataHead::new(number as u32, 0, 0, packet.len()).bytes());
+        let begin = self.image.len();
+        self.image.extend_from_slice(packet);
+        // MPlayer and xine take the padding of such a packet for media.
+        asf::padding::settle(self.image.get_mut(begin..).unwrap_or_default());
+        self.packets.push(Staged { number, due });
+    }
+}
