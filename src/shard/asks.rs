@@ -9,12 +9,12 @@ use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
 use crate::metrics as names;
-use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Ask, OpenRefusal};
 use crate::relay::Generation;
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::settings::{Oversize, Source};
+use crate::viewing::{Answer, Ask, OpenRefusal};
+use crate::wire::Hresult;
 
 impl State {
     /// What the relay answers; `None` where no answer is owed, or not yet.

@@ -15,10 +15,10 @@ use super::routes::Entry;
 use super::seat::{OnDemandSeat, Title};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
-use crate::mms::play;
 use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
+use crate::viewing::Position;
 
 /// One MMS connection of this shard.
 pub(super) struct Conn {
@@ -48,7 +48,7 @@ pub(super) struct Conn {
     pub(super) request: u64,
     /// A reader looks for the place where a play begins; when it has found it, for the next one, if that is still wanted.
     pub(super) searching: bool,
-    pub(super) next_search: Option<(u64, play::Place, Wanted)>,
+    pub(super) next_search: Option<(u64, Position, Wanted)>,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,
     /// Why it ends, once it does.

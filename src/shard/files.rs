@@ -19,12 +19,13 @@ use super::viewer::Full;
 use crate::archive::{AsfFile, Block, OpenError, ReadError, Start, Wake};
 use crate::asf::Selection;
 use crate::metrics as names;
-use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::play::{self, Acceleration, Until};
-use crate::mms::session::{Answer, Input, OpenRefusal};
+use crate::mms::session::Input;
 use crate::relay::Point;
 use crate::settings::{Oversize, Source};
+use crate::viewing::{Acceleration, Position, Until};
+use crate::viewing::{Answer, OpenRefusal};
+use crate::wire::Hresult;
 
 /// How long a turn over the viewers of files goes on before it lets others in.
 const TURN: Duration = Duration::from_millis(1);
@@ -146,7 +147,7 @@ impl State {
     }
 
     /// Begins a play of what is on demand.
-    pub(super) fn play_title(&mut self, key: usize, now: Instant, place: play::Place, wanted: Wanted) {
+    pub(super) fn play_title(&mut self, key: usize, now: Instant, place: Position, wanted: Wanted) {
         self.park(key);
         match self.conns.get(key).and_then(|conn| conn.opened.as_ref()?.title.clone()) {
             Some(Title::File(opening)) => self.play_file(key, &opening, place, wanted),
@@ -156,7 +157,7 @@ impl State {
     }
 
     /// Asks the upstream to play from a place on, and seats the viewer for what comes.
-    fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: play::Place, wanted: Wanted) {
+    fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: Position, wanted: Wanted) {
         let Some(conn) = self.conns.get(key) else { return };
         let (incarnation, until, acceleration) = wanted;
         let feed = Relayed::play(relayed, place, until, conn.selection);
@@ -178,7 +179,7 @@ impl State {
     }
 
     /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
-    fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: play::Place, seek: Wanted) {
+    fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: Position, seek: Wanted) {
         let mailbox = self.context.mailbox(self.index).clone();
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
@@ -192,9 +193,9 @@ impl State {
         let (incarnation, until, acceleration) = seek;
         let until = until.map(|until| opening.until(until));
         let start = match place {
-            play::Place::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
-            play::Place::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
-            play::Place::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
+            Position::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
+            Position::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
+            Position::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
         };
         let seek = Seek { asked: start, incarnation, until, acceleration };
         let all = opening.describe().streams;

@@ -11,9 +11,10 @@ use super::conn::Opened;
 use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
-use crate::mms::hresult::Hresult;
-use crate::mms::session::{Answer, Input, OpenRefusal};
+use crate::mms::session::Input;
 use crate::relay::{Point, Watch};
+use crate::viewing::{Answer, OpenRefusal};
+use crate::wire::Hresult;
 
 /// A viewer's wish for a name below a mirrored folder.
 pub struct Wish {

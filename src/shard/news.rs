@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::command::Command;
 use super::conn::{Place, channel_of};
 use super::state::State;
-use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Input, OpenRefusal};
+use crate::mms::session::Input;
 use crate::relay::{Delivery, Generation, PointId};
 use crate::settings::Oversize;
+use crate::viewing::{Answer, OpenRefusal};
+use crate::wire::Hresult;
 
 /// Time from the end of the stream to the close when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(900);

@@ -25,9 +25,10 @@ use super::{Context, Overload};
 use crate::asf::Selection;
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Content, Description, Input, Output, Session};
+use crate::mms::session::{Input, Output, Session};
 use crate::relay::Generation;
 use crate::settings::Oversize;
+use crate::viewing::{Answer, Content, Description};
 
 /// Control messages that may wait for a reader before it is given up, beside two headers.
 const MAX_CONTROL_BYTES: usize = 64 << 10;

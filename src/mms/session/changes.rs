@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::timers::Timer;
-use super::{Answer, CloseReason, Content, Description, OpenRefusal, Opened, Session, State, Transport, Waiting};
+use super::{CloseReason, Opened, Session, State, Transport, Waiting};
 use crate::asf::Selection;
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::data::{CHANGED_INCARNATION, HEAD_LEN, MAX_PAYLOAD};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
-use crate::mms::hresult::Hresult;
 use crate::mms::open::{BROADCAST, CAN_SEEK, FILE_ID, ReportOpenFile};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
+use crate::viewing::{Answer, Content, Description, OpenRefusal};
+use crate::wire::Hresult;
 
 /// A data packet of this size could be taken for a control packet on TCP: its size is half of their mark.
 const AMBIGUOUS_SIZE: usize = 0xB00B;

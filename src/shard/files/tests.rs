@@ -9,13 +9,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::asf::{Kept, Selector, StreamSet, padding, payloads, samples};
-use crate::mms::connect::Player;
 use crate::mms::media::DataHead;
-use crate::mms::session::Ask;
 use crate::relay::Relay;
 use crate::settings::{PublishingPoint, Settings};
 use crate::shard::Context;
 use crate::shard::state::Arrival;
+use crate::viewing::Ask;
+use crate::viewing::Player;
 use crate::wire::Guid;
 
 /// 94 packets of 3200 bytes, ten seconds.
@@ -72,7 +72,7 @@ impl Bench {
         self.shard.command(now(), command);
     }
 
-    async fn play(&mut self, from: play::Place, until: Option<Until>) {
+    async fn play(&mut self, from: Position, until: Option<Until>) {
         let ask = Ask::PlayFile { incarnation: 10, from, until, acceleration: None };
         self.shard.answer(self.key, now(), ask);
         self.command().await;
@@ -155,7 +155,7 @@ async fn a_file_goes_whole_and_at_its_pace() {
     for name in [FILE, "edge-packets-pcmu.asf"] {
         let expected = settled(name);
         let mut bench = Bench::open(name, None, |_| {}).await;
-        bench.play(play::Place::Time(0), None).await;
+        bench.play(Position::Time(0), None).await;
         let took = bench.run(1 << 20).await;
         let packets = bench.packets(expected[0].len());
         assert!(packets.iter().map(|(.., packet)| packet).eq(&expected), "{name}");
@@ -171,7 +171,7 @@ async fn a_file_goes_whole_and_at_its_pace() {
 #[tokio::test(start_paused = true)]
 async fn a_seek_begins_at_a_key_frame_and_stops_where_it_is_to() {
     let mut bench = Bench::open(FILE, None, |_| {}).await;
-    bench.play(play::Place::Time(5000), Some(Until::After(2000))).await;
+    bench.play(Position::Time(5000), Some(Until::After(2000))).await;
     bench.run(1 << 20).await;
     let packets = bench.packets(SIZE);
     let first = payloads(&packets[0].2).unwrap().find(|payload| payload.stream == 1 && payload.key && payload.offset == 0);
@@ -183,7 +183,7 @@ async fn a_seek_begins_at_a_key_frame_and_stops_where_it_is_to() {
     assert!((begin_ms + 1800..begin_ms + 2000).contains(&last_ms), "{begin_ms} to {last_ms}");
     // And on from somewhere else; sequence numbers run on.
     let count = packets.len();
-    bench.play(play::Place::Packet(90), None).await;
+    bench.play(Position::Packet(90), None).await;
     bench.run(1 << 20).await;
     let packets = bench.packets(SIZE);
     assert!(packets.len() > count && packets.windows(2).all(|pair| pair[1].1 == pair[0].1.wrapping_add(1)));
@@ -201,7 +201,7 @@ async fn a_slow_reader_loses_nothing() {
         let selection = Selection::all(streams.iter().copied().collect());
         let mut bench = Bench::open(name, Some(4096), |settings| settings.delivery.burst_rate = 100).await;
         bench.shard.select(bench.key, selection);
-        bench.play(play::Place::Time(0), None).await;
+        bench.play(Position::Time(0), None).await;
         bench.run(3000).await;
         let mut selector = Selector::new(all, header.video(), selection);
         let mut expected = Vec::new();
@@ -224,7 +224,7 @@ async fn a_slow_reader_loses_nothing() {
 async fn a_cap_slows_a_file_down() {
     // 300,800 bytes and their heads.
     let mut bench = Bench::open(FILE, None, |settings| settings.limits.viewer_kbps = 100).await;
-    bench.play(play::Place::Time(0), None).await;
+    bench.play(Position::Time(0), None).await;
     let took = bench.run(1 << 20).await;
     assert!((23.5..24.5).contains(&took.as_secs_f64()), "{took:?}");
 }
@@ -233,15 +233,15 @@ async fn a_cap_slows_a_file_down() {
 async fn an_answer_to_an_earlier_seek_comes_too_late() {
     let mut bench = Bench::open(FILE, None, |_| {}).await;
     let seek = |from| Ask::PlayFile { incarnation: 10, from, until: None, acceleration: None };
-    bench.shard.answer(bench.key, now(), seek(play::Place::Time(9000)));
-    bench.shard.answer(bench.key, now(), seek(play::Place::Time(0)));
+    bench.shard.answer(bench.key, now(), seek(Position::Time(9000)));
+    bench.shard.answer(bench.key, now(), seek(Position::Time(0)));
     bench.command().await;
     assert!(!bench.plays(), "that place is not wanted any more");
     bench.command().await;
     assert!(bench.plays());
     bench.run(1 << 20).await;
     assert_eq!(bench.packets(SIZE).len(), 94);
-    bench.shard.answer(bench.key, now(), seek(play::Place::Time(0)));
+    bench.shard.answer(bench.key, now(), seek(Position::Time(0)));
     bench.shard.answer(bench.key, now(), Ask::Stop);
     bench.command().await;
     assert!(!bench.plays(), "nor after a stop");

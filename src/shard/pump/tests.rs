@@ -256,9 +256,8 @@ async fn a_send_that_is_full_waits_for_no_tick() {
 
 #[tokio::test]
 async fn a_shard_that_lags_takes_nobody_on() {
-    use crate::mms::connect::Player;
-    use crate::mms::hresult::Hresult;
-    use crate::mms::session::{Answer, Ask};
+    use crate::viewing::{Answer, Ask, Player};
+    use crate::wire::Hresult;
     let mut shard = shard();
     let viewer = seat(&mut shard, 0).await;
     let start = now();

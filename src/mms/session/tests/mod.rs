@@ -8,10 +8,11 @@ mod players;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Ask, Config, Description, Input, OpenRefusal, Output, PeerError, Session};
+use super::{Config, Input, Output, PeerError, Session};
 use crate::mms::frame::{Message, encode};
-use crate::mms::hresult::Hresult;
 use crate::mms::testing::{base, data_name, description, name_of};
+use crate::viewing::{Answer, Ask, Description, OpenRefusal};
+use crate::wire::Hresult;
 
 /// Client id of all sessions here.
 const CLIENT_ID: u32 = 0x5EED_1234;
