@@ -8,6 +8,8 @@ mod head;
 mod publish;
 mod request;
 mod response;
+pub mod viewer;
+pub mod wrap;
 
 pub use body::{Body, BodyError, Framing, FramingError};
 pub use head::{Head, HeadError, HeadReader};
