@@ -54,6 +54,9 @@ pub const SOURCE_RESTARTS: &str = "wmrelay_source_restarts_total";
 pub const SOURCE_PACKETS: &str = "wmrelay_source_packets_total";
 /// Packets of sources that could not be used. Label: `point`.
 pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
+/// Packets that were left out on the way from a source to the viewers. Labels: `point`, `cause`: `invalid` (no sound ASF packet),
+/// `uncut` (sound, but cannot be cut to the size of a datagram), `unsound` (what cutting made is no sound packet).
+pub const DROPPED_PACKETS: &str = "wmrelay_dropped_packets_total";
 /// Connections to other servers, by what came of them. Labels: `point`, `result`.
 pub const PULL_CONNECTS: &str = "wmrelay_pull_connects_total";
 /// Bytes in the window. Label: `point`.
@@ -139,6 +142,10 @@ pub fn describe_all() {
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
     describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
+    describe_counter!(
+        DROPPED_PACKETS,
+        "Packets left out between source and viewers: invalid ones, sound ones that cannot be cut to fit a datagram (uncut), and what cutting broke (unsound)"
+    );
     describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
     describe_gauge!(
         WINDOW_BYTES,

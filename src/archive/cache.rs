@@ -4,13 +4,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use metrics::Gauge;
-use tracing::error;
 
 use super::disk::FileId;
+use super::shield::shielded;
 use super::{Block, ReadError};
 use crate::metrics as names;
 
@@ -224,13 +223,6 @@ impl Shard {
 #[expect(clippy::cast_precision_loss, reason = "a cache has less than 2^53 bytes")]
 const fn float(bytes: usize) -> f64 {
     bytes as f64
-}
-
-/// Calls what a caller left behind, whose panic must not end the reader.
-pub(super) fn shielded(whose: &str, call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        error!(whose, "panicked when it was told of a read");
-    }
 }
 
 #[cfg(test)]

@@ -60,6 +60,12 @@ pub enum ReadError {
     /// The archive was dropped.
     #[error("the daemon has stopped reading files")]
     Closed,
+    /// Nobody waits for the answer any more.
+    #[error("the search was given up: nobody waits for it any more")]
+    Unwanted,
+    /// The reader panicked; the panic is in the log.
+    #[error("a fault of the relay itself when it read the file: its log has the panic, please report it")]
+    Internal,
 }
 
 impl From<io::Error> for ReadError {

@@ -1,13 +1,15 @@
 //! An ASF file that is open.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::block::{self, Block};
 use super::cache::{Asked, Claim, Key, Wake};
 use super::describe::Description;
 use super::disk::{Disk, FileId};
-use super::locate::{self, Start};
+use super::key_table::KeyTableCell;
+use super::locate::{Search, Start};
+use super::shield::caught;
 use super::{Inner, ReadError};
 use crate::asf::StreamSet;
 
@@ -28,11 +30,17 @@ pub enum Lookup {
 pub struct AsfFile {
     archive: Arc<Inner>,
     disk: Disk,
-    id: FileId,
+    /// By which the cache knows its blocks.
+    cache_id: FileId,
+    /// Goes with the file.
+    alive: Arc<()>,
     description: Description,
     packets_per_block: u64,
     fault: OnceLock<ReadError>,
     pub(super) learnt: Learnt,
+    /// The next read panics.
+    #[cfg(test)]
+    pub(super) read_panics: AtomicBool,
 }
 
 /// What searches have found out about a file.
@@ -43,28 +51,22 @@ pub(super) struct Learnt {
     /// Whether send times rise, by a probe.
     pub(super) rises: OnceLock<bool>,
     /// The key frames of a file whose send times do not rise.
-    pub(super) keys: Mutex<Option<KeyTable>>,
-}
-
-/// Presentation time, ms, and packet of key frames, in order of the file.
-pub(super) type KeyTable = Arc<[(u32, u64)]>;
-
-impl Learnt {
-    pub(super) fn keys(&self) -> Option<KeyTable> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+    pub(super) keys: KeyTableCell,
 }
 
 impl AsfFile {
-    pub(super) fn new(archive: Arc<Inner>, disk: Disk, description: Description) -> Self {
+    pub(super) fn new(archive: Arc<Inner>, disk: Disk, cache_id: FileId, description: Description) -> Self {
         Self {
             archive,
-            id: disk.id(),
             disk,
+            cache_id,
+            alive: Arc::default(),
             packets_per_block: block::packets_per_block(description.header.packet_size()),
             description,
             fault: OnceLock::new(),
             learnt: Learnt::default(),
+            #[cfg(test)]
+            read_panics: AtomicBool::new(false),
         }
     }
 
@@ -141,20 +143,28 @@ impl AsfFile {
         streams: Option<StreamSet>,
         done: Box<dyn FnOnce(Result<u64, ReadError>) + Send>,
     ) {
-        let file = self.clone();
-        let task = Box::new(move |_: &Arc<Inner>| done(locate::find_for(&file, start, streams)));
-        if let Err(task) = self.archive.pool.push_task(task) {
-            // Nothing is read then.
-            task(&self.archive);
-        }
+        Search::new(self, start, streams, None, done).queue();
+    }
+
+    /// The same for somebody who may leave: when the last that `wanted` points to is dropped, the search ends soon, with
+    /// [`ReadError::Unwanted`] if it has found nothing yet. `done` is called in any case.
+    pub fn locate_while(
+        self: &Arc<Self>,
+        wanted: Weak<()>,
+        start: Start,
+        streams: Option<StreamSet>,
+        done: Box<dyn FnOnce(Result<u64, ReadError>) + Send>,
+    ) {
+        Search::new(self, start, streams, Some(wanted), done).queue();
+    }
+
+    /// What the file was opened by.
+    pub(super) const fn archive(&self) -> &Arc<Inner> {
+        &self.archive
     }
 
     const fn key(&self, number: u64) -> Key {
-        (self.id, number)
-    }
-
-    pub(super) const fn id(&self) -> FileId {
-        self.id
+        (self.cache_id, number)
     }
 
     /// Looks whether the file is still the one at its place, and faults it if not.
@@ -167,8 +177,12 @@ impl AsfFile {
     }
 
     fn fail(&self, error: ReadError) {
+        if self.fault.get().is_none() {
+            // First of all: whoever sees the fault opens the file anew.
+            self.archive.faulted_files().push((self.disk.id(), Arc::downgrade(&self.alive)));
+        }
         if self.fault.set(error).is_ok() {
-            self.archive.cache.forget(self.id);
+            self.archive.cache.forget(self.cache_id);
         }
     }
 
@@ -198,14 +212,14 @@ impl AsfFile {
     }
 
     fn read_claimed(&self, number: u64) -> Result<Arc<Block>, ReadError> {
-        let result = self.read(number).map(Arc::new);
+        let result = caught("the read of a block", || self.read(number)).and_then(|read| read).map(Arc::new);
         if let Err(error @ (ReadError::Changed | ReadError::Vanished)) = &result {
             self.fail(error.clone());
         }
         self.archive.cache.finish(self.key(number), &result);
         if self.fault.get().is_some() {
             // The fault came while this was read: nothing of the file stays.
-            self.archive.cache.forget(self.id);
+            self.archive.cache.forget(self.cache_id);
         }
         result
     }
@@ -217,6 +231,8 @@ impl AsfFile {
         if let Some(fault) = self.fault() {
             return Err(fault);
         }
+        #[cfg(test)]
+        assert!(!self.read_panics.swap(false, Ordering::SeqCst), "on purpose");
         let description = &self.description;
         let packet_size = description.header.packet_size();
         let first = number.saturating_mul(self.packets_per_block);
@@ -240,12 +256,5 @@ impl AsfFile {
 impl std::fmt::Debug for AsfFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AsfFile").field("disk", &self.disk).field("fault", &self.fault).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-impl AsfFile {
-    pub(super) fn archive_for_test(&self) -> Arc<Inner> {
-        self.archive.clone()
     }
 }

@@ -4,9 +4,10 @@
 //! send times only tell where to begin to look. Every walk is bounded.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Weak};
 
-use super::file::KeyTable;
+use super::key_table::{KeyTable, Partial, Wanted};
+use super::shield::{caught, shielded};
 use super::{AsfFile, Block, ReadError};
 use crate::asf::{PacketInfo, StreamSet, payloads, send_time_ms, walk};
 
@@ -41,16 +42,84 @@ pub enum Start {
     Offset(u64),
 }
 
+/// Who is told where to play from.
+type Done = Box<dyn FnOnce(Result<u64, ReadError>) + Send>;
+
+/// A search to be done on a reader thread.
+pub(super) struct Search {
+    file: Arc<AsfFile>,
+    start: Start,
+    streams: Option<StreamSet>,
+    wanted: Option<Weak<()>>,
+    done: Done,
+}
+
+impl Search {
+    /// For a viewer of these streams (`None`: all), who wants it while `wanted` points to something (`None`: always).
+    pub(super) fn new(
+        file: &Arc<AsfFile>,
+        start: Start,
+        streams: Option<StreamSet>,
+        wanted: Option<Weak<()>>,
+        done: Done,
+    ) -> Self {
+        Self { file: file.clone(), start, streams, wanted, done }
+    }
+
+    /// Has it done on a reader thread.
+    pub(super) fn queue(self) {
+        let archive = self.file.archive().clone();
+        if let Err(task) = archive.pool.push_task(Box::new(move |_| self.run())) {
+            // Nothing is read then.
+            task(&archive);
+        }
+    }
+
+    /// Tells the result.
+    pub(super) fn end(self, result: Result<u64, ReadError>) {
+        shielded("a search", || (self.done)(result));
+    }
+
+    fn run(self) {
+        let mut search = self;
+        loop {
+            let found = caught("a search", || find_for(&search.file, search.start, search.streams, search.wanted.as_ref()));
+            match found {
+                Ok(Ok(number)) => return search.end(Ok(number)),
+                Ok(Err(Stop::Read(error))) | Err(error) => return search.end(Err(error)),
+                Ok(Err(Stop::TableIsRead)) => {
+                    let file = search.file.clone();
+                    match file.learnt.keys.put_aside(search) {
+                        Some(again) => search = again,
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a search does not go on.
+#[derive(Debug)]
+enum Stop {
+    Read(ReadError),
+    /// Another search reads the table of key frames: this one goes on when that is through.
+    TableIsRead,
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
 /// Finds the packet for a viewer of these streams (`None`: all), reading through the cache. For reader threads.
 ///
-/// # Errors
-/// [`ReadError`].
-///
 /// Source: MS-MMSP 3.2.5.11.
-pub(super) fn find_for(file: &AsfFile, start: Start, streams: Option<StreamSet>) -> Result<u64, ReadError> {
+fn find_for(file: &AsfFile, start: Start, streams: Option<StreamSet>, wanted: Option<&Weak<()>>) -> Result<u64, Stop> {
     let description = file.description();
     let last = description.packets - 1;
-    let mut search = Search { file, block: None };
+    let mut search = Walks { file, wanted, block: None };
     let selected = streams.map_or(description.header.video(), |streams| streams.intersection(description.header.video()));
     let other = description.leader.filter(|leader| !selected.contains(*leader)).and_then(|_| selected.iter().next());
     if let Some(other) = other {
@@ -62,14 +131,14 @@ pub(super) fn find_for(file: &AsfFile, start: Start, streams: Option<StreamSet>)
                 let near = search.bisect(presentation_ms)?;
                 return match search.ahead(near, other, presentation_ms)?.last {
                     Some(found) => Ok(found),
-                    None => search.key_frame_behind(near, other, presentation_ms),
+                    None => Ok(search.key_frame_behind(near, other, presentation_ms)?),
                 };
             }
             Start::Time { .. } => {}
-            Start::Packet(number) => return search.back(number.min(last), |_, info| info.key_starts.contains(other)),
+            Start::Packet(number) => return Ok(search.back(number.min(last), |_, info| info.key_starts.contains(other))?),
             Start::Offset(at) => {
                 let number = at.saturating_sub(description.data_start) / description.header.packet_size() as u64;
-                return search.back(number.min(last), |_, info| info.key_starts.contains(other));
+                return Ok(search.back(number.min(last), |_, info| info.key_starts.contains(other))?);
             }
         }
     }
@@ -86,7 +155,7 @@ pub(super) fn find_for(file: &AsfFile, start: Start, streams: Option<StreamSet>)
         Start::Offset(at) => at.saturating_sub(description.data_start) / description.header.packet_size() as u64,
     };
     match description.leader {
-        Some(leader) => search.back(number.min(last), |_, info| info.key_starts.contains(leader)),
+        Some(leader) => Ok(search.back(number.min(last), |_, info| info.key_starts.contains(leader))?),
         None => Ok(number.min(last)),
     }
 }
@@ -94,7 +163,10 @@ pub(super) fn find_for(file: &AsfFile, start: Start, streams: Option<StreamSet>)
 /// The same for a viewer of everything.
 #[cfg(test)]
 fn find(file: &AsfFile, start: Start) -> Result<u64, ReadError> {
-    find_for(file, start, None)
+    find_for(file, start, None, None).map_err(|stop| match stop {
+        Stop::Read(error) => error,
+        Stop::TableIsRead => panic!("another search is on its way"),
+    })
 }
 
 /// Presentation times of the leader's key frames that begin in a packet.
@@ -111,13 +183,15 @@ struct Ahead {
     whole: bool,
 }
 
-struct Search<'a> {
+/// The walks of one search through its file.
+struct Walks<'a> {
     file: &'a AsfFile,
+    wanted: Option<&'a Weak<()>>,
     /// The block of the last packet: neighbours are asked for mostly.
     block: Option<Arc<Block>>,
 }
 
-impl Search<'_> {
+impl Walks<'_> {
     const fn packets(&self) -> u64 {
         self.file.description().packets
     }
@@ -129,13 +203,17 @@ impl Search<'_> {
 
     fn packet(&mut self, number: u64) -> Result<&[u8], ReadError> {
         if self.block.as_ref().is_none_or(|block| block.packet(number).is_none()) {
+            // Every long loop comes by here.
+            if self.wanted.is_some_and(|wanted| wanted.strong_count() == 0) {
+                return Err(ReadError::Unwanted);
+            }
             self.block = Some(self.file.block_now(number / self.file.packets_per_block())?);
         }
         self.block.as_ref().and_then(|block| block.packet(number)).ok_or(ReadError::PastTheEnd)
     }
 
     /// The packet with the last key frame that is to be shown at or before a time.
-    fn key_frame(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, ReadError> {
+    fn key_frame(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, Stop> {
         if let Some(found) = self.by_index(leader, presentation_ms)? {
             return Ok(found);
         }
@@ -145,7 +223,7 @@ impl Search<'_> {
         let near = self.bisect(presentation_ms)?;
         match self.ahead(near, leader, presentation_ms)?.last {
             Some(found) => Ok(found),
-            None => self.key_frame_behind(near, leader, presentation_ms),
+            None => Ok(self.key_frame_behind(near, leader, presentation_ms)?),
         }
     }
 
@@ -285,38 +363,43 @@ impl Search<'_> {
     }
 
     /// By a table of all key frames: the one shown last at or before the time, the later of equals.
-    fn by_key_table(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, ReadError> {
+    fn by_key_table(&mut self, leader: u8, presentation_ms: u64) -> Result<u64, Stop> {
         let keys = self.key_table(Some(leader))?;
         let served = keys.iter().filter(|(ms, _)| u64::from(*ms) <= presentation_ms);
         Ok(served.max().map_or(0, |(_, number)| *number))
     }
 
     /// When the leader's key frames are shown; without a leader, the first payload of each packet. Read once a file.
-    fn key_table(&mut self, leader: Option<u8>) -> Result<KeyTable, ReadError> {
-        if let Some(keys) = self.file.learnt.keys() {
-            return Ok(keys);
+    fn key_table(&mut self, leader: Option<u8>) -> Result<KeyTable, Stop> {
+        let file = self.file;
+        match file.learnt.keys.want() {
+            Wanted::Here(keys) => Ok(keys),
+            Wanted::Taken => Err(Stop::TableIsRead),
+            Wanted::Read(mut reading) => {
+                let result = self.read_keys(leader, &mut reading.partial);
+                Ok(reading.end(result)?)
+            }
         }
-        let mut keys = Vec::new();
-        for number in 0..self.packets() {
-            let packet = self.packet(number)?;
+    }
+
+    /// Goes on with the table to its end.
+    fn read_keys(&mut self, leader: Option<u8>, Partial { keys, next }: &mut Partial) -> Result<(), ReadError> {
+        while *next < self.packets() && keys.len() < MAX_KEYS {
+            let packet = self.packet(*next)?;
             match (leader, walk(packet)) {
-                (None, Ok(info)) => keys.push((info.first_presentation_ms, number)),
+                (None, Ok(info)) => keys.push((info.first_presentation_ms, *next)),
                 (Some(leader), Ok(info)) if info.key_starts.contains(leader) => {
-                    keys.extend(key_times(packet, leader).filter_map(|ms| Some((u32::try_from(ms).ok()?, number))));
+                    keys.extend(key_times(packet, leader).filter_map(|ms| Some((u32::try_from(ms).ok()?, *next))));
                 }
                 _ => (),
             }
-            if keys.len() >= MAX_KEYS {
-                break;
-            }
+            *next += 1;
         }
-        let keys: KeyTable = keys.into();
-        *self.file.learnt.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(keys.clone());
-        Ok(keys)
+        Ok(())
     }
 
     /// Without key frames: of the packets whose first payload is shown at or after a time, the last of the earliest.
-    fn any_packet(&mut self, presentation_ms: u64) -> Result<u64, ReadError> {
+    fn any_packet(&mut self, presentation_ms: u64) -> Result<u64, Stop> {
         let mut found: Option<(u64, u64)> = None;
         if !self.rises()? {
             for (ms, number) in self.key_table(None)?.iter().map(|(ms, number)| (u64::from(*ms), *number)) {

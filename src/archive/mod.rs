@@ -15,8 +15,10 @@ mod describe;
 mod disk;
 mod error;
 mod file;
+mod key_table;
 mod locate;
 mod pool;
+mod shield;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,6 +45,7 @@ use beneath::Place;
 use cache::BlockCache;
 use disk::{Disk, FileId};
 use pool::Pool;
+use shield::caught;
 
 /// How often the open files are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +84,11 @@ struct Inner {
     cache: BlockCache,
     pool: Pool,
     open: Mutex<HashMap<FileId, Weak<AsfFile>>>,
+    /// Faulted files that somebody still holds: what is under way for them must not reach who opens the same state of the
+    /// same file again, as when it was renamed and renamed back.
+    faulted: Mutex<Vec<(FileId, Weak<()>)>>,
+    /// Counts the files that are in the cache by a number of their own.
+    renumbered: AtomicU64,
     counters: Counters,
 }
 
@@ -135,6 +143,8 @@ impl Archive {
             cache: BlockCache::new(bounds.cache_bytes),
             pool: Pool::new(readers, check_every),
             open: Mutex::default(),
+            faulted: Mutex::default(),
+            renumbered: AtomicU64::new(0),
             counters: Counters::new(),
         });
         // Dropped on the way out, it ends those threads that did start.
@@ -161,7 +171,10 @@ impl Archive {
     pub fn open(self: &Arc<Self>, root: &Path, name: &str, done: Box<dyn FnOnce(Result<Arc<AsfFile>, OpenError>) + Send>) {
         let place = Place::new(root, name);
         // It goes only to a pool that the archive keeps open, so that it is always queued.
-        if let Err(task) = self.inner.pool.push_task(Box::new(move |inner| done(inner.open_now(place)))) {
+        let task: pool::Task = Box::new(move |inner| {
+            done(caught("an opening", || inner.open_now(place)).unwrap_or_else(|error| Err(error.into())));
+        });
+        if let Err(task) = self.inner.pool.push_task(task) {
             task(&self.inner);
         }
     }
@@ -208,15 +221,31 @@ impl Inner {
             return Ok(file);
         }
         let description = Description::read(&disk)?;
-        let file = Arc::new(AsfFile::new(self.clone(), disk, description));
         // Another thread may have been faster.
         let mut open = self.open_files();
-        if let Some(other) = open.get(&file.id()).and_then(Weak::upgrade).filter(|other| other.fault().is_none()) {
+        let id = disk.id();
+        if let Some(other) = open.get(&id).and_then(Weak::upgrade).filter(|other| other.fault().is_none()) {
             drop(open);
             return Ok(other);
         }
-        open.insert(file.id(), Arc::downgrade(&file));
+        let file = Arc::new(AsfFile::new(self.clone(), disk, self.cache_id(id), description));
+        open.insert(id, Arc::downgrade(&file));
         Ok(file)
+    }
+
+    fn faulted_files(&self) -> MutexGuard<'_, Vec<(FileId, Weak<()>)>> {
+        self.faulted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number by which the cache knows the blocks of a file: that of the file, so that blocks outlive its closing, unless
+    /// one that was faulted is still around with it.
+    fn cache_id(&self, id: FileId) -> FileId {
+        let mut faulted = self.faulted_files();
+        faulted.retain(|(_, alive)| alive.strong_count() > 0);
+        if faulted.iter().all(|(other, _)| *other != id) {
+            return id;
+        }
+        id.wrapping_add(u128::from(self.renumbered.fetch_add(1, Ordering::Relaxed)) + 1)
     }
 
     /// Looks at every open file, once.

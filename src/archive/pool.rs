@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cache::shielded;
+use super::shield::shielded;
 use super::{AsfFile, Inner};
 
 /// Reads of blocks that are only foreseen wait in the queue up to so many times the number of readers.
@@ -161,7 +161,7 @@ impl Pool {
         let pool = &archive.pool;
         while let Some(job) = pool.next() {
             match job {
-                Job::Block(file, number) => file.read_queued(number),
+                Job::Block(file, number) => shielded("the read of a block", || file.read_queued(number)),
                 Job::Task(task) => {
                     shielded("an opening or a search", || task(archive));
                     pool.lock().tasks_running -= 1;

@@ -346,7 +346,7 @@ fn an_archive_that_ends_tells_all_who_wait() {
     assert_eq!(file.block_and_wait(1), Err(ReadError::Closed));
     assert_eq!(file.locate_and_wait(Start::Packet(70)), Err(ReadError::Closed));
     file.prefetch(3);
-    let inner = Arc::downgrade(&file.archive_for_test());
+    let inner = Arc::downgrade(file.archive());
     drop(file);
     assert_eq!(inner.strong_count(), 0, "nothing keeps it");
 }
@@ -358,4 +358,45 @@ fn a_panic_of_a_caller_ends_no_reader() {
     let _ = file.block(0, || Box::new(|_| panic!("on purpose")));
     file.locate(Start::Beginning, Box::new(|_| panic!("on purpose")));
     assert_eq!(file.locate_and_wait(Start::Packet(40)), Ok(31));
+}
+
+/// Whoever waits for a read is told that it panicked, and the reader goes on.
+#[test]
+fn a_panic_of_a_read_is_told() {
+    let (archive, root) = (archive(8 << 20, 1), Root::new());
+    let file = archive.open_and_wait(root.path(), root.sample(VOD)).unwrap();
+    let panics = || file.read_panics.store(true, Ordering::SeqCst);
+    panics();
+    assert_eq!(file.block_and_wait(0), Err(ReadError::Internal));
+    panics();
+    assert_eq!(file.locate_and_wait(Start::Packet(40)), Err(ReadError::Internal));
+    assert_eq!((file.locate_and_wait(Start::Packet(40)), file.fault()), (Ok(31), None));
+    assert_eq!(file.block_and_wait(0).unwrap().first(), 0);
+}
+
+/// A file is renamed and renamed back while one of its blocks is on its way.
+#[test]
+fn what_is_on_its_way_for_a_faulted_file_reaches_no_other() {
+    let (archive, root) = (archive(8 << 20, 1), Root::new());
+    let here = root.write("a.asf", &long(200));
+    let away = root.path().join("b.asf");
+    let file = archive.open_and_wait(root.path(), "a.asf").unwrap();
+    let open_now = || archive.inner.open_now(Place::new(root.path(), "a.asf")).unwrap();
+    let ask = |file: &Arc<AsfFile>| {
+        let (sender, told) = mpsc::channel();
+        let _ = file.block(1, || Box::new(move |block: Result<Arc<Block>, _>| sender.send(block.map(|_| ())).unwrap()));
+        told
+    };
+    let busy = Busy::new(&archive);
+    let before = ask(&file);
+    std::fs::rename(&here, &away).unwrap();
+    archive.inner.check_files();
+    std::fs::rename(&away, &here).unwrap();
+    let again = open_now();
+    assert!(!Arc::ptr_eq(&again, &file) && Arc::ptr_eq(&again, &open_now()), "one is faulted, the other shared");
+    let after = ask(&again);
+    busy.end();
+    assert_eq!(before.recv_timeout(PATIENCE).unwrap(), Err(ReadError::Vanished));
+    assert_eq!(after.recv_timeout(PATIENCE).unwrap(), Ok(()));
+    assert_eq!((file.fault(), again.fault()), (Some(ReadError::Vanished), None));
 }

@@ -300,11 +300,21 @@ fn forms() -> impl Strategy<Value = Vec<PacketForm>> {
 
 /// Streams of sound packets of every form; packet sizes of 300 to 9000 bytes, and the largest.
 pub(crate) fn packet_streams() -> impl Strategy<Value = Fabricated> {
+    streams_of(60, &[])
+}
+
+/// The same over minutes, where stream 2 never marks a key frame.
+pub(crate) fn slow_streams() -> impl Strategy<Value = Fabricated> {
+    streams_of(4_000, &[2])
+}
+
+fn streams_of(longest_step_ms: u32, keyless: &'static [u8]) -> impl Strategy<Value = Fabricated> {
     let len = prop_oneof![0..40_usize, 1..300_usize, 300..2_000_usize, 2_000..12_000_usize];
-    let medium = (1..=4_u8, len, prop::bool::weighted(0.3), 0..60_u32).prop_map(|(stream, len, key, step_ms)| Medium {
+    let medium = (1..=4_u8, len, prop::bool::weighted(0.3), 0..longest_step_ms);
+    let medium = medium.prop_map(|(stream, len, key, step_ms)| Medium {
         stream,
         len: len.max(1),
-        key,
+        key: key && !keyless.contains(&stream),
         step_ms,
     });
     let size = prop_oneof![4 => 300..2_000_usize, 4 => 2_000..9_000_usize, 1 => Just(65_527_usize)];

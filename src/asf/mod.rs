@@ -37,7 +37,7 @@ pub use payloads::{Payload, Payloads, payloads};
 pub use properties::{Format, Stream, StreamKind};
 pub use recut::Recut;
 pub use recut_live::Recutter;
-pub use select::{Kept, Selection, Selector};
+pub use select::{KEYLESS_MS, Kept, Selection, Selector};
 pub use shift::{ObjectNumbers, Shift, shift};
 pub use stream::{Event, Reader, StreamError};
 pub use stream_set::StreamSet;

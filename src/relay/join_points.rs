@@ -1,12 +1,9 @@
 //! Where viewers may begin.
 
-use crate::asf::{PacketInfo, StreamSet};
+use crate::asf::{KEYLESS_MS, PacketInfo, StreamSet};
 
 /// A video stream whose key frames stay away for so long lets another one tell the join points.
 const LEADER_GONE_MS: u32 = 20_000;
-
-/// A stream of which no packet ever started a key frame for so long has none to wait for.
-const KEYLESS_MS: u32 = 30_000;
 
 /// Without key frames, how often a packet stands in for one.
 const STAND_IN_MS: u32 = 1000;
@@ -20,7 +17,8 @@ const STAND_IN_MS: u32 = 1000;
 pub struct JoinPoints {
     video: StreamSet,
     leader: Option<u8>,
-    /// The last key frame of the leader; the last stand-in without one; the first packet before either.
+    /// The last key frame of the leader; the last stand-in without one; the first packet before either. `None` where a
+    /// stand-in is due.
     last_ms: Option<u32>,
     keyless: bool,
 }
@@ -31,13 +29,28 @@ impl JoinPoints {
         Self { video, leader: None, last_ms: None, keyless: false }
     }
 
+    /// The next packet with video stands in for a key frame, unless there was one: it is known of the stream that this one is
+    /// cut from that it has none.
+    pub const fn stand_in(&mut self) {
+        if self.leader.is_none() {
+            self.keyless = true;
+            self.last_ms = None;
+        }
+    }
+
     /// Whether a viewer may begin with this packet.
     pub fn notes(&mut self, packet: &PacketInfo) -> bool {
         if self.video.is_empty() {
             return true;
         }
         let now_ms = packet.send_time_ms;
-        let since_ms = now_ms.saturating_sub(*self.last_ms.get_or_insert(now_ms));
+        let since_ms = match self.last_ms {
+            None if self.keyless => STAND_IN_MS,
+            last_ms => now_ms.saturating_sub(last_ms.unwrap_or(now_ms)),
+        };
+        if !self.keyless {
+            self.last_ms.get_or_insert(now_ms);
+        }
         let starts = packet.key_starts.intersects(self.video);
         let key = starts.then(|| packet.key_starts.iter().find(|stream| self.video.contains(*stream))).flatten();
         if let Some(stream) = key {
@@ -104,5 +117,19 @@ mod tests {
         assert_eq!(joined, (35..45).map(|s| s * 1000).collect::<Vec<_>>());
         assert!(joins.notes(&packet(45_050, &[1], &[1])));
         assert!(!joins.notes(&packet(90_000, &[1], &[])), "a stream that has key frames is worth the wait");
+    }
+
+    #[test]
+    fn a_cut_of_video_without_key_frames_gets_its_stand_ins() {
+        let mut joins = JoinPoints::new(set(&[2]));
+        assert!(!joins.notes(&packet(5000, &[2, 3], &[])), "nobody knows yet");
+        joins.stand_in();
+        let noted = [(5010, 3), (5020, 2), (5030, 2), (6010, 2), (6020, 2)];
+        let noted = noted.map(|(ms, stream)| joins.notes(&packet(ms, &[stream], &[])));
+        assert_eq!(noted, [false, true, false, false, true], "the next with video, then one a second");
+        joins.stand_in();
+        assert!(joins.notes(&packet(6030, &[2], &[])) && joins.notes(&packet(6040, &[2], &[2])));
+        joins.stand_in();
+        assert!(!joins.notes(&packet(9000, &[2], &[])), "a stream that has key frames is worth the wait");
     }
 }

@@ -6,6 +6,7 @@
 pub mod admission;
 mod batch;
 mod delivery;
+mod drops;
 mod join_points;
 mod lending;
 mod point;

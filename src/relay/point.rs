@@ -8,10 +8,11 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use super::batch::Generation;
 use super::delivery::{Delivery, PointId, ShardPort};
+use super::drops::{DropCause, Drops};
 use super::lending::Vacancy;
 use super::publish::{Feed, PublishRefusal, Publisher, PublisherId};
 use super::recutting::DatagramRoom;
-use crate::asf::Header;
+use crate::asf::{Header, PacketError};
 use crate::metrics as names;
 use crate::settings::{PublishingPoint, Settings, Source};
 use crate::wire::Guid;
@@ -58,6 +59,8 @@ pub(super) struct Meters {
     pub(super) restarts: Counter,
     pub(super) packets: Counter,
     pub(super) invalid: Counter,
+    /// By [`DropCause`].
+    dropped: [Counter; DropCause::ALL.len()],
 }
 
 #[derive(Default)]
@@ -78,7 +81,9 @@ impl Point {
             up: gauge!(names::SOURCE_UP, "point" => label.clone()),
             restarts: counter!(names::SOURCE_RESTARTS, "point" => label.clone()),
             packets: counter!(names::SOURCE_PACKETS, "point" => label.clone()),
-            invalid: counter!(names::SOURCE_INVALID_PACKETS, "point" => label),
+            invalid: counter!(names::SOURCE_INVALID_PACKETS, "point" => label.clone()),
+            dropped: DropCause::ALL
+                .map(|cause| counter!(names::DROPPED_PACKETS, "point" => label.clone(), "cause" => cause.label())),
         };
         // So that the metric is there before the source is.
         meters.up.increment(0);
@@ -186,6 +191,16 @@ impl Point {
 
     pub(super) fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    /// A packet is left out: counts it, and tells it unless that was just told.
+    pub(super) fn drops(&self, drops: &mut Drops, now: Instant, cause: DropCause, error: &PacketError) {
+        if let Some(counter) = self.meters.dropped.get(cause as usize) {
+            counter.increment(1);
+        }
+        if let Some(packets) = drops.note(now, cause) {
+            tracing::warn!(point = self.name(), cause = cause.label(), packets, %error, "packets of this source are left out");
+        }
     }
 
     pub(super) fn lock_feed(&self) -> MutexGuard<'_, Feed> {

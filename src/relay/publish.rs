@@ -8,10 +8,11 @@ use thiserror::Error;
 
 use super::batch::{Batch, BatchPacket, Generation};
 use super::delivery::Delivery;
+use super::drops::{DropCause, Drops};
 use super::point::Point;
 use super::recutting::Recutting;
 use super::timeline::Timeline;
-use crate::asf::{Header, PacketError};
+use crate::asf::{Header, PacketError, walk};
 use crate::settings::Source;
 
 /// A publisher that was silent for so long gives way to another one with the same credentials: its connection is
@@ -97,6 +98,7 @@ pub(super) struct Feed {
     timeline: Timeline,
     /// Between a source whose packets do not fit a datagram and the timeline.
     recutting: Option<Recutting>,
+    drops: Drops,
     publisher: Option<Current>,
     /// Since when there is none; the first tick after the loss tells.
     gone_since: Option<Instant>,
@@ -213,7 +215,7 @@ impl Publisher {
     pub fn packets(&mut self, now: Instant, mut packets: BytesMut) -> Result<Accepted, PublishError> {
         let point = &self.point;
         let mut guard = self.lock(now)?;
-        let Feed { timeline, recutting, publisher: Some(current), up, .. } = &mut *guard else {
+        let Feed { timeline, recutting, drops, publisher: Some(current), up, .. } = &mut *guard else {
             return Err(PublishError::Superseded);
         };
         let packet_size = recutting.as_ref().map(Recutting::source_size).or_else(|| timeline.packet_size());
@@ -235,6 +237,8 @@ impl Publisher {
                     current.invalid_in_a_row = 0;
                 }
                 Err(last) => {
+                    let uncut = recutting.is_some() && walk(packet).is_ok();
+                    point.drops(drops, now, if uncut { DropCause::Uncut } else { DropCause::Invalid }, &last);
                     accepted.invalid += 1;
                     current.invalid_in_a_row += 1;
                     if current.invalid_in_a_row >= INVALID_IN_A_ROW {
@@ -245,7 +249,7 @@ impl Publisher {
             }
         }
         if let Some(recutting) = recutting {
-            outbox.place_all(timeline, now, recutting.take_full(), recutting.packet_size());
+            outbox.place_all(timeline, drops, now, recutting.take_full(), recutting.packet_size());
         }
         outbox.send();
         if accepted.packets > 0 && !std::mem::replace(up, true) {
@@ -322,7 +326,7 @@ impl Feed {
         let mut outbox = Outbox { point, now, left: 0, draft: None };
         // On the timeline it stands where its send time belongs: when the source packet came that it begins with.
         let packet_size = packet.len();
-        outbox.place_all(&mut self.timeline, since, packet, packet_size);
+        outbox.place_all(&mut self.timeline, &mut self.drops, since, packet, packet_size);
         outbox.send();
     }
 
@@ -372,11 +376,13 @@ impl Outbox<'_> {
         Ok(())
     }
 
-    /// The same for packets that re-cutting made: none is invalid.
-    fn place_all(&mut self, timeline: &mut Timeline, came: Instant, mut packets: Vec<u8>, packet_size: usize) {
+    /// The same for packets that re-cutting made: none should be invalid.
+    fn place_all(&mut self, timeline: &mut Timeline, drops: &mut Drops, came: Instant, mut packets: Vec<u8>, packet_size: usize) {
         self.left = packets.len() / packet_size.max(1);
         for packet in packets.chunks_exact_mut(packet_size.max(1)) {
-            let _none_is_invalid = self.place(timeline, came, packet);
+            if let Err(error) = self.place(timeline, came, packet) {
+                self.point.drops(drops, self.now, DropCause::Unsound, &error);
+            }
         }
     }
 

@@ -132,7 +132,7 @@ pub enum Oversize {
     Recut,
     /// Sent as IP fragments.
     Fragment,
-    /// UDP is refused while every source is oversize.
+    /// UDP is refused while every source is known to be oversize; those of a folder are not, before they are opened.
     Refuse,
 }
 

@@ -143,7 +143,12 @@ impl State {
         }
     }
 
+    /// Whether UDP is of no use to anybody. Of files, and of another server's folder, nobody knows before one is opened: those
+    /// that do not fit are refused then.
     fn every_source_is_oversize(&self, udp: &UdpPort) -> bool {
+        if self.context.settings.publishing_points.iter().any(|point| point.source.is_folder()) {
+            return false;
+        }
         let mut sizes =
             self.broadcasts.iter().filter_map(|broadcast| Some(broadcast.generation.as_ref()?.packet_size)).peekable();
         sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
@@ -266,5 +271,48 @@ impl State {
             conn.place = Place::Seat(index);
         }
         Some(viewer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::asf::StreamSet;
+    use crate::relay::{Generation, Relay};
+    use crate::settings::{PublishingPoint, Settings, Start};
+    use crate::shard::Context;
+    use crate::wire::Guid;
+
+    /// What the only broadcast has for packets, and what the other publishing point is.
+    fn is_refused(packet_size: usize, other: Source) -> bool {
+        let point = |name: &str, source| PublishingPoint { name: name.into(), source, source_timeout: None };
+        let settings =
+            Settings { publishing_points: vec![point("cam", Source::Push), point("other", other)], ..Settings::default() };
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+        let mut state = State::new(Arc::new(Context::for_tests(settings, relay, sender)), 0);
+        state.broadcasts[0].generation = Some(Arc::new(Generation {
+            number: 0,
+            header: bytes::Bytes::new(),
+            packet_size,
+            preroll_ms: 0,
+            bit_rate: 0,
+            streams: StreamSet::EMPTY,
+            video: StreamSet::EMPTY,
+        }));
+        state.every_source_is_oversize(&UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap())
+    }
+
+    #[tokio::test]
+    async fn udp_is_of_use_where_files_may_fit() {
+        let pull = |url: &str| Source::Pull { url: url.into(), start: Start::Watched, linger: Duration::ZERO };
+        assert!(is_refused(3200, Source::Push) && is_refused(3200, pull("mms://upstream/one")));
+        assert!(!is_refused(1400, Source::Push));
+        assert!(!is_refused(3200, Source::Files { root: PathBuf::from("/srv") }) && !is_refused(3200, pull("mms://upstream/")));
     }
 }

@@ -47,7 +47,8 @@ pub(super) struct Conn {
     /// Counts what was asked of readers of files: an answer to an earlier question comes too late.
     pub(super) request: u64,
     /// A reader looks for the place where a play begins; when it has found it, for the next one, if that is still wanted.
-    pub(super) searching: bool,
+    /// When this is dropped, it ends early.
+    pub(super) searching: Option<Arc<()>>,
     pub(super) next_search: Option<(u64, Position, Wanted)>,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,

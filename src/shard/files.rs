@@ -183,12 +183,14 @@ impl State {
         let mailbox = self.context.mailbox(self.index).clone();
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
-        if conn.searching {
-            // A search may be long, and a player may ask for another place fifty times a second: the last one counts.
+        if let Some(wanted) = &mut conn.searching {
+            // A search may be long, and a player may ask for another place fifty times a second: the last one counts, and
+            // the search that is on its way may end early.
+            *wanted = Arc::default();
             conn.next_search = Some((conn.request, place, seek));
             return;
         }
-        conn.searching = true;
+        let wanted = Arc::downgrade(conn.searching.insert(Arc::default()));
         let (client_id, request) = (conn.entry.client_id(), conn.request);
         let (incarnation, until, acceleration) = seek;
         let until = until.map(|until| opening.until(until));
@@ -200,7 +202,8 @@ impl State {
         let seek = Seek { asked: start, incarnation, until, acceleration };
         let all = opening.describe().streams;
         let streams = Some(conn.selection.streams).filter(|streams| *streams != all);
-        opening.file.locate_for(
+        opening.file.locate_while(
+            wanted,
             start,
             streams,
             Box::new(move |result| {
@@ -212,7 +215,7 @@ impl State {
     /// The place was found: the play begins.
     pub(super) fn located(&mut self, key: usize, now: Instant, request: u64, seek: Seek, result: Result<u64, ReadError>) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else { return };
-        conn.searching = false;
+        conn.searching = None;
         let wanted = conn.request;
         if let Some((_, place, seek)) = conn.next_search.take().filter(|(request, ..)| *request == wanted) {
             return self.play_title(key, now, place, seek);

@@ -140,7 +140,7 @@ impl State {
             place: Place::Nowhere,
             selection: Selection::default(),
             request: 0,
-            searching: false,
+            searching: None,
             next_search: None,
             trouble: None,
             closing: None,

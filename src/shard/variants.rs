@@ -71,6 +71,10 @@ impl Variant {
         let (mut bytes, mut packets) = (Vec::with_capacity(batch.bytes.len()), Vec::with_capacity(batch.packets.len()));
         for (index, source) in batch.packets.iter().enumerate() {
             let (packet, begin) = (batch.packet(index).unwrap_or_default(), bytes.len());
+            if source.join_point && stands_in(packet, generation.video) {
+                cutter.selector.stand_in();
+                cutter.joins.stand_in();
+            }
             match cutter.selector.packet(packet, &mut bytes) {
                 Ok(Kept::Whole) => bytes.extend_from_slice(packet),
                 Ok(Kept::Rewritten) => {}
@@ -87,6 +91,11 @@ impl Variant {
         let (generation, due) = (Arc::clone(generation), batch.due);
         (!packets.is_empty()).then(|| Arc::new(Batch { generation, first, bytes: bytes.into(), packets: packets.into(), due }))
     }
+}
+
+/// Whether a join point is one although no key frame begins in it: there is video, which marks none.
+fn stands_in(packet: &[u8], video: StreamSet) -> bool {
+    !video.is_empty() && asf::walk(packet).is_ok_and(|info| !info.key_starts.intersects(video))
 }
 
 /// What a viewer's slowness is told by.

@@ -1,8 +1,8 @@
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::*;
-use crate::archive::Archive;
-use crate::archive::testing::{Claims, Root, archive, asf, packet};
+use crate::archive::testing::{Claims, PATIENCE, Root, answer, archive, asf, packet};
+use crate::archive::{Archive, pool};
 use crate::asf::fabricate::object;
 use crate::asf::{guids, samples};
 
@@ -206,7 +206,7 @@ fn a_file_whose_clock_jumps_back() {
     let file = open(&archive, &root, &made(600, |number| number % 20 == 0, |number| (number + 300) % 600 * 100));
     Reference::new(&file).compare(&file, 600, "jumps back");
     assert_eq!(file.learnt.rises.get(), Some(&false));
-    assert_eq!(file.learnt.keys().unwrap().len(), 30, "they are read once");
+    assert_eq!(file.learnt.keys.whole().unwrap().len(), 30, "they are read once");
 }
 
 #[test]
@@ -214,7 +214,78 @@ fn a_file_without_key_frames_whose_clock_jumps_back() {
     let (archive, root) = (archive(64 << 20, 2), Root::new());
     let file = open(&archive, &root, &made(600, |_| false, |number| (number + 300) % 600 * 100));
     Reference::new(&file).compare(&file, 600, "jumps back");
-    assert_eq!((file.learnt.rises.get(), file.learnt.keys().unwrap().len()), (Some(&false), 600));
+    assert_eq!((file.learnt.rises.get(), file.learnt.keys.whole().unwrap().len()), (Some(&false), 600));
+}
+
+/// Searches while the table of key frames is read: `number` of them, put aside by the only reader.
+fn put_aside(file: &Arc<AsfFile>, number: usize) -> mpsc::Receiver<Result<u64, ReadError>> {
+    let (sender, told) = mpsc::channel();
+    for _ in 0..number {
+        let sender = sender.clone();
+        file.locate(Start::Time { ms: 10_000 }, Box::new(move |found| sender.send(found).unwrap()));
+    }
+    let patience = pool::now() + PATIENCE;
+    while file.learnt.keys.waiting() < number {
+        assert!(pool::now() < patience, "they are not put aside");
+        std::thread::yield_now();
+    }
+    told
+}
+
+#[test]
+fn searches_wait_for_one_table_without_a_thread() {
+    let (archive, root) = (archive(64 << 20, 1), Root::new());
+    let bytes = made(600, |number| number % 20 == 0, |number| (number + 300) % 600 * 100);
+    let read = |file: &Arc<AsfFile>, told: &mpsc::Receiver<_>| {
+        let other: Vec<_> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+        assert!(other.iter().all(|found| *found == Ok(400)), "{other:?}");
+        assert_eq!(file.learnt.keys.whole().unwrap().len(), 30);
+    };
+    // The search that reads panics, or is wanted no more: another reads on.
+    let file = open(&archive, &root, &bytes);
+    let Wanted::Read(mut reading) = file.learnt.keys.want() else { panic!("nobody reads it") };
+    let told = put_aside(&file, 3);
+    assert_eq!(file.locate_and_wait(Start::Packet(5)), Ok(0), "the only reader is free");
+    assert!(told.try_recv().is_err());
+    (reading.partial.keys, reading.partial.next) = ((0..15).map(|key| (key * 2000 + 33_000, u64::from(key) * 20)).collect(), 300);
+    let reads = archive.counts().reads;
+    assert_eq!(reading.end(Err(ReadError::Unwanted)), Err(ReadError::Unwanted));
+    read(&file, &told);
+    assert!(archive.counts().reads - reads <= 4, "half of it is read already");
+
+    // It fails: so do those who wait, and the next tries again.
+    let file = {
+        root.write("other.asf", &bytes);
+        archive.open_and_wait(root.path(), "other.asf").unwrap()
+    };
+    let Wanted::Read(reading) = file.learnt.keys.want() else { panic!("nobody reads it") };
+    let told = put_aside(&file, 3);
+    let error = ReadError::Io("worn out".into());
+    assert_eq!(reading.end(Err(error.clone())), Err(error.clone()));
+    assert!((0..3).all(|_| told.recv_timeout(PATIENCE).unwrap() == Err(error.clone())));
+    let Wanted::Read(reading) = file.learnt.keys.want() else { panic!("nobody reads it") };
+    let told = put_aside(&file, 3);
+    drop(reading);
+    read(&file, &told);
+}
+
+#[test]
+fn a_search_that_nobody_wants_reads_nothing() {
+    let (archive, root) = (archive(64 << 20, 1), Root::new());
+    for (bytes, place) in [
+        (made(600, |number| number % 20 == 0, |number| (number + 300) % 600 * 100), 400),
+        (made(600, |number| number % 20 == 0, |number| number * 100), 100),
+    ] {
+        let file = open(&archive, &root, &bytes);
+        let search = |wanted: &Arc<()>, leaves: bool| {
+            let weak = Arc::downgrade(wanted);
+            let weak = if leaves { Weak::new() } else { weak };
+            answer(|done| file.locate_while(weak, Start::Time { ms: 10_000 }, None, done))
+        };
+        let (wanted, reads) = (Arc::default(), archive.counts().reads);
+        assert_eq!((search(&wanted, true), archive.counts().reads), (Err(ReadError::Unwanted), reads));
+        assert_eq!(search(&wanted, false), Ok(place));
+    }
 }
 
 #[test]

@@ -488,6 +488,59 @@ fn invalid_packets_of_a_source_cut_anew_are_counted_as_they_came() {
     assert_eq!(objects(bench.sent().2), objects(&bench.packets[..3]), "nothing else is lost");
 }
 
+/// A packet of 3200 bytes whose replicated data is too long to be repeated in each piece.
+fn uncut() -> Vec<u8> {
+    use crate::asf::fabricate::{Form, Piece, Plan};
+    let piece = Piece {
+        stream: 1,
+        key: true,
+        object: 0,
+        offset: 0,
+        presentation_ms: 3000,
+        object_size: None,
+        form: Form::Replicated(vec![9; 20], 250),
+    };
+    let mut plan = Plan {
+        correction: Some(2),
+        multiple: true,
+        packet_length: 0,
+        sequence: 0,
+        padding: 2,
+        object: 1,
+        offset: 3,
+        replicated: 2,
+        payload_length: 2,
+        send_time_ms: 0,
+        pieces: vec![piece],
+        spare: 0,
+    };
+    plan.spare = 3200 - plan.build().len();
+    plan.build()
+}
+
+#[test]
+fn packets_that_are_left_out_are_counted_by_cause() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        let bench = Bench::large();
+        let mut publisher = bench.begin(0);
+        assert!(walk(&uncut()).is_ok());
+        let mixed = [bench.packets[1].clone(), uncut(), vec![0xFF; 3200], uncut()].concat();
+        let accepted = publisher.packets(bench.base, mixed.as_slice().into()).unwrap();
+        assert_eq!(accepted, Accepted { packets: 1, invalid: 3 });
+        // What cannot happen, as far as is known.
+        let mut feed = publisher.lock(bench.base).unwrap();
+        let Feed { timeline, drops, .. } = &mut *feed;
+        let mut outbox = Outbox { point: publisher.point(), now: bench.base, left: 0, draft: None };
+        outbox.place_all(timeline, drops, bench.base, vec![0xFF; 2800], 1400);
+    });
+    let page = recorder.handle().render();
+    for (cause, count) in [("uncut", 2), ("invalid", 1), ("unsound", 2)] {
+        let line = format!("wmrelay_dropped_packets_total{{point=\"cam\",cause=\"{cause}\"}} {count}");
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+}
+
 #[test]
 fn sources_are_left_alone_where_the_settings_say_so() {
     for oversize in [crate::settings::Oversize::Fragment, crate::settings::Oversize::Refuse] {

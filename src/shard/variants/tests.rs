@@ -371,3 +371,33 @@ fn patience_grows_with_every_relapse() {
     // A second that was not live begins the count anew.
     assert!(!slowness.second(false) && slowness.steady_s == 0);
 }
+
+/// Where nothing marks a key frame, a cut begins where the whole does.
+#[tokio::test(start_paused = true)]
+async fn a_cut_begins_at_a_stand_in_for_a_key_frame() {
+    let bench = Bench::new(|_| ());
+    let generation = bench.shard.broadcasts[0].generation.clone().unwrap();
+    // After their key frames there are none for a while.
+    let keyless = |packet: &&Vec<u8>| {
+        let info = asf::walk(packet).unwrap();
+        !info.key_starts.intersects(generation.video) && info.streams.contains(2)
+    };
+    let packets: Vec<_> = bench.packets.iter().filter(keyless).take(10).collect();
+    for stand_in in [None, Some(3)] {
+        let notes = (0..packets.len() as u64).map(|number| BatchPacket {
+            number,
+            send_time_ms: 0,
+            join_point: stand_in == Some(number),
+            used_len: 0,
+        });
+        let bytes: Vec<u8> = packets.iter().flat_map(|packet| packet.iter().copied()).collect();
+        let batch =
+            Batch { generation: Arc::clone(&generation), first: 0, bytes: bytes.into(), packets: notes.collect(), due: now() };
+        let mut variant =
+            Variant { base: 0, selection: some(&[2]), generation: generation.number, tag: 1, cutter: None, unused_since: None };
+        let cut = variant.cut(&batch, 0).map(|cut| cut.packets.clone()).unwrap_or_default();
+        assert_eq!(cut.is_empty(), stand_in.is_none(), "without one it waits");
+        let joins: Vec<u64> = cut.iter().filter(|packet| packet.join_point).map(|packet| packet.number).collect();
+        assert_eq!(joins, cut.first().map(|packet| packet.number).into_iter().collect::<Vec<_>>());
+    }
+}
