@@ -13,7 +13,7 @@ use support::Need::Program;
 use support::asf::Synthetic;
 use support::daemon::{Daemon, Launch};
 use support::forwarder::Forwarder;
-use support::player::{self, Frame, frames, of_stream};
+use support::player::{self, Frame, Vlc, frames, of_stream};
 use support::process::{Process, send_signal};
 use support::publisher::Publisher;
 use support::viewer::{Viewer, wait_for_source};
@@ -27,11 +27,11 @@ fn pulled(url: &str, more: &str) -> String {
     format!("[[publishing_point]]\nname = \"cam\"\nsource = {{ type = \"pull\", url = \"{url}\"{more} }}\n")
 }
 
-/// A daemon with the demo, one that pulls it over UDP, and one that pulls that over TCP.
-fn chain() -> [Daemon; 3] {
+/// A daemon with the demo, one that pulls it over UDP, and one that pulls that by the scheme given.
+fn chain(scheme: &str) -> [Daemon; 3] {
     let first = Daemon::start("");
     let second = Daemon::start(pulled(&first.url("mmsu", "demo"), ""));
-    let third = Daemon::start(pulled(&second.url("mmst", "cam"), ""));
+    let third = Daemon::start(pulled(&second.url(scheme, "cam"), ""));
     wait_for_source(&third, "cam");
     [first, second, third]
 }
@@ -68,7 +68,7 @@ fn assert_demo(pictures: &[Frame]) {
 
 #[test]
 fn a_relay_of_a_relay_of_a_relay() {
-    let [first, second, third] = chain();
+    let [first, second, third] = chain("mmst");
     assert_eq!(first.metric("wmrelay_viewers", &[("transport", "udp")]), 1.0);
     assert_eq!(second.metric("wmrelay_viewers", &[("transport", "tcp")]), 1.0);
     let written = third.folder().join("written.asf");
@@ -101,8 +101,26 @@ fn a_relay_of_a_relay_of_a_relay() {
 }
 
 #[test]
+fn a_relay_of_a_relay_of_a_relay_over_udp_plays_in_vlc_and_ffmpeg() {
+    if !ready("a_relay_of_a_relay_of_a_relay_over_udp_plays_in_vlc_and_ffmpeg", &[Program("ffmpeg"), Program("cvlc")]) {
+        return;
+    }
+    let [first, second, third] = chain("mmsu");
+    // VLC over UDP wants one port of the machine, which others may have: the last hop is TCP.
+    let mut vlc = Vlc::play(&third.url("mmst", "cam"));
+    let decoded = player::ffmpeg(&third.url("mmst", "cam"), 2).finish(MINUTE);
+    let pictures = of_stream(&frames(&decoded.stdout), 0);
+    assert!(pictures.len() >= 40, "{} pictures\n{}", pictures.len(), decoded.stderr);
+    assert_demo(&pictures);
+    vlc.wait_for_pictures(60, MINUTE);
+    for upstream in [&first, &second] {
+        assert_eq!(upstream.metric("wmrelay_viewers", &[("transport", "udp")]), 1.0);
+    }
+}
+
+#[test]
 fn an_upstream_that_is_killed_and_comes_back() {
-    let [mut first, second, third] = chain();
+    let [mut first, second, third] = chain("mmst");
     let viewer = Viewer::tcp(third.mms, "cam");
     viewer.wait_for_packets(20, LIMIT);
     let address: &'static str = Box::leak(first.mms.to_string().into_boxed_str());
