@@ -32,6 +32,10 @@ const ROOM_BYTES: usize = 1 << 20;
 const MOST_BYTES: usize = 16 << 20;
 /// Packets go to the relay in batches of so many bytes at most.
 const BATCH_BYTES: usize = 64 << 10;
+/// The longest time without a packet while it plays. Media over UDP can stop at a firewall while the control connection lives on.
+/// A daemon like this one keeps its viewers for 30 s when its source is lost, and for up to 2 s more before it notices: that long it
+/// is not for us to come again.
+pub(super) const MEDIA_TIME: Duration = Duration::from_secs(40);
 /// A file that is over sooner is not begun again at once.
 const SHORTEST_LAP: Duration = Duration::from_secs(1);
 
@@ -181,7 +185,7 @@ impl Pull {
         };
         let mut leave = std::pin::pin!(leave);
         let (mut intake, outlet, room) = queue();
-        let options = PlayOptions { room: Some(room), ..PlayOptions::new(self.url.clone()) };
+        let options = PlayOptions { room: Some(room), media_time: Some(MEDIA_TIME), ..PlayOptions::new(self.url.clone()) };
         info!(url = %self.url, "connects");
         let mut feeding = std::pin::pin!(outlet.feed(self));
         let played = {

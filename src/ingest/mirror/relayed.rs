@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::{failed, why};
 use crate::client::{MmsUrl, PlayOptions, Steering, play_observed};
+use crate::ingest::pull::MEDIA_TIME;
 use crate::mms::client::{ClientEvent, Course, StartAt};
 use crate::mms::session::Transport;
 use crate::shard::{Found, Inflow, Item, RelayedFile, Wish};
@@ -46,6 +47,7 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         let options = PlayOptions {
             transport: Some(Transport::Tcp),
             room: Some(intake.inflow.room()),
+            media_time: Some(MEDIA_TIME),
             steering: Some(steering),
             ..PlayOptions::new(url.clone())
         };

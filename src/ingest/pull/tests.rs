@@ -9,6 +9,7 @@ use crate::mms::frame::{Decoder, Item as Received, Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, ReportFunnelInfo};
 use crate::mms::hresult::Hresult;
 use crate::mms::open::{OpenFile, ReportOpenFile};
+use crate::mms::ping::{Ping, Pong};
 use crate::mms::play::{ReportStartedPlaying, StartPlaying};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
@@ -251,6 +252,67 @@ async fn an_empty_file_is_not_asked_for_again_at_once() {
     server.playing(CAN_SEEK).await.end().await;
     wait_until(|| bench.collector.losses() == 1).await;
     bench.stopper.stop().await;
+}
+
+/// Lets time pass, in which nothing happens but what waits for it.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn media_that_stops_is_pulled_anew() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(BROADCAST).await;
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(20).await;
+    // The connection lives.
+    viewer.say(&Ping).await;
+    viewer.expect::<Pong>().await;
+    pass(MEDIA_TIME).await;
+    viewer.expect::<CloseFile>().await;
+    let mut viewer = server.playing(BROADCAST).await;
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(40).await;
+    assert_eq!((bench.collector.losses(), bench.collector.generations()), (1, 1));
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn media_that_we_do_not_read_is_not_missed() {
+    let server = Server::bind().await;
+    let (has_room, room) = watch::channel(true);
+    let has_room = &has_room;
+    let (came, mut packets) = mpsc::unbounded_channel();
+    let options =
+        PlayOptions { room: Some(room), media_time: Some(MEDIA_TIME), ..PlayOptions::new(server.url().parse().unwrap()) };
+    let playing = client::play_observed(options, std::future::pending(), |event, _| {
+        if let ClientEvent::Packet { location, .. } = event {
+            has_room.send_replace(false);
+            came.send(*location).unwrap();
+        }
+    });
+    let serving = async {
+        let mut viewer = server.playing(CAN_SEEK).await;
+        viewer.packets(&short()[..1]).await;
+        assert_eq!(timeout(LIMIT, packets.recv()).await, Ok(Some(0)));
+        pass(MEDIA_TIME * 5).await;
+        viewer.packets(&short()[1..2]).await;
+        let nothing = timeout(Duration::from_millis(50), packets.recv()).await;
+        assert!(nothing.is_err(), "there is no room");
+        has_room.send_replace(true);
+        assert_eq!(timeout(LIMIT, packets.recv()).await, Ok(Some(1)));
+        has_room.send_replace(true);
+        viewer.say(&Ping).await;
+        viewer.expect::<Pong>().await;
+        pass(MEDIA_TIME).await;
+        viewer.expect::<CloseFile>().await;
+    };
+    let (played, ()) = tokio::join!(playing, serving);
+    let why = played.unwrap().ended_by;
+    assert!(why.contains("no media for 40 s"), "{why}");
 }
 
 #[tokio::test]
