@@ -13,6 +13,7 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use super::back_off::BackOff;
 use super::feed::{Feed, FeedError};
+use super::laps::Laps;
 use super::now;
 use super::stop::Stop;
 use super::watched::Watched;
@@ -36,8 +37,11 @@ const BATCH_BYTES: usize = 64 << 10;
 /// A daemon like this one keeps its viewers for 30 s when its source is lost, and for up to 2 s more before it notices: that long it
 /// is not for us to come again.
 pub(super) const MEDIA_TIME: Duration = Duration::from_secs(40);
-/// A file that is over sooner is not begun again at once.
-const SHORTEST_LAP: Duration = Duration::from_secs(1);
+/// A file that is shorter, by its own times, is not begun again at once.
+const SHORTEST_LAP: Duration = Duration::from_millis(250);
+/// Connections in a row that bring a whole file in half that time. The two seconds that a file may be ahead, and what it may make up
+/// for after a stall, explain so many; more mean that its times are not what they seem.
+const MOST_QUICK_LAPS: u32 = 16;
 
 /// What to pull, and when.
 #[derive(Clone)]
@@ -80,7 +84,7 @@ async fn begin(point: Arc<Point>, loan: Option<Loan>, upstream: Upstream, stop: 
         Err(error) => return error!(%error, "cannot be pulled; correct `url` in the settings"),
     };
     let watched = Watched::new(&point, upstream.start);
-    let pull = Pull { point, loan, url, linger: upstream.linger, watched, feed: None, headed: None };
+    let pull = Pull { point, loan, url, linger: upstream.linger, watched, on_air: None, headed: None };
     pull.run(stop).await;
 }
 
@@ -92,14 +96,36 @@ struct Pull {
     linger: Duration,
     watched: Watched,
     /// Outlasts the end of a file, which begins again.
-    feed: Option<Feed>,
+    on_air: Option<OnAir>,
     /// When this connection's header came.
     headed: Option<Instant>,
 }
 
+/// What goes to the relay.
+struct OnAir {
+    feed: Feed,
+    /// Of files, which are joined without a seam; `None` while it is live.
+    laps: Option<Laps>,
+}
+
+/// Whether a file that is over begins again at once.
+#[derive(Default)]
+struct Encores {
+    /// Connections in a row that took too little time.
+    quick: u32,
+}
+
+impl Encores {
+    /// `took`: the connection, from its begin to the end of the file; `lasts`: the file.
+    fn may(&mut self, took: Duration, lasts: Duration) -> bool {
+        self.quick = if took < SHORTEST_LAP / 2 { self.quick + 1 } else { 0 };
+        lasts >= SHORTEST_LAP && self.quick <= MOST_QUICK_LAPS
+    }
+}
+
 impl Pull {
     async fn run(mut self, mut stop: Stop) {
-        let mut back_off = BackOff::new();
+        let (mut back_off, mut encores) = (BackOff::new(), Encores::default());
         loop {
             let (mut watched, linger) = (self.watched.clone(), self.linger);
             tokio::select! {
@@ -114,11 +140,12 @@ impl Pull {
                 () = stop.requested() => return,
             }
             self.headed = None;
+            let begun = Instant::now();
             let end = self.run_once(&mut stop).await;
             self.count(&end);
             let lap = self.headed.map(|headed| headed.elapsed()).unwrap_or_default();
             let reason = match end {
-                End::Over if lap >= SHORTEST_LAP => {
+                End::Over if encores.may(begun.elapsed(), lap.max(self.lasts())) => {
                     info!("played to its end, begins again");
                     back_off = BackOff::new();
                     continue;
@@ -127,7 +154,7 @@ impl Pull {
                 End::Stopped => return,
                 End::Unwatched => {
                     info!("left, nobody watches");
-                    if let Some(feed) = self.feed.take() {
+                    if let Some(OnAir { feed, .. }) = self.on_air.take() {
                         feed.end();
                     }
                     if self.gives_back() {
@@ -145,7 +172,7 @@ impl Pull {
                     reason
                 }
             };
-            self.feed = None;
+            (self.on_air, encores) = (None, Encores::default());
             let wait = back_off.after(lap);
             warn!(url = %self.url, reason, retry_s = wait.as_secs_f32(), "ended");
             tokio::select! {
@@ -161,6 +188,12 @@ impl Pull {
         // Where somebody has come in the meantime it stays.
         self.loan = loan.give_back().err();
         self.loan.is_none()
+    }
+
+    /// How long the file that was played last lasts.
+    fn lasts(&self) -> Duration {
+        let laps = self.on_air.as_ref().and_then(|on_air| on_air.laps.as_ref());
+        Duration::from_millis(laps.map_or(0, Laps::lasts_ms).into())
     }
 
     fn count(&self, end: &End) {
@@ -364,20 +397,13 @@ impl Outlet {
             };
             match item {
                 Item::Header { header, is_live } => {
-                    let begins = pull.headed.is_none();
                     pull.headed.get_or_insert_with(Instant::now);
                     packet_size = header.packet_size();
-                    let feed = match pull.feed.take() {
-                        Some(feed) => feed,
-                        None => Feed::new(pull.point.publish(now(), PublisherId::BuiltIn)?),
+                    let on_air = match pull.on_air.take() {
+                        Some(on_air) => on_air,
+                        None => OnAir { feed: Feed::new(pull.point.publish(now(), PublisherId::BuiltIn)?), laps: None },
                     };
-                    let feed = pull.feed.insert(feed);
-                    if begins {
-                        feed.begin_again();
-                    }
-                    // A live stream cannot run ahead of time, and what it begins with is there for viewers to begin with, too.
-                    feed.pace(!is_live);
-                    feed.header(header).await?;
+                    pull.on_air.insert(on_air).header(header, is_live).await?;
                 }
                 Item::Packet(packet) => {
                     let (mut bytes, mut taken) = (BytesMut::new(), 0);
@@ -396,13 +422,38 @@ impl Outlet {
                             }
                         }
                     }
-                    if let Some(feed) = &mut pull.feed {
-                        feed.whole_packets(bytes).await?;
+                    if let Some(on_air) = &mut pull.on_air {
+                        on_air.packets(bytes, packet_size).await?;
                     }
                     self.backlog.remove(taken);
                 }
             }
         }
+    }
+}
+
+impl OnAir {
+    /// A header came: of a connection, or of a change in it.
+    async fn header(&mut self, header: Header, is_live: bool) -> Result<(), FeedError> {
+        // A live stream cannot run ahead of time, and what it begins with is there for viewers to begin with, too.
+        self.feed.pace(!is_live);
+        if is_live {
+            self.laps = None;
+            return self.feed.header(header).await;
+        }
+        let joined = self.laps.is_some() && self.feed.is_continued_by(&header);
+        self.laps.get_or_insert_default().begin(&header, joined);
+        if joined { Ok(()) } else { self.feed.header(header).await }
+    }
+
+    async fn packets(&mut self, mut packets: BytesMut, packet_size: usize) -> Result<(), FeedError> {
+        if let Some(laps) = &mut self.laps {
+            for packet in packets.chunks_exact_mut(packet_size) {
+                // The publisher counts the invalid ones and leaves them out.
+                let _ = laps.place(packet);
+            }
+        }
+        self.feed.whole_packets(packets).await
     }
 }
 

@@ -397,7 +397,10 @@ fn pull() -> (Pull, Arc<testing::Collector>) {
     let (relay, collector) = testing::collecting(&[("cam", source)]);
     let point = relay.point("cam").unwrap();
     let watched = Watched::new(&point, Start::Always);
-    (Pull { point, loan: None, url: url.parse().unwrap(), linger: Duration::ZERO, watched, feed: None, headed: None }, collector)
+    (
+        Pull { point, loan: None, url: url.parse().unwrap(), linger: Duration::ZERO, watched, on_air: None, headed: None },
+        collector,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -416,6 +419,83 @@ async fn a_file_is_held_to_real_time_and_a_broadcast_is_not() {
         assert!(expected_s.contains(&took_s), "{took_s}");
         assert_eq!(collector.packets().len(), packets.len());
     }
+}
+
+/// Packets of a sample, of so much time.
+fn jingle(ms: u32) -> Vec<Vec<u8>> {
+    let (_, mut packets) = samples::stream(SAMPLE);
+    let send_time_ms = |packet: &Vec<u8>| crate::asf::send_time_ms(packet).unwrap();
+    let end = packets.iter().position(|packet| send_time_ms(packet) >= send_time_ms(&packets[0]) + ms).unwrap();
+    packets.truncate(end);
+    packets
+}
+
+#[tokio::test]
+async fn a_short_file_begins_again_at_once() {
+    const LAPS: usize = 9;
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let jingle = jingle(400);
+    for _ in 0..LAPS {
+        let mut viewer = server.playing(CAN_SEEK).await;
+        viewer.packets(&jingle).await;
+        viewer.end().await;
+    }
+    server.playing(CAN_SEEK).await;
+    assert_eq!((bench.collector.losses(), bench.collector.generations()), (0, 1), "viewers notice nothing");
+    assert_eq!(bench.collector.packets().len(), LAPS * jingle.len());
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_of_no_length_is_not_begun_again_at_once() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(CAN_SEEK).await;
+    let packet = &short()[..1];
+    for _ in 0..3 {
+        viewer.packets(packet).await;
+    }
+    viewer.end().await;
+    wait_until(|| bench.collector.losses() == 1).await;
+    assert_eq!(bench.collector.packets().len(), 3);
+    bench.stopper.stop().await;
+}
+
+#[test]
+fn files_whose_times_are_not_what_they_seem_wait() {
+    let (hour, quick, slow) = (Duration::from_secs(3600), Duration::from_millis(20), Duration::from_millis(240));
+    let mut encores = Encores::default();
+    // As many as the lead explains, then in real time.
+    assert!((0..9).all(|_| encores.may(quick, SHORTEST_LAP)));
+    assert!((0..100).all(|_| encores.may(slow, SHORTEST_LAP)));
+    assert_eq!((0..100).take_while(|_| encores.may(quick, hour)).count(), 16);
+    assert!(!Encores::default().may(quick, SHORTEST_LAP / 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_file_runs_on_without_a_seam() {
+    const LAPS: u32 = 20;
+    let ((mut pull, collector), jingle) = (pull(), jingle(1500));
+    let begin = Instant::now();
+    for _ in 0..LAPS {
+        let (intake, outlet, _) = queue();
+        let mut pipe = Pipe { intake, sequence: 0 };
+        pipe.header(SAMPLE, CAN_SEEK);
+        pipe.packets(&jingle);
+        pipe.intake.finish();
+        outlet.feed(&mut pull).await.unwrap();
+        assert!(pull.lasts() >= Duration::from_millis(1400), "{:?}", pull.lasts());
+    }
+    let took_s = begin.elapsed().as_secs_f64();
+    let times: Vec<u32> = collector.packets().iter().map(|(_, send_time_ms, _)| *send_time_ms).collect();
+    assert_eq!((times.len(), collector.generations()), (LAPS as usize * jingle.len(), 1));
+    let longest = times.windows(2).map(|pair| pair[1].checked_sub(pair[0]).expect("one timeline")).max().unwrap();
+    assert!(longest <= 200, "a gap of {longest} ms");
+    // As fast as it plays, less the lead: neither squeezed nor stretched.
+    let played_s = f64::from(times[times.len() - 1] - times[0]) / 1000.0;
+    assert!((27.0..33.0).contains(&played_s), "{played_s}");
+    assert!((played_s - 2.5..=played_s).contains(&took_s), "{took_s} s for {played_s} s");
 }
 
 #[tokio::test(start_paused = true)]
