@@ -1,7 +1,5 @@
 //! Another server's stream, pulled by MMS.
 
-mod order;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -18,14 +16,13 @@ use super::now;
 use super::stop::Stop;
 use super::watched::Watched;
 use crate::asf::Header;
-use crate::client::{self, MmsUrl, PlayError, PlayOptions};
+use crate::client::{self, MmsUrl, Order, PlayError, PlayOptions};
 use crate::metrics::{PULL_CONNECTS, point_label};
 use crate::mms::client::{ClientEnd, ClientEvent};
 use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
 use crate::relay::{Loan, Point, PublishRefusal, PublisherId};
 use crate::settings::Start;
-use order::Order;
 
 /// Bytes that wait for their time, beyond which TCP is left unread.
 const ROOM_BYTES: usize = 1 << 20;
