@@ -147,8 +147,8 @@ mod tests {
             file.event(&amid(sequence, &packets[sequence as usize], settled));
         }
         file.event(&ClientEvent::Starting);
+        file.event(&amid(6, &packets[6], 6));
         file.event(&amid(9, &packets[9], 8));
-        file.event(&amid(6, &packets[6], 8));
         file.finish().unwrap();
         let expected: Vec<Vec<u8>> = [0, 1, 2, 4, 5, 7, 9].iter().map(|at| packets[*at].clone()).collect();
         assert_eq!(std::fs::read(&path).unwrap(), [whole.as_ref(), &expected.concat()].concat());

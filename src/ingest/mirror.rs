@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::pull;
 use super::slots::{Slot, Slots};
@@ -38,6 +38,8 @@ const MOST_REMEMBERED: usize = 256;
 
 /// Files of one folder that are played at once.
 const FILES: usize = 200;
+/// Of them, by viewers of one address, so that none takes them all.
+const FILES_PER_ADDRESS: usize = 100;
 
 /// A folder, and a name below it.
 type Key = (PointId, String);
@@ -71,7 +73,7 @@ enum NotLive {
 impl Mirror {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, stop: WeakStop) -> Arc<Self> {
         let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
-        let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES))).collect();
+        let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES_PER_ADDRESS))).collect();
         Arc::new(Self { runtime, relay, stop, slots, files, desk: Mutex::default() })
     }
 
@@ -139,10 +141,12 @@ impl Mirror {
         let url = upstream(&wish.folder, &wish.below).and_then(|upstream| upstream.url.parse().ok());
         match (url, slot, self.stop.upgrade()) {
             (Some(url), Some(slot), Some(stop)) => {
-                self.runtime.spawn(stop.until(async move {
+                let span = info_span!("relayed", point = wish.folder.name(), name = wish.below, viewer = %wish.viewer);
+                let run = async move {
                     relayed::run(url, wish).await;
                     drop(slot);
-                }));
+                };
+                self.runtime.spawn(stop.until(run.instrument(span)));
             }
             _ => {
                 let reason = "too many files of this folder are played already";
@@ -154,7 +158,11 @@ impl Mirror {
     /// Gives a viewer the publishing point of a live name; the first one starts the source.
     fn lend(&self, key: &Key, wish: Wish, upstream: pull::Upstream) {
         let Some((watch, loan)) = self.relay.lend(key.0, &key.1) else {
-            warn!(point = wish.folder.name(), "{LOANS_PER_FOLDER} names of this folder are live already: no more at once");
+            warn!(
+                point = wish.folder.name(),
+                name = key.1,
+                "{LOANS_PER_FOLDER} names of this folder are live already: no more at once"
+            );
             let reason = "too many names of this folder are live already";
             return refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_full", reason));
         };

@@ -34,6 +34,8 @@ const BATCH_BYTES: usize = 64 << 10;
 /// A daemon like this one keeps its viewers for 30 s when its source is lost, and for up to 2 s more before it notices: that long it
 /// is not for us to come again.
 pub(super) const MEDIA_TIME: Duration = Duration::from_secs(40);
+/// The longest wait after an upstream has refused what a viewer named: so long others who name it have to wait for the answer.
+const REFUSED_TIME: Duration = Duration::from_secs(5);
 /// A file that is shorter, by its own times, is not begun again at once.
 const SHORTEST_LAP: Duration = Duration::from_millis(250);
 /// Connections in a row that bring a whole file in half that time. The two seconds that a file may be ahead, and what it may make up
@@ -140,6 +142,7 @@ impl Pull {
             let begun = Instant::now();
             let end = self.run_once(&mut stop).await;
             self.count(&end);
+            let was_refused = matches!(end, End::Refused(_));
             let lap = self.headed.map(|headed| headed.elapsed()).unwrap_or_default();
             let reason = match end {
                 End::Over if encores.may(begun.elapsed(), lap.max(self.lasts())) => {
@@ -170,11 +173,30 @@ impl Pull {
                 }
             };
             (self.on_air, encores) = (None, Encores::default());
-            let wait = back_off.after(lap);
+            let longest = if self.loan.is_some() && was_refused { REFUSED_TIME } else { Duration::MAX };
+            let wait = back_off.after(lap).min(longest);
             warn!(url = %self.url, reason, retry_s = wait.as_secs_f32(), "ended");
+            if self.rests(wait, &mut stop).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits before the next attempt; returns whether there is to be none.
+    async fn rests(&mut self, wait: Duration, stop: &mut Stop) -> bool {
+        let mut watched = self.watched.clone();
+        let waited = sleep(wait);
+        let mut waited = std::pin::pin!(waited);
+        loop {
             tokio::select! {
-                () = sleep(wait) => {}
-                () = stop.requested() => return,
+                () = &mut waited => return false,
+                // There is nothing to linger for: the next one who names it is to be told what it is by then.
+                () = watched.end(Duration::ZERO), if self.loan.is_some() => {
+                    if self.gives_back() {
+                        return true;
+                    }
+                }
+                () = stop.requested() => return true,
             }
         }
     }

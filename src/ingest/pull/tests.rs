@@ -8,6 +8,7 @@ use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::frame::{Decoder, Item as Received, Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, ReportFunnelInfo};
 use crate::mms::hresult::Hresult;
+use crate::mms::log::Logging;
 use crate::mms::open::{OpenFile, ReportOpenFile};
 use crate::mms::ping::{Ping, Pong};
 use crate::mms::play::{ReportStartedPlaying, StartPlaying};
@@ -51,7 +52,14 @@ impl Server {
     /// A viewer comes and asks for something: the name.
     pub(in crate::ingest) async fn asked(&self) -> (Viewer, String) {
         let (stream, _) = timeout(LIMIT, self.listener.accept()).await.expect("nobody connects").unwrap();
-        let mut viewer = Viewer { stream, decoder: Decoder::from_client(), sequence: 0, player: String::new() };
+        let mut viewer = Viewer {
+            stream,
+            decoder: Decoder::from_client(),
+            sequence: 0,
+            incarnation: 10,
+            packet_count: 0,
+            player: String::new(),
+        };
         viewer.player = viewer.expect::<Connect>().await.subscriber.join(" ");
         let version = "9.1.1.3841".to_owned();
         let (hr, authentication) = (Hresult::OK, String::new());
@@ -83,13 +91,19 @@ pub(in crate::ingest) struct Viewer {
     stream: TcpStream,
     decoder: Decoder,
     pub(in crate::ingest) sequence: u32,
+    /// Of its play.
+    pub(in crate::ingest) incarnation: u8,
+    /// What it is told of the file's length.
+    pub(in crate::ingest) packet_count: u64,
     player: String,
 }
 
 impl Viewer {
     /// What it asked for is there, or is not.
     pub(in crate::ingest) async fn report(&mut self, hr: Hresult, attributes: u32) {
-        let report = ReportOpenFile { hr, incarnation: 9, file_id: 1, attributes, bit_rate: 1, ..ReportOpenFile::default() };
+        let packet_count = self.packet_count;
+        let report =
+            ReportOpenFile { hr, incarnation: 9, file_id: 1, attributes, bit_rate: 1, packet_count, ..ReportOpenFile::default() };
         self.say(&report).await;
     }
 
@@ -105,11 +119,26 @@ impl Viewer {
         let incarnation = viewer.expect::<ReadBlock>().await.incarnation;
         viewer.say(&ReportReadBlock { hr, incarnation }).await;
         viewer.data(DataHead::new(0, u8::try_from(incarnation).unwrap(), LAST_FRAGMENT, header.len()), &header).await;
-        viewer.expect::<StreamSwitch>().await;
-        viewer.say(&ReportStreamSwitch { hr }).await;
-        let start = viewer.expect::<StartPlaying>().await;
-        viewer.say(&ReportStartedPlaying { hr, incarnation: 10 }).await;
+        viewer.go_on().await
+    }
+
+    /// It begins, or goes on: where.
+    pub(in crate::ingest) async fn go_on(&mut self) -> StartPlaying {
+        let hr = Hresult::OK;
+        self.expect::<StreamSwitch>().await;
+        self.say(&ReportStreamSwitch { hr }).await;
+        let start = self.expect::<StartPlaying>().await;
+        self.say(&ReportStartedPlaying { hr, incarnation: self.incarnation.into() }).await;
         start
+    }
+
+    /// It stops, to rest or to go on elsewhere.
+    pub(in crate::ingest) async fn stops(&mut self) {
+        let incarnation = self.incarnation.into();
+        assert_eq!(self.expect::<StopPlaying>().await.incarnation, incarnation);
+        self.expect::<Logging>().await;
+        self.say(&ReportEndOfStream { hr: Hresult::OK, incarnation }).await;
+        self.incarnation += 1;
     }
 
     pub(in crate::ingest) async fn say<M: Message>(&mut self, message: &M) {
@@ -123,7 +152,7 @@ impl Viewer {
     pub(in crate::ingest) async fn packets(&mut self, packets: &[Vec<u8>]) {
         for packet in packets {
             let flags = self.sequence.to_le_bytes()[0];
-            self.data(DataHead::new(self.sequence, 10, flags, packet.len()), packet).await;
+            self.data(DataHead::new(self.sequence, self.incarnation, flags, packet.len()), packet).await;
             self.sequence += 1;
         }
     }
@@ -250,7 +279,8 @@ async fn an_empty_file_is_not_asked_for_again_at_once() {
     let server = Server::bind().await;
     let bench = Bench::new(server.url(), Start::Always);
     server.playing(CAN_SEEK).await.end().await;
-    wait_until(|| bench.collector.losses() == 1).await;
+    server.opened().await;
+    assert_eq!(bench.collector.losses(), 1, "it was given up before it was tried again");
     bench.stopper.stop().await;
 }
 
@@ -368,6 +398,31 @@ async fn what_cannot_be_pulled_is_not_tried() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_lent_goes_back_while_it_waits_for_the_next_attempt() {
+    let url = "mms://h/".to_owned();
+    let source = Source::Pull { url: url.clone(), start: Start::Always, linger: Duration::from_secs(3600) };
+    let (relay, _) = testing::collecting(&[("mirror", source)]);
+    let folder = relay.point("mirror").unwrap().id();
+    let (watch, loan) = relay.lend(folder, "a").unwrap();
+    let point = Arc::clone(watch.point());
+    let watched = Watched::new(&point, Start::Watched);
+    let linger = Duration::from_secs(3600);
+    let mut pull = Pull { point, loan, url: "mms://h/a".parse().unwrap(), linger, watched, on_air: None, headed: None };
+    let (stopper, mut stop) = stop::channel();
+    let begin = Instant::now();
+    assert!(!pull.rests(Duration::from_secs(7), &mut stop).await, "somebody watches");
+    assert_eq!(begin.elapsed().as_secs(), 7);
+    let leaves = async {
+        sleep(Duration::from_secs(1)).await;
+        drop(watch);
+    };
+    assert!(tokio::join!(pull.rests(Duration::from_secs(30), &mut stop), leaves).0);
+    assert_eq!(begin.elapsed().as_secs(), 8);
+    assert!(relay.lent(folder, "a").is_none());
+    drop(stopper);
+}
+
 /// The queue between connection and relay, without a connection.
 struct Pipe {
     intake: Intake,
@@ -457,8 +512,8 @@ async fn a_file_of_no_length_is_not_begun_again_at_once() {
         viewer.packets(packet).await;
     }
     viewer.end().await;
-    wait_until(|| bench.collector.losses() == 1).await;
-    assert_eq!(bench.collector.packets().len(), 3);
+    server.opened().await;
+    assert_eq!((bench.collector.packets().len(), bench.collector.losses()), (3, 1), "it was given up before it was tried again");
     bench.stopper.stop().await;
 }
 
