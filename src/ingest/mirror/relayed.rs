@@ -43,6 +43,7 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         ended: false,
         failures: 0,
     };
+    info!("opens a file of the upstream");
     loop {
         let at = intake.next.map(|next| (intake.play, StartAt::Packet(next)));
         (intake.skips, intake.ended) = (at.is_some(), false);
