@@ -104,29 +104,8 @@ impl Mirror {
         let folder = Arc::clone(&wish.folder);
         desk.flights.insert(key.clone(), vec![wish]);
         drop(desk);
-        self.runtime.spawn(stop.until(Arc::clone(self).fly(folder, key, slot)));
-    }
-
-    /// Asks for a name, and answers all who wait for it.
-    async fn fly(self: Arc<Self>, folder: Arc<Point>, key: Key, slot: Slot) {
-        let found = match upstream(&folder, &key.1) {
-            Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
-            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder"))),
-        };
-        drop(slot);
-        let mut desk = self.lock();
-        let wishes = desk.flights.remove(&key).unwrap_or_default();
-        match found {
-            Err(known) => {
-                desk.remember(key, known.clone());
-                drop(desk);
-                self.fulfil(wishes, &known);
-            }
-            Ok(upstream) => {
-                drop(desk);
-                wishes.into_iter().for_each(|wish| self.lend(&key, wish, upstream.clone()));
-            }
-        }
+        let flight = Flight { mirror: Arc::clone(self), key, landed: false };
+        self.runtime.spawn(stop.until(flight.fly(folder, slot)));
     }
 
     /// Answers wishes for a name that is not live.
@@ -174,6 +153,52 @@ impl Mirror {
 
     fn lock(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name that is being asked for.
+struct Flight {
+    mirror: Arc<Mirror>,
+    key: Key,
+    landed: bool,
+}
+
+impl Flight {
+    /// Asks for the name, and answers all who wait for it.
+    async fn fly(mut self, folder: Arc<Point>, slot: Slot) {
+        let found = match upstream(&folder, &self.key.1) {
+            Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
+            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder"))),
+        };
+        drop(slot);
+        match found {
+            Err(known) => {
+                let wishes = self.land(Some(&known));
+                self.mirror.fulfil(wishes, &known);
+            }
+            Ok(upstream) => {
+                self.land(None).into_iter().for_each(|wish| self.mirror.lend(&self.key, wish, upstream.clone()));
+            }
+        }
+    }
+
+    /// Whoever comes from now on is not among those who wait, but may know what is known.
+    fn land(&mut self, known: Option<&NotLive>) -> Vec<Wish> {
+        self.landed = true;
+        let mut desk = self.mirror.lock();
+        if let Some(known) = known {
+            desk.remember(self.key.clone(), known.clone());
+        }
+        desk.flights.remove(&self.key).unwrap_or_default()
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        // The daemon stops, or this has failed: nobody is to wait for an answer.
+        if !self.landed {
+            refuse(self.land(None), &failed(&"it was given up"));
+        }
     }
 }
 

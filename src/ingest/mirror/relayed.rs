@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
 use tracing::info;
 
 use super::{failed, why};
@@ -16,8 +17,11 @@ use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
 use crate::shard::{Found, Inflow, Item, RelayedFile, Wish};
 
-/// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew once; then the
-/// play is lost.
+/// A connection that held for so long was good: when it is lost it may be made anew.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew, unless the one
+/// before it was lost too and it has not held for long; then the play is lost.
 // Always over TCP: files wait for their viewers, which datagrams do not.
 pub(super) async fn run(url: MmsUrl, wish: Wish) {
     let (course, mut wanted) = watch::channel(Course::default());
@@ -41,8 +45,8 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         })),
         changed: watch::Sender::new(false),
         ended: false,
-        failures: 0,
     };
+    let mut failures = 0;
     info!("opens a file of the upstream");
     loop {
         let at = intake.next.map(|next| (intake.play, StartAt::Packet(next)));
@@ -62,6 +66,7 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
                 _ = changed.wait_for(|changed| *changed) => {}
             }
         };
+        let begun = Instant::now();
         let played = play_observed(options, leave, |event, _| intake.event(event)).await;
         if let Some(opens) = intake.opens.take() {
             let refused = match played {
@@ -86,15 +91,15 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         if !intake.ended && now.from.is_some() {
             let reason = played.map_or_else(|error| error.to_string(), |report| report.ended_by);
             info!(reason, "a connection to the upstream was lost");
-            intake.failures += 1;
-            if intake.failures == 1 {
+            failures = if begun.elapsed() >= GOOD { 1 } else { failures + 1 };
+            if failures == 1 {
                 continue;
             }
             done = now.play;
             intake.inflow.push(done, Item::Lost(reason));
         }
         // It rests, or is over: the next start makes a new connection.
-        (intake.next, intake.failures) = (None, 0);
+        (intake.next, failures) = (None, 0);
         if wanted.wait_for(|course| course.from.is_some() && course.play != done).await.is_err() {
             return;
         }
@@ -123,8 +128,15 @@ struct Intake {
     /// The header is another one than at first.
     changed: watch::Sender<bool>,
     ended: bool,
-    /// Connections lost without a packet in between.
-    failures: u8,
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        // The daemon stops, or this has failed: nobody is to wait for an answer.
+        if let Some(opens) = self.opens.take() {
+            opens(Err(failed(&"it was given up")), (0, 0));
+        }
+    }
 }
 
 impl Intake {
@@ -172,7 +184,7 @@ impl Intake {
                 if self.skips && self.next.is_some_and(|next| *location < next) {
                     return;
                 }
-                (self.skips, self.next, self.failures) = (false, Some(location.wrapping_add(1)), 0);
+                (self.skips, self.next) = (false, Some(location.wrapping_add(1)));
                 // Broken; its viewers are told of packets of one size.
                 if bytes.len() != self.packet_size {
                     return;

@@ -368,6 +368,43 @@ async fn what_breaks_behind_the_last_packet_is_whole_and_what_is_broken_is_left_
 }
 
 #[tokio::test]
+async fn an_upstream_that_breaks_again_and_again_is_given_up() {
+    let (server, packets) = (Server::bind().await, short());
+    let bench = Bench::of(&server);
+    let (file, mut upstream) = opened(&server, &bench, 20).await;
+    upstream.packets(&packets[..2]).await;
+    expect_packets(&file, 1, 0..2).await;
+    drop(upstream);
+    let (mut upstream, _) = server.asked().await;
+    assert_eq!(upstream.start(CAN_SEEK).await.location, 2);
+    upstream.sequence = 2;
+    upstream.packets(&packets[2..3]).await;
+    expect_packets(&file, 1, 2..3).await;
+    drop(upstream);
+    let lost = next(&file, 1).await;
+    assert!(matches!(lost, Item::Lost(_)), "{lost:?}");
+    nobody_connects(&server).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_answer_when_the_daemon_stops() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let wish = bench.wish("b.wmv");
+    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    // One who waits for a file, two who wait to know what a name is.
+    let (_upstream, _) = server.asked().await;
+    let (one, two) = (bench.wish("a"), bench.wish("a"));
+    let (_asked, _) = server.asked().await;
+    bench.stop().await;
+    for answer in [wish, one, two] {
+        let found = found(answer).await;
+        assert!(matches!(&found, Found::Refused(Refused { reason, .. }) if reason.contains("given up")), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_has_become_live_is_asked_for_anew() {
     let server = Server::bind().await;
     let bench = Bench::of(&server);
