@@ -7,9 +7,9 @@ use bytes::Bytes;
 /// What waits at most for a gap to be filled, bytes; a missing packet is given up after a second.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Holds packets back until all before them have come or are given up.
+/// Holds packets back until all before them have come or are given up; 4 MiB at most, of what is more the oldest go.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub struct Order {
     waiting: BTreeMap<u32, Bytes>,
     bytes: usize,
     /// Lower numbers come too late.
@@ -18,7 +18,7 @@ pub(super) struct Order {
 
 impl Order {
     /// A packet came, and all numbers below `settled` have come or will not; `out` gets the packets whose turn it is.
-    pub(super) fn packet(&mut self, sequence: u32, packet: Bytes, settled: u32, out: &mut dyn FnMut(Bytes)) {
+    pub fn packet(&mut self, sequence: u32, packet: Bytes, settled: u32, out: &mut dyn FnMut(Bytes)) {
         if sequence >= self.next {
             self.bytes += packet.len();
             self.waiting.insert(sequence, packet);
@@ -30,7 +30,7 @@ impl Order {
     }
 
     /// All numbers below have come or will not.
-    pub(super) fn settle(&mut self, below: u32, out: &mut dyn FnMut(Bytes)) {
+    pub fn settle(&mut self, below: u32, out: &mut dyn FnMut(Bytes)) {
         while self.waiting.first_key_value().is_some_and(|(sequence, _)| *sequence < below) {
             self.release(out);
         }
@@ -38,7 +38,7 @@ impl Order {
     }
 
     /// Nothing that is missing will come.
-    pub(super) fn flush(&mut self, out: &mut dyn FnMut(Bytes)) {
+    pub fn flush(&mut self, out: &mut dyn FnMut(Bytes)) {
         while !self.waiting.is_empty() {
             self.release(out);
         }
