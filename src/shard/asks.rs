@@ -186,8 +186,9 @@ impl State {
         if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
             // The funnel was granted because some other source fits. The only words left are "come again over TCP".
             metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-            let location = format!("mmst://{}/{}", conn.local, opened.name);
+            let name = std::mem::take(&mut opened.name);
             conn.opened = None;
+            let location = conn.over_tcp(&name);
             return Answer::Opened(Err(OpenRefusal::Redirect(location)));
         }
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };

@@ -19,6 +19,7 @@ use crate::mms::play;
 use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
+use crate::text::percent_encode;
 
 /// One MMS connection of this shard.
 pub(super) struct Conn {
@@ -131,6 +132,11 @@ impl Conn {
             }
             _ => new,
         }
+    }
+
+    /// Where the same name is had over TCP.
+    pub(super) fn over_tcp(&self, name: &str) -> String {
+        format!("mmst://{}/{}", self.local, percent_encode(name))
     }
 
     /// The label of the transport in logs and metrics.

@@ -128,7 +128,7 @@ impl State {
             Oversize::Recut => Ok(Some(udp.recut_size())),
             Oversize::Refuse => {
                 metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-                Err(OpenRefusal::Redirect(format!("mmst://{}/{name}", conn.local)))
+                Err(OpenRefusal::Redirect(conn.over_tcp(name)))
             }
         }
     }
@@ -159,7 +159,7 @@ impl State {
     fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: play::Place, wanted: Wanted) {
         let Some(conn) = self.conns.get(key) else { return };
         let (incarnation, until, acceleration) = wanted;
-        let feed = Relayed::play(relayed, place, until, conn.selection);
+        let feed = Relayed::play(relayed, place, until, conn.selection, conn.route.is_some());
         let (rate, size) = (relayed.bit_rate(), relayed.packet_size);
         let speed = Speed::new(&self.context.settings, acceleration, conn.route.is_some(), rate, size);
         self.seat(key, now, Feed::Relayed(feed), speed, incarnation, 0);

@@ -211,6 +211,7 @@ impl State {
             protocol = "mms",
             transport = conn.transport(),
             point = conn.opened.as_ref().map_or("", |opened| opened.point.name()),
+            name = %conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug(),
             player = report.player_text(),
             seconds = now.saturating_duration_since(conn.accepted).as_secs(),
             packets,

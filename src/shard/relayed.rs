@@ -24,8 +24,9 @@ use crate::mms::session::{Answer, Content, Description, OpenRefusal};
 use crate::relay::Point;
 use crate::wire::Guid;
 
-/// Packets that can be sent again.
+/// Packets that can be sent again, and their bytes.
 const RING: usize = 256;
+const RING_BYTES: usize = 512 << 10;
 
 /// A file of an upstream, open for one viewer. The connection there ends when this is dropped.
 #[derive(Debug)]
@@ -110,6 +111,10 @@ impl Relayed {
     /// Hands what the viewer gets of one packet to `take`.
     fn cut(&self, location: u32, packet: Bytes, mut take: impl FnMut(u64, Bytes)) {
         let first = u64::from(location) * self.parts();
+        if packet.len() != self.parsed.packet_size() {
+            // Packets are sent at a stride.
+            return;
+        }
         let Some(recut) = &self.recut else { return take(first, packet) };
         let mut pieces = Vec::new();
         if let Ok(parts) = recut.recut(&packet, &mut pieces) {
@@ -120,15 +125,21 @@ impl Relayed {
         }
     }
 
-    /// Asks the upstream to play from a place on.
-    pub(super) fn play(relayed: &Rc<Self>, place: play::Place, until: Option<Until>, selection: Selection) -> RelayedFeed {
+    /// Asks the upstream to play from a place on. `keeps`: what is sent may be asked for again.
+    pub(super) fn play(
+        relayed: &Rc<Self>,
+        place: play::Place,
+        until: Option<Until>,
+        selection: Selection,
+        keeps: bool,
+    ) -> RelayedFeed {
         let (from, streams) = (relayed.start(place), selection.streams);
         let mut play = 0;
         relayed.file.course.send_modify(|course| {
             *course = Course { play: course.play + 1, from: Some(from), streams: Some(streams) };
             play = course.play;
         });
-        RelayedFeed { relayed: Rc::clone(relayed), play, until, next: None, ready: VecDeque::new() }
+        RelayedFeed { relayed: Rc::clone(relayed), play, keeps, until, next: None, ready: VecDeque::new() }
     }
 
     /// Another selection from here on, which the upstream carries out.
@@ -138,8 +149,12 @@ impl Relayed {
 
     /// Its viewer does not play: the upstream is to rest.
     pub(super) fn rest(&self) {
-        self.file.course.send_modify(|course| course.from = None);
-        self.file.inflow.clear();
+        let mut over = 0;
+        self.file.course.send_modify(|course| {
+            course.from = None;
+            over = course.play;
+        });
+        self.file.inflow.end(over);
     }
 
     pub(super) fn bit_rate(&self) -> u32 {
@@ -148,9 +163,10 @@ impl Relayed {
 
     /// Keeps what was sent, to send it again.
     fn keep(&self, packets: impl Iterator<Item = (u64, Bytes)>) {
+        let most = RING.min(RING_BYTES / self.packet_size.max(1));
         let mut sent = self.sent.borrow_mut();
         for packet in packets {
-            if sent.len() >= RING {
+            if sent.len() >= most {
                 sent.pop_front();
             }
             sent.push_back(packet);
@@ -170,6 +186,8 @@ pub(super) struct RelayedFeed {
     pub(super) relayed: Rc<Relayed>,
     /// Which play of its connection.
     play: u32,
+    /// What is sent may be asked for again.
+    keeps: bool,
     until: Option<Until>,
     /// What has come and is not due yet.
     next: Option<(u32, Bytes)>,
@@ -191,6 +209,10 @@ impl RelayedFeed {
     /// Packets up to this one have begun to go.
     pub(super) fn sent(&mut self, last: u64) {
         let count = self.ready.iter().position(|(number, ..)| *number == last).map_or(0, |last| last + 1);
+        if !self.keeps {
+            self.ready.drain(..count);
+            return;
+        }
         self.relayed.keep(self.ready.drain(..count).map(|(number, _, packet)| (number, packet)));
     }
 
