@@ -159,13 +159,15 @@ impl State {
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
         }
+        self.park(key);
+        // Whatever becomes of this: what was open before is so no more, and its source need not run for this viewer.
+        self.conns.get_mut(key)?.opened = None;
         let Some((point, below)) = self.context.relay.resolve(name) else {
             metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
             let conn = self.conns.get(key)?;
             tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
             return refuse(Hresult::FILE_NOT_FOUND);
         };
-        self.park(key);
         if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
             // Numbers run on, but what they stood for lies in another window.
             viewer.cold.track.forget(&viewer.hot.next);
@@ -236,6 +238,7 @@ impl State {
     pub(super) fn park(&mut self, key: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
+        conn.wanted = None;
         let viewer = match (std::mem::replace(&mut conn.place, Place::Nowhere), &conn.opened) {
             (Place::OnDemand(seat), _) => {
                 if let Some(due) = seat.due {

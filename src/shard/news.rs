@@ -145,9 +145,9 @@ impl State {
                     self.serve_title(conn, now);
                 }
             }
-            Command::BlockRead { conn, client_id, result } => {
+            Command::BlockRead { conn, client_id, request, result } => {
                 if self.is(conn, client_id) {
-                    self.block_read(conn, now, result);
+                    self.block_read(conn, now, request, result);
                 }
             }
             Command::Stop => {

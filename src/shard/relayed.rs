@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -139,7 +138,7 @@ impl Relayed {
             *course = Course { play: course.play + 1, from: Some(from), streams: Some(streams) };
             play = course.play;
         });
-        RelayedFeed { relayed: Rc::clone(relayed), play, keeps, until, next: None, ready: VecDeque::new() }
+        RelayedFeed { relayed: Rc::clone(relayed), play, keeps, until, next: None }
     }
 
     /// Another selection from here on, which the upstream carries out.
@@ -161,16 +160,13 @@ impl Relayed {
         self.parsed.bit_rate()
     }
 
-    /// Keeps what was sent, to send it again.
-    fn keep(&self, packets: impl Iterator<Item = (u64, Bytes)>) {
-        let most = RING.min(RING_BYTES / self.packet_size.max(1));
+    /// Keeps what is sent, to send it again.
+    fn keep(&self, number: u64, packet: Bytes) {
         let mut sent = self.sent.borrow_mut();
-        for packet in packets {
-            if sent.len() >= most {
-                sent.pop_front();
-            }
-            sent.push_back(packet);
+        if sent.len() >= RING.min(RING_BYTES / self.packet_size.max(1)) {
+            sent.pop_front();
         }
+        sent.push_back((number, packet));
     }
 
     /// Hands a packet that was sent before to `take`.
@@ -191,42 +187,20 @@ pub(super) struct RelayedFeed {
     until: Option<Until>,
     /// What has come and is not due yet.
     next: Option<(u32, Bytes)>,
-    /// What is due: number, when it was, the packet.
-    ready: VecDeque<(u64, Instant, Bytes)>,
 }
 
 impl RelayedFeed {
     /// Gathers what is due; tells why there is no more, where that is not for want of room.
     pub(super) fn gather(&mut self, turn: &Turn<'_>, pace: &mut FilePace, stage: &mut Stage) -> Option<Served> {
-        let stopped = self.take(turn, pace);
-        for (number, due, packet) in self.ready.iter().take(turn.most) {
-            stage.push(*number, packet, *due);
-        }
-        // Why there is no more counts once all before it has been sent.
-        stopped.filter(|_| self.ready.len() <= turn.most)
-    }
-
-    /// Packets up to this one have begun to go.
-    pub(super) fn sent(&mut self, last: u64) {
-        let count = self.ready.iter().position(|(number, ..)| *number == last).map_or(0, |last| last + 1);
-        if !self.keeps {
-            self.ready.drain(..count);
-            return;
-        }
-        self.relayed.keep(self.ready.drain(..count).map(|(number, _, packet)| (number, packet)));
-    }
-
-    /// Takes what is due; tells why there is no more, where that is not for want of room.
-    fn take(&mut self, turn: &Turn<'_>, pace: &mut FilePace) -> Option<Served> {
         let now = turn.now;
         let relayed = Rc::clone(&self.relayed);
-        while self.ready.len() < turn.most {
+        while stage.len() < turn.most {
             let (location, packet) = match self.next.take() {
                 Some(next) => next,
                 None => match relayed.file.inflow.pop(self.play) {
                     None => return Some(Served::Waiting),
                     // Looked at again once all before it has been sent.
-                    Some(end @ (Item::End | Item::Lost(_))) if !self.ready.is_empty() => {
+                    Some(end @ (Item::End | Item::Lost(_))) if !stage.is_empty() => {
                         relayed.file.inflow.put_back(self.play, end);
                         return None;
                     }
@@ -236,7 +210,7 @@ impl RelayedFeed {
                 },
             };
             let send_time_ms = asf::send_time_ms(&packet).unwrap_or_default();
-            let due = pace.due(send_time_ms, 0);
+            let due = pace.due(send_time_ms, stage.bytes());
             if due > now {
                 self.next = Some((location, packet));
                 return Some(Served::Until(due.max(now + pace.portion(turn.tick))));
@@ -246,7 +220,12 @@ impl RelayedFeed {
                 return Some(Served::Finished);
             }
             pace.passed(send_time_ms);
-            relayed.cut(location, packet, |number, packet| self.ready.push_back((number, due, packet)));
+            relayed.cut(location, packet, |number, packet| {
+                stage.push(number, &packet, due);
+                if self.keeps {
+                    relayed.keep(number, packet);
+                }
+            });
         }
         None
     }
