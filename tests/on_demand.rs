@@ -218,7 +218,8 @@ type Change = fn(&Path);
 
 #[test]
 fn a_file_that_changes_ends_its_viewers_and_nobody_else() {
-    let (daemon, root) = archive("");
+    // Slow enough for changes to come before its end, however busy the disk is.
+    let (daemon, root) = archive("[limits]\nviewer_kbps = 100\n");
     let change: [(&str, Change); 3] = [
         ("cut.wmv", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(50_000).unwrap()),
         ("gone.wmv", |path| std::fs::remove_file(path).unwrap()),

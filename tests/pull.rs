@@ -10,10 +10,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::Need::Program;
+use support::archive::{HASTE, assert_same, decoded, serve, streams_of, vlc_dump};
 use support::asf::Synthetic;
 use support::daemon::{Daemon, Launch};
 use support::forwarder::Forwarder;
-use support::player::{self, Frame, frames, of_stream};
+use support::player::{self, Frame, Vlc, frames, of_stream};
 use support::process::{Process, send_signal};
 use support::publisher::Publisher;
 use support::viewer::{Viewer, wait_for_source};
@@ -27,11 +28,11 @@ fn pulled(url: &str, more: &str) -> String {
     format!("[[publishing_point]]\nname = \"cam\"\nsource = {{ type = \"pull\", url = \"{url}\"{more} }}\n")
 }
 
-/// A daemon with the demo, one that pulls it over UDP, and one that pulls that over TCP.
-fn chain() -> [Daemon; 3] {
+/// A daemon with the demo, one that pulls it over UDP, and one that pulls that by the scheme given.
+fn chain(scheme: &str) -> [Daemon; 3] {
     let first = Daemon::start("");
     let second = Daemon::start(pulled(&first.url("mmsu", "demo"), ""));
-    let third = Daemon::start(pulled(&second.url("mmst", "cam"), ""));
+    let third = Daemon::start(pulled(&second.url(scheme, "cam"), ""));
     wait_for_source(&third, "cam");
     [first, second, third]
 }
@@ -68,7 +69,7 @@ fn assert_demo(pictures: &[Frame]) {
 
 #[test]
 fn a_relay_of_a_relay_of_a_relay() {
-    let [first, second, third] = chain();
+    let [first, second, third] = chain("mmst");
     assert_eq!(first.metric("wmrelay_viewers", &[("transport", "udp")]), 1.0);
     assert_eq!(second.metric("wmrelay_viewers", &[("transport", "tcp")]), 1.0);
     let written = third.folder().join("written.asf");
@@ -101,8 +102,26 @@ fn a_relay_of_a_relay_of_a_relay() {
 }
 
 #[test]
+fn a_relay_of_a_relay_of_a_relay_over_udp_plays_in_vlc_and_ffmpeg() {
+    if !ready("a_relay_of_a_relay_of_a_relay_over_udp_plays_in_vlc_and_ffmpeg", &[Program("ffmpeg"), Program("cvlc")]) {
+        return;
+    }
+    let [first, second, third] = chain("mmsu");
+    // VLC over UDP wants one port of the machine, which others may have: the last hop is TCP.
+    let mut vlc = Vlc::play(&third.url("mmst", "cam"));
+    let decoded = player::ffmpeg(&third.url("mmst", "cam"), 2).finish(MINUTE);
+    let pictures = of_stream(&frames(&decoded.stdout), 0);
+    assert!(pictures.len() >= 40, "{} pictures\n{}", pictures.len(), decoded.stderr);
+    assert_demo(&pictures);
+    vlc.wait_for_pictures(60, MINUTE);
+    for upstream in [&first, &second] {
+        assert_eq!(upstream.metric("wmrelay_viewers", &[("transport", "udp")]), 1.0);
+    }
+}
+
+#[test]
 fn an_upstream_that_is_killed_and_comes_back() {
-    let [mut first, second, third] = chain();
+    let [mut first, second, third] = chain("mmst");
     let viewer = Viewer::tcp(third.mms, "cam");
     viewer.wait_for_packets(20, LIMIT);
     let address: &'static str = Box::leak(first.mms.to_string().into_boxed_str());
@@ -202,7 +221,6 @@ fn play_file(url: &str, more: &[&str]) -> serde_json::Value {
 
 #[test]
 fn files_of_a_mirrored_folder_are_relayed_for_each_viewer() {
-    const HASTE: &str = "[delivery]\nburst_ms = 60000\nburst_rate = 100\n";
     const FILE: &str = "archive/vod-wmv2-wmav2-indexed.wmv";
     let root = support::media::folder();
     let archive =
@@ -247,6 +265,102 @@ fn files_of_a_mirrored_folder_are_relayed_for_each_viewer() {
     let connections = || upstream.metric("wmrelay_connections", &[]);
     wait_until("nobody is at the upstream", LIMIT, || connections() == 0.0);
     assert_eq!(daemon.metric("wmrelay_viewers", &[]), 0.0);
+}
+
+/// A daemon with the demo and the samples, and one that mirrors it; the settings are for both.
+fn mirror(settings: &str) -> (Daemon, Daemon, tempfile::TempDir) {
+    let root = support::media::folder();
+    let demo = "[[publishing_point]]\nname = \"demo\"\nsource = { type = \"demo\" }\n";
+    let upstream = serve(root.path(), &format!("{settings}{demo}"));
+    let daemon = Daemon::start(settings.to_owned() + &mirrored(&upstream, "mms"));
+    (upstream, daemon, root)
+}
+
+#[test]
+fn ffmpeg_and_vlc_play_what_is_mirrored() {
+    if !ready("ffmpeg_and_vlc_play_what_is_mirrored", &[Program("ffmpeg"), Program("cvlc")]) {
+        return;
+    }
+    let (upstream, daemon, root) = mirror(HASTE);
+    let mut vlc = Vlc::play(&daemon.url("mmst", "mirror/demo"));
+    let live = player::ffmpeg(&daemon.url("mmst", "mirror/demo"), 2).finish(MINUTE);
+    let pictures = of_stream(&frames(&live.stdout), 0);
+    assert!(pictures.len() >= 30, "{} pictures\n{}", pictures.len(), live.stderr);
+    assert_demo(&pictures);
+    vlc.wait_for_pictures(30, MINUTE);
+    assert_eq!(upstream.metric("wmrelay_viewers", &[]), 1.0, "one for all");
+    // Files of one and of several rates, every frame.
+    let out = tempfile::tempdir().unwrap();
+    for name in ["h264-aac-bframes.asf", "mbr-2video-1audio.asf"] {
+        let url = daemon.url("mmst", &format!("mirror/archive/{name}"));
+        // Parsers are off: they would ask beyond the end.
+        let stored = |input: &str| {
+            let mut command = Command::new("ffmpeg");
+            command.args(["-nostdin", "-loglevel", "error", "-fflags", "nofillin+noparse", "-i", input]);
+            command.args(["-map", "0", "-c", "copy", "-f", "framemd5", "-"]);
+            streams_of(&Process::start(command).finish(MINUTE))
+        };
+        assert_same(name, &stored(&url), &stored(&root.path().join(name).display().to_string()));
+        let file = out.path().join(name);
+        let done = vlc_dump(&url, &file).finish(MINUTE);
+        assert!(file.exists(), "VLC wrote nothing of {name}\n{}", done.stderr);
+        assert_same(name, &decoded(&file), &decoded(&root.path().join(name)));
+    }
+}
+
+#[test]
+fn vlc_pauses_a_mirrored_file_and_our_client_leaves_streams_out() {
+    if !ready("vlc_pauses_a_mirrored_file_and_our_client_leaves_streams_out", &[Program("ffmpeg"), Program("cvlc")]) {
+        return;
+    }
+    let (upstream, daemon, _root) = mirror("[delivery]\nburst_ms = 0\n");
+    let url = |daemon: &Daemon, below: &str| daemon.url("mmst", &format!("{below}archive/vod-wmv2-wmav2-indexed.wmv"));
+    let mut vlc = Vlc::play(&url(&daemon, "mirror/"));
+    vlc.wait_for_pictures(30, MINUTE);
+    vlc.say("pause");
+    // The upstream rests as well, with its connection kept.
+    wait_until("the upstream's pause", MINUTE, || upstream.metric("wmrelay_viewers", &[]) == 0.0);
+    let sent = |daemon: &Daemon| daemon.metric("wmrelay_sent_packets_total", &[]);
+    stays("the pause", Duration::from_secs(1), || upstream.metric("wmrelay_viewers", &[]) == 0.0);
+    // Counted by then.
+    let before = (sent(&upstream), sent(&daemon));
+    stays("nothing is sent", Duration::from_secs(1), || (sent(&upstream), sent(&daemon)) == before);
+    let (shown, sessions) = (vlc.shown().0, upstream.metric("wmrelay_sessions_total", &[]));
+    vlc.say("pause");
+    vlc.wait_for_pictures(shown + 40, MINUTE);
+    assert_eq!(upstream.metric("wmrelay_sessions_total", &[]), sessions, "the same connection");
+    drop(vlc);
+    // Sound alone: the same packets as from the upstream itself.
+    let folder = tempfile::tempdir().unwrap();
+    let of = |daemon: &Daemon, below: &str, file: &str| {
+        let file = folder.path().join(file);
+        let report = play_file(&url(daemon, below), &["--streams", "2", "--seconds", "3", "--write", file.to_str().unwrap()]);
+        assert_eq!(report["lost"], 0, "{report}");
+        std::fs::read(file).unwrap()
+    };
+    let (there, here) = (of(&upstream, "", "there.wma"), of(&daemon, "mirror/", "here.wma"));
+    // Where the three seconds end is for the clock to say.
+    let both = there.len().min(here.len());
+    assert!(both > 20_000 && there[..both] == here[..both], "{} and {} bytes", there.len(), here.len());
+    let log = daemon.log();
+    let named = |line: &str| line.contains("point=\"mirror\" name=\"archive/vod-wmv2-wmav2-indexed.wmv\"");
+    assert!(log.lines().any(named), "{log}");
+}
+
+/// Each name asks for a longer one of the same daemon, which ends with the questions that one address may have.
+#[test]
+fn a_mirror_of_itself_comes_to_an_end() {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address: &'static str = Box::leak(format!("127.{high}.{low}.83:1755").into_boxed_str());
+    let settings = format!(
+        "[[publishing_point]]\nname = \"mirror/\"\nsource = {{ type = \"pull\", url = \"mmst://{address}/mirror/a/\" }}\n"
+    );
+    let daemon = Launch::new(settings).listen([address, "127.0.0.1:0", "127.0.0.1:0"]).start();
+    for _ in 0..2 {
+        assert_ne!(support::mms::open_result(daemon.mms, "mirror/x"), 0);
+    }
+    assert!(daemon.metric("wmrelay_sessions_total", &[]) <= 20.0, "{}", daemon.log());
+    wait_until("all questions are over", LIMIT, || daemon.metric("wmrelay_connections", &[]) == 0.0);
 }
 
 /// Five of a hundred datagrams are lost on the way; viewers get what is asked for again where it belongs.

@@ -75,8 +75,8 @@ pub struct Selector {
     /// Video streams of which a key frame was seen; those that need none, as long as none is.
     keyed: StreamSet,
     keyless: StreamSet,
-    /// The lowest send time since a wait began, ms.
-    waits_since_ms: Option<u32>,
+    /// The lowest send time since a wait began, and the last one, ms.
+    waits_since_ms: Option<(u32, u32)>,
 }
 
 impl Selector {
@@ -199,8 +199,11 @@ impl Selector {
             return;
         }
         let now_ms = send_time_ms(packet).unwrap_or_default();
-        let since_ms = self.waits_since_ms.map_or(now_ms, |since_ms| since_ms.min(now_ms));
-        self.waits_since_ms = Some(since_ms);
+        let (since_ms, last_ms) = self.waits_since_ms.unwrap_or((now_ms, now_ms));
+        // A leap to another clock, as where recordings are joined, is no time that passes.
+        let leap_ms = Some(now_ms.saturating_sub(last_ms)).filter(|step_ms| *step_ms >= KEYLESS_MS).unwrap_or_default();
+        let since_ms = (since_ms + leap_ms).min(now_ms);
+        self.waits_since_ms = Some((since_ms, now_ms));
         if now_ms - since_ms >= KEYLESS_MS {
             self.keyless = self.keyless.union(waited.difference(self.keyed));
         }

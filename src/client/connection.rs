@@ -50,8 +50,9 @@ pub(super) struct Connection {
     server: SocketAddr,
     /// A seek, so long after the first packet, and when that is.
     seek: Option<(Duration, StartAt)>,
-    /// Whether more may be read of TCP.
+    /// Whether more may be read of TCP, and what of that the engine knows.
     room: Option<watch::Receiver<bool>>,
+    has_room: bool,
     seek_due: Option<Instant>,
     steering: Option<Steering>,
     /// What was carried out of its course.
@@ -65,12 +66,24 @@ enum Turn {
     Timeout,
     Seek,
     Steer,
+    Room,
     Stop,
 }
 
 impl Connection {
     pub(super) fn new(client: Client, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
-        Self { client, stream, udp, server, seek: None, room: None, seek_due: None, steering: None, steered: Course::default() }
+        Self {
+            client,
+            stream,
+            udp,
+            server,
+            seek: None,
+            room: None,
+            has_room: true,
+            seek_due: None,
+            steering: None,
+            steered: Course::default(),
+        }
     }
 
     /// Seeks once, so long after the first packet.
@@ -81,6 +94,15 @@ impl Connection {
     /// Leaves TCP unread while this is false.
     pub(super) fn read_while(&mut self, room: Option<watch::Receiver<bool>>) {
         self.room = room;
+    }
+
+    /// Looks whether there is room, and tells the engine of a change.
+    fn look_for_room(&mut self) {
+        let has_room = self.room.as_mut().is_none_or(|room| *room.borrow_and_update());
+        if has_room != self.has_room {
+            self.has_room = has_room;
+            self.client.handle(now(), ClientInput::Room(has_room));
+        }
     }
 
     /// Follows a course; nothing is played before that says so.
@@ -128,15 +150,23 @@ impl Connection {
                 Ok(Some(end)) => return Ended::Client(end),
                 Err(error) => return Ended::Broken(error),
             }
+            self.look_for_room();
             let deadline = self.client.poll_timeout();
             read.clear();
             read.reserve(READ_LEN);
             let turn = tokio::select! {
-                result = read_to(&mut self.stream, self.room.as_mut(), &mut read) => Turn::Read(result),
+                result = self.stream.read_buf(&mut read), if self.has_room => Turn::Read(result),
                 result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
                 () = sleep_until(deadline) => Turn::Timeout,
                 () = sleep_until(self.seek_due) => Turn::Seek,
                 () = changed(self.steering.as_mut()) => Turn::Steer,
+                is_there = room_changed(self.room.as_mut()) => {
+                    if !is_there {
+                        // Where nobody is left who could tell, there is room.
+                        self.room = None;
+                    }
+                    Turn::Room
+                }
                 () = &mut stop, if !stopping => Turn::Stop,
             };
             let now = now();
@@ -160,6 +190,8 @@ impl Connection {
                     }
                 }
                 Turn::Steer => self.follow(),
+                // Looked at above.
+                Turn::Room => {}
                 Turn::Stop => {
                     stopping = true;
                     self.client.handle(now, ClientInput::Stop);
@@ -195,12 +227,12 @@ impl Connection {
     }
 }
 
-async fn read_to(stream: &mut TcpStream, room: Option<&mut watch::Receiver<bool>>, bytes: &mut BytesMut) -> io::Result<usize> {
-    if let Some(room) = room {
-        // Where nobody is left who could tell, there is room.
-        let _ = room.wait_for(|room| *room).await;
+/// Returns when there is another amount of room; false: nobody tells any more.
+async fn room_changed(room: Option<&mut watch::Receiver<bool>>) -> bool {
+    match room {
+        Some(room) => room.changed().await.is_ok(),
+        None => std::future::pending().await,
     }
-    stream.read_buf(bytes).await
 }
 
 async fn receive(udp: Option<&UdpSocket>, datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {

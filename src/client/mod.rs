@@ -5,6 +5,7 @@
 mod connection;
 mod inquire;
 mod landing;
+mod order;
 mod play;
 mod sockets;
 pub mod swarm;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use connection::Steering;
 pub use inquire::{Content, inquire};
+pub use order::Order;
 pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
 pub use url::{DEFAULT_PORT, MmsUrl, UrlError, UrlTransport};
 pub use write::AsfFile;

@@ -50,6 +50,8 @@ pub struct PlayOptions {
     pub room: Option<watch::Receiver<bool>>,
     /// What to play, as it changes; in place of `start` and `streams`.
     pub steering: Option<Steering>,
+    /// The longest time without media while it plays and there is room; `None`: for ever.
+    pub media_time: Option<Duration>,
 }
 
 impl PlayOptions {
@@ -66,6 +68,7 @@ impl PlayOptions {
             seek_after: None,
             room: None,
             steering: None,
+            media_time: None,
         }
     }
 }
@@ -287,6 +290,7 @@ impl Attempt {
             fall_back: self.may_fall_back(),
             start: self.options.start,
             streams: self.options.streams,
+            media_time: self.options.media_time,
             ..ClientConfig::new(url.host.clone(), url.name.clone(), transport, self.player.clone())
         };
         report.port = port;

@@ -106,7 +106,17 @@ impl fmt::Display for MmsUrl {
         if self.port != DEFAULT_PORT {
             write!(f, ":{}", self.port)?;
         }
-        write!(f, "/{}", self.name)
+        f.write_str("/")?;
+        // As people read it; but a name from elsewhere must not break out of its line, nor be read as another one.
+        for c in self.name.chars() {
+            if c.is_control() || c == '%' {
+                let mut bytes = [0; 4];
+                c.encode_utf8(&mut bytes).bytes().try_for_each(|byte| write!(f, "%{byte:02X}"))?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +168,12 @@ mod tests {
 
     #[test]
     fn text_of_a_url() {
-        for text in ["mms://localhost/demo", "mmsu://192.0.2.1:7000/live/cam1", "mmst://[2001:db8::1]/a b"] {
+        for text in [
+            "mms://localhost/demo",
+            "mmsu://192.0.2.1:7000/live/cam1",
+            "mmst://[2001:db8::1]/a b",
+            "mms://h/100%25%0A%1B[K\u{f6}ln%C2%85",
+        ] {
             assert_eq!(text.parse::<MmsUrl>().unwrap().to_string(), text);
         }
     }

@@ -86,9 +86,9 @@ impl Feed {
         self.is_paced = is_paced;
     }
 
-    /// The next header and packets begin a source anew that was at its end, in the time that it has.
-    pub(super) const fn begin_again(&mut self) {
-        self.lead.leap();
+    /// Whether a header goes on with the stream that is there.
+    pub(super) fn is_continued_by(&self, header: &Header) -> bool {
+        self.header.as_ref().is_some_and(|last| header.continues(last))
     }
 
     /// Takes a header in; returns when packets of it may follow.
@@ -97,7 +97,9 @@ impl Feed {
         self.hold(wait).await?;
         self.publisher.header(now(), file_time(), &header)?;
         // The same header again gives nobody another lead.
-        if self.header.as_ref().is_none_or(|last| !header.continues(last)) {
+        if self.is_continued_by(&header) {
+            self.lead.restart();
+        } else {
             self.lead = Lead::default();
         }
         self.byte_rate.set_bit_rate(header.bit_rate());
@@ -242,6 +244,26 @@ mod tests {
         });
         assert!((4.9..5.1).contains(&took.await));
         assert_eq!(collector.generations(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_clips_with_a_header_each_are_held_to_real_time() {
+        let (relay, _) = relay();
+        let (header, packets) = (header(ONE), samples::stream(ONE).1);
+        // A second of media, thirty times.
+        let send_time_ms = |packet: &Vec<u8>| asf::send_time_ms(packet).unwrap();
+        let end = packets.iter().position(|packet| send_time_ms(packet) > send_time_ms(&packets[0]) + 1000).unwrap();
+        let mut feed = feed(&relay);
+        let took = seconds(async {
+            for _ in 0..30 {
+                feed.bytes(&header).await.unwrap();
+                for packet in &packets[..end] {
+                    feed.bytes(&chunk(ChunkKind::Data, packet)).await.unwrap();
+                }
+            }
+        });
+        let took = took.await;
+        assert!((26.0..29.0).contains(&took), "{took}");
     }
 
     #[tokio::test(start_paused = true)]

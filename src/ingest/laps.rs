@@ -67,6 +67,12 @@ impl Laps {
         self.stated_ms = header.play_duration_ms();
     }
 
+    /// How long the file lasts by what came of it, ms; 0 before its first packet.
+    pub(super) fn lasts_ms(&self) -> u32 {
+        let latest_ms = |extent: &Extent| self.latest.map_or(extent.first_send_ms, |(send, _)| send);
+        self.extent.as_ref().map_or(0, |extent| extent.played_ms(self.stated_ms, latest_ms(extent)))
+    }
+
     /// Shifts a packet to its place. Returns when it is due, ms from the first packet of all.
     ///
     /// # Errors

@@ -28,21 +28,25 @@ struct Clock {
     ours_us: i64,
     /// How far the source is.
     source_us: i64,
-    /// Of the last packet; `None`: the next one is on another timeline.
+    /// Of the last packet.
     send_time_ms: Option<u32>,
+    /// The next packet may begin a clip of its own.
+    anew: bool,
 }
 
 impl Lead {
-    /// The next packet is on another timeline, which goes on where this one is.
-    pub(super) const fn leap(&mut self) {
+    /// The next packet may begin anew, on a clock that is behind this one: it goes on from here.
+    ///
+    /// Without that a short clip, over and over, would be a source that steps back each time, and never be held.
+    pub(super) const fn restart(&mut self) {
         if let Some(clock) = &mut self.clock {
-            clock.send_time_ms = None;
+            clock.anew = true;
         }
     }
 
     /// Whether a packet with this send time may go now; else how long to wait before asking again.
     pub(super) fn check(&mut self, now: Instant, send_time_ms: u32) -> Result<(), Duration> {
-        let clock = self.clock.get_or_insert(Clock { checked: now, ours_us: 0, source_us: 0, send_time_ms: None });
+        let clock = self.clock.get_or_insert(Clock { checked: now, ours_us: 0, source_us: 0, send_time_ms: None, anew: false });
         let passed = i64::try_from(now.saturating_duration_since(clock.checked).as_micros()).unwrap_or(i64::MAX);
         clock.checked = now;
         clock.ours_us = clock.ours_us.saturating_add(passed.saturating_mul(RATE) / 1000).min(clock.source_us + CREDIT_US);
@@ -50,12 +54,13 @@ impl Lead {
         // Send times wrap; the nearer way round is meant.
         let step_ms = clock.send_time_ms.map_or(0, |last| send_time_ms.wrapping_sub(last).cast_signed());
         let step_ms = if step_ms.saturating_abs() > LEAP_MS { 0 } else { step_ms };
+        let step_ms = if clock.anew { step_ms.max(0) } else { step_ms };
         let source_us = clock.source_us + i64::from(step_ms) * 1000;
         let ahead_us = source_us - clock.ours_us - LEAD_US;
         match u64::try_from(ahead_us) {
             Ok(ahead_us) if ahead_us > 0 => Err(Duration::from_micros(ahead_us).max(SHORTEST_WAIT)),
             _ => {
-                (clock.source_us, clock.send_time_ms) = (source_us, Some(send_time_ms));
+                (clock.source_us, clock.send_time_ms, clock.anew) = (source_us, Some(send_time_ms), false);
                 Ok(())
             }
         }
@@ -115,7 +120,7 @@ mod tests {
         let (mut lead, mut now) = (Lead::default(), start());
         let begin = now;
         for _ in 0..25 {
-            lead.leap();
+            lead.restart();
             now += send(&mut lead, now, 0, 101);
         }
         let took = now - begin;

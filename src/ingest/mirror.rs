@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::pull;
 use super::slots::{Slot, Slots};
@@ -38,6 +38,8 @@ const MOST_REMEMBERED: usize = 256;
 
 /// Files of one folder that are played at once.
 const FILES: usize = 200;
+/// Of them, by viewers of one address, so that none takes them all.
+const FILES_PER_ADDRESS: usize = 100;
 
 /// A folder, and a name below it.
 type Key = (PointId, String);
@@ -71,7 +73,7 @@ enum NotLive {
 impl Mirror {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, stop: WeakStop) -> Arc<Self> {
         let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
-        let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES))).collect();
+        let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES_PER_ADDRESS))).collect();
         Arc::new(Self { runtime, relay, stop, slots, files, desk: Mutex::default() })
     }
 
@@ -102,29 +104,8 @@ impl Mirror {
         let folder = Arc::clone(&wish.folder);
         desk.flights.insert(key.clone(), vec![wish]);
         drop(desk);
-        self.runtime.spawn(stop.until(Arc::clone(self).fly(folder, key, slot)));
-    }
-
-    /// Asks for a name, and answers all who wait for it.
-    async fn fly(self: Arc<Self>, folder: Arc<Point>, key: Key, slot: Slot) {
-        let found = match upstream(&folder, &key.1) {
-            Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
-            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder"))),
-        };
-        drop(slot);
-        let mut desk = self.lock();
-        let wishes = desk.flights.remove(&key).unwrap_or_default();
-        match found {
-            Err(known) => {
-                desk.remember(key, known.clone());
-                drop(desk);
-                self.fulfil(wishes, &known);
-            }
-            Ok(upstream) => {
-                drop(desk);
-                wishes.into_iter().for_each(|wish| self.lend(&key, wish, upstream.clone()));
-            }
-        }
+        let flight = Flight { mirror: Arc::clone(self), key, landed: false };
+        self.runtime.spawn(stop.until(flight.fly(folder, slot)));
     }
 
     /// Answers wishes for a name that is not live.
@@ -139,10 +120,12 @@ impl Mirror {
         let url = upstream(&wish.folder, &wish.below).and_then(|upstream| upstream.url.parse().ok());
         match (url, slot, self.stop.upgrade()) {
             (Some(url), Some(slot), Some(stop)) => {
-                self.runtime.spawn(stop.until(async move {
+                let span = info_span!("relayed", point = wish.folder.name(), name = wish.below, viewer = %wish.viewer);
+                let run = async move {
                     relayed::run(url, wish).await;
                     drop(slot);
-                }));
+                };
+                self.runtime.spawn(stop.until(run.instrument(span)));
             }
             _ => {
                 let reason = "too many files of this folder are played already";
@@ -154,7 +137,11 @@ impl Mirror {
     /// Gives a viewer the publishing point of a live name; the first one starts the source.
     fn lend(&self, key: &Key, wish: Wish, upstream: pull::Upstream) {
         let Some((watch, loan)) = self.relay.lend(key.0, &key.1) else {
-            warn!(point = wish.folder.name(), "{LOANS_PER_FOLDER} names of this folder are live already: no more at once");
+            warn!(
+                point = wish.folder.name(),
+                name = key.1,
+                "{LOANS_PER_FOLDER} names of this folder are live already: no more at once"
+            );
             let reason = "too many names of this folder are live already";
             return refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_full", reason));
         };
@@ -166,6 +153,52 @@ impl Mirror {
 
     fn lock(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name that is being asked for.
+struct Flight {
+    mirror: Arc<Mirror>,
+    key: Key,
+    landed: bool,
+}
+
+impl Flight {
+    /// Asks for the name, and answers all who wait for it.
+    async fn fly(mut self, folder: Arc<Point>, slot: Slot) {
+        let found = match upstream(&folder, &self.key.1) {
+            Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
+            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder"))),
+        };
+        drop(slot);
+        match found {
+            Err(known) => {
+                let wishes = self.land(Some(&known));
+                self.mirror.fulfil(wishes, &known);
+            }
+            Ok(upstream) => {
+                self.land(None).into_iter().for_each(|wish| self.mirror.lend(&self.key, wish, upstream.clone()));
+            }
+        }
+    }
+
+    /// Whoever comes from now on is not among those who wait, but may know what is known.
+    fn land(&mut self, known: Option<&NotLive>) -> Vec<Wish> {
+        self.landed = true;
+        let mut desk = self.mirror.lock();
+        if let Some(known) = known {
+            desk.remember(self.key.clone(), known.clone());
+        }
+        desk.flights.remove(&self.key).unwrap_or_default()
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        // The daemon stops, or this has failed: nobody is to wait for an answer.
+        if !self.landed {
+            refuse(self.land(None), &failed(&"it was given up"));
+        }
     }
 }
 

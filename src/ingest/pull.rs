@@ -1,7 +1,5 @@
 //! Another server's stream, pulled by MMS.
 
-mod order;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -13,18 +11,18 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use super::back_off::BackOff;
 use super::feed::{Feed, FeedError};
+use super::laps::Laps;
 use super::now;
 use super::stop::Stop;
 use super::watched::Watched;
 use crate::asf::Header;
-use crate::client::{self, MmsUrl, PlayError, PlayOptions};
+use crate::client::{self, MmsUrl, Order, PlayError, PlayOptions};
 use crate::metrics::{PULL_CONNECTS, point_label};
 use crate::mms::client::{ClientEnd, ClientEvent};
 use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
 use crate::relay::{Loan, Point, PublishRefusal, PublisherId};
 use crate::settings::Start;
-use order::Order;
 
 /// Bytes that wait for their time, beyond which TCP is left unread.
 const ROOM_BYTES: usize = 1 << 20;
@@ -32,8 +30,17 @@ const ROOM_BYTES: usize = 1 << 20;
 const MOST_BYTES: usize = 16 << 20;
 /// Packets go to the relay in batches of so many bytes at most.
 const BATCH_BYTES: usize = 64 << 10;
-/// A file that is over sooner is not begun again at once.
-const SHORTEST_LAP: Duration = Duration::from_secs(1);
+/// The longest time without a packet while it plays. Media over UDP can stop at a firewall while the control connection lives on.
+/// A daemon like this one keeps its viewers for 30 s when its source is lost, and for up to 2 s more before it notices: that long it
+/// is not for us to come again.
+pub(super) const MEDIA_TIME: Duration = Duration::from_secs(40);
+/// The longest wait after an upstream has refused what a viewer named: so long others who name it have to wait for the answer.
+const REFUSED_TIME: Duration = Duration::from_secs(5);
+/// A file that is shorter, by its own times, is not begun again at once.
+const SHORTEST_LAP: Duration = Duration::from_millis(250);
+/// Connections in a row that bring a whole file in half that time. The two seconds that a file may be ahead, and what it may make up
+/// for after a stall, explain so many; more mean that its times are not what they seem.
+const MOST_QUICK_LAPS: u32 = 16;
 
 /// What to pull, and when.
 #[derive(Clone)]
@@ -76,7 +83,7 @@ async fn begin(point: Arc<Point>, loan: Option<Loan>, upstream: Upstream, stop: 
         Err(error) => return error!(%error, "cannot be pulled; correct `url` in the settings"),
     };
     let watched = Watched::new(&point, upstream.start);
-    let pull = Pull { point, loan, url, linger: upstream.linger, watched, feed: None, headed: None };
+    let pull = Pull { point, loan, url, linger: upstream.linger, watched, on_air: None, headed: None };
     pull.run(stop).await;
 }
 
@@ -88,14 +95,36 @@ struct Pull {
     linger: Duration,
     watched: Watched,
     /// Outlasts the end of a file, which begins again.
-    feed: Option<Feed>,
+    on_air: Option<OnAir>,
     /// When this connection's header came.
     headed: Option<Instant>,
 }
 
+/// What goes to the relay.
+struct OnAir {
+    feed: Feed,
+    /// Of files, which are joined without a seam; `None` while it is live.
+    laps: Option<Laps>,
+}
+
+/// Whether a file that is over begins again at once.
+#[derive(Default)]
+struct Encores {
+    /// Connections in a row that took too little time.
+    quick: u32,
+}
+
+impl Encores {
+    /// `took`: the connection, from its begin to the end of the file; `lasts`: the file.
+    fn may(&mut self, took: Duration, lasts: Duration) -> bool {
+        self.quick = if took < SHORTEST_LAP / 2 { self.quick + 1 } else { 0 };
+        lasts >= SHORTEST_LAP && self.quick <= MOST_QUICK_LAPS
+    }
+}
+
 impl Pull {
     async fn run(mut self, mut stop: Stop) {
-        let mut back_off = BackOff::new();
+        let (mut back_off, mut encores) = (BackOff::new(), Encores::default());
         loop {
             let (mut watched, linger) = (self.watched.clone(), self.linger);
             tokio::select! {
@@ -110,11 +139,13 @@ impl Pull {
                 () = stop.requested() => return,
             }
             self.headed = None;
+            let begun = Instant::now();
             let end = self.run_once(&mut stop).await;
             self.count(&end);
+            let was_refused = matches!(end, End::Refused(_));
             let lap = self.headed.map(|headed| headed.elapsed()).unwrap_or_default();
             let reason = match end {
-                End::Over if lap >= SHORTEST_LAP => {
+                End::Over if encores.may(begun.elapsed(), lap.max(self.lasts())) => {
                     info!("played to its end, begins again");
                     back_off = BackOff::new();
                     continue;
@@ -123,7 +154,7 @@ impl Pull {
                 End::Stopped => return,
                 End::Unwatched => {
                     info!("left, nobody watches");
-                    if let Some(feed) = self.feed.take() {
+                    if let Some(OnAir { feed, .. }) = self.on_air.take() {
                         feed.end();
                     }
                     if self.gives_back() {
@@ -141,12 +172,31 @@ impl Pull {
                     reason
                 }
             };
-            self.feed = None;
-            let wait = back_off.after(lap);
+            (self.on_air, encores) = (None, Encores::default());
+            let longest = if self.loan.is_some() && was_refused { REFUSED_TIME } else { Duration::MAX };
+            let wait = back_off.after(lap).min(longest);
             warn!(url = %self.url, reason, retry_s = wait.as_secs_f32(), "ended");
+            if self.rests(wait, &mut stop).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits before the next attempt; returns whether there is to be none.
+    async fn rests(&mut self, wait: Duration, stop: &mut Stop) -> bool {
+        let mut watched = self.watched.clone();
+        let waited = sleep(wait);
+        let mut waited = std::pin::pin!(waited);
+        loop {
             tokio::select! {
-                () = sleep(wait) => {}
-                () = stop.requested() => return,
+                () = &mut waited => return false,
+                // There is nothing to linger for: the next one who names it is to be told what it is by then.
+                () = watched.end(Duration::ZERO), if self.loan.is_some() => {
+                    if self.gives_back() {
+                        return true;
+                    }
+                }
+                () = stop.requested() => return true,
             }
         }
     }
@@ -157,6 +207,12 @@ impl Pull {
         // Where somebody has come in the meantime it stays.
         self.loan = loan.give_back().err();
         self.loan.is_none()
+    }
+
+    /// How long the file that was played last lasts.
+    fn lasts(&self) -> Duration {
+        let laps = self.on_air.as_ref().and_then(|on_air| on_air.laps.as_ref());
+        Duration::from_millis(laps.map_or(0, Laps::lasts_ms).into())
     }
 
     fn count(&self, end: &End) {
@@ -181,7 +237,7 @@ impl Pull {
         };
         let mut leave = std::pin::pin!(leave);
         let (mut intake, outlet, room) = queue();
-        let options = PlayOptions { room: Some(room), ..PlayOptions::new(self.url.clone()) };
+        let options = PlayOptions { room: Some(room), media_time: Some(MEDIA_TIME), ..PlayOptions::new(self.url.clone()) };
         info!(url = %self.url, "connects");
         let mut feeding = std::pin::pin!(outlet.feed(self));
         let played = {
@@ -360,20 +416,13 @@ impl Outlet {
             };
             match item {
                 Item::Header { header, is_live } => {
-                    let begins = pull.headed.is_none();
                     pull.headed.get_or_insert_with(Instant::now);
                     packet_size = header.packet_size();
-                    let feed = match pull.feed.take() {
-                        Some(feed) => feed,
-                        None => Feed::new(pull.point.publish(now(), PublisherId::BuiltIn)?),
+                    let on_air = match pull.on_air.take() {
+                        Some(on_air) => on_air,
+                        None => OnAir { feed: Feed::new(pull.point.publish(now(), PublisherId::BuiltIn)?), laps: None },
                     };
-                    let feed = pull.feed.insert(feed);
-                    if begins {
-                        feed.begin_again();
-                    }
-                    // A live stream cannot run ahead of time, and what it begins with is there for viewers to begin with, too.
-                    feed.pace(!is_live);
-                    feed.header(header).await?;
+                    pull.on_air.insert(on_air).header(header, is_live).await?;
                 }
                 Item::Packet(packet) => {
                     let (mut bytes, mut taken) = (BytesMut::new(), 0);
@@ -392,13 +441,38 @@ impl Outlet {
                             }
                         }
                     }
-                    if let Some(feed) = &mut pull.feed {
-                        feed.whole_packets(bytes).await?;
+                    if let Some(on_air) = &mut pull.on_air {
+                        on_air.packets(bytes, packet_size).await?;
                     }
                     self.backlog.remove(taken);
                 }
             }
         }
+    }
+}
+
+impl OnAir {
+    /// A header came: of a connection, or of a change in it.
+    async fn header(&mut self, header: Header, is_live: bool) -> Result<(), FeedError> {
+        // A live stream cannot run ahead of time, and what it begins with is there for viewers to begin with, too.
+        self.feed.pace(!is_live);
+        if is_live {
+            self.laps = None;
+            return self.feed.header(header).await;
+        }
+        let joined = self.laps.is_some() && self.feed.is_continued_by(&header);
+        self.laps.get_or_insert_default().begin(&header, joined);
+        if joined { Ok(()) } else { self.feed.header(header).await }
+    }
+
+    async fn packets(&mut self, mut packets: BytesMut, packet_size: usize) -> Result<(), FeedError> {
+        if let Some(laps) = &mut self.laps {
+            for packet in packets.chunks_exact_mut(packet_size) {
+                // The publisher counts the invalid ones and leaves them out.
+                let _ = laps.place(packet);
+            }
+        }
+        self.feed.whole_packets(packets).await
     }
 }
 

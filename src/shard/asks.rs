@@ -159,13 +159,15 @@ impl State {
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
         }
+        self.park(key);
+        // Whatever becomes of this: what was open before is so no more, and its source need not run for this viewer.
+        self.conns.get_mut(key)?.opened = None;
         let Some((point, below)) = self.context.relay.resolve(name) else {
             metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
             let conn = self.conns.get(key)?;
             tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
             return refuse(Hresult::FILE_NOT_FOUND);
         };
-        self.park(key);
         if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
             // Numbers run on, but what they stood for lies in another window.
             viewer.cold.track.forget(&viewer.hot.next);
@@ -186,8 +188,9 @@ impl State {
         if conn.route.is_some() && oversize && self.context.settings.udp.oversize == Oversize::Refuse {
             // The funnel was granted because some other source fits. The only words left are "come again over TCP".
             metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-            let location = format!("mmst://{}/{}", conn.local, opened.name);
+            let name = std::mem::take(&mut opened.name);
             conn.opened = None;
+            let location = conn.over_tcp(&name);
             return Answer::Opened(Err(OpenRefusal::Redirect(location)));
         }
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
@@ -235,6 +238,7 @@ impl State {
     pub(super) fn park(&mut self, key: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
+        conn.wanted = None;
         let viewer = match (std::mem::replace(&mut conn.place, Place::Nowhere), &conn.opened) {
             (Place::OnDemand(seat), _) => {
                 if let Some(due) = seat.due {

@@ -74,7 +74,7 @@ pub(super) enum Command {
     /// The place in a file where a play begins was found.
     Located { conn: usize, client_id: u32, request: u64, seek: Seek, result: Result<u64, ReadError> },
     /// A block of a file that a viewer waits for has been read, or cannot be.
-    BlockRead { conn: usize, client_id: u32, result: Result<Arc<Block>, ReadError> },
+    BlockRead { conn: usize, client_id: u32, request: u64, result: Result<Arc<Block>, ReadError> },
     /// Something of a file has come from an upstream.
     Came { conn: usize, client_id: u32 },
     /// It is known what a name below a mirrored folder is.

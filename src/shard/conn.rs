@@ -18,6 +18,7 @@ use crate::asf::Selection;
 use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
+use crate::text::percent_encode;
 use crate::viewing::Position;
 
 /// One MMS connection of this shard.
@@ -46,9 +47,10 @@ pub(super) struct Conn {
     pub(super) selection: Selection,
     /// Counts what was asked of readers of files: an answer to an earlier question comes too late.
     pub(super) request: u64,
-    /// A reader looks for the place where a play begins; when it has found it, for the next one, if that is still wanted.
-    /// When this is dropped, it ends early.
-    pub(super) searching: Option<Arc<()>>,
+    /// Readers that look for the place where a play begins; when one has found it, it looks for the next, if that is still wanted.
+    pub(super) searches: u8,
+    /// When this is dropped, the last one ends early.
+    pub(super) wanted: Option<Arc<()>>,
     pub(super) next_search: Option<(u64, Position, Wanted)>,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,
@@ -131,6 +133,11 @@ impl Conn {
             }
             _ => new,
         }
+    }
+
+    /// Where the same name is had over TCP.
+    pub(super) fn over_tcp(&self, name: &str) -> String {
+        format!("mmst://{}/{}", self.local, percent_encode(name))
     }
 
     /// The label of the transport in logs and metrics.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::file_pace::{Clock, FilePace};
+use super::file_pace::FilePace;
 use super::opening::{End, Opening};
 use super::seat::{Served, Turn};
 use super::stage::Stage;
@@ -21,10 +21,6 @@ pub(super) struct FileFeed {
     selector: Selector,
     /// Number of the packet to look at next; those that the viewer did not select are behind it, but were not sent.
     cursor: u64,
-    /// Packets with lower numbers were sent, though the cursor may have gone back to one of them.
-    sent_below: u64,
-    /// Where the cursor, the selection and the clock were before what is on its way was gathered.
-    before: Option<(u64, Selector, Clock)>,
     block: Option<Arc<Block>>,
     /// The block that is being read for it.
     reading: Option<u64>,
@@ -35,7 +31,7 @@ impl FileFeed {
     /// From packet `from` on, as the viewer counts.
     pub(super) fn new(opening: Rc<Opening>, selection: Selection, from: u64, until: Option<End>) -> Self {
         let selector = opening.selector(selection);
-        Self { opening, selector, cursor: from, sent_below: from, before: None, block: None, reading: None, until }
+        Self { opening, selector, cursor: from, block: None, reading: None, until }
     }
 
     /// Another selection from here on; whether it is another one.
@@ -54,28 +50,10 @@ impl FileFeed {
         }
     }
 
-    /// Packets below this number have begun to go.
-    pub(super) fn sent(&mut self, below: u64) {
-        self.sent_below = below;
-    }
-
-    /// What was gathered from this number on did not go, and is to be gathered once more.
-    pub(super) fn unsent(&mut self, from: u64, pace: &mut FilePace) {
-        match self.before.take() {
-            Some((cursor, selector, clock)) => {
-                (self.cursor, self.selector) = (cursor, selector);
-                pace.turn_back(clock);
-            }
-            None => self.cursor = from,
-        }
-    }
-
     /// Gathers what is due; tells why it stopped, where that is not for want of room.
     pub(super) fn gather(&mut self, turn: &mut Turn<'_>, pace: &mut FilePace, stage: &mut Stage) -> Option<Served> {
         let now = turn.now;
         let opening = Rc::clone(&self.opening);
-        // What a selection keeps of a packet depends on those before it.
-        self.before = (!self.selector.passes_everything()).then(|| (self.cursor, self.selector.clone(), pace.clock()));
         let mut looked_at = 0;
         while stage.len() < turn.most && stage.bytes() < STAGE_BYTES {
             looked_at += 1;
@@ -101,12 +79,7 @@ impl FileFeed {
             if self.is_past_end(packet) {
                 return Some(Served::Finished);
             }
-            let from = self.sent_below;
-            opening.cut(number, packet, &mut self.selector, |number, packet| {
-                if number >= from {
-                    stage.push(number, packet, due);
-                }
-            });
+            opening.cut(number, packet, &mut self.selector, |number, packet| stage.push(number, packet, due));
             pace.passed(send_time_ms);
             self.cursor = opening.first_part(number + 1);
         }

@@ -53,21 +53,15 @@ impl Speed {
     }
 }
 
-/// How far media has come in one play of a file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    /// Media time up to the packet that went last.
-    media: Duration,
-    /// Its send time; `None` before the first.
-    last_ms: Option<u32>,
-}
-
 /// When what is due in one play of a file.
 #[derive(Debug)]
 pub(super) struct FilePace {
     speed: Speed,
     begin: Instant,
-    clock: Clock,
+    /// Media time up to the packet that went last.
+    media: Duration,
+    /// Its send time; `None` before the first.
+    last_ms: Option<u32>,
     sent_bytes: u64,
     tick: u64,
     left_in_tick: u32,
@@ -76,8 +70,8 @@ pub(super) struct FilePace {
 impl FilePace {
     /// A play that begins now.
     pub(super) fn new(now: Instant, speed: Speed) -> Self {
-        let (clock, left_in_tick) = (Clock { media: Duration::ZERO, last_ms: None }, speed.packets_per_tick);
-        Self { speed, begin: now, clock, sent_bytes: 0, tick: 0, left_in_tick }
+        let left_in_tick = speed.packets_per_tick;
+        Self { speed, begin: now, media: Duration::ZERO, last_ms: None, sent_bytes: 0, tick: 0, left_in_tick }
     }
 
     /// When the packet that comes next is due, by its send time, behind so many bytes that are about to go.
@@ -92,17 +86,8 @@ impl FilePace {
 
     /// Notes that it was its turn.
     pub(super) fn passed(&mut self, send_time_ms: u32) {
-        self.clock = Clock { media: self.media_at(send_time_ms), last_ms: Some(send_time_ms) };
-    }
-
-    /// How far media has come.
-    pub(super) const fn clock(&self) -> Clock {
-        self.clock
-    }
-
-    /// What passed since then has not gone, and its turn comes again.
-    pub(super) const fn turn_back(&mut self, clock: Clock) {
-        self.clock = clock;
+        self.media = self.media_at(send_time_ms);
+        self.last_ms = Some(send_time_ms);
     }
 
     /// Notes what went.
@@ -113,7 +98,7 @@ impl FilePace {
 
     /// Whether a packet has gone before: the first one waits for the disk as a matter of course.
     pub(super) const fn is_under_way(&self) -> bool {
-        self.clock.last_ms.is_some()
+        self.last_ms.is_some()
     }
 
     /// Packets that may go now, whatever is due.
@@ -128,11 +113,11 @@ impl FilePace {
 
     /// How long to gather what is due: while the burst lasts it goes in small portions.
     pub(super) fn portion(&self, tick: Duration) -> Duration {
-        if self.clock.media < self.speed.burst { TICK } else { tick.clamp(TICK, LONGEST_PORTION) }
+        if self.media < self.speed.burst { TICK } else { tick.clamp(TICK, LONGEST_PORTION) }
     }
 
     fn media_at(&self, send_time_ms: u32) -> Duration {
-        let Clock { media, last_ms: Some(last_ms) } = self.clock else { return Duration::ZERO };
+        let (media, Some(last_ms)) = (self.media, self.last_ms) else { return Duration::ZERO };
         let step = send_time_ms.wrapping_sub(last_ms).cast_signed();
         match (step.unsigned_abs(), step >= 0) {
             (LEAP_MS.., true) => media + Duration::from_millis(LEAP_MS.into()),

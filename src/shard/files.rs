@@ -32,6 +32,9 @@ const TURN: Duration = Duration::from_millis(1);
 /// Time for a full socket buffer to drain a little.
 const ROOM: Duration = Duration::from_millis(1);
 
+/// Searches of one session that go on at once: one that waits for others must not hold up the next.
+const MOST_SEARCHES: u8 = 2;
+
 /// How a play is to be: its incarnation, its end, its begin's speed.
 pub(super) type Wanted = (u8, Option<Until>, Option<Acceleration>);
 
@@ -129,7 +132,7 @@ impl State {
             Oversize::Recut => Ok(Some(udp.recut_size())),
             Oversize::Refuse => {
                 metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => "oversize").increment(1);
-                Err(OpenRefusal::Redirect(format!("mmst://{}/{name}", conn.local)))
+                Err(OpenRefusal::Redirect(conn.over_tcp(name)))
             }
         }
     }
@@ -160,7 +163,7 @@ impl State {
     fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: Position, wanted: Wanted) {
         let Some(conn) = self.conns.get(key) else { return };
         let (incarnation, until, acceleration) = wanted;
-        let feed = Relayed::play(relayed, place, until, conn.selection);
+        let feed = Relayed::play(relayed, place, until, conn.selection, conn.route.is_some());
         let (rate, size) = (relayed.bit_rate(), relayed.packet_size);
         let speed = Speed::new(&self.context.settings, acceleration, conn.route.is_some(), rate, size);
         self.seat(key, now, Feed::Relayed(feed), speed, incarnation, 0);
@@ -183,14 +186,13 @@ impl State {
         let mailbox = self.context.mailbox(self.index).clone();
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
-        if let Some(wanted) = &mut conn.searching {
-            // A search may be long, and a player may ask for another place fifty times a second: the last one counts, and
-            // the search that is on its way may end early.
-            *wanted = Arc::default();
+        if conn.searches >= MOST_SEARCHES {
+            // A search may be long, and a player may ask for another place fifty times a second: the last one counts.
             conn.next_search = Some((conn.request, place, seek));
             return;
         }
-        let wanted = Arc::downgrade(conn.searching.insert(Arc::default()));
+        conn.searches += 1;
+        let wanted = Arc::downgrade(conn.wanted.insert(Arc::default()));
         let (client_id, request) = (conn.entry.client_id(), conn.request);
         let (incarnation, until, acceleration) = seek;
         let until = until.map(|until| opening.until(until));
@@ -215,7 +217,7 @@ impl State {
     /// The place was found: the play begins.
     pub(super) fn located(&mut self, key: usize, now: Instant, request: u64, seek: Seek, result: Result<u64, ReadError>) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else { return };
-        conn.searching = None;
+        conn.searches -= 1;
         let wanted = conn.request;
         if let Some((_, place, seek)) = conn.next_search.take().filter(|(request, ..)| *request == wanted) {
             return self.play_title(key, now, place, seek);
@@ -251,8 +253,10 @@ impl State {
     }
 
     /// A block that a viewer asked for has been read, or cannot be.
-    pub(super) fn block_read(&mut self, key: usize, now: Instant, result: Result<Arc<Block>, ReadError>) {
-        let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
+    pub(super) fn block_read(&mut self, key: usize, now: Instant, request: u64, result: Result<Arc<Block>, ReadError>) {
+        // Of the play that goes on: the one before may have been of another file.
+        let conn = self.conns.get_mut(key).filter(|conn| conn.request == request);
+        let Some(Place::OnDemand(seat)) = conn.map(|conn| &mut conn.place) else { return };
         let Feed::File(feed) = &mut seat.feed else { return };
         match result {
             Ok(block) => {
@@ -272,11 +276,11 @@ impl State {
         if seat.viewer.hot.blocked {
             return;
         }
-        let client_id = conn.entry.client_id();
+        let (client_id, request) = (conn.entry.client_id(), conn.request);
         let wake = || -> Wake {
             let mailbox = mailbox.clone();
             Box::new(move |result| {
-                mailbox.send(Command::BlockRead { conn: key, client_id, result });
+                mailbox.send(Command::BlockRead { conn: key, client_id, request, result });
             })
         };
         let tick = self.context.settings.delivery.tick;

@@ -40,6 +40,8 @@ struct Queue {
     bytes: usize,
     /// Somebody found nothing in it.
     waits: bool,
+    /// Plays up to this one are over: what still comes of them is of no use.
+    over: u32,
 }
 
 impl Inflow {
@@ -56,6 +58,9 @@ impl Inflow {
     /// Puts in what belongs to a play.
     pub fn push(&self, play: u32, item: Item) {
         let mut queue = self.lock();
+        if play <= queue.over {
+            return;
+        }
         queue.bytes += item.len();
         queue.items.push_back((play, item));
         let (bytes, waits) = (queue.bytes, std::mem::take(&mut queue.waits));
@@ -91,9 +96,9 @@ impl Inflow {
         queue.items.push_front((play, item));
     }
 
-    /// Nobody wants what is in it.
-    pub(super) fn clear(&self) {
-        *self.lock() = Queue::default();
+    /// A play is over: nobody wants what is there of it, or still comes.
+    pub(super) fn end(&self, play: u32) {
+        *self.lock() = Queue { over: play, ..Queue::default() };
         self.tell(0);
     }
 
@@ -149,7 +154,10 @@ mod tests {
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         assert_eq!(inflow.pop(2), Some(Item::End));
         inflow.push(3, packet(1));
-        inflow.clear();
-        assert_eq!((inflow.pop(3), *room.borrow()), (None, true));
+        inflow.end(3);
+        inflow.push(3, packet(2));
+        assert_eq!((inflow.pop(3), *room.borrow()), (None, true), "it is over, whatever still comes");
+        inflow.push(4, packet(3));
+        assert_eq!(inflow.pop(4), Some(packet(3)));
     }
 }

@@ -111,7 +111,10 @@ impl State {
         match generation {
             Some(generation) => Some(self.opened(key, &generation)),
             None if wait => {
-                self.broadcast(channel)?.waiting.push(key);
+                let waiting = &mut self.broadcast(channel)?.waiting;
+                if !waiting.contains(&key) {
+                    waiting.push(key);
+                }
                 None
             }
             None => {

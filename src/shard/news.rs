@@ -146,9 +146,9 @@ impl State {
                     self.serve_title(conn, now);
                 }
             }
-            Command::BlockRead { conn, client_id, result } => {
+            Command::BlockRead { conn, client_id, request, result } => {
                 if self.is(conn, client_id) {
-                    self.block_read(conn, now, result);
+                    self.block_read(conn, now, request, result);
                 }
             }
             Command::Stop => {
@@ -212,6 +212,7 @@ impl State {
             protocol = "mms",
             transport = conn.transport(),
             point = conn.opened.as_ref().map_or("", |opened| opened.point.name()),
+            name = %conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug(),
             player = report.player_text(),
             seconds = now.saturating_duration_since(conn.accepted).as_secs(),
             packets,

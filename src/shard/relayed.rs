@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -23,8 +22,9 @@ use crate::viewing::{Answer, Content, Description, OpenRefusal};
 use crate::viewing::{Position, Until};
 use crate::wire::{Guid, Hresult};
 
-/// Packets that can be sent again.
+/// Packets that can be sent again, and their bytes.
 const RING: usize = 256;
+const RING_BYTES: usize = 512 << 10;
 
 /// A file of an upstream, open for one viewer. The connection there ends when this is dropped.
 #[derive(Debug)]
@@ -109,6 +109,10 @@ impl Relayed {
     /// Hands what the viewer gets of one packet to `take`.
     fn cut(&self, location: u32, packet: Bytes, mut take: impl FnMut(u64, Bytes)) {
         let first = u64::from(location) * self.parts();
+        if packet.len() != self.parsed.packet_size() {
+            // Packets are sent at a stride.
+            return;
+        }
         let Some(recut) = &self.recut else { return take(first, packet) };
         let mut pieces = Vec::new();
         if let Ok(parts) = recut.recut(&packet, &mut pieces) {
@@ -119,15 +123,21 @@ impl Relayed {
         }
     }
 
-    /// Asks the upstream to play from a place on.
-    pub(super) fn play(relayed: &Rc<Self>, place: Position, until: Option<Until>, selection: Selection) -> RelayedFeed {
+    /// Asks the upstream to play from a place on. `keeps`: what is sent may be asked for again.
+    pub(super) fn play(
+        relayed: &Rc<Self>,
+        place: Position,
+        until: Option<Until>,
+        selection: Selection,
+        keeps: bool,
+    ) -> RelayedFeed {
         let (from, streams) = (relayed.start(place), selection.streams);
         let mut play = 0;
         relayed.file.course.send_modify(|course| {
             *course = Course { play: course.play + 1, from: Some(from), streams: Some(streams) };
             play = course.play;
         });
-        RelayedFeed { relayed: Rc::clone(relayed), play, until, next: None, ready: VecDeque::new() }
+        RelayedFeed { relayed: Rc::clone(relayed), play, keeps, until, next: None }
     }
 
     /// Another selection from here on, which the upstream carries out.
@@ -137,23 +147,25 @@ impl Relayed {
 
     /// Its viewer does not play: the upstream is to rest.
     pub(super) fn rest(&self) {
-        self.file.course.send_modify(|course| course.from = None);
-        self.file.inflow.clear();
+        let mut over = 0;
+        self.file.course.send_modify(|course| {
+            course.from = None;
+            over = course.play;
+        });
+        self.file.inflow.end(over);
     }
 
     pub(super) fn bit_rate(&self) -> u32 {
         self.parsed.bit_rate()
     }
 
-    /// Keeps what was sent, to send it again.
-    fn keep(&self, packets: impl Iterator<Item = (u64, Bytes)>) {
+    /// Keeps what is sent, to send it again.
+    fn keep(&self, number: u64, packet: Bytes) {
         let mut sent = self.sent.borrow_mut();
-        for packet in packets {
-            if sent.len() >= RING {
-                sent.pop_front();
-            }
-            sent.push_back(packet);
+        if sent.len() >= RING.min(RING_BYTES / self.packet_size.max(1)) {
+            sent.pop_front();
         }
+        sent.push_back((number, packet));
     }
 
     /// Hands a packet that was sent before to `take`.
@@ -169,41 +181,25 @@ pub(super) struct RelayedFeed {
     pub(super) relayed: Rc<Relayed>,
     /// Which play of its connection.
     play: u32,
+    /// What is sent may be asked for again.
+    keeps: bool,
     until: Option<Until>,
     /// What has come and is not due yet.
     next: Option<(u32, Bytes)>,
-    /// What is due: number, when it was, the packet.
-    ready: VecDeque<(u64, Instant, Bytes)>,
 }
 
 impl RelayedFeed {
     /// Gathers what is due; tells why there is no more, where that is not for want of room.
     pub(super) fn gather(&mut self, turn: &Turn<'_>, pace: &mut FilePace, stage: &mut Stage) -> Option<Served> {
-        let stopped = self.take(turn, pace);
-        for (number, due, packet) in self.ready.iter().take(turn.most) {
-            stage.push(*number, packet, *due);
-        }
-        // Why there is no more counts once all before it has been sent.
-        stopped.filter(|_| self.ready.len() <= turn.most)
-    }
-
-    /// Packets up to this one have begun to go.
-    pub(super) fn sent(&mut self, last: u64) {
-        let count = self.ready.iter().position(|(number, ..)| *number == last).map_or(0, |last| last + 1);
-        self.relayed.keep(self.ready.drain(..count).map(|(number, _, packet)| (number, packet)));
-    }
-
-    /// Takes what is due; tells why there is no more, where that is not for want of room.
-    fn take(&mut self, turn: &Turn<'_>, pace: &mut FilePace) -> Option<Served> {
         let now = turn.now;
         let relayed = Rc::clone(&self.relayed);
-        while self.ready.len() < turn.most {
+        while stage.len() < turn.most {
             let (location, packet) = match self.next.take() {
                 Some(next) => next,
                 None => match relayed.file.inflow.pop(self.play) {
                     None => return Some(Served::Waiting),
                     // Looked at again once all before it has been sent.
-                    Some(end @ (Item::End | Item::Lost(_))) if !self.ready.is_empty() => {
+                    Some(end @ (Item::End | Item::Lost(_))) if !stage.is_empty() => {
                         relayed.file.inflow.put_back(self.play, end);
                         return None;
                     }
@@ -213,7 +209,7 @@ impl RelayedFeed {
                 },
             };
             let send_time_ms = asf::send_time_ms(&packet).unwrap_or_default();
-            let due = pace.due(send_time_ms, 0);
+            let due = pace.due(send_time_ms, stage.bytes());
             if due > now {
                 self.next = Some((location, packet));
                 return Some(Served::Until(due.max(now + pace.portion(turn.tick))));
@@ -223,7 +219,12 @@ impl RelayedFeed {
                 return Some(Served::Finished);
             }
             pace.passed(send_time_ms);
-            relayed.cut(location, packet, |number, packet| self.ready.push_back((number, due, packet)));
+            relayed.cut(location, packet, |number, packet| {
+                stage.push(number, &packet, due);
+                if self.keeps {
+                    relayed.keep(number, packet);
+                }
+            });
         }
         None
     }

@@ -11,7 +11,7 @@ use super::opening::Opening;
 use super::origins::Origins;
 use super::pace::TICK;
 use super::relayed::{Relayed, RelayedFeed};
-use super::stage::{Blocked, Moment, Stage};
+use super::stage::{Backlog, Blocked, Moment, Stage};
 use super::viewer::most_packets;
 use crate::archive::Wake;
 use crate::asf::Selection;
@@ -45,6 +45,8 @@ pub(super) struct OnDemandSeat {
     pub(super) viewer: Viewer,
     pub(super) feed: Feed,
     pace: FilePace,
+    /// What was due and had no room, or is more than may go at once.
+    backlog: Option<Box<Backlog>>,
     /// The viewer itself could not take more until then.
     free_since: Instant,
     /// When it is served next; kept by who has the clock.
@@ -56,7 +58,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     /// For how long what is due is gathered.
     pub(super) tick: Duration,
-    /// Packets that one call takes.
+    /// Packets that go with one call.
     pub(super) most: usize,
     pub(super) tally: &'a mut Tally,
     /// Makes what is called when a block has been read, on another thread.
@@ -67,7 +69,7 @@ impl OnDemandSeat {
     /// A viewer that has been told nothing yet of this play.
     pub(super) fn new(now: Instant, mut viewer: Viewer, feed: Feed, pace: FilePace) -> Self {
         viewer.hot.blocked = false;
-        Self { viewer, feed, pace, free_since: now, due: None }
+        Self { viewer, feed, pace, backlog: None, free_since: now, due: None }
     }
 
     /// Another selection from here on.
@@ -96,27 +98,28 @@ impl OnDemandSeat {
     pub(super) fn serve(&mut self, turn: &mut Turn<'_>, origins: &Origins, stage: &mut Stage) -> io::Result<Served> {
         let stride = self.feed.packet_size() + HEAD_LEN;
         let moment = Moment { now: turn.now, free_since: self.free_since };
+        stage.begin(self.backlog.take());
         loop {
-            stage.clear();
             turn.most = most_packets(&self.viewer.hot.link, origins, stride).min(self.pace.packets(turn.now)) as usize;
             let stopped = match turn.most {
                 0 => Some(Served::Until(turn.now + TICK)),
-                _ => self.feed.gather(turn, &mut self.pace, stage),
+                most if stage.len() < most => self.feed.gather(turn, &mut self.pace, stage),
+                _ => None,
             };
-            let mut sent = 0;
-            while sent < stage.len() {
-                let end = stage.len().min(sent + turn.most);
-                let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, sent..end, origins, turn.tally)?;
+            let count = stage.len().min(turn.most);
+            if count > 0 {
+                let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, count, origins, turn.tally)?;
                 self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
-                self.feed.sent(stage, sent + begun);
+                self.backlog = stage.behind(begun, stride);
                 if let Some(blocked) = blocked {
-                    self.feed.unsent(stage, sent + begun, &mut self.pace);
                     return Ok(Served::Blocked(blocked));
                 }
-                sent = end;
+            } else {
+                self.backlog = stage.behind(0, stride);
             }
-            if let Some(stopped) = stopped {
-                return Ok(stopped);
+            match stopped {
+                Some(stopped) if self.backlog.is_none() || turn.most == 0 => return Ok(stopped),
+                _ => stage.begin(self.backlog.take()),
             }
         }
     }
@@ -138,28 +141,11 @@ impl Feed {
         }
     }
 
-    /// Gathers what is due; tells why it stopped, where that is not for want of room.
+    /// Adds what is due to what is gathered; tells why it stopped, where that is not for want of room.
     fn gather(&mut self, turn: &mut Turn<'_>, pace: &mut FilePace, stage: &mut Stage) -> Option<Served> {
         match self {
             Self::File(feed) => feed.gather(turn, pace, stage),
             Self::Relayed(feed) => feed.gather(turn, pace, stage),
-        }
-    }
-
-    /// So many of what was gathered have begun to go.
-    fn sent(&mut self, stage: &Stage, count: usize) {
-        let last = count.checked_sub(1).and_then(|last| stage.number(last));
-        match (self, last) {
-            (Self::File(feed), Some(last)) => feed.sent(last + 1),
-            (Self::Relayed(feed), Some(last)) => feed.sent(last),
-            (_, None) => {}
-        }
-    }
-
-    /// Nothing more than so many can go now.
-    fn unsent(&mut self, stage: &Stage, from: usize, pace: &mut FilePace) {
-        if let (Self::File(feed), Some(first)) = (self, stage.number(from)) {
-            feed.unsent(first, pace);
         }
     }
 }

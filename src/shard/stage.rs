@@ -1,7 +1,6 @@
 //! Packets of files on their way to one viewer.
 
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +19,13 @@ const LATE: Duration = Duration::from_millis(100);
 /// processor's cache.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
+    image: Vec<u8>,
+    packets: Vec<Staged>,
+}
+
+/// Packets that were gathered for a viewer, and had no room.
+#[derive(Debug)]
+pub(super) struct Backlog {
     image: Vec<u8>,
     packets: Vec<Staged>,
 }
@@ -48,7 +54,7 @@ pub(super) struct Moment {
 }
 
 impl Stage {
-    /// Sends some of what was gathered with one call: how many packets have begun to go, and what hinders more.
+    /// Sends the first packets of what was gathered with one call: how many packets have begun to go, and what hinders more.
     ///
     /// # Errors
     /// The TCP connection is gone.
@@ -57,19 +63,19 @@ impl Stage {
         viewer: &mut Viewer,
         moment: Moment,
         stride: usize,
-        range: Range<usize>,
+        count: usize,
         origins: &Origins,
         tally: &mut Tally,
     ) -> io::Result<(usize, Option<Blocked>)> {
         let (stage, Moment { now, free_since }) = (self, moment);
         let Viewer { hot, cold } = viewer;
-        let image = stage.image.get_mut(range.start * stride..range.end * stride).unwrap_or_default();
+        let image = stage.image.get_mut(..count * stride).unwrap_or_default();
         media::stamp(image, stride, hot.next.incarnation, hot.next.sequence);
         let parts = [IoSlice::new(image)];
         let (begun, blocked) = match &mut hot.link {
             Link::Udp(route) => {
                 let sent = origins.send(route, &parts, stride);
-                let (done, full) = account(route, &mut hot.refusals, &sent, range.len(), stride, tally);
+                let (done, full) = account(route, &mut hot.refusals, &sent, count, stride, tally);
                 (done, full.map(Blocked::Udp))
             }
             Link::Tcp(wire) => {
@@ -88,8 +94,7 @@ impl Stage {
         };
         // A send that does nothing and does not say why would go on for ever.
         let blocked = blocked.or_else(|| (begun == 0).then_some(Blocked::Udp(Full::Path)));
-        let staged = stage.packets.get(range).unwrap_or_default();
-        for packet in staged.iter().take(begun) {
+        for packet in stage.packets.iter().take(begun.min(count)) {
             cold.track.jump(&mut hot.next, packet.number);
             hot.next.advance(1);
             tally.late += u64::from(now.saturating_duration_since(packet.due.max(free_since)) > LATE);
@@ -108,12 +113,27 @@ impl Stage {
         self.image.len()
     }
 
-    /// The number of one of them.
-    pub(super) fn number(&self, index: usize) -> Option<u64> {
-        Some(self.packets.get(index)?.number)
+    /// Whether nothing is in it.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.packets.is_empty()
     }
 
-    pub(super) fn clear(&mut self) {
+    /// What is in it behind the first packets, as many as `sent`.
+    pub(super) fn behind(&self, sent: usize, stride: usize) -> Option<Box<Backlog>> {
+        let packets = self.packets.get(sent..).filter(|packets| !packets.is_empty())?.to_vec();
+        Some(Box::new(Backlog { image: self.image.get(sent * stride..)?.to_vec(), packets }))
+    }
+
+    /// Begins with what had no room before.
+    pub(super) fn begin(&mut self, backlog: Option<Box<Backlog>>) {
+        self.clear();
+        if let Some(backlog) = backlog {
+            self.image.extend_from_slice(&backlog.image);
+            self.packets.extend_from_slice(&backlog.packets);
+        }
+    }
+
+    fn clear(&mut self) {
         self.image.clear();
         self.packets.clear();
     }

@@ -238,6 +238,17 @@ fn a_stream_that_had_a_key_frame_is_worth_any_wait() {
 }
 
 #[test]
+fn a_leap_of_the_clock_is_no_wait() {
+    // Stream 2 goes on an hour later, as where recordings are joined, and has its first key frame soon after.
+    let packet = |number: u32| {
+        let leap_ms = if number < 50 { 0 } else { 3_600_000 };
+        packet_at(5000 + number * 100 + leap_ms, &[(2, number == 60, number & 0xFF)])
+    };
+    let packets: Vec<_> = (0..100).map(packet).collect();
+    assert_eq!(begun(&select(&mut of(&[2], &[]), &packets), 2), begun(&packets[60..], 2));
+}
+
+#[test]
 fn the_old_rate_goes_on_while_the_new_one_is_waited_for() {
     let packets = rolling(800);
     let mut selector = of(&[1, 3], &[]);
@@ -274,10 +285,16 @@ fn wanted_in_time(packets: &[Vec<u8>], header: &Header, selection: Selection) ->
     if selection.streams.covers(all(header)) && thinned.is_empty() {
         return source.collect();
     }
-    let first_ms = walk(&packets[0]).unwrap().send_time_ms;
+    let mut first_ms = walk(&packets[0]).unwrap().send_time_ms;
+    let mut last_ms = first_ms;
     let (mut begun, mut keyed, mut wanted) = (StreamSet::EMPTY, StreamSet::EMPTY, Vec::new());
     for packet in packets {
-        let late = walk(packet).unwrap().send_time_ms - first_ms >= KEYLESS_MS;
+        let now_ms = walk(packet).unwrap().send_time_ms;
+        if now_ms >= last_ms + KEYLESS_MS {
+            first_ms += now_ms - last_ms;
+        }
+        last_ms = now_ms;
+        let late = now_ms - first_ms >= KEYLESS_MS;
         let keyless = if late { video.difference(keyed).difference(thinned) } else { StreamSet::EMPTY };
         for payload in payloads(packet).unwrap().filter(|payload| payload.offset == 0) {
             let (object, stream) = (source.next().unwrap(), payload.stream);

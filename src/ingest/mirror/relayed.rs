@@ -5,21 +5,28 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
 use tracing::info;
 
 use super::{failed, why};
+use crate::asf::Header;
 use crate::client::{MmsUrl, PlayOptions, Steering, play_observed};
+use crate::ingest::pull::MEDIA_TIME;
 use crate::mms::client::{ClientEvent, Course, StartAt};
+use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
 use crate::shard::{Found, Inflow, Item, RelayedFile, Wish};
 
-/// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew once; then the
-/// play is lost.
+/// A connection that held for so long was good: when it is lost it may be made anew.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew, unless the one
+/// before it was lost too and it has not held for long; then the play is lost.
 // Always over TCP: files wait for their viewers, which datagrams do not.
 pub(super) async fn run(url: MmsUrl, wish: Wish) {
     let (course, mut wanted) = watch::channel(Course::default());
     let folder = Arc::clone(&wish.folder);
-    let Wish { wake, answer, below, viewer, .. } = wish;
+    let Wish { wake, answer, .. } = wish;
     let inflow = Arc::new(Inflow::new(wake));
     let mut intake = Intake {
         inflow: Arc::clone(&inflow),
@@ -28,6 +35,7 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         next: None,
         skips: false,
         header: None,
+        packet_size: 0,
         facts: (0, 0),
         opens: Some(Box::new(move |header, (duration_ms, packets)| {
             (answer)(match header {
@@ -37,8 +45,9 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         })),
         changed: watch::Sender::new(false),
         ended: false,
-        failures: 0,
     };
+    let mut failures = 0;
+    info!("opens a file of the upstream");
     loop {
         let at = intake.next.map(|next| (intake.play, StartAt::Packet(next)));
         (intake.skips, intake.ended) = (at.is_some(), false);
@@ -46,6 +55,7 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         let options = PlayOptions {
             transport: Some(Transport::Tcp),
             room: Some(intake.inflow.room()),
+            media_time: Some(MEDIA_TIME),
             steering: Some(steering),
             ..PlayOptions::new(url.clone())
         };
@@ -56,9 +66,14 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
                 _ = changed.wait_for(|changed| *changed) => {}
             }
         };
+        let begun = Instant::now();
         let played = play_observed(options, leave, |event, _| intake.event(event)).await;
         if let Some(opens) = intake.opens.take() {
-            let refused = played.map_or_else(|error| why(&error), |report| failed(&report.ended_by));
+            let refused = match played {
+                _ if *intake.changed.borrow() => failed(&"it has become live; who asks again is given it"),
+                Ok(report) => failed(&report.ended_by),
+                Err(error) => why(&error),
+            };
             return opens(Err(refused), (0, 0));
         }
         if wanted.has_changed().is_err() {
@@ -69,18 +84,22 @@ pub(super) async fn run(url: MmsUrl, wish: Wish) {
         if *intake.changed.borrow() {
             return intake.inflow.push(now.play, Item::Lost("the file changed there".into()));
         }
+        if !intake.ended && now.play == done && intake.is_whole() {
+            // Nothing was lost but the word that this is all.
+            intake.end();
+        }
         if !intake.ended && now.from.is_some() {
             let reason = played.map_or_else(|error| error.to_string(), |report| report.ended_by);
-            info!(name = %below.escape_debug(), %viewer, reason, "a connection to the upstream was lost");
-            intake.failures += 1;
-            if intake.failures == 1 {
+            info!(reason, "a connection to the upstream was lost");
+            failures = if begun.elapsed() >= GOOD { 1 } else { failures + 1 };
+            if failures == 1 {
                 continue;
             }
             done = now.play;
             intake.inflow.push(done, Item::Lost(reason));
         }
         // It rests, or is over: the next start makes a new connection.
-        (intake.next, intake.failures) = (None, 0);
+        (intake.next, failures) = (None, 0);
         if wanted.wait_for(|course| course.from.is_some() && course.play != done).await.is_err() {
             return;
         }
@@ -101,6 +120,7 @@ struct Intake {
     /// Packets before that one came over an earlier connection.
     skips: bool,
     header: Option<Bytes>,
+    packet_size: usize,
     /// Duration in milliseconds, packets.
     facts: (u64, u64),
     /// Takes the first header, or why there is none.
@@ -108,18 +128,42 @@ struct Intake {
     /// The header is another one than at first.
     changed: watch::Sender<bool>,
     ended: bool,
-    /// Connections lost without a packet in between.
-    failures: u8,
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        // The daemon stops, or this has failed: nobody is to wait for an answer.
+        if let Some(opens) = self.opens.take() {
+            opens(Err(failed(&"it was given up")), (0, 0));
+        }
+    }
 }
 
 impl Intake {
+    /// The play has come to its end.
+    fn end(&mut self) {
+        self.ended = true;
+        self.inflow.push(self.play, Item::End);
+    }
+
+    /// Whether the last packet of the file has come.
+    fn is_whole(&self) -> bool {
+        self.facts.1 > 0 && self.next.is_some_and(|next| u64::from(next) >= self.facts.1)
+    }
+
     fn event(&mut self, event: &ClientEvent) {
         match event {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and it is not negative")]
-            ClientEvent::Opened { duration_s, packet_count, .. } => {
+            ClientEvent::Opened { attributes, duration_s, packet_count, .. } => {
                 self.facts = ((duration_s * 1000.0).round() as u64, *packet_count);
+                if attributes & BROADCAST != 0 {
+                    // It was a file a moment ago; who asks anew is told so.
+                    self.changed.send_replace(true);
+                }
             }
             ClientEvent::Header(header) => {
+                // The engine hands on no header that does not parse.
+                self.packet_size = Header::parse(header).map_or(0, |header| header.packet_size());
                 if self.header.get_or_insert_with(|| header.clone()) != header {
                     self.changed.send_replace(true);
                 }
@@ -140,13 +184,14 @@ impl Intake {
                 if self.skips && self.next.is_some_and(|next| *location < next) {
                     return;
                 }
-                (self.skips, self.next, self.failures) = (false, Some(location.wrapping_add(1)), 0);
+                (self.skips, self.next) = (false, Some(location.wrapping_add(1)));
+                // Broken; its viewers are told of packets of one size.
+                if bytes.len() != self.packet_size {
+                    return;
+                }
                 self.inflow.push(self.play, Item::Packet { location: *location, bytes: bytes.clone() });
             }
-            ClientEvent::End { .. } => {
-                self.ended = true;
-                self.inflow.push(self.play, Item::End);
-            }
+            ClientEvent::End { .. } => self.end(),
             ClientEvent::FunnelRefused(_)
             | ClientEvent::Playing { .. }
             | ClientEvent::GivenUp { .. }

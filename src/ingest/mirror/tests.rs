@@ -6,6 +6,7 @@ use crate::mms::client::{Course, StartAt};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::open::BROADCAST;
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
+use crate::mms::select::{ReportStreamSwitch, StreamEntry, StreamSwitch};
 use crate::relay::{Delivery, Watch};
 use crate::shard::{Item, RelayedFile};
 use std::net::IpAddr;
@@ -302,19 +303,163 @@ async fn a_file_is_relayed_for_each_viewer() {
     bench.stop().await;
 }
 
-#[tokio::test]
-async fn who_leaves_a_file_says_goodbye() {
-    let server = Server::bind().await;
-    let bench = Bench::of(&server);
+/// A file that is open, and will play once its viewer says so.
+async fn opened(server: &Server, bench: &Bench, packet_count: u64) -> (RelayedFile, Viewer) {
     let wish = bench.wish("b.wmv");
-    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    answer(server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
     let (mut upstream, _) = server.asked().await;
+    upstream.packet_count = packet_count;
     let opens = async {
         let Found::File(file) = found(wish).await else { panic!("it is a file") };
         plays(&file, 1, StartAt::Beginning);
         file
     };
     let ((), file) = tokio::join!(upstream.play(CAN_SEEK), opens);
+    (file, upstream)
+}
+
+#[tokio::test]
+async fn a_file_rests_goes_on_and_leaves_streams_out() {
+    let (server, packets) = (Server::bind().await, short());
+    let bench = Bench::of(&server);
+    let (file, mut upstream) = opened(&server, &bench, 20).await;
+    upstream.packets(&packets[..5]).await;
+    expect_packets(&file, 1, 0..5).await;
+    file.course.send_modify(|course| course.from = None);
+    upstream.stops().await;
+    // It goes on from where its viewer says, on the same connection.
+    plays(&file, 2, StartAt::Packet(5));
+    assert_eq!(upstream.go_on().await.location, 5);
+    upstream.packets(&packets[5..8]).await;
+    expect_packets(&file, 2, 5..8).await;
+    // Without the second stream from here on.
+    file.course.send_modify(|course| course.streams = Some([1].into_iter().collect()));
+    let switch = upstream.expect::<StreamSwitch>().await;
+    assert_eq!(switch.entries, [StreamEntry { source: 2, destination: 0xFFFF, thinning: 0 }]);
+    upstream.say(&ReportStreamSwitch { hr: Hresult::OK }).await;
+    upstream.packets(&packets[8..9]).await;
+    expect_packets(&file, 2, 8..9).await;
+    // A seek while it plays keeps that.
+    plays(&file, 3, StartAt::Time { s: 1.5 });
+    file.course.send_modify(|course| course.streams = Some([1].into_iter().collect()));
+    upstream.stops().await;
+    let start = upstream.go_on().await;
+    assert!((start.position_s - 1.5).abs() < 1e-9, "{start:?}");
+    nobody_connects(&server).await;
+    drop(file);
+    upstream.expect::<StopPlaying>().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_breaks_behind_the_last_packet_is_whole_and_what_is_broken_is_left_out() {
+    let (server, packets) = (Server::bind().await, short());
+    let bench = Bench::of(&server);
+    let (file, mut upstream) = opened(&server, &bench, 4).await;
+    let broken = vec![0xFF; packets[1].len() - 1];
+    upstream.packets(&[packets[0].clone(), broken]).await;
+    upstream.packets(&packets[2..4]).await;
+    expect_packets(&file, 1, 0..1).await;
+    expect_packets(&file, 1, 2..4).await;
+    drop(upstream);
+    assert_eq!(next(&file, 1).await, Item::End);
+    nobody_connects(&server).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_again_and_again_is_given_up() {
+    let (server, packets) = (Server::bind().await, short());
+    let bench = Bench::of(&server);
+    let (file, mut upstream) = opened(&server, &bench, 20).await;
+    upstream.packets(&packets[..2]).await;
+    expect_packets(&file, 1, 0..2).await;
+    drop(upstream);
+    let (mut upstream, _) = server.asked().await;
+    assert_eq!(upstream.start(CAN_SEEK).await.location, 2);
+    upstream.sequence = 2;
+    upstream.packets(&packets[2..3]).await;
+    expect_packets(&file, 1, 2..3).await;
+    drop(upstream);
+    let lost = next(&file, 1).await;
+    assert!(matches!(lost, Item::Lost(_)), "{lost:?}");
+    nobody_connects(&server).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_answer_when_the_daemon_stops() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let wish = bench.wish("b.wmv");
+    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    // One who waits for a file, two who wait to know what a name is.
+    let (_upstream, _) = server.asked().await;
+    let (one, two) = (bench.wish("a"), bench.wish("a"));
+    let (_asked, _) = server.asked().await;
+    bench.stop().await;
+    for answer in [wish, one, two] {
+        let found = found(answer).await;
+        assert!(matches!(&found, Found::Refused(Refused { reason, .. }) if reason.contains("given up")), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_has_become_live_is_asked_for_anew() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let wish = bench.wish("b.wmv");
+    answer(&server, "shows/b.wmv", Hresult::OK, CAN_SEEK).await;
+    let (mut upstream, _) = server.asked().await;
+    upstream.report(Hresult::OK, BROADCAST).await;
+    leaves(&mut upstream).await;
+    let found = found(wish).await;
+    assert!(matches!(&found, Found::Refused(Refused { reason, .. }) if reason.contains("has become live")), "{found:?}");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn names_and_files_of_a_folder_are_limited() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let folder = PointId(0);
+    // As many live names as there may be, watched.
+    let mut lent: Vec<_> = (0..LOANS_PER_FOLDER).map(|n| bench.relay.lend(folder, &n.to_string()).unwrap()).collect();
+    let wish = bench.wish("one more");
+    answer(&server, "shows/one more", Hresult::OK, BROADCAST).await;
+    let refused = found(wish).await;
+    let is_full =
+        |found: &Found| matches!(found, Found::Refused(Refused { hr: Hresult::TOO_MANY_SESSIONS, cause: "mirror_full", .. }));
+    assert!(is_full(&refused), "{refused:?}");
+    // A name that is live already is none more.
+    drop(live(bench.wish("7")).await);
+    let (watch, loan) = lent.pop().unwrap();
+    drop(watch);
+    assert!(loan.unwrap().give_back().is_ok());
+    bench.collector.deliveries.lock().unwrap().clear();
+    let wish = bench.wish("one more");
+    answer(&server, "shows/one more", Hresult::OK, BROADCAST).await;
+    drop(live(wish).await);
+    let (upstream, _) = server.asked().await;
+    drop(upstream);
+    // As many files as one address may have, and another address after that.
+    let of = |viewer: &str| bench.mirror.files[&folder].take(viewer.parse().unwrap());
+    let taken: Vec<_> = (0..FILES_PER_ADDRESS).map(|_| of("192.0.2.1").unwrap()).collect();
+    bench.mirror.lock().remember((folder, "b.wmv".into()), NotLive::File);
+    let refused = found(bench.wish("b.wmv")).await;
+    assert!(is_full(&refused), "{refused:?}");
+    let others: Vec<_> = (FILES_PER_ADDRESS..FILES).map(|_| of("192.0.2.2").unwrap()).collect();
+    let refused = found(bench.wish_of("192.0.2.3", "b.wmv")).await;
+    assert!(is_full(&refused), "{refused:?}");
+    drop((taken, others));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_file_says_goodbye() {
+    let server = Server::bind().await;
+    let bench = Bench::of(&server);
+    let (file, mut upstream) = opened(&server, &bench, 0).await;
     drop(file);
     upstream.expect::<StopPlaying>().await;
     upstream.say(&ReportEndOfStream { hr: Hresult::OK, incarnation: 10 }).await;

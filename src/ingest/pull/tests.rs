@@ -7,7 +7,9 @@ use crate::mms::data::{DataHead, LAST_FRAGMENT};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::frame::{Decoder, Item as Received, Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, ReportFunnelInfo};
+use crate::mms::log::Logging;
 use crate::mms::open::{OpenFile, ReportOpenFile};
+use crate::mms::ping::{Ping, Pong};
 use crate::mms::play::{ReportStartedPlaying, StartPlaying};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
@@ -50,7 +52,14 @@ impl Server {
     /// A viewer comes and asks for something: the name.
     pub(in crate::ingest) async fn asked(&self) -> (Viewer, String) {
         let (stream, _) = timeout(LIMIT, self.listener.accept()).await.expect("nobody connects").unwrap();
-        let mut viewer = Viewer { stream, decoder: Decoder::from_client(), sequence: 0, player: String::new() };
+        let mut viewer = Viewer {
+            stream,
+            decoder: Decoder::from_client(),
+            sequence: 0,
+            incarnation: 10,
+            packet_count: 0,
+            player: String::new(),
+        };
         viewer.player = viewer.expect::<Connect>().await.subscriber.join(" ");
         let version = "9.1.1.3841".to_owned();
         let (hr, authentication) = (Hresult::OK, String::new());
@@ -82,13 +91,19 @@ pub(in crate::ingest) struct Viewer {
     stream: TcpStream,
     decoder: Decoder,
     pub(in crate::ingest) sequence: u32,
+    /// Of its play.
+    pub(in crate::ingest) incarnation: u8,
+    /// What it is told of the file's length.
+    pub(in crate::ingest) packet_count: u64,
     player: String,
 }
 
 impl Viewer {
     /// What it asked for is there, or is not.
     pub(in crate::ingest) async fn report(&mut self, hr: Hresult, attributes: u32) {
-        let report = ReportOpenFile { hr, incarnation: 9, file_id: 1, attributes, bit_rate: 1, ..ReportOpenFile::default() };
+        let packet_count = self.packet_count;
+        let report =
+            ReportOpenFile { hr, incarnation: 9, file_id: 1, attributes, bit_rate: 1, packet_count, ..ReportOpenFile::default() };
         self.say(&report).await;
     }
 
@@ -104,11 +119,26 @@ impl Viewer {
         let incarnation = viewer.expect::<ReadBlock>().await.incarnation;
         viewer.say(&ReportReadBlock { hr, incarnation }).await;
         viewer.data(DataHead::new(0, u8::try_from(incarnation).unwrap(), LAST_FRAGMENT, header.len()), &header).await;
-        viewer.expect::<StreamSwitch>().await;
-        viewer.say(&ReportStreamSwitch { hr }).await;
-        let start = viewer.expect::<StartPlaying>().await;
-        viewer.say(&ReportStartedPlaying { hr, incarnation: 10 }).await;
+        viewer.go_on().await
+    }
+
+    /// It begins, or goes on: where.
+    pub(in crate::ingest) async fn go_on(&mut self) -> StartPlaying {
+        let hr = Hresult::OK;
+        self.expect::<StreamSwitch>().await;
+        self.say(&ReportStreamSwitch { hr }).await;
+        let start = self.expect::<StartPlaying>().await;
+        self.say(&ReportStartedPlaying { hr, incarnation: self.incarnation.into() }).await;
         start
+    }
+
+    /// It stops, to rest or to go on elsewhere.
+    pub(in crate::ingest) async fn stops(&mut self) {
+        let incarnation = self.incarnation.into();
+        assert_eq!(self.expect::<StopPlaying>().await.incarnation, incarnation);
+        self.expect::<Logging>().await;
+        self.say(&ReportEndOfStream { hr: Hresult::OK, incarnation }).await;
+        self.incarnation += 1;
     }
 
     pub(in crate::ingest) async fn say<M: Message>(&mut self, message: &M) {
@@ -122,7 +152,7 @@ impl Viewer {
     pub(in crate::ingest) async fn packets(&mut self, packets: &[Vec<u8>]) {
         for packet in packets {
             let flags = self.sequence.to_le_bytes()[0];
-            self.data(DataHead::new(self.sequence, 10, flags, packet.len()), packet).await;
+            self.data(DataHead::new(self.sequence, self.incarnation, flags, packet.len()), packet).await;
             self.sequence += 1;
         }
     }
@@ -249,8 +279,70 @@ async fn an_empty_file_is_not_asked_for_again_at_once() {
     let server = Server::bind().await;
     let bench = Bench::new(server.url(), Start::Always);
     server.playing(CAN_SEEK).await.end().await;
-    wait_until(|| bench.collector.losses() == 1).await;
+    server.opened().await;
+    assert_eq!(bench.collector.losses(), 1, "it was given up before it was tried again");
     bench.stopper.stop().await;
+}
+
+/// Lets time pass, in which nothing happens but what waits for it.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn media_that_stops_is_pulled_anew() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(BROADCAST).await;
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(20).await;
+    // The connection lives.
+    viewer.say(&Ping).await;
+    viewer.expect::<Pong>().await;
+    pass(MEDIA_TIME).await;
+    viewer.expect::<CloseFile>().await;
+    let mut viewer = server.playing(BROADCAST).await;
+    viewer.packets(&short()).await;
+    bench.wait_for_packets(40).await;
+    assert_eq!((bench.collector.losses(), bench.collector.generations()), (1, 1));
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn media_that_we_do_not_read_is_not_missed() {
+    let server = Server::bind().await;
+    let (has_room, room) = watch::channel(true);
+    let has_room = &has_room;
+    let (came, mut packets) = mpsc::unbounded_channel();
+    let options =
+        PlayOptions { room: Some(room), media_time: Some(MEDIA_TIME), ..PlayOptions::new(server.url().parse().unwrap()) };
+    let playing = client::play_observed(options, std::future::pending(), |event, _| {
+        if let ClientEvent::Packet { location, .. } = event {
+            has_room.send_replace(false);
+            came.send(*location).unwrap();
+        }
+    });
+    let serving = async {
+        let mut viewer = server.playing(CAN_SEEK).await;
+        viewer.packets(&short()[..1]).await;
+        assert_eq!(timeout(LIMIT, packets.recv()).await, Ok(Some(0)));
+        pass(MEDIA_TIME * 5).await;
+        viewer.packets(&short()[1..2]).await;
+        let nothing = timeout(Duration::from_millis(50), packets.recv()).await;
+        assert!(nothing.is_err(), "there is no room");
+        has_room.send_replace(true);
+        assert_eq!(timeout(LIMIT, packets.recv()).await, Ok(Some(1)));
+        has_room.send_replace(true);
+        viewer.say(&Ping).await;
+        viewer.expect::<Pong>().await;
+        pass(MEDIA_TIME).await;
+        viewer.expect::<CloseFile>().await;
+    };
+    let (played, ()) = tokio::join!(playing, serving);
+    let why = played.unwrap().ended_by;
+    assert!(why.contains("no media for 40 s"), "{why}");
 }
 
 #[tokio::test]
@@ -306,6 +398,31 @@ async fn what_cannot_be_pulled_is_not_tried() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_lent_goes_back_while_it_waits_for_the_next_attempt() {
+    let url = "mms://h/".to_owned();
+    let source = Source::Pull { url: url.clone(), start: Start::Always, linger: Duration::from_secs(3600) };
+    let (relay, _) = testing::collecting(&[("mirror", source)]);
+    let folder = relay.point("mirror").unwrap().id();
+    let (watch, loan) = relay.lend(folder, "a").unwrap();
+    let point = Arc::clone(watch.point());
+    let watched = Watched::new(&point, Start::Watched);
+    let linger = Duration::from_secs(3600);
+    let mut pull = Pull { point, loan, url: "mms://h/a".parse().unwrap(), linger, watched, on_air: None, headed: None };
+    let (stopper, mut stop) = stop::channel();
+    let begin = Instant::now();
+    assert!(!pull.rests(Duration::from_secs(7), &mut stop).await, "somebody watches");
+    assert_eq!(begin.elapsed().as_secs(), 7);
+    let leaves = async {
+        sleep(Duration::from_secs(1)).await;
+        drop(watch);
+    };
+    assert!(tokio::join!(pull.rests(Duration::from_secs(30), &mut stop), leaves).0);
+    assert_eq!(begin.elapsed().as_secs(), 8);
+    assert!(relay.lent(folder, "a").is_none());
+    drop(stopper);
+}
+
 /// The queue between connection and relay, without a connection.
 struct Pipe {
     intake: Intake,
@@ -335,7 +452,10 @@ fn pull() -> (Pull, Arc<testing::Collector>) {
     let (relay, collector) = testing::collecting(&[("cam", source)]);
     let point = relay.point("cam").unwrap();
     let watched = Watched::new(&point, Start::Always);
-    (Pull { point, loan: None, url: url.parse().unwrap(), linger: Duration::ZERO, watched, feed: None, headed: None }, collector)
+    (
+        Pull { point, loan: None, url: url.parse().unwrap(), linger: Duration::ZERO, watched, on_air: None, headed: None },
+        collector,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,6 +474,83 @@ async fn a_file_is_held_to_real_time_and_a_broadcast_is_not() {
         assert!(expected_s.contains(&took_s), "{took_s}");
         assert_eq!(collector.packets().len(), packets.len());
     }
+}
+
+/// Packets of a sample, of so much time.
+fn jingle(ms: u32) -> Vec<Vec<u8>> {
+    let (_, mut packets) = samples::stream(SAMPLE);
+    let send_time_ms = |packet: &Vec<u8>| crate::asf::send_time_ms(packet).unwrap();
+    let end = packets.iter().position(|packet| send_time_ms(packet) >= send_time_ms(&packets[0]) + ms).unwrap();
+    packets.truncate(end);
+    packets
+}
+
+#[tokio::test]
+async fn a_short_file_begins_again_at_once() {
+    const LAPS: usize = 9;
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let jingle = jingle(400);
+    for _ in 0..LAPS {
+        let mut viewer = server.playing(CAN_SEEK).await;
+        viewer.packets(&jingle).await;
+        viewer.end().await;
+    }
+    server.playing(CAN_SEEK).await;
+    assert_eq!((bench.collector.losses(), bench.collector.generations()), (0, 1), "viewers notice nothing");
+    assert_eq!(bench.collector.packets().len(), LAPS * jingle.len());
+    bench.stopper.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_of_no_length_is_not_begun_again_at_once() {
+    let server = Server::bind().await;
+    let bench = Bench::new(server.url(), Start::Always);
+    let mut viewer = server.playing(CAN_SEEK).await;
+    let packet = &short()[..1];
+    for _ in 0..3 {
+        viewer.packets(packet).await;
+    }
+    viewer.end().await;
+    server.opened().await;
+    assert_eq!((bench.collector.packets().len(), bench.collector.losses()), (3, 1), "it was given up before it was tried again");
+    bench.stopper.stop().await;
+}
+
+#[test]
+fn files_whose_times_are_not_what_they_seem_wait() {
+    let (hour, quick, slow) = (Duration::from_secs(3600), Duration::from_millis(20), Duration::from_millis(240));
+    let mut encores = Encores::default();
+    // As many as the lead explains, then in real time.
+    assert!((0..9).all(|_| encores.may(quick, SHORTEST_LAP)));
+    assert!((0..100).all(|_| encores.may(slow, SHORTEST_LAP)));
+    assert_eq!((0..100).take_while(|_| encores.may(quick, hour)).count(), 16);
+    assert!(!Encores::default().may(quick, SHORTEST_LAP / 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_file_runs_on_without_a_seam() {
+    const LAPS: u32 = 20;
+    let ((mut pull, collector), jingle) = (pull(), jingle(1500));
+    let begin = Instant::now();
+    for _ in 0..LAPS {
+        let (intake, outlet, _) = queue();
+        let mut pipe = Pipe { intake, sequence: 0 };
+        pipe.header(SAMPLE, CAN_SEEK);
+        pipe.packets(&jingle);
+        pipe.intake.finish();
+        outlet.feed(&mut pull).await.unwrap();
+        assert!(pull.lasts() >= Duration::from_millis(1400), "{:?}", pull.lasts());
+    }
+    let took_s = begin.elapsed().as_secs_f64();
+    let times: Vec<u32> = collector.packets().iter().map(|(_, send_time_ms, _)| *send_time_ms).collect();
+    assert_eq!((times.len(), collector.generations()), (LAPS as usize * jingle.len(), 1));
+    let longest = times.windows(2).map(|pair| pair[1].checked_sub(pair[0]).expect("one timeline")).max().unwrap();
+    assert!(longest <= 200, "a gap of {longest} ms");
+    // As fast as it plays, less the lead: neither squeezed nor stretched.
+    let played_s = f64::from(times[times.len() - 1] - times[0]) / 1000.0;
+    assert!((27.0..33.0).contains(&played_s), "{played_s}");
+    assert!((played_s - 2.5..=played_s).contains(&took_s), "{took_s} s for {played_s} s");
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,6 +91,7 @@ impl Client {
                 accepted("playing", parse::<ReportStartedPlaying>(frame)?.hr)?;
                 self.answer_due = None;
                 self.step = Step::Playing;
+                self.media_at = now;
                 self.event(ClientEvent::Playing { transport: self.transport });
             }
             (ReportEndOfStream::MID, _) => self.end_of_stream(now, parse(frame)?),

@@ -36,6 +36,8 @@ pub struct ClientConfig {
     pub streams: Option<StreamSet>,
     /// At the end of a file stay, for a [`ClientInput::Seek`] to go on from, instead of leaving.
     pub stays: bool,
+    /// While it plays, the longest time without media; then it leaves. `None`: for ever, as long as the server shows life.
+    pub media_time: Option<Duration>,
 }
 
 impl ClientConfig {
@@ -53,6 +55,7 @@ impl ClientConfig {
             acceleration: None,
             streams: None,
             stays: false,
+            media_time: None,
         }
     }
 }
@@ -116,6 +119,8 @@ pub enum ClientInput<'a> {
     Pause,
     /// Go on behind the last packet that came before the pause, or where a [`ClientInput::Seek`] has led since.
     Resume,
+    /// Whether there is room for media, as there is at first. While there is not, none is missed: it may lie unread.
+    Room(bool),
     /// Send these streams from now on. The server begins a stream at its next key frame.
     Select(StreamSet),
     /// Say goodbye.
@@ -230,6 +235,9 @@ pub enum ClientEnd {
     /// Nothing at all came for long.
     #[error("nothing heard of the server for {} s", .0.as_secs())]
     Silent(Duration),
+    /// The server lives and plays, but no media came for [`ClientConfig::media_time`].
+    #[error("no media for {} s, though the server still holds the connection", .0.as_secs_f32())]
+    NoMedia(Duration),
     /// None of the streams that were wished for is there.
     #[error("the stream has no stream {}; it has {}", numbers(*.wished), numbers(*.existing))]
     NoSuchStream {

@@ -76,8 +76,9 @@ impl Gaps {
         let [expected, ..] = self.next.to_le_bytes();
         let ahead = flags.wrapping_sub(expected);
         let jump = self.newest_location.map(|newest| location.wrapping_sub(newest).wrapping_sub(1));
-        // The packet number tells old from new where more than half a round of AFFlags was lost.
-        let is_new = jump.map_or(ahead < 0x80, |jump| jump < u32::MAX / 2);
+        // The packet number tells old from new where more than half a round of AFFlags was lost. The first packet of a play is new
+        // whatever was lost before it: nothing of this play came yet, and nothing of the one before is waited for.
+        let is_new = jump.map_or(lossy || ahead < 0x80, |jump| jump < u32::MAX / 2);
         if !is_new && !lossy {
             // TCP brings nothing late and nothing twice: the server does not count there as we think.
             let sequence = self.next;
@@ -200,6 +201,25 @@ mod tests {
         // The low bytes do not fit the packet numbers: the server skipped.
         assert_eq!(gaps.place(now, 146, 9_000, true), newest(402, 1));
         assert_eq!(gaps.place(now, 144, 8_000, true), Place::Duplicate);
+    }
+
+    #[test]
+    fn a_play_begins_behind_a_long_loss() {
+        let (now, mut gaps) = (base(), Gaps::default());
+        for n in 0..10 {
+            gaps.place(now, n, u32::from(n) + 500, true);
+        }
+        // More than half a round of AFFlags is lost before the server hears of the seek.
+        assert_eq!(gaps.halt(), 0);
+        gaps.restart();
+        assert_eq!(gaps.place(now, 210, 20, true), newest(210, 200));
+        assert_eq!(gaps.place(now, 211, 21, true), newest(211, 0));
+        assert_eq!(gaps.place(now, 210, 20, true), Place::Duplicate);
+        assert_eq!(gaps.place(now, 209, 19, true), Place::Filled { sequence: 209, requested: false });
+        // Of a whole round and more nothing is known but the rest.
+        gaps.give_up();
+        gaps.restart();
+        assert_eq!(gaps.place(now, 215, 7, true), newest(215, 3));
     }
 
     #[test]

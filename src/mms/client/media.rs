@@ -43,6 +43,7 @@ impl Client {
         if self.is_fragment(head) {
             self.fragment(now, head, payload);
         } else if self.is_media(head) && (1..=self.packet_size).contains(&payload.len()) {
+            self.media_at = now;
             self.packet(now, head, payload);
         } else {
             self.stats.stale += 1;

@@ -102,6 +102,9 @@ pub struct Client {
     stats: ClientStats,
     answer_due: Option<(Instant, &'static str)>,
     silent_at: Instant,
+    /// When media came last, or could have begun to come.
+    media_at: Instant,
+    has_room: bool,
     outputs: VecDeque<ClientOutput>,
 }
 
@@ -142,6 +145,8 @@ impl Client {
             stats: ClientStats::default(),
             answer_due: None,
             silent_at: now + SILENCE,
+            media_at: now,
+            has_room: true,
             outputs: VecDeque::new(),
         };
         client.send(&Connect { incarnation: NO_PACKET_PAIR, subscriber });
@@ -185,6 +190,13 @@ impl Client {
             ClientInput::Seek(at) => self.seek(now, at),
             ClientInput::Pause => self.pause(now),
             ClientInput::Resume => self.resume(now),
+            ClientInput::Room(has_room) => {
+                if has_room && !self.has_room {
+                    // What was not read in the meantime cannot have come.
+                    (self.silent_at, self.media_at) = (now + SILENCE, now);
+                }
+                self.has_room = has_room;
+            }
             ClientInput::Select(streams) => self.reselect(streams),
             ClientInput::Stop => self.stop(now),
         }
@@ -201,7 +213,18 @@ impl Client {
             return None;
         }
         let answer = self.answer_due.map(|(at, _)| at);
-        [Some(self.silent_at), answer, self.header.due(), self.gaps.next_due()].into_iter().flatten().min()
+        [self.silence_due(), self.media_due(), answer, self.header.due(), self.gaps.next_due()].into_iter().flatten().min()
+    }
+
+    /// When a server that says nothing is gone.
+    fn silence_due(&self) -> Option<Instant> {
+        self.has_room.then_some(self.silent_at)
+    }
+
+    /// When media has been missing for too long. All other steps wait for an answer, which has a time of its own, or for nothing.
+    fn media_due(&self) -> Option<Instant> {
+        let awaited = self.step == Step::Playing && self.has_room;
+        self.config.media_time.filter(|_| awaited).map(|time| self.media_at + time)
     }
 
     /// What was counted so far.
@@ -210,8 +233,13 @@ impl Client {
     }
 
     fn timeout(&mut self, now: Instant) {
-        if now >= self.silent_at {
+        if self.silence_due().is_some_and(|at| now >= at) {
             return self.close(ClientEnd::Silent(SILENCE));
+        }
+        if let (Some(at), Some(time)) = (self.media_due(), self.config.media_time)
+            && now >= at
+        {
+            return self.leave(ClientEnd::NoMedia(time));
         }
         match self.answer_due {
             Some((at, _)) if now >= at && self.step == Step::Stopping => return self.leave(ClientEnd::Stopped),

@@ -350,6 +350,60 @@ fn silence_at_every_step() {
     assert_eq!(rig.end, Some(ClientEnd::Silent(Duration::from_secs(90))));
 }
 
+/// Media that stops while the control connection lives.
+#[test]
+fn media_that_stops() {
+    let transport = ClientTransport::Udp { address: "192.0.2.10".parse().unwrap(), port: 1024 };
+    let limit = Duration::from_secs(40);
+    let patient = ClientConfig::new("media.example".into(), "a".into(), transport, "NSPlayer/7.1.0.3055; {A}".into());
+    let playing = |media_time| {
+        let mut rig = Rig::with(ClientConfig { media_time, ..patient.clone() });
+        rig.say(&connected("9.1"));
+        rig.say(&ReportFunnelInfo { hr: Hresult::OK, client_id: 77 });
+        rig.say(&ReportConnectedFunnel);
+        rig.say(&opened());
+        rig.header(true, 1, 0, LAST_FRAGMENT, &asf_header(800, &[1], 900));
+        rig.say(&ReportStreamSwitch { hr: Hresult::OK });
+        assert_eq!(rig.say(&ReportStartedPlaying { hr: Hresult::OK, incarnation: 10 }), ["playing"]);
+        rig
+    };
+    // Pings are no media, and a first packet may be late too.
+    let mut rig = playing(Some(limit));
+    assert_eq!(rig.wait(39_000), NOTHING);
+    assert_eq!(rig.media(true, 0, 10), ["packet 0"]);
+    assert_eq!(rig.wait(30_000), NOTHING);
+    assert_eq!(rig.say(&Ping), ["Pong"]);
+    assert_eq!(rig.wait(9_999), NOTHING);
+    assert_eq!(rig.wait(1), ["CloseFile", "close"]);
+    assert_eq!(rig.end, Some(ClientEnd::NoMedia(limit)));
+    // Without room it may lie unread, as may the server's pings; the time begins when there is some again.
+    let mut rig = playing(Some(limit));
+    rig.tell(ClientInput::Room(false));
+    assert_eq!(rig.wait(100_000), NOTHING);
+    rig.tell(ClientInput::Room(true));
+    assert_eq!(rig.wait(39_999), NOTHING);
+    assert_eq!(rig.wait(1), ["CloseFile", "close"]);
+    // Who rests wants none, and has all the time anew when it goes on.
+    let mut rig = playing(Some(limit));
+    rig.tell(ClientInput::Pause);
+    rig.say(&ended(Hresult::OK));
+    for _ in 0..3 {
+        assert_eq!(rig.wait(60_000), NOTHING);
+        assert_eq!(rig.say(&Ping), ["Pong"]);
+    }
+    assert_eq!(rig.tell(ClientInput::Resume), ["StreamSwitch"]);
+    rig.say(&ReportStreamSwitch { hr: Hresult::OK });
+    assert_eq!(rig.say(&ReportStartedPlaying { hr: Hresult::OK, incarnation: 11 }), ["playing"]);
+    assert_eq!(rig.wait(39_999), NOTHING);
+    assert_eq!(rig.wait(1), ["CloseFile", "close"]);
+    // Nobody said how long: as long as the server shows life.
+    let mut rig = playing(None);
+    for _ in 0..3 {
+        assert_eq!(rig.wait(60_000), NOTHING);
+        assert_eq!(rig.say(&Ping), ["Pong"]);
+    }
+}
+
 #[test]
 fn stopping_without_an_answer() {
     let mut rig = Rig::playing(true, "9.1");
