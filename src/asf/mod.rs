@@ -29,9 +29,9 @@ pub mod shift;
 pub mod stream;
 mod stream_set;
 
+pub use content_description::ContentDescription;
 #[cfg(test)]
 pub(crate) use content_description::tests::object as content_description_object;
-pub use content_description::ContentDescription;
 pub use header::{Header, HeaderError};
 pub use index::{Index, IndexBounds, IndexSearch};
 pub use on_demand::OnDemandFacts;

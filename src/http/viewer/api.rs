@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::asf::Selection;
-use crate::viewing::{Answer, Ask};
+use crate::viewing::{Answer, Ask, Player};
 
 /// What is the same for all connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,4 +120,41 @@ impl CloseReason {
             Self::Protocol => "protocol",
         }
     }
+}
+
+/// What a connection tells about itself for the log.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Who asked for something of the relay last.
+    pub player: Option<Player>,
+    /// What was asked for last: `describe`, `play`, `download` and so on; nothing where no request was understood.
+    pub asked: Option<&'static str>,
+    /// Name of the publishing point of that request.
+    pub name: Option<String>,
+    /// What stood behind the question mark of its target, as sent.
+    pub query: Option<String>,
+    /// The session that this connection belongs to.
+    pub client_id: Option<u32>,
+    /// Requests understood.
+    pub requests: u64,
+    /// What the player said last about its playing, as sent, at most 8 KiB.
+    pub log: Option<String>,
+}
+
+impl Report {
+    /// The player's own words about itself, safe for one line of a log.
+    pub fn player_text(&self) -> String {
+        escaped(self.player.as_ref().map_or("", |player| &player.token), 128)
+    }
+
+    /// The player's own words about its playing, safe for one line of a log.
+    pub fn log_text(&self) -> Option<String> {
+        self.log.as_ref().map(|log| escaped(log, 2048))
+    }
+}
+
+/// At most so many characters of foreign text, without any that break a line or a terminal.
+fn escaped(text: &str, most: usize) -> String {
+    let out: String = text.chars().take(most).flat_map(char::escape_default).collect();
+    if out.is_empty() { "-".into() } else { out }
 }
