@@ -93,6 +93,7 @@ pub(super) fn select(pragmas: &Pragmas, before: Selection, existing: StreamSet) 
         let (Some(source), Some(destination)) = (numbers.next(), numbers.next()) else { continue };
         let thinning = numbers.next().and_then(|level| u16::from_str_radix(level, 16).ok()).unwrap_or(0);
         if let Some(stream) = stream(source, existing) {
+            known = true;
             selection.streams.remove(stream);
             selection.thinned.remove(stream);
         }
