@@ -85,6 +85,8 @@ pub struct Connection {
     waiting: Option<Waiting>,
     /// Bytes that came meanwhile.
     held: Vec<u8>,
+    /// How many of them have been read.
+    held_read: usize,
     admitted: bool,
     playing: Option<Playing>,
     /// Of the last play.
@@ -95,6 +97,8 @@ pub struct Connection {
     /// Responses that wait for the end of a chunked body.
     behind: Vec<Bytes>,
     closed: bool,
+    /// When something happened last.
+    heard: Instant,
     outputs: VecDeque<Output>,
     report: Report,
 }
@@ -127,6 +131,7 @@ impl Connection {
             deadline,
             waiting: None,
             held: Vec::new(),
+            held_read: 0,
             admitted: false,
             playing: None,
             incarnation: 0,
@@ -134,6 +139,7 @@ impl Connection {
             pipelined: false,
             behind: Vec::new(),
             closed: false,
+            heard: now,
             outputs: VecDeque::new(),
             report: Report::default(),
         }
@@ -144,6 +150,7 @@ impl Connection {
         if self.closed {
             return;
         }
+        self.heard = now;
         match input {
             Input::Bytes(bytes) => self.read(now, bytes),
             Input::End => self.close(now, CloseReason::Left),
@@ -287,5 +294,14 @@ impl Connection {
         self.held = Vec::new();
         self.behind = Vec::new();
         self.reading = Reading::default();
+    }
+}
+
+impl Drop for Connection {
+    /// Who drops it without a word ([`Input::End`]) leaves no session behind that plays for ever.
+    fn drop(&mut self) {
+        if let (Some(client_id), Ok(mut sessions)) = (self.session, self.sessions.try_borrow_mut()) {
+            sessions.rest(client_id, self.key, self.heard + self.config.idle);
+        }
     }
 }

@@ -38,31 +38,47 @@ impl Reading {
 }
 
 impl Connection {
-    pub(super) fn read(&mut self, now: Instant, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !self.closed {
-            if self.waiting.is_some() {
-                if self.held.len() + bytes.len() > AHEAD_BOUND {
-                    return self.close(now, CloseReason::Protocol);
-                }
-                return self.held.extend_from_slice(bytes);
-            }
+    pub(super) fn read(&mut self, now: Instant, bytes: &[u8]) {
+        let rest = self.read_on(now, bytes);
+        if rest.is_empty() || self.closed {
+            return;
+        }
+        if self.held.len() - self.held_read + rest.len() > AHEAD_BOUND {
+            return self.close(now, CloseReason::Protocol);
+        }
+        self.held.drain(..std::mem::take(&mut self.held_read));
+        self.held.extend_from_slice(rest);
+    }
+
+    /// An answer has come: what waited for it goes on.
+    pub(super) fn read_held(&mut self, now: Instant) {
+        if self.held.is_empty() || self.waiting.is_some() {
+            return;
+        }
+        // They stay where they are: many small requests may be in them, each of which waits for an answer.
+        let held = std::mem::take(&mut self.held);
+        let rest = self.read_on(now, held.get(self.held_read..).unwrap_or_default()).len();
+        if rest == 0 || self.closed {
+            self.held_read = 0;
+        } else {
+            self.held_read = held.len() - rest;
+            self.held = held;
+        }
+    }
+
+    /// Reads until the relay is asked for something; gives what is left.
+    fn read_on<'a>(&mut self, now: Instant, mut bytes: &'a [u8]) -> &'a [u8] {
+        while !bytes.is_empty() && !self.closed && self.waiting.is_none() {
             if self.playing.as_ref().is_some_and(|playing| playing.wrap != Wrap::Chunked) {
                 // The response ends with the connection, so there is nothing to be asked on it.
-                return;
+                return &[];
             }
             match &mut self.reading {
                 Reading::Head { .. } => self.read_head(now, &mut bytes),
                 Reading::Body { .. } => self.read_body(now, &mut bytes),
             }
         }
-    }
-
-    /// An answer has come: what waited for it goes on.
-    pub(super) fn read_held(&mut self, now: Instant) {
-        if self.waiting.is_none() && !self.held.is_empty() {
-            let held = std::mem::take(&mut self.held);
-            self.read(now, &held);
-        }
+        bytes
     }
 
     fn read_head(&mut self, now: Instant, bytes: &mut &[u8]) {

@@ -210,6 +210,21 @@ fn ending<'a>(name: &'a str, endings: &[&'static str]) -> Option<(&'a str, &'sta
 }
 
 fn get(agent: &Agent, pragmas: &Pragmas, name: &mut String) -> Result<Wish, Refusal> {
+    let metafiles = [
+        (".asx", Wish::Asx(AsxKind::Asx)),
+        (".wax", Wish::Asx(AsxKind::Wax)),
+        (".wvx", Wish::Asx(AsxKind::Wvx)),
+        (".m3u", Wish::M3u),
+    ];
+    if let Some((bare, found)) = ending(name, &metafiles.map(|(ending, _)| ending)) {
+        let wish = metafiles.iter().find(|(ending, _)| *ending == found).map_or(Wish::M3u, |(_, wish)| *wish);
+        *name = bare.to_owned();
+        return Ok(wish);
+    }
+    if let Some((_, ending)) = ending(name, &[".sdp", ".nsc"]) {
+        let text = format!("There are no {ending} descriptions here. Players open mms://HOST/NAME.");
+        return Err(Refusal::new(Status::NotFound, text));
+    }
     let streaming = pragmas.are_streaming();
     if agent.streams() && (streaming || !agent.is_sdk) {
         return Ok(if pragmas.is_set("pipeline-request") {
@@ -226,21 +241,6 @@ fn get(agent: &Agent, pragmas: &Pragmas, name: &mut String) -> Result<Wish, Refu
         } else {
             Wish::Describe
         });
-    }
-    let metafiles = [
-        (".asx", Wish::Asx(AsxKind::Asx)),
-        (".wax", Wish::Asx(AsxKind::Wax)),
-        (".wvx", Wish::Asx(AsxKind::Wvx)),
-        (".m3u", Wish::M3u),
-    ];
-    if let Some((bare, found)) = ending(name, &metafiles.map(|(ending, _)| ending)) {
-        let wish = metafiles.iter().find(|(ending, _)| *ending == found).map_or(Wish::M3u, |(_, wish)| *wish);
-        *name = bare.to_owned();
-        return Ok(wish);
-    }
-    if let Some((_, ending)) = ending(name, &[".sdp", ".nsc"]) {
-        let text = format!("There are no {ending} descriptions here. Players open mms://HOST/NAME.");
-        return Err(Refusal::new(Status::NotFound, text));
     }
     Ok(match agent.family {
         Family::Browser => Wish::Page,
@@ -306,7 +306,7 @@ mod tests {
             ("POST /a", "log-line=1, 2", Wish::Log),
             ("OPTIONS *", "client-id=1", Wish::KeepAlivePipelined),
             ("OPTIONS /a", "client-id=1", Wish::Methods),
-            ("GET /a.asx", "xPlayStrm=1", Wish::Play),
+            ("GET /a.asx", "xPlayStrm=1", Wish::Asx(AsxKind::Asx)),
         ] {
             let read = request(line, &format!("{WMP}Pragma: {pragma}\r\n")).unwrap();
             assert_eq!(read.wish, wish, "{line} {pragma}");

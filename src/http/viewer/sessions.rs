@@ -108,12 +108,8 @@ impl Sessions {
 
     /// A new session that does not play yet, or the same again with another name.
     pub(super) fn found(&mut self, client_id: u32, owner: Owner, name: &str, until: Instant) {
-        if !self.by_id.contains_key(&client_id) && self.idle.len() >= IDLE_BOUND
-            && let Some((_, oldest)) = self.idle.pop_first()
-            // Nobody takes them out where nobody asks.
-            && self.displaced.len() < IDLE_BOUND
-        {
-            self.displaced.extend(self.by_id.remove(&oldest).map(|session| session.expired(oldest)));
+        if !self.by_id.contains_key(&client_id) && self.idle.len() >= IDLE_BOUND {
+            self.displace();
         }
         let session = self.by_id.entry(client_id).or_insert_with(|| Session {
             owner,
@@ -125,6 +121,15 @@ impl Sessions {
         });
         name.clone_into(&mut session.name);
         self.touch(client_id, until);
+    }
+
+    fn displace(&mut self) {
+        let Some((_, oldest)) = self.idle.pop_first() else { return };
+        let displaced = self.by_id.remove(&oldest).map(|session| session.expired(oldest));
+        // Nobody takes them out where nobody asks.
+        if self.displaced.len() < IDLE_BOUND {
+            self.displaced.extend(displaced);
+        }
     }
 
     /// The player was told a header of these streams.

@@ -102,6 +102,15 @@ fn requests_behind_a_file_wait_for_its_end() {
     let mut link = rig.connect();
     rig.hear(&mut link, &get);
     assert_eq!(rig.tell(&mut link, Answer::Broken), ["close content_broken"]);
+    // Many requests wait their turn, with others that come meanwhile.
+    let mut link = rig.connect();
+    rig.hear(&mut link, get.repeat(3));
+    for left in (0..3).rev() {
+        assert!(rig.hear(&mut link, request("GET /film.wmv", "")).is_empty());
+        assert_eq!(rig.tell(&mut link, Answer::BytesSent).len(), 2, "{left}");
+    }
+    let served = (0..9).filter(|_| !rig.tell(&mut link, Answer::BytesSent).is_empty()).count();
+    assert_eq!(served, 2, "of six, one and three were before");
     // What is sent ahead is bounded.
     let mut link = rig.connect();
     rig.hear(&mut link, &get);

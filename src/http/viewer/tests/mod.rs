@@ -5,6 +5,7 @@ mod hostile;
 mod pipelined;
 mod players;
 mod sessions;
+mod vectors;
 
 use std::cell::RefCell;
 use std::rc::Rc;

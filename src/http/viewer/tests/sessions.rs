@@ -168,6 +168,7 @@ fn sessions_end_by_time_unless_they_play() {
     assert!(rig.sessions.borrow_mut().expire(rig.now).is_empty());
     media.connection.handle(rig.now, Input::End);
     assert_eq!(rig.drain(&mut media), ["stop", "close left"]);
+    drop(media);
     for _ in 0..3 {
         rig.now += Duration::from_secs(60);
         let mut link = rig.connect();
@@ -186,6 +187,14 @@ fn sessions_end_by_time_unless_they_play() {
     let mut link = rig.connect();
     rig.hear(&mut link, post("Pragma: client-id=77,xKeepAliveInPause=1\r\n", ""));
     assert_eq!(status(&mut link), 400);
+}
+
+#[test]
+fn a_connection_that_is_dropped_without_a_word_plays_no_more() {
+    let mut rig = Rig::new();
+    drop(playing(&mut rig));
+    assert_eq!(rig.sessions.borrow().player(77), None);
+    assert_eq!(rig.sessions.borrow().next_expiry(), Some(rig.now + Duration::from_secs(65)));
 }
 
 #[test]
