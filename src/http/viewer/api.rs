@@ -64,7 +64,7 @@ pub enum Told {
     Leave,
 }
 
-/// What is to be done, in order.
+/// What is to be done, in order: after [`Ask::Stop`] no packet is begun, and what is sent next follows the one that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// For the TCP connection, between two packets of media.
@@ -129,9 +129,9 @@ pub struct Report {
     pub player: Option<Player>,
     /// What was asked for last: `describe`, `play`, `download` and so on; nothing where no request was understood.
     pub asked: Option<&'static str>,
-    /// Name of the publishing point of that request.
+    /// Name of the publishing point that was asked for last, decoded; it has no control characters.
     pub name: Option<String>,
-    /// What stood behind the question mark of its target, as sent.
+    /// What stood behind the question mark of its target, as sent; escape it before logging.
     pub query: Option<String>,
     /// The session that this connection belongs to.
     pub client_id: Option<u32>,

@@ -110,7 +110,10 @@ impl Wish {
 
     /// One that is answered from what is known here, and may be answered behind media.
     pub(super) const fn may_wait(self) -> bool {
-        matches!(self, Self::KeepAlive | Self::KeepAlivePipelined | Self::Log | Self::SendEvent | Self::GetContentInfo)
+        matches!(
+            self,
+            Self::KeepAlive | Self::KeepAlivePipelined | Self::Log | Self::SendEvent | Self::GetContentInfo | Self::Methods
+        )
     }
 }
 

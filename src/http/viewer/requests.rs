@@ -71,11 +71,11 @@ impl Connection {
             Wish::SendEvent => self.acknowledge(now, &request, Status::Ok, request.keeps_alive),
             Wish::KeepAlivePipelined => {
                 let reply = self.reply(&request, Status::Ok).field("Public", "GET, POST, OPTIONS").field("Allow", "OPTIONS");
-                self.respond(now, reply.connection(request.keeps_alive).body(&[], false), request.keeps_alive);
+                self.respond_to_options(now, &request, reply);
             }
             Wish::Methods => {
                 let reply = Reply::new(&self.config.server, request.http_1_0, Status::Ok).field("Allow", METHODS);
-                self.respond(now, reply.connection(request.keeps_alive).body(&[], false), request.keeps_alive);
+                self.respond_to_options(now, &request, reply);
             }
         }
     }
@@ -97,6 +97,11 @@ impl Connection {
             .field("Pragma", &pragma(&[&id, &timeout]))
             .field("Cache-Control", "no-cache")
             .supported(request.agent.is_9() && request.agent.streams())
+    }
+
+    fn respond_to_options(&mut self, now: Instant, request: &Request, reply: Reply) {
+        let keeps = request.keeps_alive || self.playing.is_some();
+        self.respond(now, reply.connection(keeps).body(&[], false), keeps);
     }
 
     fn acknowledge(&mut self, now: Instant, request: &Request, status: Status, keeps: bool) {

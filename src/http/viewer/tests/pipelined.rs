@@ -1,6 +1,7 @@
 //! Windows Media Player from version 9 on, which keeps to one connection (MS-WMSP 4.4, 4.5).
 
 use super::{Link, Rig};
+use crate::http::viewer::Config;
 use crate::http::viewer::metadata;
 use crate::http::viewer::testing;
 use crate::http::wrap::{Wrap, chunk, header_frames, metadata_frames};
@@ -172,6 +173,43 @@ fn the_header_changes_within_the_body() {
     assert!(bytes.ends_with(&chunk(&header_frames(&testing::live().header))));
     assert_eq!(rig.tell(&mut link, Answer::Broken), ["stop", "close content_broken"]);
     assert_eq!(link.take(), b"8\r\n$E\x04\0\x05\x40\0\x80\r\n0\r\n\r\n");
+}
+
+#[test]
+fn an_encoder_tells_no_metadata() {
+    let mut rig = Rig::new();
+    rig.config = std::sync::Arc::new(Config { server: "Rex/9.0.0.2980".into(), ..Config::default() });
+    let mut link = rig.connect();
+    rig.hear(&mut link, get("rate=1"));
+    let (head, body) = link.response();
+    assert!(head.contains("\r\nServer: Rex/9.0.0.2980\r\n"));
+    assert_eq!(body, header_frames(&testing::live().header));
+}
+
+#[test]
+fn a_question_about_methods_does_not_end_what_plays() {
+    let mut rig = Rig::new();
+    let mut link = playing(&mut rig);
+    assert!(rig.hear(&mut link, format!("OPTIONS /live HTTP/1.1\r\n{AGENT}Connection: close\r\n\r\n")).is_empty());
+    assert!(link.take().is_empty());
+    rig.tell(&mut link, Answer::Ended);
+    let text = link.text();
+    assert!(text.contains("\r\nAllow: GET, ") && text.contains("\r\nConnection: Keep-Alive\r\n"), "{text}");
+    assert_eq!(link.connection.report().name.as_deref(), Some("live"));
+}
+
+#[test]
+fn what_players_say_is_safe_to_log() {
+    let mut rig = Rig::new();
+    let mut link = rig.connect();
+    let agent = "NSPlayer/9.0 \u{e9}".to_owned() + &"x".repeat(500);
+    rig.hear(&mut link, get("rate=1").replace("NSPlayer/12.00.7601.17514", &agent));
+    let log = "Content-Type: application/x-wms-LogStats\r\n";
+    rig.hear(&mut link, post(log, "a\r\nb\u{1b}[31m"));
+    let report = link.connection.report();
+    assert_eq!(report.log_text().as_deref(), Some("a\\r\\nb\\u{1b}[31m"));
+    assert!(report.player_text().starts_with("NSPlayer/9.0 \\u{e9}x") && report.player_text().len() < 150);
+    assert_eq!((report.requests, report.asked, report.client_id), (2, Some("log"), Some(77)));
 }
 
 #[test]
