@@ -22,6 +22,11 @@ pub struct Config {
     pub idle_told: Duration,
     /// How long a player has for the second of its two tests of pipelining.
     pub pipeline_test: Duration,
+    /// Longest fast start of a file, in media time, and how many times faster than it plays a file begins: players are promised
+    /// no more.
+    pub burst: Duration,
+    /// See there.
+    pub burst_rate: u32,
     /// Host name for addresses in what people and players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
 }
@@ -35,6 +40,8 @@ impl Default for Config {
             idle: Duration::from_secs(65),
             idle_told: Duration::from_secs(60),
             pipeline_test: Duration::from_secs(1),
+            burst: Duration::from_secs(5),
+            burst_rate: 5,
             public_name: None,
         }
     }

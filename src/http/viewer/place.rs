@@ -1,5 +1,6 @@
 //! Where a file begins to play, and which streams of it, in the words of each player.
 
+use super::Config;
 use super::pragma::{NONE, Pragmas, leading_number};
 use crate::asf::{Header, Selection, StreamSet};
 use crate::viewing::{Acceleration, Content, Description, Position, Until};
@@ -8,10 +9,6 @@ use crate::viewing::{Acceleration, Content, Description, Position, Until};
 const ABSOLUTE: u32 = 1 << 31;
 /// What a player of version 8 takes as bandwidth, bits a second (MS-WMSP 2.2.1.4.1).
 const BANDWIDTH_OF_8: u32 = 1_048_576;
-/// How many times faster than it plays a file may begin.
-const FASTEST: u32 = 5;
-/// Longest fast start, ms.
-const LONGEST_START_MS: u32 = 20_000;
 /// Thinning level by which a stream is switched off.
 const OFF: u16 = 2;
 const KEY_FRAMES: u16 = 1;
@@ -65,7 +62,12 @@ pub(super) fn until(pragmas: &Pragmas) -> Option<Until> {
 }
 
 /// The fast start that a player of this version asks for, cut to what it gets. Players before 8 misread the answer.
-pub(super) fn acceleration(pragmas: &Pragmas, version: (u16, u16), bit_rate: u32) -> Option<(&'static str, Acceleration)> {
+pub(super) fn acceleration(
+    config: &Config,
+    pragmas: &Pragmas,
+    version: (u16, u16),
+    bit_rate: u32,
+) -> Option<(&'static str, Acceleration)> {
     let wish = |name, bandwidth, duration| {
         let bandwidth = pragmas.number(bandwidth).filter(|bandwidth| *bandwidth != 0)?;
         let duration_ms = pragmas.number(duration).filter(|duration| *duration != 0)?;
@@ -75,8 +77,9 @@ pub(super) fn acceleration(pragmas: &Pragmas, version: (u16, u16), bit_rate: u32
     let burst = || (version.0 >= 9).then(|| wish("Burst", "burstbw", "burstduration")).flatten();
     let (name, asked) = accel.or_else(burst)?;
     let most = if version.0 == 8 { BANDWIDTH_OF_8 } else { u32::MAX };
-    let most = most.min(bit_rate.max(1).saturating_mul(FASTEST));
-    let granted = Acceleration { bandwidth: asked.bandwidth.min(most), duration_ms: asked.duration_ms.min(LONGEST_START_MS) };
+    let most = most.min(bit_rate.max(1).saturating_mul(config.burst_rate));
+    let longest = u32::try_from(config.burst.as_millis()).unwrap_or(u32::MAX);
+    let granted = Acceleration { bandwidth: asked.bandwidth.min(most), duration_ms: asked.duration_ms.min(longest) };
     Some((name, granted))
 }
 
@@ -169,13 +172,14 @@ mod tests {
     #[test]
     fn fast_starts_are_cut() {
         let of = |line: &str, major| {
-            acceleration(&pragmas(line), (major, 0), 1_000_000).map(|(name, a)| (name, a.bandwidth, a.duration_ms))
+            acceleration(&Config::default(), &pragmas(line), (major, 0), 1_000_000)
+                .map(|(name, a)| (name, a.bandwidth, a.duration_ms))
         };
         let wish = "AccelBW=2147483647, AccelDuration=18000";
-        assert_eq!(of(wish, 12), Some(("Accel", 5_000_000, 18_000)));
-        assert_eq!(of(wish, 8), Some(("Accel", 1_048_576, 18_000)));
+        assert_eq!(of(wish, 12), Some(("Accel", 5_000_000, 5000)));
+        assert_eq!(of(wish, 8), Some(("Accel", 1_048_576, 5000)));
         assert_eq!(of(wish, 7), None);
-        assert_eq!(of("BurstBW=3500000, BurstDuration=50000", 9), Some(("Burst", 3_500_000, 20_000)));
+        assert_eq!(of("BurstBW=3500000, BurstDuration=4000", 9), Some(("Burst", 3_500_000, 4000)));
         assert_eq!(of("AccelBW=0,AccelDuration=18000", 12), None);
         assert_eq!(of("AccelBW=9", 12), None);
     }

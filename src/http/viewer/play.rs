@@ -179,13 +179,13 @@ impl Connection {
         let [id, timeout] = self.tokens();
         let features = format!("features=\"{}\"", metadata::features(description.content));
         let reset = if reset { "xResetStrm=1" } else { "" };
-        let burst =
-            match (description.content, place::acceleration(&request.pragmas, request.agent.version, description.bit_rate)) {
-                (Content::File { .. }, Some((name, granted))) => {
-                    format!("{name}BW={}, {name}Duration={}", granted.bandwidth, granted.duration_ms)
-                }
-                _ => String::new(),
-            };
+        let granted = place::acceleration(&self.config, &request.pragmas, request.agent.version, description.bit_rate);
+        let burst = match (description.content, granted) {
+            (Content::File { .. }, Some((name, granted))) => {
+                format!("{name}BW={}, {name}Duration={}", granted.bandwidth, granted.duration_ms)
+            }
+            _ => String::new(),
+        };
         reply
             .field("Pragma", &reply::pragma(&[&id, &features, &timeout, reset, &burst]))
             .field("Cache-Control", cache_control(is_9, description.content))
@@ -231,7 +231,7 @@ impl Connection {
                 // libmms and xine, who are told from ffmpeg by the version of HTTP.
                 let adds_preroll = version.0 == 4 && request.http_1_0;
                 let from = place::position(pragmas, &playing.description, adds_preroll);
-                let acceleration = place::acceleration(pragmas, version, playing.description.bit_rate);
+                let acceleration = place::acceleration(&self.config, pragmas, version, playing.description.bit_rate);
                 let acceleration = acceleration.map(|(_, granted)| granted);
                 self.ask(Ask::PlayFile { incarnation, from, until: place::until(pragmas), acceleration });
             }
