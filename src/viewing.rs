@@ -73,6 +73,23 @@ pub enum Answer {
     },
     /// News: the file cannot be played on, because it changed or cannot be read. The session closes.
     Broken,
+    /// To [`Ask::OpenBytes`].
+    Bytes(Result<FileFacts, OpenRefusal>),
+    /// News: what was asked for by [`Ask::SendBytes`] has been sent.
+    BytesSent,
+}
+
+/// What a download tells about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Bytes.
+    pub len: u64,
+    /// When it was changed last, in seconds of Unix time.
+    pub modified: Option<i64>,
+    /// Another number for another content, as far as the file system tells (inode and time of change, for instance).
+    pub identity: u64,
+    /// `video/x-ms-wmv`, `audio/x-ms-wma` or `video/x-ms-asf`, by the streams in it.
+    pub content_type: &'static str,
 }
 
 /// Why a publishing point does not open.
@@ -82,6 +99,8 @@ pub enum OpenRefusal {
     Status(Hresult),
     /// It is elsewhere: an `mms`, `mmsu` or `mmst` URL.
     Redirect(String),
+    /// To [`Ask::OpenBytes`] only: there is such a publishing point, and it is a broadcast.
+    NotAFile,
 }
 
 /// What is to be played.
@@ -129,8 +148,21 @@ pub enum Ask {
     ReleasePort,
     /// What is this? Answer: [`Answer::Opened`].
     Open {
-        /// Name of a publishing point, without leading slash, not percent-decoded.
+        /// Name of a publishing point, without leading slash: MMS as sent, HTTP percent-decoded once.
         name: String,
+    },
+    /// Is this a file, and how long? Waits for no source. Answer: [`Answer::Bytes`].
+    OpenBytes {
+        /// As in [`Ask::Open`].
+        name: String,
+    },
+    /// Send these bytes of the file that was opened by [`Ask::OpenBytes`], as they are on the disk. News:
+    /// [`Answer::BytesSent`], or [`Answer::Broken`].
+    SendBytes {
+        /// The first, from 0.
+        first: u64,
+        /// How many, at least 1.
+        len: u64,
     },
     /// Send media from here on, with `mms::media::Track::start` of this incarnation.
     Play {

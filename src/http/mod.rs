@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the media port, sans-IO. So far: publishers that push (`POST` or `PUT` to `/publish/NAME`).
+//! HTTP/1.1 on the media port, sans-IO: publishers that push (`POST` or `PUT` to `/publish/NAME`), and viewers.
 //!
 //! Heads and body lengths are read more strictly than most servers do: a request that two parsers could understand
 //! differently is refused, so that no proxy in front of us can be used to smuggle one request inside another.

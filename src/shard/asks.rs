@@ -45,6 +45,9 @@ impl State {
                 None
             }
             Ask::Open { name } => self.open(key, &name),
+            // Of downloads; nobody drives them yet.
+            Ask::OpenBytes { .. } => Some(Answer::Bytes(Err(OpenRefusal::NotAFile))),
+            Ask::SendBytes { .. } => None,
             Ask::Play { incarnation } => {
                 self.play(key, now, incarnation);
                 None

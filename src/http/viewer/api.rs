@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::asf::Selection;
-use crate::viewing::{Answer, Ask};
+use crate::viewing::{Answer, Ask, Player};
 
 /// What is the same for all connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,11 @@ pub struct Config {
     pub idle_told: Duration,
     /// How long a player has for the second of its two tests of pipelining.
     pub pipeline_test: Duration,
+    /// Longest fast start of a file, in media time, and how many times faster than it plays a file begins: players are promised
+    /// no more.
+    pub burst: Duration,
+    /// See there.
+    pub burst_rate: u32,
     /// Host name for addresses in what people and players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
 }
@@ -35,6 +40,8 @@ impl Default for Config {
             idle: Duration::from_secs(65),
             idle_told: Duration::from_secs(60),
             pipeline_test: Duration::from_secs(1),
+            burst: Duration::from_secs(5),
+            burst_rate: 5,
             public_name: None,
         }
     }
@@ -64,7 +71,7 @@ pub enum Told {
     Leave,
 }
 
-/// What is to be done, in order.
+/// What is to be done, in order: after [`Ask::Stop`] no packet is begun, and what is sent next follows the one that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// For the TCP connection, between two packets of media.
@@ -120,4 +127,41 @@ impl CloseReason {
             Self::Protocol => "protocol",
         }
     }
+}
+
+/// What a connection tells about itself for the log.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Who asked for something of the relay last.
+    pub player: Option<Player>,
+    /// What was asked for last: `describe`, `play`, `download` and so on; nothing where no request was understood.
+    pub asked: Option<&'static str>,
+    /// Name of the publishing point that was asked for last, decoded; it has no control characters.
+    pub name: Option<String>,
+    /// What stood behind the question mark of its target, as sent; escape it before logging.
+    pub query: Option<String>,
+    /// The session that this connection belongs to.
+    pub client_id: Option<u32>,
+    /// Requests understood.
+    pub requests: u64,
+    /// What the player said last about its playing, as sent, at most 8 KiB.
+    pub log: Option<String>,
+}
+
+impl Report {
+    /// The player's own words about itself, safe for one line of a log.
+    pub fn player_text(&self) -> String {
+        escaped(self.player.as_ref().map_or("", |player| &player.token), 128)
+    }
+
+    /// The player's own words about its playing, safe for one line of a log.
+    pub fn log_text(&self) -> Option<String> {
+        self.log.as_ref().map(|log| escaped(log, 2048))
+    }
+}
+
+/// At most so many characters of foreign text, without any that break a line or a terminal.
+fn escaped(text: &str, most: usize) -> String {
+    let out: String = text.chars().take(most).flat_map(char::escape_default).collect();
+    if out.is_empty() { "-".into() } else { out }
 }

@@ -36,6 +36,7 @@ impl Session {
                 match result {
                     Ok(description) => self.opened(now, incarnation, description),
                     Err(OpenRefusal::Status(hr)) => self.report_open_failure(incarnation, hr),
+                    Err(OpenRefusal::NotAFile) => self.report_open_failure(incarnation, Hresult::FILE_NOT_FOUND),
                     Err(OpenRefusal::Redirect(location)) => {
                         self.send(&ReportRedirect { kind: RedirectKind::Url, location });
                         self.close(CloseReason::Redirected);
@@ -44,6 +45,8 @@ impl Session {
             }
             // An answer to nothing: the session it was meant for has moved on.
             (_, Answer::Admitted(_) | Answer::Funnel(_) | Answer::Opened(_)) => {}
+            // Of downloads, which MMS does not have.
+            (_, Answer::Bytes(_) | Answer::BytesSent) => {}
         }
     }
 
