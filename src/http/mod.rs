@@ -4,6 +4,7 @@
 //! differently is refused, so that no proxy in front of us can be used to smuggle one request inside another.
 
 mod body;
+mod errand;
 mod head;
 mod publish;
 mod request;
@@ -12,6 +13,7 @@ pub mod viewer;
 pub mod wrap;
 
 pub use body::{Body, BodyError, Framing, FramingError};
+pub use errand::Errand;
 pub use head::{Head, HeadError, HeadReader};
 pub use publish::{Answer, CloseReason, Connection, Input, Output, Timeouts};
 pub use request::PublishRequest;

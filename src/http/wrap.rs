@@ -80,11 +80,24 @@ impl Slab {
 
     /// Appends the slab of one packet.
     pub fn push(&self, packet: &[u8], location: u32, image: &mut Vec<u8>) {
-        // Writing to memory does not fail.
-        let _ = write!(image, "{:x}\r\n", FRAME_HEAD_LEN + packet.len());
-        image.extend_from_slice(&frame_head(packet.len(), location));
+        self.push_part(Wrap::Chunked, packet, location, image);
+    }
+
+    /// Appends that part of the slab of one packet that such a viewer is sent; where in `image` the packet itself is.
+    pub fn push_part(&self, wrap: Wrap, packet: &[u8], location: u32, image: &mut Vec<u8>) -> Range<usize> {
+        if wrap == Wrap::Chunked {
+            // Writing to memory does not fail.
+            let _ = write!(image, "{:x}\r\n", FRAME_HEAD_LEN + packet.len());
+        }
+        if wrap != Wrap::Raw {
+            image.extend_from_slice(&frame_head(packet.len(), location));
+        }
         image.extend_from_slice(packet);
-        image.extend_from_slice(CRLF);
+        let end = image.len();
+        if wrap == Wrap::Chunked {
+            image.extend_from_slice(CRLF);
+        }
+        end - packet.len()..end
     }
 }
 

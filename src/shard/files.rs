@@ -8,8 +8,10 @@ use tokio::time::Instant as Clock;
 
 use super::command::Command;
 use super::conn::{Conn, Opened, Place};
+use super::engine::Event;
 use super::file_feed::FileFeed;
 use super::file_pace::{FilePace, Speed};
+use super::framing::Framing;
 use super::opening::{End, Opening};
 use super::relayed::Relayed;
 use super::seat::{self, Feed, OnDemandSeat, Served, Title};
@@ -20,7 +22,6 @@ use crate::archive::{AsfFile, Block, OpenError, ReadError, Start, Wake};
 use crate::asf::Selection;
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::Input;
 use crate::relay::Point;
 use crate::settings::{Oversize, Source};
 use crate::viewing::{Acceleration, Position, Until};
@@ -79,7 +80,7 @@ impl State {
         if let (Some(conn), Answer::Opened(Err(_))) = (self.conns.get_mut(key), &answer) {
             conn.opened = None;
         }
-        self.drive(key, now, Input::Answer(answer));
+        self.drive(key, now, Event::Answer(answer));
     }
 
     fn file_answer(&mut self, key: usize, result: Result<Arc<AsfFile>, OpenError>) -> Answer {
@@ -88,14 +89,7 @@ impl State {
         let Some(opened) = &conn.opened else { return refused(Hresult::INVALID_REQUEST) };
         let file = match result {
             Ok(file) => file,
-            Err(error) => {
-                metrics::counter!(names::REFUSALS, "cause" => cause(&error)).increment(1);
-                tracing::info!(session = conn.session, peer = %conn.peer, name = %opened.name.escape_debug(), "not opened: {error}");
-                return refused(match error {
-                    OpenError::Denied => Hresult::ACCESS_DENIED,
-                    _ => Hresult::FILE_NOT_FOUND,
-                });
-            }
+            Err(error) => return refused(self.not_opened(key, &error)),
         };
         let recut_size = match self.recut_size(conn, &opened.name, file.description().header.packet_size()) {
             Ok(size) => size,
@@ -117,6 +111,19 @@ impl State {
         conn.selection = Selection::all(description.streams);
         opened.title = Some(Title::File(opening));
         Answer::Opened(Ok(description))
+    }
+
+    /// Notes for the metrics and the log why a file does not open; the protocols' word for it.
+    pub(super) fn not_opened(&self, key: usize, error: &OpenError) -> Hresult {
+        metrics::counter!(names::REFUSALS, "cause" => cause(error)).increment(1);
+        if let Some(conn) = self.conns.get(key) {
+            let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
+            tracing::info!(session = conn.session, peer = %conn.peer, %name, "not opened: {error}");
+        }
+        match error {
+            OpenError::Denied => Hresult::ACCESS_DENIED,
+            _ => Hresult::FILE_NOT_FOUND,
+        }
     }
 
     /// The size that packets of this size are cut to for a session; `None`: they stay as they are.
@@ -248,7 +255,7 @@ impl State {
             Place::Seat(_) => self.reselect(key, selection),
             // What was sent of a file is cut by the selection when it is sent again.
             Place::Parked(viewer) => viewer.cold.track.forget(&viewer.hot.next),
-            Place::Nowhere => {}
+            Place::Nowhere | Place::Download(_) => {}
         }
     }
 
@@ -284,7 +291,7 @@ impl State {
             })
         };
         let tick = self.context.settings.delivery.tick;
-        let mut turn = seat::Turn { now, tick, most: 0, tally: &mut self.tally, wake: &wake };
+        let mut turn = seat::Turn { now, tick, most: 0, framing: Framing::Mms, tally: &mut self.tally, wake: &wake };
         let served = seat.serve(&mut turn, &self.origins, &mut self.stage);
         if !seat.viewer.cold.joined && seat.viewer.hot.packets > 0 {
             seat.viewer.cold.joined = true;
@@ -310,7 +317,7 @@ impl State {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
                 let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
-                self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
+                self.drive(key, now, Event::Answer(Answer::Finished { incarnation }));
             }
             Ok(Served::Broken(reason)) => self.title_broken(key, now, reason),
         }
@@ -322,13 +329,17 @@ impl State {
             conn.trouble = Some(reason);
         }
         self.park(key);
-        self.drive(key, now, Input::Answer(Answer::Broken));
+        self.drive(key, now, Event::Answer(Answer::Broken));
     }
 
     /// Notes when a viewer of a file is served next.
     pub(super) fn schedule(&mut self, key: usize, at: Option<Instant>) {
-        let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
-        let before = std::mem::replace(&mut seat.due, at);
+        let due = match self.conns.get_mut(key).map(|conn| &mut conn.place) {
+            Some(Place::OnDemand(seat)) => &mut seat.due,
+            Some(Place::Download(download)) => &mut download.due,
+            _ => return,
+        };
+        let before = std::mem::replace(due, at);
         if let Some(before) = before {
             self.file_timers.remove(&(before, key));
         }
@@ -357,10 +368,17 @@ impl State {
             && let Some((at, key)) = self.file_timers.first().copied().filter(|(at, _)| *at <= now)
         {
             self.file_timers.remove(&(at, key));
-            if let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) {
-                seat.due = None;
+            match self.conns.get_mut(key).map(|conn| &mut conn.place) {
+                Some(Place::OnDemand(seat)) => {
+                    seat.due = None;
+                    self.serve_title(key, now);
+                }
+                Some(Place::Download(download)) => {
+                    download.due = None;
+                    self.serve_download(key, now);
+                }
+                _ => {}
             }
-            self.serve_title(key, now);
             now = Clock::now().into_std();
             if now >= until {
                 return self.next_file().is_some_and(|at| at <= now);

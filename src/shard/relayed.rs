@@ -220,7 +220,7 @@ impl RelayedFeed {
             }
             pace.passed(send_time_ms);
             relayed.cut(location, packet, |number, packet| {
-                stage.push(number, &packet, due);
+                stage.push(turn.framing, number, &packet, due);
                 if self.keeps {
                     relayed.keep(number, packet);
                 }
@@ -249,7 +249,7 @@ impl State {
     pub(super) fn opened_relayed(&mut self, key: usize, file: RelayedFile) -> Answer {
         let refused = |hr| Answer::Opened(Err(OpenRefusal::Status(hr)));
         let Some(conn) = self.conns.get(key) else { return refused(Hresult::NO_STREAM) };
-        let name = conn.engine.report().point.clone().unwrap_or_default();
+        let name = conn.engine.name().unwrap_or_default().to_owned();
         let mut opened = Opened::new(Arc::clone(&file.folder), &name);
         let own_size = Header::parse(&file.header).map_or(0, |header| header.packet_size());
         let recut_size = match self.recut_size(conn, &name, own_size) {

@@ -65,6 +65,11 @@ enum Test {
     Failed,
 }
 
+/// The session that a request names; `None` where it names none.
+pub fn client_id(head: &super::head::Head) -> Option<u32> {
+    pragma::Pragmas::of(head).ok()?.number("client-id").filter(|id| *id != 0)
+}
+
 /// Where a viewer's connection is, besides what it plays.
 #[derive(Debug)]
 pub struct Connection {

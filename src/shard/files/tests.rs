@@ -14,6 +14,7 @@ use crate::mms::media::DataHead;
 use crate::relay::Relay;
 use crate::settings::{PublishingPoint, Settings};
 use crate::shard::Context;
+use crate::shard::sniff::Protocol;
 use crate::shard::state::Arrival;
 use crate::viewing::Ask;
 use crate::viewing::Player;
@@ -58,7 +59,7 @@ impl Bench {
             socket2::SockRef::from(&stream).set_send_buffer_size(bytes).unwrap();
         }
         player.set_nonblocking(true).unwrap();
-        let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None }, Rc::new(stream));
+        let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
         assert!(matches!(shard.answer(key, now(), Ask::Admit(Player::default())), Some(Answer::Admitted(Ok(())))));
         let mut bench = Self { shard, mailbox, key, player: player.into(), bytes: Vec::new() };
         let open = Ask::Open { name: format!("archive/{name}") };
