@@ -24,6 +24,7 @@ use crate::http::{Errand, HeadReader};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
+use crate::settings::Protocols;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
 const RESEND_REQUESTS_PER_S: u32 = 20_000;
@@ -38,7 +39,8 @@ const HEAD_BYTES: usize = 2 << 10;
 /// What a listener serves.
 #[derive(Clone)]
 struct Door {
-    protocols: Vec<Protocol>,
+    /// What viewers may speak.
+    protocols: Protocols,
     /// The UDP port of the same number.
     udp: Option<Arc<UdpPort>>,
     takes_publishers: bool,
@@ -53,10 +55,11 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
     };
     runtime.block_on(async move {
         let strays = Arc::new(Strays::new(undecided_max));
-        let both = vec![Protocol::Mms, Protocol::Http];
-        let of_mms =
-            |listener: MmsListener| (listener.tcp, Door { protocols: both.clone(), udp: listener.udp, takes_publishers: false });
-        let of_http = |tcp| (tcp, Door { protocols: both.clone(), udp: None, takes_publishers: true });
+        let settings = Arc::clone(&context.settings);
+        let of_mms = |listener: MmsListener| {
+            (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false })
+        };
+        let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true });
         for (listener, door) in mms.into_iter().map(of_mms).chain(http.into_iter().map(of_http)) {
             if let Some(port) = &door.udp {
                 tokio::spawn(receive(Arc::clone(&context), Arc::clone(port)));
@@ -185,7 +188,11 @@ async fn http_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, 
 /// # Errors
 /// This port does not.
 fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, accepted: Accepted) -> Result<(), Stray> {
-    if !door.protocols.contains(&accepted.protocol) {
+    let served = match accepted.protocol {
+        Protocol::Mms => door.protocols.mms,
+        Protocol::Http => door.protocols.http || (door.takes_publishers && errand == Errand::Publish),
+    };
+    if !served {
         tracing::debug!(peer = %accepted.peer, local = %accepted.local, protocol = ?accepted.protocol, "not served on this port");
         return Err(Stray::WrongPort);
     }
