@@ -190,6 +190,9 @@ pub enum Ask {
     },
     /// Send no more media.
     Stop,
+    /// Nothing that was asked for is wanted any more: its place among the viewers is free. Whoever goes on asks for
+    /// [`Ask::Admit`] again.
+    Rest,
     /// Send these packets again, to the leased port.
     Resend {
         /// Up to 32 sequence numbers as the player counts them, see `mms::media::Track::lookup`.

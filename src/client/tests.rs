@@ -148,7 +148,7 @@ impl Viewer<'_> {
                 return;
             }
             Ask::Incarnation { .. } | Ask::ReleasePort | Ask::Stop | Ask::Select(_) | Ask::PlayFile { .. } => return,
-            Ask::OpenBytes { .. } | Ask::SendBytes { .. } => unreachable!("no download"),
+            Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("no download"),
         };
         self.session.handle(now(), Input::Answer(answer)).unwrap();
     }

@@ -79,6 +79,12 @@ impl State {
                 self.park(key);
                 None
             }
+            Ask::Rest => {
+                self.park(key);
+                let conn = self.conns.get_mut(key)?;
+                (conn.opened, conn.permit) = (None, None);
+                None
+            }
             Ask::Resend { sequences } => {
                 for sequence in sequences {
                     self.resend(key, sequence);

@@ -37,6 +37,9 @@ impl State {
         self.park(key);
         self.conns.get_mut(key)?.opened = None;
         let Some((point, below)) = self.context.relay.resolve(name) else {
+            metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
+            let conn = self.conns.get(key)?;
+            tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
             return Some(Answer::Bytes(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))));
         };
         let Source::Files { root } = &point.settings().source else {

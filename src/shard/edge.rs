@@ -86,6 +86,14 @@ impl Edge {
             return None;
         }
         self.frame(window, framing);
+        let (image, unit) = match framing {
+            Framing::Mms => (&self.mms, framing.stride(self.packet_size)),
+            Framing::Http(_) => (&self.slabs, Slab::new(self.packet_size).stride()),
+        };
+        if image.len() as u64 != (self.end - self.from) * unit as u64 {
+            // The window has let go of some: what is left of it is sent batch by batch.
+            return None;
+        }
         let index = usize::try_from(from - self.from).ok()?;
         let stride = framing.stride(self.packet_size);
         let packets = u32::try_from(self.end - from).unwrap_or(u32::MAX).min(most(stride));

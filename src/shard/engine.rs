@@ -196,6 +196,7 @@ const fn http_words(reason: http::CloseReason) -> &'static str {
         CloseReason::TakenOver => "another connection of its session plays in its stead",
         CloseReason::Idle => "no complete request in time",
         CloseReason::Broken => "the file changed or cannot be read",
+        CloseReason::Flood => "more requests than a player sends",
         CloseReason::Protocol => "not HTTP, or broken HTTP",
     }
 }

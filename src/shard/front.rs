@@ -33,6 +33,8 @@ const RESEND_REQUEST_BYTES: usize = 140;
 /// Resend requests are 140 bytes at most; the kernel may merge 64 of them.
 const DATAGRAM_BYTES: usize = 16 << 10;
 const DATAGRAMS: usize = 4;
+/// Bytes of a head that are read here at most.
+const LONG_HEAD_BYTES: usize = 8 << 10;
 /// Bytes of one read of a head.
 const HEAD_BYTES: usize = 2 << 10;
 
@@ -164,6 +166,8 @@ async fn http_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, 
     let (mut reader, mut read) = (HeadReader::default(), 0);
     loop {
         let errand = match reader.push(head.get(read..).unwrap_or_default()) {
+            // Players and publishers say in far less what they want; whoever says more is looked after elsewhere.
+            Ok((_, None)) if head.len() > LONG_HEAD_BYTES => Some(Errand::Watch { client_id: None }),
             Ok((_, None)) => None,
             Ok((_, Some(head))) => Some(Errand::of(&head)),
             Err(_) => Some(Errand::Watch { client_id: None }),

@@ -197,8 +197,12 @@ impl State {
                 self.close(key, "stopped", "the daemon stops");
             }
         }
-        for expired in self.http_sessions.borrow_mut().expire(now) {
-            self.http_homes.remove(&expired.client_id);
+        let expired = self.http_sessions.borrow_mut().expire(now);
+        for expired in expired {
+            // It may be there again under the same number.
+            if !self.http_sessions.borrow().holds(expired.client_id) {
+                self.http_homes.remove(&expired.client_id);
+            }
         }
     }
 

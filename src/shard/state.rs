@@ -197,7 +197,9 @@ impl State {
             metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => cause).increment(1);
         }
         let mut tells = Vec::new();
-        while let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output()) {
+        while self.conns.get(key).is_some_and(|conn| conn.closing.is_none())
+            && let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output())
+        {
             match output {
                 Output::Send(message) => self.queue(key, message),
                 Output::Datagram(packet) => {
@@ -225,6 +227,10 @@ impl State {
         self.flush(key, now);
         if self.conns.get(key).is_some_and(|conn| conn.closing.is_some()) {
             self.park(key);
+            if let Some(conn) = self.conns.get_mut(key).filter(|conn| matches!(conn.engine, Engine::Http(_))) {
+                // The player may be back on another connection before this one is gone.
+                conn.permit = None;
+            }
         }
         // The connection's task waits for what was true before: others than itself drive its engine too.
         if let Some(conn) = self.conns.get(key)

@@ -108,6 +108,8 @@ pub enum CloseReason {
     Idle,
     /// The file that was played changed, or cannot be read.
     Broken,
+    /// More requests than a player sends.
+    Flood,
     /// Not HTTP, or broken HTTP.
     Protocol,
 }
@@ -124,6 +126,7 @@ impl CloseReason {
             Self::TakenOver => "taken_over",
             Self::Idle => "idle",
             Self::Broken => "content_broken",
+            Self::Flood => "flood",
             Self::Protocol => "protocol",
         }
     }

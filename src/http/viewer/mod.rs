@@ -54,6 +54,8 @@ use crate::viewing::Ask;
 const AHEAD_BOUND: usize = 96 << 10;
 /// Responses that may wait behind media.
 const RESPONSES_BOUND: usize = 32;
+/// Requests of a connection that was never admitted, before it is closed behind an answer.
+const UNADMITTED_REQUESTS: u64 = 8;
 
 /// How far the player's test is whether requests overtake responses on the way to us. Source: MS-WMSP 3.2.5.13.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,11 @@ pub struct Connection {
     /// How many of them have been read.
     held_read: usize,
     admitted: bool,
+    /// It has been, or is: others do not stay for long.
+    was_admitted: bool,
+    /// Requests since that moment, which is at most a second ago.
+    requests_in_second: u32,
+    second: Instant,
     playing: Option<Playing>,
     /// Of the last play.
     incarnation: u8,
@@ -138,6 +145,9 @@ impl Connection {
             held: Vec::new(),
             held_read: 0,
             admitted: false,
+            was_admitted: false,
+            requests_in_second: 0,
+            second: now,
             playing: None,
             incarnation: 0,
             test: Test::No,
@@ -239,15 +249,18 @@ impl Connection {
             return;
         }
         self.send(response);
-        if keeps {
+        if keeps && (self.was_admitted || self.report.requests < UNADMITTED_REQUESTS) {
             self.rest(now);
         } else {
             self.close(now, CloseReason::Done);
         }
     }
 
-    /// Waits for the next request.
+    /// Waits for the next request. Its place among the viewers is free until then.
     fn rest(&mut self, now: Instant) {
+        if std::mem::take(&mut self.admitted) {
+            self.ask(Ask::Rest);
+        }
         let time = if self.session.is_some() { self.config.idle } else { self.config.keep_alive };
         self.deadline = Some(now + time);
     }

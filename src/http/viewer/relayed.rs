@@ -65,7 +65,7 @@ impl Connection {
         let Some(Waiting { request, step }) = self.waiting.take() else { return };
         match (step, answer) {
             (Step::Admitted, Answer::Admitted(Ok(()))) => {
-                self.admitted = true;
+                (self.admitted, self.was_admitted) = (true, true);
                 self.open(now, request);
             }
             (Step::Admitted, Answer::Admitted(Err(hr))) => self.refuse_open(now, &request, &OpenRefusal::Status(hr)),

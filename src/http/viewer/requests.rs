@@ -1,6 +1,6 @@
 //! What is done for a complete request.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::reply::{METHODS, Reply, pragma};
 use super::request::{Request, Wish, bad};
@@ -12,6 +12,9 @@ use crate::http::wrap::{LAST_CHUNK, chunk};
 /// The frame by which a player sees whether responses come through (MS-WMSP 2.2.3.8).
 const TEST_FRAME: &[u8] = b"$T\0\0";
 
+/// More requests a second than any player sends, the seeks of an impatient person included.
+const REQUESTS_PER_S: u32 = 50;
+
 impl Request {
     /// The session that the request names.
     pub(super) fn client_id(&self) -> Option<u32> {
@@ -22,6 +25,13 @@ impl Request {
 impl Connection {
     pub(super) fn act(&mut self, now: Instant, request: Box<Request>, body: &[u8]) {
         self.report.requests += 1;
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            (self.second, self.requests_in_second) = (now, 0);
+        }
+        self.requests_in_second += 1;
+        if self.requests_in_second > REQUESTS_PER_S {
+            return self.close(now, CloseReason::Flood);
+        }
         self.report.asked = Some(request.wish.label());
         if !request.wish.may_wait() {
             self.report.name = Some(request.name.clone());
@@ -33,8 +43,15 @@ impl Connection {
         }
         let session = self.session_of(&request);
         if let Some(client_id) = session {
-            self.session = Some(client_id);
-            self.report.client_id = session;
+            if self.playing.is_some() && self.session != session && !request.wish.may_wait() {
+                // What plays belongs to the session before.
+                self.stop_media(now);
+                self.end_body();
+            }
+            if self.playing.is_none() {
+                self.session = session;
+                self.report.client_id = session;
+            }
             self.sessions.borrow_mut().touch(client_id, now + self.config.idle);
         } else if request.wish.needs_session() {
             let refusal = bad("there is no session of this client-id");

@@ -36,6 +36,9 @@ struct Rig {
 struct Link {
     connection: Connection,
     sent: Vec<u8>,
+    /// How often it gave its place back, and took one again.
+    rests: u32,
+    admitted_again: u32,
 }
 
 impl Rig {
@@ -61,7 +64,7 @@ impl Rig {
         let local = "198.51.100.20:8080".parse().unwrap();
         let config = Arc::clone(&self.config);
         let connection = Connection::new(self.now, config, sessions, key as usize, peer, local, CLIENT_ID + key);
-        Link { connection, sent: Vec::new() }
+        Link { connection, sent: Vec::new(), rests: 0, admitted_again: 0 }
     }
 
     fn hear(&mut self, link: &mut Link, bytes: impl AsRef<[u8]>) -> Vec<String> {
@@ -105,10 +108,20 @@ impl Rig {
                     assert!(link.connection.poll_output().is_none() && link.connection.poll_timeout().is_none());
                     continue;
                 }
+                Output::Ask(Ask::Rest) => {
+                    link.rests += 1;
+                    continue;
+                }
                 Output::Ask(ask) => ask,
             };
+            // Once it has rested it is introduced again, which most tests are not about.
+            let again = link.rests > 0 && matches!(ask, Ask::Admit(_));
             let (name, answer) = self.grant(ask);
-            log.push(name);
+            if again {
+                link.admitted_again += 1;
+            } else {
+                log.push(name);
+            }
             if let Some(answer) = answer {
                 link.connection.handle(self.now, Input::Answer(answer));
             }

@@ -240,3 +240,41 @@ fn a_source_that_is_late() {
     link.connection.handle(rig.now, Input::End);
     assert_eq!(rig.drain(&mut link), ["close left"]);
 }
+
+#[test]
+fn a_word_about_another_session_leaves_what_plays_its_own() {
+    let mut rig = Rig::new();
+    let mut playing = playing(&mut rig);
+    let mut other = rig.connect();
+    assert_eq!(rig.hear(&mut other, get("xClientGUID={A}")).last().unwrap(), "close answered");
+    assert!(rig.sessions.borrow().holds(79), "its own");
+    rig.hear(&mut playing, post("Pragma: client-id=79\r\nPragma: log-line=x\r\n", ""));
+    assert_eq!(rig.sessions.borrow().player(77), Some(1));
+    playing.connection.handle(rig.now, Input::End);
+    assert_eq!((rig.sessions.borrow().player(77), rig.sessions.borrow().player(79)), (None, None));
+}
+
+#[test]
+fn whoever_rests_gives_its_place_back() {
+    let mut rig = Rig::new();
+    let mut link = rig.connect();
+    let describe = get("xClientGUID={A}").replace("HTTP/1.0\r\n", "HTTP/1.0\r\nConnection: Keep-Alive\r\n");
+    rig.hear(&mut link, &describe);
+    assert_eq!((link.rests, link.admitted_again), (1, 0));
+    rig.hear(&mut link, &describe);
+    assert_eq!((link.rests, link.admitted_again), (2, 1));
+}
+
+#[test]
+fn floods_and_loiterers_are_sent_away() {
+    let mut rig = Rig::new();
+    let methods = "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut link = rig.connect();
+    assert_eq!(rig.hear(&mut link, methods.repeat(7)), [""; 0]);
+    assert_eq!(rig.hear(&mut link, methods), ["close answered"], "it never wanted anything");
+    let mut link = rig.connect();
+    let describe = get("xClientGUID={A}").replace("HTTP/1.0\r\n", "HTTP/1.0\r\nConnection: Keep-Alive\r\n");
+    rig.hear(&mut link, &describe);
+    assert_eq!(rig.hear(&mut link, methods.repeat(49)), [""; 0]);
+    assert_eq!(rig.hear(&mut link, methods), ["close flood"]);
+}

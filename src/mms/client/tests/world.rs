@@ -229,7 +229,7 @@ impl World {
                 None
             }
             Ask::ReleasePort | Ask::Select(_) => None,
-            Ask::PlayFile { .. } | Ask::OpenBytes { .. } | Ask::SendBytes { .. } => unreachable!("a broadcast"),
+            Ask::PlayFile { .. } | Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("a broadcast"),
         };
         self.asks.push_back(ask);
         if let Some(answer) = answer {
