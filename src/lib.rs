@@ -15,4 +15,5 @@ pub mod run;
 pub mod settings;
 pub mod shard;
 pub mod text;
+pub mod viewing;
 pub mod wire;

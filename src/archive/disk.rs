@@ -1,7 +1,7 @@
 //! Reads that notice when the file is no longer the one that was opened.
 
 use std::fs::{File, Metadata};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::LazyLock;
@@ -55,6 +55,17 @@ impl Disk {
 
     pub(super) const fn len(&self) -> u64 {
         self.identity.len
+    }
+
+    pub(super) const fn modified_s(&self) -> i64 {
+        self.identity.written.0
+    }
+
+    /// A number for the file in its state, which anybody may know.
+    pub(super) fn identity(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.identity.hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(super) fn id(&self) -> FileId {

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
+
 use super::block::{self, Block};
 use super::cache::{Asked, Claim, Key, Wake};
 use super::describe::Description;
@@ -88,6 +90,48 @@ impl AsfFile {
     /// Why the file can no longer be read, once that is known; cheap.
     pub fn fault(&self) -> Option<ReadError> {
         self.fault.get().cloned()
+    }
+
+    /// Bytes of the file.
+    pub const fn bytes(&self) -> u64 {
+        self.disk.len()
+    }
+
+    /// When it was last written, seconds of Unix time.
+    pub const fn modified_s(&self) -> i64 {
+        self.disk.modified_s()
+    }
+
+    /// Another number for another file, or the same one after a change.
+    pub fn identity(&self) -> u64 {
+        self.disk.identity()
+    }
+
+    /// Reads bytes of the file as it stands, past the cache. `done` is called on a reader thread and must not block.
+    pub fn read_bytes(self: &Arc<Self>, at: u64, len: usize, done: Box<dyn FnOnce(Result<Bytes, ReadError>) + Send>) {
+        let file = Arc::clone(self);
+        let task: super::pool::Task = Box::new(move |_| {
+            done(caught("the read of a download", || file.bytes_now(at, len)).and_then(|read| read));
+        });
+        if let Err(task) = self.archive.pool.push_task(task) {
+            // Nothing is read then.
+            task(&self.archive);
+        }
+    }
+
+    fn bytes_now(&self, at: u64, len: usize) -> Result<Bytes, ReadError> {
+        if self.archive.pool.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        if at.checked_add(len as u64).is_none_or(|end| end > self.bytes()) {
+            return Err(ReadError::PastTheEnd);
+        }
+        let mut bytes = vec![0; len];
+        let read = self.disk.read(at, &mut bytes);
+        if let Err(error @ (ReadError::Changed | ReadError::Vanished)) = &read {
+            self.fail(error.clone());
+        }
+        read.map(|()| bytes.into())
     }
 
     /// Asks for a block. One that is not in memory is read once for all who ask; `wake` then makes what is called with

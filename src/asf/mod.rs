@@ -2,6 +2,7 @@
 
 mod broadcast;
 pub mod chunk;
+mod content_description;
 #[cfg(test)]
 pub(crate) mod fabricate;
 #[cfg(test)]
@@ -28,6 +29,9 @@ pub mod shift;
 pub mod stream;
 mod stream_set;
 
+pub use content_description::ContentDescription;
+#[cfg(test)]
+pub(crate) use content_description::tests::object as content_description_object;
 pub use header::{Header, HeaderError};
 pub use index::{Index, IndexBounds, IndexSearch};
 pub use on_demand::OnDemandFacts;

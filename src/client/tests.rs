@@ -11,11 +11,12 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use super::connection::now;
 use super::{PlayError, PlayOptions, PlayReport, play, play_observed};
 use crate::mms::client::{ClientEvent, StartAt};
-use crate::mms::hresult::Hresult;
 use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
-use crate::mms::session::{Answer, Ask, Config, Input, OpenRefusal, Output, Session, Transport};
+use crate::mms::session::{Config, Input, Output, Session, Transport};
 use crate::mms::testing::description;
 use crate::settings::PortRanges;
+use crate::viewing::{Answer, Ask, OpenRefusal};
+use crate::wire::Hresult;
 
 const PACKETS: u32 = 300;
 const SIZE: usize = 1400;
@@ -147,6 +148,7 @@ impl Viewer<'_> {
                 return;
             }
             Ask::Incarnation { .. } | Ask::ReleasePort | Ask::Stop | Ask::Select(_) | Ask::PlayFile { .. } => return,
+            Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("no download"),
         };
         self.session.handle(now(), Input::Answer(answer)).unwrap();
     }

@@ -79,7 +79,7 @@ fn bad(reason: &str) -> Refusal {
 }
 
 /// Names stay names whoever uses them later: nothing that walks in a file system or breaks a log line.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.len() > NAME_BOUND {
         Err("the name is longer than 255 bytes")
     } else if name.starts_with('/') || name.chars().any(|c| c.is_control() || matches!(c, '\\' | ':')) {

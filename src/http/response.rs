@@ -10,6 +10,9 @@ use bytes::Bytes;
 #[expect(missing_docs, reason = "the names are those of RFC 9110")]
 pub enum Status {
     Ok,
+    NoContent,
+    PartialContent,
+    Found,
     BadRequest,
     Unauthorized,
     Forbidden,
@@ -21,6 +24,7 @@ pub enum Status {
     ContentTooLarge,
     UriTooLong,
     UnsupportedMediaType,
+    RangeNotSatisfiable,
     ExpectationFailed,
     FieldsTooLarge,
     InternalServerError,
@@ -42,6 +46,9 @@ impl Status {
     const fn line(self) -> (u16, &'static str) {
         match self {
             Self::Ok => (200, "OK"),
+            Self::NoContent => (204, "No Content"),
+            Self::PartialContent => (206, "Partial Content"),
+            Self::Found => (302, "Found"),
             Self::BadRequest => (400, "Bad Request"),
             Self::Unauthorized => (401, "Unauthorized"),
             Self::Forbidden => (403, "Forbidden"),
@@ -53,6 +60,7 @@ impl Status {
             Self::ContentTooLarge => (413, "Content Too Large"),
             Self::UriTooLong => (414, "URI Too Long"),
             Self::UnsupportedMediaType => (415, "Unsupported Media Type"),
+            Self::RangeNotSatisfiable => (416, "Range Not Satisfiable"),
             Self::ExpectationFailed => (417, "Expectation Failed"),
             Self::FieldsTooLarge => (431, "Request Header Fields Too Large"),
             Self::InternalServerError => (500, "Internal Server Error"),

@@ -19,11 +19,11 @@ use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
 use crate::client::{Content, MmsUrl, PlayError, UrlError, inquire};
 use crate::mms::client::ClientEnd;
-use crate::mms::hresult::Hresult;
 use crate::relay::{LOANS_PER_FOLDER, Point, PointId, Relay};
 use crate::settings::{Source, Start};
 use crate::shard::{Found, Refused, Wish};
 use crate::text::percent_encode;
+use crate::wire::Hresult;
 
 /// Names that are asked for at once.
 const FLIGHTS: usize = 64;

@@ -1,9 +1,8 @@
 //! ReadBlock: the player fetches the ASF header.
 
 use super::frame::{Message, body};
-use super::hresult::Hresult;
 use super::open::FILE_ID;
-use crate::wire::{DecodeError, Writer};
+use crate::wire::{DecodeError, Hresult, Writer};
 
 /// `LinkViewerToMacReadBlock`. Source: MS-MMSP 2.2.4.23.
 ///

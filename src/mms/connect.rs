@@ -1,8 +1,8 @@
 //! Connect and its report: who the player is, what the server calls itself.
 
 use super::frame::{Message, body};
-use super::hresult::Hresult;
-use crate::wire::{Cursor, DecodeError, Writer, decode_utf16, encode_utf16_nul};
+use crate::viewing::Player;
+use crate::wire::{Cursor, DecodeError, Hresult, Writer, decode_utf16, encode_utf16_nul};
 
 /// Incarnation that says "no packet pair", the only kind we use.
 pub const NO_PACKET_PAIR: u32 = 0xF0F0_F0EF;
@@ -45,21 +45,6 @@ impl Message for Connect {
             body.bytes(&encode_utf16_nul(text));
         }
     }
-}
-
-/// What the subscriber name tells about a player. Everything in it is a claim.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Player {
-    /// The client token as sent, for instance `NSPlayer/9.0.0.3250; {…}; Host: media.example`; escape it before logging.
-    pub token: String,
-    /// Version of `NSPlayer`, major and minor.
-    pub version: Option<(u16, u16)>,
-    /// Text between the braces: the same within one streaming session, of any form.
-    pub guid: Option<String>,
-    /// Host name by which the player found the server, without port.
-    pub host: Option<String>,
-    /// A Windows Media Services 4.x server that pulls: wants padded packets and all streams.
-    pub is_wms4: bool,
 }
 
 impl Connect {

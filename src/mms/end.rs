@@ -2,9 +2,8 @@
 
 use super::data::CHANGED_INCARNATION;
 use super::frame::{Message, body};
-use super::hresult::Hresult;
 use super::open::FILE_ID;
-use crate::wire::{DecodeError, Writer};
+use crate::wire::{DecodeError, Hresult, Writer};
 
 /// `LinkViewerToMacStopPlaying`. Source: MS-MMSP 2.2.4.27.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

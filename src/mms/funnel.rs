@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use super::connect::NO_PACKET_PAIR;
 use super::frame::{Message, body};
-use super::hresult::Hresult;
-use crate::wire::{DecodeError, Writer, encode_utf16_nul};
+use crate::wire::{DecodeError, Hresult, Writer, encode_utf16_nul};
 
 /// UTF-16 units of a funnel name that are read: the longest good one has 56.
 const MAX_NAME_UNITS: usize = 64;

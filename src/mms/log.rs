@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::frame::{Message, body};
-use super::hresult::Hresult;
-use crate::wire::{Cursor, DecodeError, Writer};
+use crate::wire::{Cursor, DecodeError, Hresult, Writer};
 
 /// Bytes of the packed structure.
 const LOG_LEN: u32 = 1490;

@@ -13,7 +13,6 @@ pub mod data;
 pub mod end;
 pub mod frame;
 pub mod funnel;
-pub mod hresult;
 pub mod log;
 pub mod media;
 pub mod open;
@@ -24,8 +23,6 @@ pub mod resend;
 pub mod security;
 pub mod select;
 pub mod session;
-
-pub use hresult::Hresult;
 
 #[cfg(test)]
 mod golden;

@@ -1,8 +1,7 @@
 //! OpenFile and its report: the name of a publishing point, and what it is.
 
 use super::frame::{Message, body};
-use super::hresult::Hresult;
-use crate::wire::{DecodeError, Writer, encode_utf16_nul};
+use crate::wire::{DecodeError, Hresult, Writer, encode_utf16_nul};
 
 /// The only file id we hand out: VLC knows 1 and 2, and every open-source client says 1 later whatever it was given.
 pub const FILE_ID: u32 = 1;

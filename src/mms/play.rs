@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::frame::{Message, body};
-use super::hresult::Hresult;
 use super::open::FILE_ID;
-use crate::wire::{DecodeError, Writer};
+use crate::viewing::{Acceleration, Position, Until};
+use crate::wire::{DecodeError, Hresult, Writer};
 
 /// `asfOffset` or `locationId` that names no place.
 pub const NO_PLACE: u32 = u32::MAX;
@@ -31,35 +31,6 @@ pub struct StartPlaying {
     pub link_bandwidth: Option<u32>,
 }
 
-/// The wish for a fast start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Acceleration {
-    /// Bits per second.
-    pub bandwidth: u32,
-    /// Milliseconds of media.
-    pub duration_ms: u32,
-}
-
-/// Where to begin in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Milliseconds of content, preroll not included.
-    Time(u64),
-    /// Packet number.
-    Packet(u32),
-    /// Byte of the file.
-    Offset(u32),
-}
-
-/// Where to end in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// Milliseconds of content.
-    Time(u32),
-    /// Milliseconds past the begin of this play.
-    After(u32),
-}
-
 /// `frameOffset` by which open-source clients mean the end, though read literally it is 4 h 39 min.
 const NO_END: u32 = 0x00FF_FFFF;
 /// Bit of `frameOffset` that makes it relative.
@@ -73,12 +44,12 @@ impl StartPlaying {
     /// [`Hresult::INVALID_ARGUMENT`] where only a position is given and it is negative, infinite or no number.
     ///
     /// Source: MS-MMSP 2.2.4.25, 3.2.5.11.
-    pub fn place(&self) -> Result<Place, Hresult> {
+    pub fn place(&self) -> Result<Position, Hresult> {
         match (self.location, self.asf_offset) {
-            (location @ 1..=LAST_PLACE, _) => Ok(Place::Packet(location)),
-            (_, offset @ 1..=LAST_PLACE) => Ok(Place::Offset(offset)),
-            _ if self.position_s == f64::MAX => Ok(Place::Time(0)),
-            _ if self.position_s.is_finite() && self.position_s >= 0.0 => Ok(Place::Time(
+            (location @ 1..=LAST_PLACE, _) => Ok(Position::Packet(location)),
+            (_, offset @ 1..=LAST_PLACE) => Ok(Position::Offset(offset)),
+            _ if self.position_s == f64::MAX => Ok(Position::Time(0)),
+            _ if self.position_s.is_finite() && self.position_s >= 0.0 => Ok(Position::Time(
                 u64::try_from(Duration::try_from_secs_f64(self.position_s).map_or(u128::MAX, |time| time.as_millis()))
                     .unwrap_or(u64::MAX),
             )),

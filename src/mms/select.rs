@@ -1,9 +1,8 @@
 //! StreamSwitch: which streams the player wants.
 
 use super::frame::{Message, body};
-use super::hresult::Hresult;
 use crate::asf::{Selection, StreamSet};
-use crate::wire::{DecodeError, Writer};
+use crate::wire::{DecodeError, Hresult, Writer};
 
 /// No stream, as source or destination.
 const NONE: u16 = 0xFFFF;

@@ -16,8 +16,8 @@ use super::ping::{Ping, Pong};
 use super::play::{ReportStartStriding, ReportStartedPlaying, StartPlaying};
 use super::redirect::ReportRedirect;
 use super::select::{ReportStreamSwitch, StreamSwitch};
-use super::session::{Content, Description};
 use crate::asf::guids;
+use crate::viewing::{Content, Description};
 use crate::wire::{Guid, Writer};
 
 /// The one instant that the virtual clock counts from.

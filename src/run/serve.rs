@@ -132,7 +132,7 @@ impl Bound {
         let at = if port == 1755 { String::new() } else { format!(":{port}") };
         let first = points.first().map_or("", String::as_str);
         format!(
-            "Serving {} (mms://localhost{at}/{first}): MMS on {}, push on {}, admin on {}",
+            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, admin on {}",
             points.join(", "),
             list(&self.mms),
             list(&self.http),

@@ -11,12 +11,12 @@ use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
-    List, Raw, RawAccess, RawDelivery, RawLimits, RawListen, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
-    RawOversize, RawUdp, RawWindow,
+    List, Raw, RawAccess, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool, RawOversize,
+    RawUdp, RawWindow,
 };
 use super::{
-    Access, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges, Settings,
-    Source, Udp, WindowBounds,
+    Access, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges, Protocols,
+    Settings, Source, Udp, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -53,9 +53,11 @@ pub(super) fn settings(
     let source_timeout = raw.source_timeout_s.map_or(built_in.source_timeout, |seconds| check.time_or_never(seconds));
     let settings = Settings {
         shards: check.shards(raw.shards).unwrap_or(built_in.shards),
-        mms: check.listen("mms.listen", &raw.mms, built_in.mms),
-        http: check.listen("http.listen", &raw.http, built_in.http),
-        admin: check.listen("admin.listen", &raw.admin, built_in.admin),
+        mms: check.listen("mms.listen", raw.mms.listen.as_ref(), built_in.mms),
+        mms_protocols: check.protocols("mms.protocols", raw.mms.protocols.as_ref(), built_in.mms_protocols),
+        http: check.listen("http.listen", raw.http.listen.as_ref(), built_in.http),
+        http_protocols: check.protocols("http.protocols", raw.http.protocols.as_ref(), built_in.http_protocols),
+        admin: check.listen("admin.listen", raw.admin.listen.as_ref(), built_in.admin),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
         on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),
@@ -135,8 +137,24 @@ impl Check<'_> {
         usize::try_from(shards).ok()
     }
 
-    fn listen(&mut self, key: &str, raw: &RawListen, built_in: Listen) -> Listen {
-        let Some(List(items)) = &raw.listen else { return built_in };
+    fn protocols(&mut self, key: &str, raw: Option<&List>, built_in: Protocols) -> Protocols {
+        let Some(List(items)) = raw else { return built_in };
+        let mut protocols = Protocols { mms: false, http: false };
+        for (i, item) in items.iter().enumerate() {
+            match item.to_ascii_lowercase().as_str() {
+                "mms" => protocols.mms = true,
+                "http" => protocols.http = true,
+                _ => self.problem(
+                    &format!("{key}[{i}]"),
+                    format!("{item:?} is no protocol for viewers; there are \"mms\" and \"http\""),
+                ),
+            }
+        }
+        protocols
+    }
+
+    fn listen(&mut self, key: &str, raw: Option<&List>, built_in: Listen) -> Listen {
+        let Some(List(items)) = raw else { return built_in };
         let mut listen = Listen { addresses: Vec::new(), built_in: false };
         for (i, item) in items.iter().enumerate() {
             match listen_addresses(item) {
@@ -336,8 +354,15 @@ impl Check<'_> {
     fn whole(&mut self, settings: &Settings) {
         let Settings { mms, http, admin, .. } = settings;
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
-        if mms.addresses.is_empty() && !failed("mms.listen") {
+        let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);
+        if mms.addresses.is_empty() && !listen_failed {
             self.problem("mms.listen", "is empty, so there is nothing to serve; write \"*:1755\", or leave it out".into());
+        }
+        if !settings.mms_protocols.mms && !settings.mms_protocols.http && !protocols_failed {
+            self.problem(
+                "mms.protocols",
+                "is empty, so the listener serves nobody; write [\"mms\", \"http\"], or leave it out".into(),
+            );
         }
         for (key, listen) in [("mms.listen", mms), ("http.listen", http), ("admin.listen", admin)] {
             if let Some((one, two)) = listen.collides_itself() {

@@ -17,6 +17,16 @@ pub fn effective(loaded: &Loaded) -> String {
     for (table, of) in [("mms", &settings.mms), ("http", &settings.http), ("admin", &settings.admin)] {
         page.table(table);
         page.line("listen", listen(of));
+        let protocols = match table {
+            "mms" => Some(settings.mms_protocols),
+            "http" => Some(settings.http_protocols),
+            _ => None,
+        };
+        if let Some(protocols) = protocols {
+            let names = [(protocols.mms, "\"mms\""), (protocols.http, "\"http\"")];
+            let served: Vec<_> = names.iter().filter(|(served, _)| *served).map(|(_, name)| *name).collect();
+            page.line("protocols", format!("[{}]", served.join(", ")));
+        }
     }
 
     let udp = &settings.udp;

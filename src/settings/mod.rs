@@ -30,8 +30,12 @@ pub struct Settings {
     pub shards: usize,
     /// The MMS listeners, TCP and UDP of the same number.
     pub mms: Listen,
+    /// What viewers may speak there.
+    pub mms_protocols: Protocols,
     /// The HTTP listeners: publishers push here.
     pub http: Listen,
+    /// What viewers may speak there.
+    pub http_protocols: Protocols,
     /// The admin listeners: metrics and health.
     pub admin: Listen,
     /// UDP delivery.
@@ -71,6 +75,21 @@ impl Listen {
     pub fn anywhere(port: u16) -> Self {
         let addresses = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
         Self { addresses, built_in: true }
+    }
+}
+
+/// Protocols that viewers may speak on a listener; the first bytes of a connection tell which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocols {
+    /// MMS.
+    pub mms: bool,
+    /// Windows Media over HTTP, and downloads.
+    pub http: bool,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { mms: true, http: true }
     }
 }
 
@@ -333,6 +352,8 @@ impl Default for Settings {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             mms: Listen::anywhere(1755),
             http: Listen::anywhere(8080),
+            mms_protocols: Protocols::default(),
+            http_protocols: Protocols::default(),
             admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
             udp: Udp {
                 enabled: true,

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(super) struct Raw {
     pub(super) shards: Option<u32>,
     pub(super) source_timeout_s: Option<u32>,
-    pub(super) mms: RawListen,
-    pub(super) http: RawListen,
+    pub(super) mms: RawMedia,
+    pub(super) http: RawMedia,
     pub(super) admin: RawListen,
     pub(super) udp: RawUdp,
     pub(super) delivery: RawDelivery,
@@ -32,6 +32,13 @@ pub(super) struct Raw {
 #[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
 pub(super) struct RawListen {
     pub(super) listen: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
+pub(super) struct RawMedia {
+    pub(super) listen: Option<List>,
+    pub(super) protocols: Option<List>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

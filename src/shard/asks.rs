@@ -9,12 +9,12 @@ use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
 use crate::metrics as names;
-use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Ask, OpenRefusal};
 use crate::relay::Generation;
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::settings::{Oversize, Source};
+use crate::viewing::{Answer, Ask, OpenRefusal};
+use crate::wire::Hresult;
 
 impl State {
     /// What the relay answers; `None` where no answer is owed, or not yet.
@@ -45,11 +45,20 @@ impl State {
                 None
             }
             Ask::Open { name } => self.open(key, &name),
+            Ask::OpenBytes { name } => self.open_bytes(key, &name),
+            Ask::SendBytes { first, len } => {
+                self.send_bytes(key, now, first, len);
+                None
+            }
             Ask::Play { incarnation } => {
+                let conn = self.conns.get_mut(key)?;
+                conn.framing = conn.engine.framing();
                 self.play(key, now, incarnation);
                 None
             }
             Ask::PlayFile { incarnation, from, until, acceleration } => {
+                let conn = self.conns.get_mut(key)?;
+                conn.framing = conn.engine.framing();
                 self.play_title(key, now, from, (incarnation, until, acceleration));
                 None
             }
@@ -68,6 +77,12 @@ impl State {
             }
             Ask::Stop => {
                 self.park(key);
+                None
+            }
+            Ask::Rest => {
+                self.park(key);
+                let conn = self.conns.get_mut(key)?;
+                (conn.opened, conn.permit) = (None, None);
                 None
             }
             Ask::Resend { sequences } => {
@@ -112,7 +127,7 @@ impl State {
         conn.route = None;
         let Some(origin) = self.origins.id(&udp, conn.local.ip().to_canonical()) else { return Err(Hresult::UDP_DISABLED) };
         let address = conn.peer.ip();
-        let player = conn.engine.report().player.as_ref().and_then(|player| player.guid.clone());
+        let player = conn.engine.guid();
         let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
         // What is in the queue is about those who had ports before.
         for port in &self.context.udp_ports {
@@ -249,6 +264,12 @@ impl State {
             (Place::Seat(index), Some(opened)) => {
                 let channel = opened.channel;
                 self.unseat(channel, index)
+            }
+            (Place::Download(download), _) => {
+                if let Some(due) = download.due {
+                    self.file_timers.remove(&(due, key));
+                }
+                return;
             }
             (other, _) => {
                 conn.place = other;

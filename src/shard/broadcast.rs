@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::edge::{Edge, Slice};
+pub use super::framing::Framing;
 pub use super::image::Image;
 use super::image::Plan;
 use super::lag::Lag;
@@ -187,7 +188,8 @@ impl Broadcast {
                 return Ok(Served::Live);
             }
             let most = |stride| most_packets(&hot.link, origins, stride);
-            let plan = Plan::new(&mut self.window, from, generation, most, |packet| packet.number < source);
+            let framing = hot.framing;
+            let plan = Plan::new(&mut self.window, from, generation, framing, most, |packet| packet.number < source);
             let Some(plan) = plan.filter(|plan| plan.packets > 0) else { return Ok(Served::CatchingUp) };
             if let Some(blocked) = self.send(index, &Load::Batches(plan), origins, tally)? {
                 return Ok(blocked);
@@ -279,9 +281,10 @@ impl Broadcast {
             return None;
         }
         if !self.edge.is_of(self.fresh.start) {
-            self.edge.fill(&self.window, self.fresh.start, self.fresh.end);
+            self.edge.begin(&self.window, self.fresh.start, self.fresh.end);
         }
-        self.edge.slice(hot.next.packet, hot.generation, |stride| most_packets(&hot.link, origins, stride))
+        let most = |stride| most_packets(&hot.link, origins, stride);
+        self.edge.slice(&self.window, hot.next.packet, hot.generation, hot.framing, most)
     }
 
     /// Brings a viewer that is not at the live edge to its next packet; what came of it where there is none.
@@ -321,15 +324,15 @@ impl Broadcast {
     /// What the next call to a viewer carries.
     fn plan(&mut self, index: usize, now: Instant, origins: &Origins) -> Option<Plan> {
         let (hot, cold) = self.viewers.both_mut(index)?;
-        let (from, generation) = (hot.next.packet, hot.generation);
+        let (from, generation, framing) = (hot.next.packet, hot.generation, hot.framing);
         let link = &hot.link;
         let most = |stride| most_packets(link, origins, stride);
         if let Some(pace) = cold.pace.as_mut().filter(|_| hot.phase == Phase::CatchingUp) {
             let left = pace.packets(now);
             let due = |packet: &BatchPacket| pace.is_due(now, packet.send_time_ms);
-            return Plan::new(&mut self.window, from, generation, |stride| most(stride).min(left), due);
+            return Plan::new(&mut self.window, from, generation, framing, |stride| most(stride).min(left), due);
         }
-        Plan::new(&mut self.window, from, generation, most, |_| true)
+        Plan::new(&mut self.window, from, generation, framing, most, |_| true)
     }
 
     /// Sends; `Some` where the viewer can take no more.
@@ -417,6 +420,13 @@ impl Load {
         let (whole, written) = (bytes / self.stride(), bytes % self.stride());
         if written == 0 {
             return None;
+        }
+        let (framing, part) = match self {
+            Self::Edge(slice) => (slice.framing(), edge.part(slice, whole)),
+            Self::Batches(plan) => (plan.framing(), plan.part(window, whole as u64)),
+        };
+        if framing != Framing::Mms {
+            return part.map(|part| Partial::own(part.slice(written.min(part.len())..)));
         }
         let (batch, index) = window.packet(next.packet + whole as u64)?;
         let head = match self {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::files::Seek;
 use super::mirror::Found;
+use super::sniff::Protocol;
 use super::udp::UdpPort;
 use crate::archive::{AsfFile, Block, OpenError, ReadError};
 use crate::relay::{Delivery, ShardPort};
@@ -22,6 +24,7 @@ pub(super) struct Accepted {
     pub(super) local: SocketAddr,
     /// When it was accepted.
     pub(super) at: Instant,
+    pub(super) protocol: Protocol,
     /// Bytes read to tell the protocol.
     pub(super) head: Vec<u8>,
     /// The UDP port with the number that it connected to.
@@ -75,6 +78,10 @@ pub(super) enum Command {
     Located { conn: usize, client_id: u32, request: u64, seek: Seek, result: Result<u64, ReadError> },
     /// A block of a file that a viewer waits for has been read, or cannot be.
     BlockRead { conn: usize, client_id: u32, request: u64, result: Result<Arc<Block>, ReadError> },
+    /// A file was opened for its bytes, or was not.
+    BytesOpened { conn: usize, client_id: u32, request: u64, result: Result<Arc<AsfFile>, OpenError> },
+    /// Bytes of a file have been read, or cannot be.
+    BytesRead { conn: usize, client_id: u32, request: u64, result: Result<Bytes, ReadError> },
     /// Something of a file has come from an upstream.
     Came { conn: usize, client_id: u32 },
     /// It is known what a name below a mirrored folder is.

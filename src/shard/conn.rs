@@ -1,4 +1,4 @@
-//! One MMS connection: its socket, its engine, what it holds of the daemon's resources.
+//! One connection of a viewer: its socket, its engine, what it holds of the daemon's resources.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,20 +8,22 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::broadcast::Viewer;
+use super::broadcast::{Framing, Viewer};
+use super::downloads::Download;
+use super::engine::Engine;
 use super::files::Wanted;
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::seat::{OnDemandSeat, Title};
 use super::udp::{Route, UdpPort};
+use crate::archive::AsfFile;
 use crate::asf::Selection;
-use crate::mms::play;
-use crate::mms::session::{CloseReason, Session};
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
 use crate::text::percent_encode;
+use crate::viewing::Position;
 
-/// One MMS connection of this shard.
+/// One connection of this shard.
 pub(super) struct Conn {
     /// Number of the session in the log.
     pub(super) session: u64,
@@ -31,7 +33,7 @@ pub(super) struct Conn {
     /// The address that it connected to.
     pub(super) local: SocketAddr,
     pub(super) accepted: Instant,
-    pub(super) engine: Box<Session>,
+    pub(super) engine: Engine,
     pub(super) out: OutQueue,
     /// Wakes the connection's task: something was queued, or it is to end.
     pub(super) wake: Rc<Notify>,
@@ -42,6 +44,8 @@ pub(super) struct Conn {
     pub(super) lease: Option<Lease>,
     pub(super) route: Option<Route>,
     pub(super) opened: Option<Opened>,
+    /// How packets of the last play that was asked for are framed.
+    pub(super) framing: Framing,
     pub(super) place: Place,
     /// What the player wants of the streams.
     pub(super) selection: Selection,
@@ -51,7 +55,9 @@ pub(super) struct Conn {
     pub(super) searches: u8,
     /// When this is dropped, the last one ends early.
     pub(super) wanted: Option<Arc<()>>,
-    pub(super) next_search: Option<(u64, play::Place, Wanted)>,
+    pub(super) next_search: Option<(u64, Position, Wanted)>,
+    /// Bytes of files that it was sent.
+    pub(super) downloaded: u64,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,
     /// Why it ends, once it does.
@@ -76,6 +82,8 @@ pub(super) struct Opened {
     pub(super) name: Box<str>,
     /// What it is, where it is on demand and has been opened.
     pub(super) title: Option<Title>,
+    /// The file, where its bytes were asked for.
+    pub(super) download: Option<Arc<AsfFile>>,
     /// Which of the shard's broadcasts it watches, or would: the publishing point's own, or a variant of that.
     pub(super) channel: usize,
     /// The header that the engine was given last; `None` while there is none yet.
@@ -103,7 +111,17 @@ impl Opened {
     pub(super) fn watching(watch: Watch, name: &str) -> Self {
         let point = Arc::clone(watch.point());
         let channel = channel_of(point.id());
-        Self { name: name.into(), title: None, channel, generation: None, header_bytes: 0, packet_size: 0, _watch: watch, point }
+        Self {
+            name: name.into(),
+            title: None,
+            download: None,
+            channel,
+            generation: None,
+            header_bytes: 0,
+            packet_size: 0,
+            _watch: watch,
+            point,
+        }
     }
 }
 
@@ -115,6 +133,8 @@ pub(super) enum Place {
     Seat(usize),
     /// It plays what is on demand.
     OnDemand(Box<OnDemandSeat>),
+    /// It is sent bytes of a file.
+    Download(Box<Download>),
     /// It has stopped; numbers run on, and resends are still served.
     Parked(Box<Viewer>),
 }
@@ -122,10 +142,11 @@ pub(super) enum Place {
 impl Conn {
     /// The viewer of a play that begins: it goes on with the numbers of the last one, on the path that the connection has now.
     pub(super) fn take_viewer(&mut self, key: usize) -> Viewer {
-        let new = match self.route {
+        let mut new = match self.route {
             Some(route) => Viewer::over_udp(key, route),
             None => Viewer::over_tcp(key, Rc::clone(&self.stream)),
         };
+        new.hot.framing = self.framing;
         match std::mem::replace(&mut self.place, Place::Nowhere) {
             Place::Parked(mut viewer) => {
                 viewer.goes_like(new);
@@ -151,22 +172,5 @@ impl Conn {
             self.closing = Some(Ending { label, text: text.into() });
         }
         self.wake.notify_one();
-    }
-}
-
-/// Why a session ended, for a person.
-pub(super) const fn words(reason: CloseReason) -> &'static str {
-    match reason {
-        CloseReason::Left => "the player left",
-        CloseReason::Ended => "the broadcast ended",
-        CloseReason::Refused => "not admitted",
-        CloseReason::Redirected => "sent elsewhere",
-        CloseReason::Handshake => "the next step of the handshake did not come in time",
-        CloseReason::Broken => "the file changed or cannot be read",
-        CloseReason::Idle => "nothing heard of a session that does not play",
-        CloseReason::Unanswered => "three pings without an answer",
-        CloseReason::WrongState => "three messages that did not fit the state",
-        CloseReason::Flood => "more messages than a player sends",
-        CloseReason::Protocol => "not MMS, or broken MMS",
     }
 }

@@ -2,67 +2,68 @@
 
 use std::io::IoSlice;
 
-use super::image::Image;
+use bytes::Bytes;
+
+use super::framing::Framing;
+use super::image::{Image, TCP_PACKETS, slab_parts};
+use crate::http::wrap::Slab;
 use crate::mms::media::{self, HEAD_LEN, Next};
 use crate::relay::Window;
 
 /// More than this is no tick but a source in a hurry; what is beyond goes batch by batch.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The packets of one pass in one buffer, framed as MMS has it, made when the first MMS viewer needs them.
+/// The packets of one pass, framed in one buffer for each protocol, made when its first viewer needs them.
 ///
-/// As in an [`Image`], two bytes of each head are stamped just before each send. One buffer for all passes: it stays in the
+/// As in an [`Image`], two bytes of each MMS head are stamped just before each send. One buffer for all passes: it stays in the
 /// processor's cache, and no page of it is new.
 #[derive(Debug, Default)]
 pub(super) struct Edge {
     from: u64,
     end: u64,
     generation: u32,
-    /// Bytes of a packet and its head.
-    stride: usize,
-    image: Vec<u8>,
+    packet_size: usize,
+    mms: Vec<u8>,
+    slabs: Vec<u8>,
 }
 
 /// A part of an [`Edge`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
-    offset: usize,
-    /// Bytes of a packet and its head.
+    /// Packets before it.
+    index: usize,
+    framing: Framing,
+    /// Bytes of a packet on the wire.
     pub(super) stride: usize,
     pub(super) packets: u32,
 }
 
-impl Slice {
-    /// Bytes on the wire.
-    pub(super) fn bytes(&self) -> usize {
-        self.stride * self.packets as usize
-    }
-}
-
 impl Edge {
-    /// Frames the packets from number `from` on and before `end`, as far as they have the header of the first.
-    pub(super) fn fill(&mut self, window: &Window<Image>, from: u64, end: u64) {
-        if self.image.capacity() > 2 * MOST_BYTES {
-            self.image = Vec::new();
+    /// Is about the packets from number `from` on and before `end`, as far as they have the header of the first.
+    pub(super) fn begin(&mut self, window: &Window<Image>, from: u64, end: u64) {
+        for image in [&mut self.mms, &mut self.slabs] {
+            if image.capacity() > 2 * MOST_BYTES {
+                *image = Vec::new();
+            }
+            image.clear();
         }
-        self.image.clear();
         (self.from, self.end) = (from, from);
-        while self.end < end && self.image.len() < MOST_BYTES {
+        let mut bytes = 0;
+        while self.end < end && bytes < MOST_BYTES {
             let Some((batch, index)) = window.packet(self.end) else { break };
             let generation = &batch.generation;
             if self.end == from {
-                (self.generation, self.stride) = (generation.number, generation.packet_size + HEAD_LEN);
+                (self.generation, self.packet_size) = (generation.number, generation.packet_size);
             } else if generation.number != self.generation {
                 break;
             }
             let packets = batch.packets.len() - index;
-            let bytes = batch.bytes.get(index * generation.packet_size..).unwrap_or_default();
-            media::wrap(bytes, generation.packet_size, batch.locations(index), &mut self.image);
+            bytes += packets * (generation.packet_size + HEAD_LEN);
             self.end += packets as u64;
         }
     }
 
-    /// Whether it was filled for those who begin at `from`.
+    /// Whether it is about what those get who begin at `from`.
     pub(super) fn is_of(&self, from: u64) -> bool {
         self.from == from && self.end > from
     }
@@ -73,24 +74,90 @@ impl Edge {
     }
 
     /// What a viewer of this header gets whose next packet is `from`; at most as many packets as `most` says for the stride.
-    pub(super) fn slice(&self, from: u64, generation: u32, most: impl FnOnce(usize) -> u32) -> Option<Slice> {
+    pub(super) fn slice(
+        &mut self,
+        window: &Window<Image>,
+        from: u64,
+        generation: u32,
+        framing: Framing,
+        most: impl FnOnce(usize) -> u32,
+    ) -> Option<Slice> {
         if from < self.from || from >= self.end || generation != self.generation {
             return None;
         }
-        let offset = usize::try_from(from - self.from).ok()? * self.stride;
-        let packets = u32::try_from(self.end - from).unwrap_or(u32::MAX).min(most(self.stride));
-        Some(Slice { offset, stride: self.stride, packets })
+        self.frame(window, framing);
+        let (image, unit) = match framing {
+            Framing::Mms => (&self.mms, framing.stride(self.packet_size)),
+            Framing::Http(_) => (&self.slabs, Slab::new(self.packet_size).stride()),
+        };
+        if image.len() as u64 != (self.end - self.from) * unit as u64 {
+            // The window has let go of some: what is left of it is sent batch by batch.
+            return None;
+        }
+        let index = usize::try_from(from - self.from).ok()?;
+        let stride = framing.stride(self.packet_size);
+        let packets = u32::try_from(self.end - from).unwrap_or(u32::MAX).min(most(stride));
+        Some(Slice { index, framing, stride, packets })
     }
 
-    /// Writes a viewer's numbers into the heads and gives the stamped bytes to `send`.
+    /// Frames the packets for a protocol, unless that was done.
+    fn frame(&mut self, window: &Window<Image>, framing: Framing) {
+        let image = match framing {
+            Framing::Mms => &mut self.mms,
+            Framing::Http(_) => &mut self.slabs,
+        };
+        if !image.is_empty() {
+            return;
+        }
+        let mut number = self.from;
+        while number < self.end {
+            let Some((batch, index)) = window.packet(number) else { break };
+            let bytes = batch.bytes.get(index * self.packet_size..).unwrap_or_default();
+            match framing {
+                Framing::Mms => media::wrap(bytes, self.packet_size, batch.locations(index), image),
+                Framing::Http(_) => Slab::new(self.packet_size).wrap(bytes, batch.locations(index), image),
+            }
+            number += (batch.packets.len() - index) as u64;
+        }
+    }
+
+    /// Gives the bytes for a viewer to `send`; its numbers, where it has some of its own, are written into the heads first.
     pub(super) fn stamped<T>(&mut self, slice: &Slice, next: &Next, send: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let bytes = self.image.get_mut(slice.offset..slice.offset + slice.bytes()).unwrap_or_default();
-        media::stamp(bytes, slice.stride, next.incarnation, next.sequence);
-        send(&[IoSlice::new(bytes)])
+        let packets = slice.packets as usize;
+        match slice.framing {
+            Framing::Mms => {
+                let begin = slice.index * slice.stride;
+                let bytes = self.mms.get_mut(begin..begin + packets * slice.stride).unwrap_or_default();
+                media::stamp(bytes, slice.stride, next.incarnation, next.sequence);
+                send(&[IoSlice::new(bytes)])
+            }
+            Framing::Http(wrap) => {
+                let slab = Slab::new(self.packet_size);
+                let begin = slice.index * slab.stride();
+                let slabs = self.slabs.get(begin..begin + packets * slab.stride()).unwrap_or_default();
+                let mut parts = [IoSlice::new(&[]); TCP_PACKETS];
+                let count = slab_parts(slabs, slab, wrap, &mut parts);
+                send(parts.get(..count).unwrap_or_default())
+            }
+        }
     }
 
-    /// The head of a packet of a slice, as it was stamped last.
+    /// The head of a packet of an MMS slice, as it was stamped last.
     pub(super) fn head(&self, slice: &Slice, packet: usize) -> Option<[u8; HEAD_LEN]> {
-        self.image.get(slice.offset + packet * slice.stride..)?.first_chunk().copied()
+        self.mms.get((slice.index + packet) * slice.stride..)?.first_chunk().copied()
+    }
+
+    /// A packet of a slice as a viewer over HTTP gets it.
+    pub(super) fn part(&self, slice: &Slice, packet: usize) -> Option<Bytes> {
+        let Framing::Http(wrap) = slice.framing else { return None };
+        let slab = Slab::new(self.packet_size);
+        let begin = (slice.index + packet) * slab.stride();
+        self.slabs.get(begin..)?.get(slab.part(wrap)).map(Bytes::copy_from_slice)
+    }
+}
+
+impl Slice {
+    pub(super) const fn framing(&self) -> Framing {
+        self.framing
     }
 }

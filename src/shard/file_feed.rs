@@ -79,7 +79,7 @@ impl FileFeed {
             if self.is_past_end(packet) {
                 return Some(Served::Finished);
             }
-            opening.cut(number, packet, &mut self.selector, |number, packet| stage.push(number, packet, due));
+            opening.cut(number, packet, &mut self.selector, |number, packet| stage.push(turn.framing, number, packet, due));
             pace.passed(send_time_ms);
             self.cursor = opening.first_part(number + 1);
         }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::pace::TICK;
-use crate::mms::play::Acceleration;
 use crate::settings::Settings;
+use crate::viewing::Acceleration;
 
 /// Send times that step on or back by more than this may be another clock: longer than this nobody waits for a packet, or it
 /// might be for days.

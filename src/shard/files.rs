@@ -8,8 +8,10 @@ use tokio::time::Instant as Clock;
 
 use super::command::Command;
 use super::conn::{Conn, Opened, Place};
+use super::engine::Event;
 use super::file_feed::FileFeed;
 use super::file_pace::{FilePace, Speed};
+use super::framing::Framing;
 use super::opening::{End, Opening};
 use super::relayed::Relayed;
 use super::seat::{self, Feed, OnDemandSeat, Served, Title};
@@ -19,12 +21,12 @@ use super::viewer::Full;
 use crate::archive::{AsfFile, Block, OpenError, ReadError, Start, Wake};
 use crate::asf::Selection;
 use crate::metrics as names;
-use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::play::{self, Acceleration, Until};
-use crate::mms::session::{Answer, Input, OpenRefusal};
 use crate::relay::Point;
 use crate::settings::{Oversize, Source};
+use crate::viewing::{Acceleration, Position, Until};
+use crate::viewing::{Answer, OpenRefusal};
+use crate::wire::Hresult;
 
 /// How long a turn over the viewers of files goes on before it lets others in.
 const TURN: Duration = Duration::from_millis(1);
@@ -78,7 +80,7 @@ impl State {
         if let (Some(conn), Answer::Opened(Err(_))) = (self.conns.get_mut(key), &answer) {
             conn.opened = None;
         }
-        self.drive(key, now, Input::Answer(answer));
+        self.drive(key, now, Event::Answer(answer));
     }
 
     fn file_answer(&mut self, key: usize, result: Result<Arc<AsfFile>, OpenError>) -> Answer {
@@ -87,14 +89,7 @@ impl State {
         let Some(opened) = &conn.opened else { return refused(Hresult::INVALID_REQUEST) };
         let file = match result {
             Ok(file) => file,
-            Err(error) => {
-                metrics::counter!(names::REFUSALS, "cause" => cause(&error)).increment(1);
-                tracing::info!(session = conn.session, peer = %conn.peer, name = %opened.name.escape_debug(), "not opened: {error}");
-                return refused(match error {
-                    OpenError::Denied => Hresult::ACCESS_DENIED,
-                    _ => Hresult::FILE_NOT_FOUND,
-                });
-            }
+            Err(error) => return refused(self.not_opened(key, &error)),
         };
         let recut_size = match self.recut_size(conn, &opened.name, file.description().header.packet_size()) {
             Ok(size) => size,
@@ -116,6 +111,19 @@ impl State {
         conn.selection = Selection::all(description.streams);
         opened.title = Some(Title::File(opening));
         Answer::Opened(Ok(description))
+    }
+
+    /// Notes for the metrics and the log why a file does not open; the protocols' word for it.
+    pub(super) fn not_opened(&self, key: usize, error: &OpenError) -> Hresult {
+        metrics::counter!(names::REFUSALS, "cause" => cause(error)).increment(1);
+        if let Some(conn) = self.conns.get(key) {
+            let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
+            tracing::info!(session = conn.session, peer = %conn.peer, %name, "not opened: {error}");
+        }
+        match error {
+            OpenError::Denied => Hresult::ACCESS_DENIED,
+            _ => Hresult::FILE_NOT_FOUND,
+        }
     }
 
     /// The size that packets of this size are cut to for a session; `None`: they stay as they are.
@@ -149,7 +157,7 @@ impl State {
     }
 
     /// Begins a play of what is on demand.
-    pub(super) fn play_title(&mut self, key: usize, now: Instant, place: play::Place, wanted: Wanted) {
+    pub(super) fn play_title(&mut self, key: usize, now: Instant, place: Position, wanted: Wanted) {
         self.park(key);
         match self.conns.get(key).and_then(|conn| conn.opened.as_ref()?.title.clone()) {
             Some(Title::File(opening)) => self.play_file(key, &opening, place, wanted),
@@ -159,7 +167,7 @@ impl State {
     }
 
     /// Asks the upstream to play from a place on, and seats the viewer for what comes.
-    fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: play::Place, wanted: Wanted) {
+    fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: Position, wanted: Wanted) {
         let Some(conn) = self.conns.get(key) else { return };
         let (incarnation, until, acceleration) = wanted;
         let feed = Relayed::play(relayed, place, until, conn.selection, conn.route.is_some());
@@ -181,7 +189,7 @@ impl State {
     }
 
     /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
-    fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: play::Place, seek: Wanted) {
+    fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: Position, seek: Wanted) {
         let mailbox = self.context.mailbox(self.index).clone();
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.request += 1;
@@ -196,9 +204,9 @@ impl State {
         let (incarnation, until, acceleration) = seek;
         let until = until.map(|until| opening.until(until));
         let start = match place {
-            play::Place::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
-            play::Place::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
-            play::Place::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
+            Position::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
+            Position::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
+            Position::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
         };
         let seek = Seek { asked: start, incarnation, until, acceleration };
         let all = opening.describe().streams;
@@ -247,7 +255,7 @@ impl State {
             Place::Seat(_) => self.reselect(key, selection),
             // What was sent of a file is cut by the selection when it is sent again.
             Place::Parked(viewer) => viewer.cold.track.forget(&viewer.hot.next),
-            Place::Nowhere => {}
+            Place::Nowhere | Place::Download(_) => {}
         }
     }
 
@@ -283,7 +291,7 @@ impl State {
             })
         };
         let tick = self.context.settings.delivery.tick;
-        let mut turn = seat::Turn { now, tick, most: 0, tally: &mut self.tally, wake: &wake };
+        let mut turn = seat::Turn { now, tick, most: 0, framing: Framing::Mms, tally: &mut self.tally, wake: &wake };
         let served = seat.serve(&mut turn, &self.origins, &mut self.stage);
         if !seat.viewer.cold.joined && seat.viewer.hot.packets > 0 {
             seat.viewer.cold.joined = true;
@@ -309,7 +317,7 @@ impl State {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
                 let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
-                self.drive(key, now, Input::Answer(Answer::Finished { incarnation }));
+                self.drive(key, now, Event::Answer(Answer::Finished { incarnation }));
             }
             Ok(Served::Broken(reason)) => self.title_broken(key, now, reason),
         }
@@ -321,13 +329,17 @@ impl State {
             conn.trouble = Some(reason);
         }
         self.park(key);
-        self.drive(key, now, Input::Answer(Answer::Broken));
+        self.drive(key, now, Event::Answer(Answer::Broken));
     }
 
     /// Notes when a viewer of a file is served next.
     pub(super) fn schedule(&mut self, key: usize, at: Option<Instant>) {
-        let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) else { return };
-        let before = std::mem::replace(&mut seat.due, at);
+        let due = match self.conns.get_mut(key).map(|conn| &mut conn.place) {
+            Some(Place::OnDemand(seat)) => &mut seat.due,
+            Some(Place::Download(download)) => &mut download.due,
+            _ => return,
+        };
+        let before = std::mem::replace(due, at);
         if let Some(before) = before {
             self.file_timers.remove(&(before, key));
         }
@@ -356,10 +368,17 @@ impl State {
             && let Some((at, key)) = self.file_timers.first().copied().filter(|(at, _)| *at <= now)
         {
             self.file_timers.remove(&(at, key));
-            if let Some(Place::OnDemand(seat)) = self.conns.get_mut(key).map(|conn| &mut conn.place) {
-                seat.due = None;
+            match self.conns.get_mut(key).map(|conn| &mut conn.place) {
+                Some(Place::OnDemand(seat)) => {
+                    seat.due = None;
+                    self.serve_title(key, now);
+                }
+                Some(Place::Download(download)) => {
+                    download.due = None;
+                    self.serve_download(key, now);
+                }
+                _ => {}
             }
-            self.serve_title(key, now);
             now = Clock::now().into_std();
             if now >= until {
                 return self.next_file().is_some_and(|at| at <= now);

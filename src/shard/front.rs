@@ -14,14 +14,17 @@ use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
 use super::handoff::Handed;
+use super::listen::MmsListener;
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
 use super::udp::UdpPort;
 use super::{Context, Doors, HandOff};
+use crate::http::{Errand, HeadReader};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
+use crate::settings::Protocols;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
 const RESEND_REQUESTS_PER_S: u32 = 20_000;
@@ -30,12 +33,19 @@ const RESEND_REQUEST_BYTES: usize = 140;
 /// Resend requests are 140 bytes at most; the kernel may merge 64 of them.
 const DATAGRAM_BYTES: usize = 16 << 10;
 const DATAGRAMS: usize = 4;
+/// Bytes of a head that are read here at most.
+const LONG_HEAD_BYTES: usize = 8 << 10;
+/// Bytes of one read of a head.
+const HEAD_BYTES: usize = 2 << 10;
 
 /// What a listener serves.
 #[derive(Clone)]
-enum Door {
-    Mms(Option<Arc<UdpPort>>),
-    Http,
+struct Door {
+    /// What viewers may speak.
+    protocols: Protocols,
+    /// The UDP port of the same number.
+    udp: Option<Arc<UdpPort>>,
+    takes_publishers: bool,
 }
 
 /// Runs the doors until told to stop.
@@ -47,9 +57,13 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
     };
     runtime.block_on(async move {
         let strays = Arc::new(Strays::new(undecided_max));
-        let doors = mms.into_iter().map(|listener| (listener.tcp, Door::Mms(listener.udp)));
-        for (listener, door) in doors.chain(http.into_iter().map(|tcp| (tcp, Door::Http))) {
-            if let Door::Mms(Some(port)) = &door {
+        let settings = Arc::clone(&context.settings);
+        let of_mms = |listener: MmsListener| {
+            (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false })
+        };
+        let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true });
+        for (listener, door) in mms.into_iter().map(of_mms).chain(http.into_iter().map(of_http)) {
+            if let Some(port) = &door.udp {
                 tokio::spawn(receive(Arc::clone(&context), Arc::clone(port)));
             }
             match tokio::net::TcpListener::from_std(listener) {
@@ -82,13 +96,13 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
                     let first = timeout(context.settings.limits.handshake, first_bytes(&stream)).await;
                     at_door.leave(ticket);
                     let stray = match first {
-                        Ok(Ok((head, protocol))) => match (stream.local_addr(), stream.into_std()) {
+                        Ok(Ok((head, protocol, errand))) => match (stream.local_addr(), stream.into_std()) {
                             (Ok(local), Ok(stream)) => hand_on(
                                 &context,
                                 &door,
                                 &handoff,
-                                protocol,
-                                Accepted { stream, peer, local, at, head, udp: None },
+                                errand,
+                                Accepted { stream, peer, local, at, protocol, head, udp: None },
                             ),
                             // Gone already.
                             _ => Ok(()),
@@ -123,7 +137,7 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
 ///
 /// # Errors
 /// It is none of ours, or the connection ended before it was clear.
-async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol), Stray> {
+async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol, Errand), Stray> {
     let mut head = Vec::new();
     loop {
         stream.readable().await.map_err(|_| Stray::Silent)?;
@@ -136,7 +150,8 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol), Stray> {
             Err(_) => return Err(Stray::Silent),
         }
         match sniff(&head) {
-            Sniffed::Is(protocol) => return Ok((head, protocol)),
+            Sniffed::Is(Protocol::Mms) => return Ok((head, Protocol::Mms, Errand::Watch { client_id: None })),
+            Sniffed::Is(Protocol::Http) => return http_errand(stream, head).await,
             Sniffed::Undecided => {}
             Sniffed::Unknown => {
                 tracing::debug!(peer = ?stream.peer_addr().ok(), first = %head.escape_ascii(), "speaks nothing that is served here");
@@ -146,22 +161,57 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol), Stray> {
     }
 }
 
+/// Reads the head of the first request. One that is broken is for whoever can say so.
+async fn http_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, Protocol, Errand), Stray> {
+    let (mut reader, mut read) = (HeadReader::default(), 0);
+    loop {
+        let errand = match reader.push(head.get(read..).unwrap_or_default()) {
+            // Players and publishers say in far less what they want; whoever says more is looked after elsewhere.
+            Ok((_, None)) if head.len() > LONG_HEAD_BYTES => Some(Errand::Watch { client_id: None }),
+            Ok((_, None)) => None,
+            Ok((_, Some(head))) => Some(Errand::of(&head)),
+            Err(_) => Some(Errand::Watch { client_id: None }),
+        };
+        if let Some(errand) = errand {
+            return Ok((head, Protocol::Http, errand));
+        }
+        read = head.len();
+        stream.readable().await.map_err(|_| Stray::Silent)?;
+        let mut buffer = [0; HEAD_BYTES];
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Err(Stray::Silent),
+            Ok(count) => head.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Stray::Silent),
+        }
+    }
+}
+
 /// Gives a connection to whoever serves its protocol.
 ///
 /// # Errors
 /// This port does not.
-fn hand_on(context: &Context, door: &Door, handoff: &HandOff, protocol: Protocol, accepted: Accepted) -> Result<(), Stray> {
-    match (door, protocol) {
-        (Door::Mms(udp), Protocol::Mms) => {
-            context.assign(Accepted { udp: udp.clone(), ..accepted });
-        }
-        (Door::Http, Protocol::Http) => {
+fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, accepted: Accepted) -> Result<(), Stray> {
+    let served = match accepted.protocol {
+        Protocol::Mms => door.protocols.mms,
+        Protocol::Http => door.protocols.http || (door.takes_publishers && errand == Errand::Publish),
+    };
+    if !served {
+        tracing::debug!(peer = %accepted.peer, local = %accepted.local, protocol = ?accepted.protocol, "not served on this port");
+        return Err(Stray::WrongPort);
+    }
+    match errand {
+        // Publishers have a port of their own, which not everybody's firewall opens.
+        Errand::Publish if door.takes_publishers => {
             let Accepted { stream, peer, local, head, .. } = accepted;
             handoff(Handed { stream, peer, local, head });
         }
-        (_, Protocol::Mms | Protocol::Http) => {
-            tracing::debug!(peer = %accepted.peer, local = %accepted.local, ?protocol, "not served on this port");
-            return Err(Stray::WrongPort);
+        Errand::Watch { client_id: Some(client_id) } => {
+            let home = context.routes.home(client_id, accepted.peer.ip());
+            context.assign_to(home, Accepted { udp: door.udp.clone(), ..accepted });
+        }
+        Errand::Publish | Errand::Watch { client_id: None } => {
+            context.assign(Accepted { udp: door.udp.clone(), ..accepted });
         }
     }
     Ok(())

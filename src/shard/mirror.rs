@@ -8,12 +8,13 @@ use std::time::Instant;
 use super::broadcast::Broadcast;
 use super::command::Command;
 use super::conn::Opened;
+use super::engine::Event;
 use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
-use crate::mms::hresult::Hresult;
-use crate::mms::session::{Answer, Input, OpenRefusal};
 use crate::relay::{Point, Watch};
+use crate::viewing::{Answer, OpenRefusal};
+use crate::wire::Hresult;
 
 /// A viewer's wish for a name below a mirrored folder.
 pub struct Wish {
@@ -85,19 +86,19 @@ impl State {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.request == request && conn.closing.is_none()) else { return };
         let answer = match name {
             Found::Live(watch) => {
-                let name = conn.engine.report().point.clone().unwrap_or_default();
+                let name = conn.engine.name().unwrap_or_default().to_owned();
                 self.open_live(key, Opened::watching(watch, &name))
             }
             Found::File(file) => Some(self.opened_relayed(key, file)),
             Found::Refused(Refused { hr, cause, reason }) => {
                 metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
-                let name = conn.engine.report().point.as_deref().unwrap_or_default();
+                let name = conn.engine.name().unwrap_or_default();
                 tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "not opened: {reason}");
                 Some(Answer::Opened(Err(OpenRefusal::Status(hr))))
             }
         };
         if let Some(answer) = answer {
-            self.drive(key, now, Input::Answer(answer));
+            self.drive(key, now, Event::Answer(answer));
         }
     }
 

@@ -7,10 +7,13 @@ pub mod broadcast;
 mod command;
 mod conn;
 mod counters;
+mod downloads;
 mod edge;
+mod engine;
 mod file_feed;
 mod file_pace;
 mod files;
+mod framing;
 mod front;
 mod handoff;
 mod image;
@@ -56,6 +59,7 @@ pub use strays::MOST_UNDECIDED;
 use udp::UdpPort;
 
 use crate::archive::Archive;
+use crate::http;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
 use crate::settings::Settings;
@@ -76,6 +80,7 @@ struct Context {
     udp_ports: Vec<Arc<UdpPort>>,
     mms_with_udp: Arc<mms::session::Config>,
     mms_without_udp: Arc<mms::session::Config>,
+    http: Arc<http::viewer::Config>,
     sessions: AtomicU64,
     next_shard: AtomicUsize,
     beat: Heartbeat,
@@ -106,6 +111,16 @@ impl Context {
 
     fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Gives a connection to the shard that has its session, or to any.
+    fn assign_to(&self, home: Option<CommandSender>, accepted: Accepted) {
+        let Some(home) = home else { return self.assign(accepted) };
+        if let Err(refused) = home.0.send(Command::Connection(accepted))
+            && let Command::Connection(accepted) = refused.0
+        {
+            self.assign(accepted);
+        }
     }
 
     /// Gives a connection to a shard. Sessions cost about the same, so turns are as good as counts.
@@ -201,6 +216,12 @@ impl Shards {
             udp_ports: doors.mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
             mms_with_udp: config(true),
             mms_without_udp: config(false),
+            http: Arc::new(http::viewer::Config {
+                head: settings.limits.handshake,
+                burst: settings.delivery.burst,
+                burst_rate: settings.delivery.burst_rate,
+                ..Default::default()
+            }),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat,
@@ -259,6 +280,7 @@ impl Context {
             udp_ports: Vec::new(),
             mms_with_udp: Arc::default(),
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
+            http: Arc::default(),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat: Arc::new(|_, _| {}),

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::command::Command;
 use super::conn::{Place, channel_of};
+use super::engine::Event;
 use super::state::State;
-use crate::mms::hresult::Hresult;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Input, OpenRefusal};
 use crate::relay::{Delivery, Generation, PointId};
 use crate::settings::Oversize;
+use crate::viewing::{Answer, OpenRefusal};
+use crate::wire::Hresult;
 
 /// Time from the end of the stream to the close when the daemon stops.
 const FAREWELL: Duration = Duration::from_millis(900);
@@ -45,7 +46,7 @@ impl State {
                 }
                 for key in self.who_waits(point) {
                     let answer = self.opened(key, &generation);
-                    self.drive(key, now, Input::Answer(answer));
+                    self.drive(key, now, Event::Answer(answer));
                 }
             }
             Delivery::SourceLost { .. } => {}
@@ -64,7 +65,7 @@ impl State {
                         // Whoever waits in vain is no longer a reason for the source to run.
                         conn.opened = None;
                     }
-                    self.drive(key, now, Input::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
+                    self.drive(key, now, Event::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
                 }
                 self.pump_wake.notify_one();
             }
@@ -112,7 +113,7 @@ impl State {
             Command::Datagram { conn, client_id, bytes, pending } => {
                 pending.fetch_sub(1, Ordering::Relaxed);
                 if self.is(conn, client_id) {
-                    self.drive(conn, now, Input::Datagram(&bytes));
+                    self.drive(conn, now, Event::Datagram(&bytes));
                 }
             }
             Command::End { conn, client_id, why } => {
@@ -145,6 +146,16 @@ impl State {
                     self.serve_title(conn, now);
                 }
             }
+            Command::BytesOpened { conn, client_id, request, result } => {
+                if self.is(conn, client_id) {
+                    self.bytes_opened(conn, now, request, result);
+                }
+            }
+            Command::BytesRead { conn, client_id, request, result } => {
+                if self.is(conn, client_id) {
+                    self.bytes_read(conn, now, request, result);
+                }
+            }
             Command::BlockRead { conn, client_id, request, result } => {
                 if self.is(conn, client_id) {
                     self.block_read(conn, now, request, result);
@@ -155,7 +166,7 @@ impl State {
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_) | Place::OnDemand(_)) => self.drive(key, now, Input::Answer(Answer::Ended)),
+                        Some(Place::Seat(_) | Place::OnDemand(_)) => self.drive(key, now, Event::Answer(Answer::Ended)),
                         _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }
@@ -186,12 +197,21 @@ impl State {
                 self.close(key, "stopped", "the daemon stops");
             }
         }
+        let expired = self.http_sessions.borrow_mut().expire(now);
+        for expired in expired {
+            // It may be there again under the same number.
+            if !self.http_sessions.borrow().holds(expired.client_id) {
+                self.http_homes.remove(&expired.client_id);
+            }
+        }
     }
 
     /// Takes a connection out and writes the session's one line.
     pub(super) fn remove(&mut self, key: usize, now: Instant) {
         self.park(key);
-        let Some(conn) = self.conns.try_remove(key) else { return };
+        let Some(mut conn) = self.conns.try_remove(key) else { return };
+        // Its session, where that outlives it, plays here no more.
+        let _ = conn.engine.handle(now, Event::Left);
         if let Some(opened) = &conn.opened
             && let Some(broadcast) = self.broadcasts.get_mut(channel_of(opened.point.id()))
         {
@@ -204,24 +224,29 @@ impl State {
             Place::Parked(viewer) => (viewer.hot.packets, viewer.bytes(), viewer.cold.skipped),
             _ => (0, 0, 0),
         };
-        let report = conn.engine.report();
+        let account = conn.engine.account();
         tracing::info!(
             session = conn.session,
             peer = %conn.peer,
-            protocol = "mms",
+            protocol = conn.engine.protocol(),
             transport = conn.transport(),
             point = conn.opened.as_ref().map_or("", |opened| opened.point.name()),
             name = %conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug(),
-            player = report.player_text(),
+            player = account.player,
             seconds = now.saturating_duration_since(conn.accepted).as_secs(),
             packets,
-            bytes,
+            bytes = bytes + conn.downloaded,
             skipped,
-            resends_asked = report.resends_asked,
-            resends_granted = report.resends_granted,
-            client_report = report.log_text().unwrap_or_default(),
+            resends_asked = account.resends_asked,
+            resends_granted = account.resends_granted,
+            client_report = account.client_report,
             reason,
             "session ended"
         );
+        let client_id = conn.entry.client_id();
+        if self.http_sessions.borrow().holds(client_id) {
+            // Further connections of that session are to find here.
+            self.http_homes.insert(client_id, conn.entry);
+        }
     }
 }

@@ -7,8 +7,8 @@ use md5::{Digest as _, Md5};
 
 use crate::archive::{AsfFile, Lookup};
 use crate::asf::{self, Kept, OnDemandFacts, Recut, Selection, Selector, StreamSet};
-use crate::mms::play::Until;
-use crate::mms::session::{Content, Description};
+use crate::viewing::Until;
+use crate::viewing::{Content, Description};
 use crate::wire::Guid;
 
 /// A file as viewers are given it: as it is, or cut anew.

@@ -17,11 +17,10 @@ use super::stage::Stage;
 use super::state::State;
 use crate::asf::{self, Header, OnDemandFacts, Recut, Selection};
 use crate::mms::client::{Course, StartAt};
-use crate::mms::hresult::Hresult;
-use crate::mms::play::{self, Until};
-use crate::mms::session::{Answer, Content, Description, OpenRefusal};
 use crate::relay::Point;
-use crate::wire::Guid;
+use crate::viewing::{Answer, Content, Description, OpenRefusal};
+use crate::viewing::{Position, Until};
+use crate::wire::{Guid, Hresult};
 
 /// Packets that can be sent again, and their bytes.
 const RING: usize = 256;
@@ -94,14 +93,14 @@ impl Relayed {
     }
 
     /// Where the upstream is to begin, for who counts as the viewer does.
-    fn start(&self, place: play::Place) -> StartAt {
+    fn start(&self, place: Position) -> StartAt {
         let packet = |number: u64| StartAt::Packet(u32::try_from(number / self.parts()).unwrap_or(u32::MAX));
         match place {
             #[expect(clippy::cast_precision_loss, reason = "no content is 285,000 years long")]
-            play::Place::Time(ms) => StartAt::Time { s: ms as f64 / 1000.0 },
-            play::Place::Packet(number) => packet(number.into()),
-            play::Place::Offset(offset) if self.recut.is_none() => StartAt::Offset(offset),
-            play::Place::Offset(offset) => {
+            Position::Time(ms) => StartAt::Time { s: ms as f64 / 1000.0 },
+            Position::Packet(number) => packet(number.into()),
+            Position::Offset(offset) if self.recut.is_none() => StartAt::Offset(offset),
+            Position::Offset(offset) => {
                 packet(u64::from(offset).saturating_sub(self.header.len() as u64) / (self.packet_size as u64).max(1))
             }
         }
@@ -127,7 +126,7 @@ impl Relayed {
     /// Asks the upstream to play from a place on. `keeps`: what is sent may be asked for again.
     pub(super) fn play(
         relayed: &Rc<Self>,
-        place: play::Place,
+        place: Position,
         until: Option<Until>,
         selection: Selection,
         keeps: bool,
@@ -221,7 +220,7 @@ impl RelayedFeed {
             }
             pace.passed(send_time_ms);
             relayed.cut(location, packet, |number, packet| {
-                stage.push(number, &packet, due);
+                stage.push(turn.framing, number, &packet, due);
                 if self.keeps {
                     relayed.keep(number, packet);
                 }
@@ -250,7 +249,7 @@ impl State {
     pub(super) fn opened_relayed(&mut self, key: usize, file: RelayedFile) -> Answer {
         let refused = |hr| Answer::Opened(Err(OpenRefusal::Status(hr)));
         let Some(conn) = self.conns.get(key) else { return refused(Hresult::NO_STREAM) };
-        let name = conn.engine.report().point.clone().unwrap_or_default();
+        let name = conn.engine.name().unwrap_or_default().to_owned();
         let mut opened = Opened::new(Arc::clone(&file.folder), &name);
         let own_size = Header::parse(&file.header).map_or(0, |header| header.packet_size());
         let recut_size = match self.recut_size(conn, &name, own_size) {

@@ -25,7 +25,7 @@ impl State {
             Place::Seat(index) => (&broadcast.viewers.hot(*index)?.next, &broadcast.viewers.cold(*index)?.track),
             Place::OnDemand(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
             Place::Parked(viewer) => (&viewer.hot.next, &viewer.cold.track),
-            Place::Nowhere => return None,
+            Place::Nowhere | Place::Download(_) => return None,
         };
         let sent = track.lookup(next, sequence)?;
         let mut datagram = Vec::new();

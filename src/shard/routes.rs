@@ -68,6 +68,12 @@ impl Routes {
         Entry { routes: Arc::clone(self), client_id }
     }
 
+    /// The shard of a session whose player is at that address.
+    pub(super) fn home(&self, client_id: u32, from: IpAddr) -> Option<CommandSender> {
+        let table = self.table();
+        table.sessions.get(&client_id).filter(|home| home.address == from.to_canonical()).map(|home| home.shard.clone())
+    }
+
     /// Hands a resend request to its session, if it comes from the session's address and `budget` allows; strangers spend nothing.
     pub(super) fn datagram(&self, client_id: u32, from: IpAddr, bytes: &[u8], budget: impl FnOnce() -> bool) -> Routed {
         let table = self.table();

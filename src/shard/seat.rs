@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::broadcast::{Tally, Viewer};
 use super::file_feed::FileFeed;
 use super::file_pace::FilePace;
+use super::framing::Framing;
 use super::opening::Opening;
 use super::origins::Origins;
 use super::pace::TICK;
@@ -15,7 +16,6 @@ use super::stage::{Backlog, Blocked, Moment, Stage};
 use super::viewer::most_packets;
 use crate::archive::Wake;
 use crate::asf::Selection;
-use crate::mms::media::HEAD_LEN;
 
 /// What came of serving such a viewer.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub(super) struct Turn<'a> {
     pub(super) tick: Duration,
     /// Packets that go with one call.
     pub(super) most: usize,
+    pub(super) framing: Framing,
     pub(super) tally: &'a mut Tally,
     /// Makes what is called when a block has been read, on another thread.
     pub(super) wake: &'a dyn Fn() -> Wake,
@@ -91,12 +92,13 @@ impl OnDemandSeat {
         self.free_since = now;
     }
 
-    /// Sends what is due. `turn.most` is filled in.
+    /// Sends what is due. `turn.most` and `turn.framing` are filled in.
     ///
     /// # Errors
     /// The TCP connection is gone.
     pub(super) fn serve(&mut self, turn: &mut Turn<'_>, origins: &Origins, stage: &mut Stage) -> io::Result<Served> {
-        let stride = self.feed.packet_size() + HEAD_LEN;
+        turn.framing = self.viewer.hot.framing;
+        let stride = turn.framing.stride(self.feed.packet_size());
         let moment = Moment { now: turn.now, free_since: self.free_since };
         stage.begin(self.backlog.take());
         loop {

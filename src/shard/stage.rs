@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::broadcast::{Link, Tally, Viewer};
+use super::framing::Framing;
 use super::origins::Origins;
 use super::out_queue::Partial;
 use super::viewer::{Full, account};
 use crate::asf;
-use crate::mms::media::{self, DataHead};
+use crate::mms::media;
 
 /// A send that comes so much later than it was due is late.
 const LATE: Duration = Duration::from_millis(100);
@@ -70,7 +71,9 @@ impl Stage {
         let (stage, Moment { now, free_since }) = (self, moment);
         let Viewer { hot, cold } = viewer;
         let image = stage.image.get_mut(..count * stride).unwrap_or_default();
-        media::stamp(image, stride, hot.next.incarnation, hot.next.sequence);
+        if hot.framing == Framing::Mms {
+            media::stamp(image, stride, hot.next.incarnation, hot.next.sequence);
+        }
         let parts = [IoSlice::new(image)];
         let (begun, blocked) = match &mut hot.link {
             Link::Udp(route) => {
@@ -138,13 +141,11 @@ impl Stage {
         self.packets.clear();
     }
 
-    pub(super) fn push(&mut self, number: u64, packet: &[u8], due: Instant) {
-        #[expect(clippy::cast_possible_truncation, reason = "LocationId is the low half of the number")]
-        self.image.extend_from_slice(&DataHead::new(number as u32, 0, 0, packet.len()).bytes());
-        let begin = self.image.len();
-        self.image.extend_from_slice(packet);
+    /// Adds a packet, framed.
+    pub(super) fn push(&mut self, framing: Framing, number: u64, packet: &[u8], due: Instant) {
+        let range = framing.push(packet, number, &mut self.image);
         // MPlayer and xine take the padding of such a packet for media.
-        asf::padding::settle(self.image.get_mut(begin..).unwrap_or_default());
+        asf::padding::settle(self.image.get_mut(range).unwrap_or_default());
         self.packets.push(Staged { number, due });
     }
 }

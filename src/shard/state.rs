@@ -1,6 +1,7 @@
 //! All that one shard knows, and how a session's engine is driven.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -13,21 +14,26 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::broadcast::{Broadcast, Phase, Served, Tally};
-use super::conn::{Conn, Place, words};
+use super::broadcast::{Broadcast, Framing, Phase, Served, Tally};
+use super::conn::{Conn, Place};
 use super::counters::Counters;
+use super::engine::{Engine, Event, Output};
 use super::opening::Opening;
 use super::origins::Origins;
 use super::out_queue::Flushed;
+use super::routes::Entry;
+use super::sniff::Protocol;
 use super::stage::Stage;
 use super::udp::UdpPort;
 use super::{Context, Overload};
 use crate::asf::Selection;
+use crate::http::viewer::{self as http, Sessions};
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::mms::session::{Answer, Content, Description, Input, Output, Session};
+use crate::mms::session::Session;
 use crate::relay::Generation;
 use crate::settings::Oversize;
+use crate::viewing::{Answer, Content, Description};
 
 /// Control messages that may wait for a reader before it is given up, beside two headers.
 const MAX_CONTROL_BYTES: usize = 64 << 10;
@@ -41,6 +47,7 @@ pub(super) struct Arrival {
     pub(super) at: Instant,
     /// The UDP port with the number that it connected to.
     pub(super) udp: Option<Arc<UdpPort>>,
+    pub(super) protocol: Protocol,
 }
 
 /// Whether a viewer could be sent what was due.
@@ -65,6 +72,9 @@ pub(super) struct State {
     pub(super) counters: Counters,
     /// When viewers of files are served next, and their keys.
     pub(super) file_timers: BTreeSet<(Instant, usize)>,
+    /// Sessions over HTTP, which outlive their connections; and how connections of theirs find here after that.
+    pub(super) http_sessions: Rc<RefCell<Sessions>>,
+    pub(super) http_homes: HashMap<u32, Entry>,
     /// The last variant's tag.
     pub(super) variant_tags: u16,
     /// A UDP socket was full for viewers of files, who all wait until then.
@@ -106,6 +116,8 @@ impl State {
             files_rest: None,
             openings: Vec::new(),
             stage: Stage::default(),
+            http_sessions: Rc::default(),
+            http_homes: HashMap::new(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
             stopping: None,
@@ -119,8 +131,21 @@ impl State {
         let peer = canonical(arrival.peer);
         let sender = self.context.mailbox(self.index);
         let entry = self.context.routes.enter(sender, key, peer.ip(), super::random_u32);
-        let config = if arrival.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
-        let engine = Box::new(Session::new(now, Arc::clone(config), entry.client_id()));
+        let engine = match arrival.protocol {
+            Protocol::Mms => {
+                let config = if arrival.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
+                Engine::Mms(Box::new(Session::new(now, Arc::clone(config), entry.client_id())))
+            }
+            Protocol::Http => Engine::Http(Box::new(http::Connection::new(
+                now,
+                Arc::clone(&self.context.http),
+                Rc::clone(&self.http_sessions),
+                key,
+                peer.ip(),
+                arrival.local,
+                entry.client_id(),
+            ))),
+        };
         slot.insert(Conn {
             session: self.context.next_session(),
             stream,
@@ -136,12 +161,14 @@ impl State {
             lease: None,
             route: None,
             opened: None,
+            framing: Framing::default(),
             place: Place::Nowhere,
             selection: Selection::default(),
             request: 0,
             searches: 0,
             wanted: None,
             next_search: None,
+            downloaded: 0,
             trouble: None,
             closing: None,
             progress: (0, now),
@@ -151,27 +178,28 @@ impl State {
         key
     }
 
-    /// Lets the session's engine work on an input and does what it asks for.
-    pub(super) fn drive(&mut self, key: usize, now: Instant, input: Input<'_>) {
+    /// Lets a connection's engine work on an event and does what it asks for.
+    pub(super) fn drive(&mut self, key: usize, now: Instant, event: Event<'_>) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.closing.is_some() {
             return;
         }
         let deadline = conn.engine.poll_timeout();
-        let before = (conn.engine.report().resends_asked, conn.engine.report().resends_granted);
-        let refused = conn.engine.report().refused_funnels;
-        if let Err(error) = conn.engine.handle(now, input) {
-            conn.close(error.reason().label(), error.to_string());
+        let [asked, granted, refused] = conn.engine.counts();
+        if let Err((label, text)) = conn.engine.handle(now, event) {
+            conn.close(label, text);
         }
-        let report = conn.engine.report();
-        let denied = (report.resends_asked - before.0).saturating_sub(report.resends_granted - before.1);
-        self.counters.resent("limited", denied);
+        let counts = conn.engine.counts();
+        self.counters.resent("limited", (counts[0] - asked).saturating_sub(counts[1] - granted));
         // The engine refuses by itself where no UDP port is bound, or the funnel's text makes no sense.
-        if report.refused_funnels > refused {
+        if counts[2] > refused {
             let cause = if conn.udp.is_none() { "disabled" } else { "malformed" };
             metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => cause).increment(1);
         }
-        while let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output()) {
+        let mut tells = Vec::new();
+        while self.conns.get(key).is_some_and(|conn| conn.closing.is_none())
+            && let Some(output) = self.conns.get_mut(key).and_then(|conn| conn.engine.poll_output())
+        {
             match output {
                 Output::Send(message) => self.queue(key, message),
                 Output::Datagram(packet) => {
@@ -182,15 +210,16 @@ impl State {
                 Output::Ask(ask) => {
                     if let Some(answer) = self.answer(key, now, ask)
                         && let Some(conn) = self.conns.get_mut(key)
-                        && let Err(error) = conn.engine.handle(now, Input::Answer(answer))
+                        && let Err((label, text)) = conn.engine.handle(now, Event::Answer(answer))
                     {
-                        conn.close(error.reason().label(), error.to_string());
+                        conn.close(label, text);
                     }
                 }
-                Output::Close(reason) => {
+                Output::Tell { connection, told } => tells.push((connection, told)),
+                Output::Close { label, text } => {
                     if let Some(conn) = self.conns.get_mut(key) {
-                        let text = conn.trouble.take().unwrap_or_else(|| words(reason).to_owned());
-                        conn.close(reason.label(), text);
+                        let text = conn.trouble.take().unwrap_or_else(|| text.to_owned());
+                        conn.close(label, text);
                     }
                 }
             }
@@ -198,12 +227,19 @@ impl State {
         self.flush(key, now);
         if self.conns.get(key).is_some_and(|conn| conn.closing.is_some()) {
             self.park(key);
+            if let Some(conn) = self.conns.get_mut(key).filter(|conn| matches!(conn.engine, Engine::Http(_))) {
+                // The player may be back on another connection before this one is gone.
+                conn.permit = None;
+            }
         }
         // The connection's task waits for what was true before: others than itself drive its engine too.
         if let Some(conn) = self.conns.get(key)
             && (conn.engine.poll_timeout() != deadline || !conn.out.is_empty())
         {
             conn.wake.notify_one();
+        }
+        for (connection, told) in tells {
+            self.drive(connection, now, Event::Told(told));
         }
     }
 
@@ -233,6 +269,9 @@ impl State {
             Err(error) => return self.close(key, "connection_lost", format!("connection lost: {error}")),
         };
         let over_tcp = conn.route.is_none();
+        if let (Place::Download(_), Flushed::All) = (&conn.place, flushed) {
+            return self.serve_download(key, now);
+        }
         let seat = match (&conn.opened, &mut conn.place) {
             (Some(opened), Place::Seat(index)) => Some((opened.channel, *index)),
             (_, Place::OnDemand(seat)) => {
@@ -347,7 +386,7 @@ impl State {
             }
             Ok(Served::NewGeneration) => self.cross_boundary(key, channel, index, now),
             Ok(Served::Finished) => {
-                self.drive(key, now, Input::Answer(Answer::Ended));
+                self.drive(key, now, Event::Answer(Answer::Ended));
                 // It has asked for this by itself; whatever it said, a viewer that has everything leaves its seat.
                 self.park(key);
             }
@@ -383,7 +422,7 @@ impl State {
         if let Some(permit) = &mut conn.permit {
             permit.rebook(generation.bit_rate);
         }
-        self.drive(key, now, Input::Answer(Answer::NewGeneration(describe(generation))));
+        self.drive(key, now, Event::Answer(Answer::NewGeneration(describe(generation))));
     }
 
     /// Whether sends of some publishing point have lagged for so long that nobody else is taken on; notes it where they have.

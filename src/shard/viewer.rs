@@ -10,14 +10,14 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::broadcast::Tally;
+use super::framing::Framing;
+use super::image::TCP_PACKETS;
 use super::origins::Origins;
 use super::pace::Pace;
 use super::udp::{Route, Sent};
 use super::variants::Slowness;
-use crate::mms::media::{HEAD_LEN, Next, Track};
+use crate::mms::media::{Next, Track};
 
-/// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
-const TCP_PACKETS: u32 = 64;
 /// Times that a full device queue is waited for, a millisecond each, before what it does not take is given up.
 const QUEUE_TRIES: u8 = 8;
 
@@ -82,7 +82,7 @@ pub(super) enum Full {
 pub(super) fn most_packets(link: &Link, origins: &Origins, stride: usize) -> u32 {
     match link {
         Link::Udp(route) => origins.port(route.origin).map_or(1, |port| u32::try_from(port.segments(stride)).unwrap_or(1)),
-        Link::Tcp(_) => TCP_PACKETS,
+        Link::Tcp(_) => u32::try_from(TCP_PACKETS).unwrap_or(u32::MAX),
     }
 }
 
@@ -147,6 +147,8 @@ pub struct Hot {
     pub blocked: bool,
     /// Times in a row that the device's queue towards it was full.
     pub refusals: u8,
+    /// How its packets are framed.
+    pub(super) framing: Framing,
     /// How media reaches it.
     pub(super) link: Link,
 }
@@ -172,8 +174,8 @@ pub struct Cold {
     pub(super) wanted: Option<usize>,
     /// Its first packet has been noted.
     pub joined: bool,
-    /// Bytes of each packet of the header that it has.
-    packet_size: usize,
+    /// Bytes on the wire of each packet of the header that it has.
+    stride: usize,
     /// Packets of headers before that one, and their bytes on the wire.
     before: (u64, u64),
 }
@@ -201,7 +203,16 @@ impl Viewer {
     fn new(conn: usize, link: Link, stream: Option<Rc<TcpStream>>) -> Self {
         let (next, track) = (Next::default(), Track::new());
         Self {
-            hot: Hot { next, packets: 0, generation: 0, phase: Phase::Awaiting, blocked: false, refusals: 0, link },
+            hot: Hot {
+                next,
+                packets: 0,
+                generation: 0,
+                phase: Phase::Awaiting,
+                blocked: false,
+                refusals: 0,
+                framing: Framing::Mms,
+                link,
+            },
             cold: Cold {
                 conn,
                 stream,
@@ -211,7 +222,7 @@ impl Viewer {
                 slowness: Slowness::default(),
                 wanted: None,
                 joined: false,
-                packet_size: 0,
+                stride: 0,
                 before: (0, 0),
             },
         }
@@ -224,13 +235,13 @@ impl Viewer {
 
     /// Takes the way of media, and nothing else, from another viewer.
     pub(super) fn goes_like(&mut self, other: Self) {
-        (self.hot.link, self.cold.stream) = (other.hot.link, other.cold.stream);
+        (self.hot.link, self.hot.framing, self.cold.stream) = (other.hot.link, other.hot.framing, other.cold.stream);
     }
 
     /// A play begins: packets carry this incarnation, and belong to this header.
     pub fn start(&mut self, incarnation: u8, generation: u32, packet_size: usize) {
         self.cold.before = (self.hot.packets, self.bytes());
-        self.cold.packet_size = packet_size;
+        self.cold.stride = self.hot.framing.stride(packet_size);
         self.cold.track.start(&mut self.hot.next, incarnation);
         self.hot.generation = generation;
     }
@@ -238,7 +249,7 @@ impl Viewer {
     /// Bytes sent to it, heads included.
     pub fn bytes(&self) -> u64 {
         let (packets, bytes) = self.cold.before;
-        bytes + (self.hot.packets - packets) * (self.cold.packet_size + HEAD_LEN) as u64
+        bytes + (self.hot.packets - packets) * self.cold.stride as u64
     }
 }
 

@@ -13,9 +13,9 @@ use tokio::time::{Instant as Clock, sleep_until, timeout};
 
 use super::Context;
 use super::command::{Accepted, Command};
+use super::engine::Event;
 use super::pump;
 use super::state::{Arrival, State};
-use crate::mms::session::Input;
 
 /// How often a shard shows that it lives, and looks for viewers that do not.
 const BEAT: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
 
 /// Gives a connection its place and its task.
 fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
-    let Accepted { stream, peer, local, at, head, udp } = accepted;
+    let Accepted { stream, peer, local, at, head, udp, protocol } = accepted;
     let ready = || {
         stream.set_nodelay(true)?;
         // Unsent bytes beyond this would only be late; a viewer that stalls then costs little kernel memory.
@@ -90,8 +90,8 @@ fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
     let now = Clock::now().into_std();
     let key = {
         let mut state = state.borrow_mut();
-        let key = state.admit(now, Arrival { peer, local, at, udp }, Rc::clone(&stream));
-        state.drive(key, now, Input::Bytes(&head));
+        let key = state.admit(now, Arrival { peer, local, at, udp, protocol }, Rc::clone(&stream));
+        state.drive(key, now, Event::Bytes(&head));
         key
     };
     tokio::task::spawn_local(converse(Rc::clone(state), key, stream));
@@ -139,7 +139,7 @@ async fn converse(state: Rc<RefCell<State>>, key: usize, stream: Rc<TcpStream>) 
                     }
                 }
             },
-            () = sleep_until(deadline) => state.borrow_mut().drive(key, Clock::now().into_std(), Input::Timeout),
+            () = sleep_until(deadline) => state.borrow_mut().drive(key, Clock::now().into_std(), Event::Timeout),
             () = wake.notified() => {}
         }
     }
@@ -153,7 +153,7 @@ fn read(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) -> bool {
         Ok(0) => false,
         Ok(read) => {
             let bytes = buffer.get(..read).unwrap_or_default();
-            state.borrow_mut().drive(key, Clock::now().into_std(), Input::Bytes(bytes));
+            state.borrow_mut().drive(key, Clock::now().into_std(), Event::Bytes(bytes));
             true
         }
         Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,

@@ -1,14 +1,16 @@
-//! The bytes below every format: a bounds-checked cursor, a growing writer, GUIDs, UTF-16 and time units.
+//! The bytes below every format: a bounds-checked cursor, a growing writer, GUIDs, UTF-16, result codes and time units.
 //!
 //! Everything here is little-endian, as ASF and MMS are.
 
 mod cursor;
 mod guid;
+mod hresult;
 mod utf16;
 mod writer;
 
 pub use cursor::{Cursor, DecodeError};
 pub use guid::Guid;
+pub use hresult::Hresult;
 pub use utf16::{decode_utf16, encode_utf16_nul};
 pub use writer::Writer;
 

@@ -347,12 +347,12 @@ mod tests {
     use crate::mms::end::ReportStreamChange;
     use crate::mms::frame::encode;
     use crate::mms::funnel::{ReportConnectedFunnel, ReportFunnelInfo};
-    use crate::mms::hresult::Hresult;
     use crate::mms::open::{BROADCAST, ReportOpenFile};
     use crate::mms::play::ReportStartedPlaying;
     use crate::mms::select::ReportStreamSwitch;
     use crate::mms::testing::asf_header;
     use crate::settings::PortRanges;
+    use crate::wire::Hresult;
 
     /// What a server says to each of a viewer's messages until it plays.
     fn answers() -> [Vec<u8>; 7] {

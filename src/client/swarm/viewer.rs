@@ -451,8 +451,8 @@ fn not_connected(error: &io::Error) -> String {
 mod tests {
     use super::*;
     use crate::mms::frame::encode;
-    use crate::mms::hresult::Hresult;
     use crate::mms::ping::Ping;
+    use crate::wire::Hresult;
 
     #[test]
     fn every_viewer_is_a_player_of_its_own_and_known_again() {

@@ -9,13 +9,13 @@ use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::{Frame, Message};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, ReportDisconnectedFunnel, ReportFunnelInfo};
-use crate::mms::hresult::Hresult;
 use crate::mms::open::{BROADCAST, OpenFile, ReportOpenFile, Token};
 use crate::mms::ping::{Ping, Pong};
 use crate::mms::play::ReportStartedPlaying;
 use crate::mms::redirect::ReportRedirect;
 use crate::mms::security::SecurityChallenge;
 use crate::mms::select::ReportStreamSwitch;
+use crate::wire::Hresult;
 
 /// The number that servers expect in a TCP funnel's name; they do not look at it.
 const TCP_FUNNEL_PORT: u16 = 1755;

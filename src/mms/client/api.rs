@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::asf::StreamSet;
-use crate::mms::hresult::Hresult;
-use crate::mms::play::Acceleration;
 use crate::mms::session::Transport;
+use crate::viewing::Acceleration;
+use crate::wire::Hresult;
 
 /// What is to be played, and how.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,16 +1,12 @@
 //! What a session takes in and gives out.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::asf::{Selection, StreamSet};
-use crate::mms::connect::Player;
 use crate::mms::frame::FrameError;
-use crate::mms::hresult::Hresult;
 use crate::mms::log::{Logging, escaped};
-use crate::mms::play::{Acceleration, Place, Until};
+use crate::viewing::{Answer, Ask, Player};
 use crate::wire::DecodeError;
 
 /// What is the same for all sessions.
@@ -65,66 +61,6 @@ pub enum Input<'a> {
     Timeout,
 }
 
-/// What the relay answers, or tells.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// To [`Ask::Admit`]. A failure is reported and the session closes.
-    Admitted(Result<(), Hresult>),
-    /// To [`Ask::ClaimPort`]. After a failure the player may ask for another funnel.
-    Funnel(Result<(), Hresult>),
-    /// To [`Ask::Open`].
-    Opened(Result<Description, OpenRefusal>),
-    /// News: another header from the next packet on.
-    NewGeneration(Description),
-    /// News: nothing more will come.
-    Ended,
-    /// News: what was asked for by [`Ask::PlayFile`] has been sent; the player may ask for another place of the file.
-    Finished {
-        /// Of which play.
-        incarnation: u8,
-    },
-    /// News: the file cannot be played on, because it changed or cannot be read. The session closes.
-    Broken,
-}
-
-/// Why a publishing point does not open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OpenRefusal {
-    /// It does not; the player may try another name.
-    Status(Hresult),
-    /// It is elsewhere: an `mms`, `mmsu` or `mmst` URL.
-    Redirect(String),
-}
-
-/// What is to be played.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// Header Object and the first 50 bytes of the Data Object.
-    pub header: Bytes,
-    /// Fixed size of packets, bytes.
-    pub packet_size: u32,
-    /// Bits per second.
-    pub bit_rate: u32,
-    /// The streams of the header.
-    pub streams: StreamSet,
-    /// Whether it is a broadcast or a file.
-    pub content: Content,
-}
-
-/// What kind of content a description is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// A broadcast: it has neither begin nor end, and nobody seeks in it.
-    Live,
-    /// A file.
-    File {
-        /// How long it plays, preroll not included.
-        duration_ms: u64,
-        /// ASF packets.
-        packets: u64,
-    },
-}
-
 /// What is to be done for a session, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -136,58 +72,6 @@ pub enum Output {
     Ask(Ask),
     /// Close the connection when everything before it is sent. Nothing follows.
     Close(CloseReason),
-}
-
-/// What a session wants of the relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// May this player have a session? Answer: [`Answer::Admitted`].
-    Admit(Player),
-    /// May media go to this UDP port of the player's address? Answer: [`Answer::Funnel`].
-    ClaimPort {
-        /// The port, not 0.
-        port: u16,
-        /// The address that the player says it has.
-        announced: Option<IpAddr>,
-    },
-    /// The port granted last is not wanted any more.
-    ReleasePort,
-    /// What is this? Answer: [`Answer::Opened`].
-    Open {
-        /// Name of a publishing point, without leading slash, not percent-decoded.
-        name: String,
-    },
-    /// Send media from here on, with [`crate::mms::media::Track::start`] of this incarnation.
-    Play {
-        /// For each packet.
-        incarnation: u8,
-    },
-    /// Send media of a file, from the key frame at or before a place on, with [`crate::mms::media::Track::start`] of this
-    /// incarnation. What was sent before is over. News: [`Answer::Finished`].
-    PlayFile {
-        /// For each packet.
-        incarnation: u8,
-        /// Where to begin.
-        from: Place,
-        /// Where to end, before the end of the file.
-        until: Option<Until>,
-        /// How fast to begin; `None`: as the server does by itself.
-        acceleration: Option<Acceleration>,
-    },
-    /// Of what is sent from here on: these streams.
-    Select(Selection),
-    /// Media goes on with [`crate::mms::media::Track::start`] of this incarnation.
-    Incarnation {
-        /// For each packet from here on.
-        incarnation: u8,
-    },
-    /// Send no more media.
-    Stop,
-    /// Send these packets again, to the leased port.
-    Resend {
-        /// Up to 32 sequence numbers as the player counts them, see [`crate::mms::media::Track::lookup`].
-        sequences: Vec<u32>,
-    },
 }
 
 /// Why a session ended; also a metric label.

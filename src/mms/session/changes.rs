@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::timers::Timer;
-use super::{Answer, CloseReason, Content, Description, OpenRefusal, Opened, Session, State, Transport, Waiting};
+use super::{CloseReason, Opened, Session, State, Transport, Waiting};
 use crate::asf::Selection;
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::data::{CHANGED_INCARNATION, HEAD_LEN, MAX_PAYLOAD};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
-use crate::mms::hresult::Hresult;
 use crate::mms::open::{BROADCAST, CAN_SEEK, FILE_ID, ReportOpenFile};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
+use crate::viewing::{Answer, Content, Description, OpenRefusal};
+use crate::wire::Hresult;
 
 /// A data packet of this size could be taken for a control packet on TCP: its size is half of their mark.
 const AMBIGUOUS_SIZE: usize = 0xB00B;
@@ -35,6 +36,7 @@ impl Session {
                 match result {
                     Ok(description) => self.opened(now, incarnation, description),
                     Err(OpenRefusal::Status(hr)) => self.report_open_failure(incarnation, hr),
+                    Err(OpenRefusal::NotAFile) => self.report_open_failure(incarnation, Hresult::FILE_NOT_FOUND),
                     Err(OpenRefusal::Redirect(location)) => {
                         self.send(&ReportRedirect { kind: RedirectKind::Url, location });
                         self.close(CloseReason::Redirected);
@@ -43,6 +45,8 @@ impl Session {
             }
             // An answer to nothing: the session it was meant for has moved on.
             (_, Answer::Admitted(_) | Answer::Funnel(_) | Answer::Opened(_)) => {}
+            // Of downloads, which MMS does not have.
+            (_, Answer::Bytes(_) | Answer::BytesSent) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use super::timers::Timer;
 use super::{Session, State, Transport};
 use crate::mms::block::{CancelReadBlock, ReadBlock, ReportReadBlock};
 use crate::mms::data::{DataHead, FRAGMENT, HEAD_LEN, LAST_FRAGMENT, fragment_ends};
-use crate::mms::hresult::Hresult;
+use crate::wire::Hresult;
 
 /// Headers that one description is good for.
 const MAX_HEADERS: u8 = 10;

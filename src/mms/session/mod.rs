@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use api::{Answer, Ask, CloseReason, Config, Content, Description, Input, OpenRefusal, Output, PeerError, Report, Transport};
+pub use api::{CloseReason, Config, Input, Output, PeerError, Report, Transport};
 use bytes::Bytes;
 use header::Fragments;
 use resends::Resends;
@@ -25,10 +25,11 @@ use timers::{Timer, Timers};
 
 use super::bucket::TokenBucket;
 use super::frame::{Decoder, Item, Message, encode};
-use super::hresult::Hresult;
 use super::open::ReportOpenFile;
 use super::ping::{Ping, Pong};
 use crate::asf::Selection;
+use crate::viewing::{Ask, Content, Description};
+use crate::wire::Hresult;
 
 /// Messages a second that a player may send, and how many at once.
 const CONTROL_RATE: (u32, u32) = (50, 100);

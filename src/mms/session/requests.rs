@@ -2,20 +2,21 @@
 
 use std::time::Instant;
 
-use super::{Ask, CloseReason, Content, Output, PeerError, Session, State, Transport, Waiting};
+use super::{CloseReason, Output, PeerError, Session, State, Transport, Waiting};
 use crate::asf::Selection;
 use crate::mms::block::{CancelReadBlock, ReadBlock};
 use crate::mms::connect::Connect;
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::frame::{Frame, Message};
 use crate::mms::funnel::{ConnectFunnel, Funnel, FunnelInfo, ReportConnectedFunnel, ReportDisconnectedFunnel, ReportFunnelInfo};
-use crate::mms::hresult::Hresult;
 use crate::mms::log::Logging;
 use crate::mms::open::{OpenFile, ReportOpenFile};
 use crate::mms::ping::Pong;
 use crate::mms::play::{ReportStartStriding, ReportStartedPlaying, StartPlaying, StartStriding};
 use crate::mms::security::SecurityResponse;
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
+use crate::viewing::{Ask, Content};
+use crate::wire::Hresult;
 
 /// Messages that no player sends, before the session ends.
 const MAX_UNKNOWN: u8 = 8;

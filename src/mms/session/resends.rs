@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Ask, Output, Session, Transport};
+use super::{Output, Session, Transport};
 use crate::mms::bucket::TokenBucket;
 use crate::mms::open::FILE_ID;
 use crate::mms::resend::Request;
+use crate::viewing::Ask;
 
 /// Packets a second that every session may have again.
 const MIN_RATE: u32 = 64;

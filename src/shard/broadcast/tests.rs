@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::asf::StreamSet;
+use crate::http::wrap::Wrap;
 use crate::mms::media::{DataHead, HEAD_LEN};
 use crate::relay::BatchPacket;
 use crate::shard::out_queue::{Flushed, OutQueue};
@@ -207,6 +208,28 @@ fn a_viewer_of_a_header_without_packets_waits_for_its_first_key_frame() {
 
 #[tokio::test]
 async fn short_writes_lose_and_repeat_nothing() {
+    let framings = [Framing::Mms, Framing::Http(Wrap::Chunked), Framing::Http(Wrap::Framed), Framing::Http(Wrap::Raw)];
+    for framing in framings {
+        // In one pass, and in batches as those get them who catch up.
+        for in_batches in [false, true] {
+            short_writes(framing, in_batches).await;
+        }
+    }
+}
+
+/// One packet as a viewer over TCP gets it.
+fn framed(framing: Framing, number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    framing.push(&[number.to_le_bytes()[0]; SIZE], number, &mut bytes);
+    if framing == Framing::Mms {
+        crate::mms::media::stamp(&mut bytes, STRIDE, 4, u32::try_from(number).unwrap());
+    }
+    bytes
+}
+
+async fn short_writes(framing: Framing, in_batches: bool) {
+    const CONTROL: [u8; 4] = [0xCC, 0x33, 0xCC, 0x33];
+    let control_message = Bytes::from(CONTROL.repeat(12));
     let (start, mut broadcast) = (base(), broadcast(60));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let stream = Rc::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
@@ -214,20 +237,25 @@ async fn short_writes_lose_and_repeat_nothing() {
     let (mut viewer, _) = listener.accept().await.unwrap();
     let mut out = OutQueue::default();
     let mut seat = Viewer::over_tcp(0, Rc::clone(&stream));
+    seat.hot.framing = framing;
     seat.start(4, 0, SIZE);
     push(&mut broadcast, batch(&generation(0), 0, 1, start));
     broadcast.place(&mut seat, start);
     (seat.cold.pace, seat.hot.phase) = (None, Phase::Live);
     broadcast.viewers.push(seat);
-    push(&mut broadcast, batch(&generation(0), 1, 2999, start));
+    for first in (1..3000).step_by(if in_batches { 40 } else { 2999 }) {
+        let count = (3000 - first).min(if in_batches { 40 } else { 2999 });
+        push(&mut broadcast, batch(&generation(0), first, count, start));
+    }
+    let stride = framing.stride(SIZE);
 
     let (mut received, mut tally, mut blocked, mut control) = (Vec::new(), Tally::default(), 0, 0);
-    while received.len() < 3000 * STRIDE + control * 48 {
+    while received.len() < 3000 * stride + control * 48 {
         let mut waits = true;
         if out.flush(&stream).unwrap() == Flushed::All {
             // Some control messages between the packets, as pings are.
             if control < 5 && blocked > 3 * control {
-                out.push(Bytes::from(vec![0xCC; 48]));
+                out.push(control_message.clone());
                 control += 1;
                 continue;
             }
@@ -247,16 +275,16 @@ async fn short_writes_lose_and_repeat_nothing() {
         }
     }
     assert!(blocked > 3 && control == 5, "{blocked} short writes, {control} control messages");
-    let (mut rest, mut packets, mut messages) = (received.as_slice(), Vec::new(), 0);
+    let (mut rest, mut packets, mut messages) = (received.as_slice(), 0, 0);
     while !rest.is_empty() {
-        if rest.starts_with(&[0xCC; 48]) {
+        if rest.starts_with(&control_message) {
             rest = &rest[48..];
             messages += 1;
         } else {
-            packets.push(check(&rest[..STRIDE]));
-            rest = &rest[STRIDE..];
+            assert!(rest[..stride] == framed(framing, packets), "packet {packets} as {framing:?}");
+            rest = &rest[stride..];
+            packets += 1;
         }
     }
-    assert_eq!(messages, control);
-    assert_eq!(packets, (0..3000).map(|number: u32| (number, 4, number.to_le_bytes()[0])).collect::<Vec<_>>());
+    assert_eq!((messages, packets), (control, 3000));
 }

@@ -10,13 +10,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::archive::Lookup;
 use crate::asf::{Kept, Selector, StreamSet, padding, payloads, samples};
-use crate::mms::connect::Player;
 use crate::mms::media::DataHead;
-use crate::mms::session::Ask;
 use crate::relay::Relay;
 use crate::settings::{PublishingPoint, Settings};
 use crate::shard::Context;
+use crate::shard::sniff::Protocol;
 use crate::shard::state::Arrival;
+use crate::viewing::Ask;
+use crate::viewing::Player;
 use crate::wire::Guid;
 
 /// 94 packets of 3200 bytes, ten seconds.
@@ -58,7 +59,7 @@ impl Bench {
             socket2::SockRef::from(&stream).set_send_buffer_size(bytes).unwrap();
         }
         player.set_nonblocking(true).unwrap();
-        let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None }, Rc::new(stream));
+        let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
         assert!(matches!(shard.answer(key, now(), Ask::Admit(Player::default())), Some(Answer::Admitted(Ok(())))));
         let mut bench = Self { shard, mailbox, key, player: player.into(), bytes: Vec::new() };
         let open = Ask::Open { name: format!("archive/{name}") };
@@ -73,7 +74,7 @@ impl Bench {
         self.shard.command(now(), command);
     }
 
-    async fn play(&mut self, from: play::Place, until: Option<Until>) {
+    async fn play(&mut self, from: Position, until: Option<Until>) {
         let ask = Ask::PlayFile { incarnation: 10, from, until, acceleration: None };
         self.shard.answer(self.key, now(), ask);
         self.command().await;
@@ -156,7 +157,7 @@ async fn a_file_goes_whole_and_at_its_pace() {
     for name in [FILE, "edge-packets-pcmu.asf"] {
         let expected = settled(name);
         let mut bench = Bench::open(name, None, |_| {}).await;
-        bench.play(play::Place::Time(0), None).await;
+        bench.play(Position::Time(0), None).await;
         let took = bench.run(1 << 20).await;
         let packets = bench.packets(expected[0].len());
         assert!(packets.iter().map(|(.., packet)| packet).eq(&expected), "{name}");
@@ -172,7 +173,7 @@ async fn a_file_goes_whole_and_at_its_pace() {
 #[tokio::test(start_paused = true)]
 async fn a_seek_begins_at_a_key_frame_and_stops_where_it_is_to() {
     let mut bench = Bench::open(FILE, None, |_| {}).await;
-    bench.play(play::Place::Time(5000), Some(Until::After(2000))).await;
+    bench.play(Position::Time(5000), Some(Until::After(2000))).await;
     bench.run(1 << 20).await;
     let packets = bench.packets(SIZE);
     let first = payloads(&packets[0].2).unwrap().find(|payload| payload.stream == 1 && payload.key && payload.offset == 0);
@@ -184,7 +185,7 @@ async fn a_seek_begins_at_a_key_frame_and_stops_where_it_is_to() {
     assert!((begin_ms + 1800..begin_ms + 2000).contains(&last_ms), "{begin_ms} to {last_ms}");
     // And on from somewhere else; sequence numbers run on.
     let count = packets.len();
-    bench.play(play::Place::Packet(90), None).await;
+    bench.play(Position::Packet(90), None).await;
     bench.run(1 << 20).await;
     let packets = bench.packets(SIZE);
     assert!(packets.len() > count && packets.windows(2).all(|pair| pair[1].1 == pair[0].1.wrapping_add(1)));
@@ -202,7 +203,7 @@ async fn a_slow_reader_loses_nothing() {
         let selection = Selection::all(streams.iter().copied().collect());
         let mut bench = Bench::open(name, Some(4096), |settings| settings.delivery.burst_rate = 100).await;
         bench.shard.select(bench.key, selection);
-        bench.play(play::Place::Time(0), None).await;
+        bench.play(Position::Time(0), None).await;
         bench.run(3000).await;
         let mut selector = Selector::new(all, header.video(), selection);
         let mut expected = Vec::new();
@@ -227,7 +228,7 @@ async fn who_was_held_up_catches_up() {
     let name = "edge-packets-pcmu.asf";
     let expected = settled(name);
     let mut bench = Bench::open(name, Some(4096), |_| {}).await;
-    bench.play(play::Place::Time(0), None).await;
+    bench.play(Position::Time(0), None).await;
     let begin = now();
     tokio::time::advance(Duration::from_secs(9)).await;
     bench.run(1500).await;
@@ -244,7 +245,7 @@ async fn one_file_after_another() {
     let other = "audio-wmav2.wma";
     let expected = settled(other);
     let mut bench = Bench::open(FILE, None, |_| {}).await;
-    bench.play(play::Place::Packet(60), None).await;
+    bench.play(Position::Packet(60), None).await;
     let key = bench.key;
     let Some(Place::OnDemand(seat)) = bench.shard.conns.get(key).map(|conn| &conn.place) else { panic!("it plays") };
     let Feed::File(feed) = &seat.feed else { panic!("a file") };
@@ -257,7 +258,7 @@ async fn one_file_after_another() {
     let sent = usize::try_from(seat.viewer.hot.packets).unwrap();
     assert!(bench.shard.answer(key, now(), Ask::Open { name: format!("archive/{other}") }).is_none());
     bench.command().await;
-    bench.play(play::Place::Time(0), None).await;
+    bench.play(Position::Time(0), None).await;
     bench.shard.block_read(key, now(), before, Ok(late));
     bench.shard.block_read(key, now(), before, Err(ReadError::Vanished));
     assert!(bench.plays());
@@ -270,7 +271,7 @@ async fn one_file_after_another() {
 async fn a_cap_slows_a_file_down() {
     // 300,800 bytes and their heads.
     let mut bench = Bench::open(FILE, None, |settings| settings.limits.viewer_kbps = 100).await;
-    bench.play(play::Place::Time(0), None).await;
+    bench.play(Position::Time(0), None).await;
     let took = bench.run(1 << 20).await;
     assert!((23.5..24.5).contains(&took.as_secs_f64()), "{took:?}");
 }
@@ -279,15 +280,15 @@ async fn a_cap_slows_a_file_down() {
 async fn an_answer_to_an_earlier_seek_comes_too_late() {
     let mut bench = Bench::open(FILE, None, |_| {}).await;
     let seek = |from| Ask::PlayFile { incarnation: 10, from, until: None, acceleration: None };
-    bench.shard.answer(bench.key, now(), seek(play::Place::Time(9000)));
-    bench.shard.answer(bench.key, now(), seek(play::Place::Time(0)));
+    bench.shard.answer(bench.key, now(), seek(Position::Time(9000)));
+    bench.shard.answer(bench.key, now(), seek(Position::Time(0)));
     bench.command().await;
     assert!(!bench.plays(), "that place is not wanted any more");
     bench.command().await;
     assert!(bench.plays());
     bench.run(1 << 20).await;
     assert_eq!(bench.packets(SIZE).len(), 94);
-    bench.shard.answer(bench.key, now(), seek(play::Place::Time(0)));
+    bench.shard.answer(bench.key, now(), seek(Position::Time(0)));
     bench.shard.answer(bench.key, now(), Ask::Stop);
     bench.command().await;
     assert!(!bench.plays(), "nor after a stop");

@@ -13,6 +13,7 @@ use crate::shard::Context;
 use crate::shard::broadcast::Viewer;
 use crate::shard::conn::{Opened, Place};
 use crate::shard::pace::Pace;
+use crate::shard::sniff::Protocol;
 use crate::shard::state::Arrival;
 use crate::shard::udp::Route;
 use crate::wire::Guid;
@@ -65,7 +66,8 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
     let (stream, peer) = listener.accept().await.unwrap();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap());
-    let arrival = Arrival { peer, local: listener.local_addr().unwrap(), at: now(), udp: Some(Arc::clone(&port)) };
+    let arrival =
+        Arrival { peer, local: listener.local_addr().unwrap(), at: now(), udp: Some(Arc::clone(&port)), protocol: Protocol::Mms };
     let key = shard.admit(now(), arrival, Rc::new(stream));
     let destination = socket.local_addr().unwrap();
     let opens = Arc::clone(&shard.context.relay.points()[point]);
@@ -256,9 +258,8 @@ async fn a_send_that_is_full_waits_for_no_tick() {
 
 #[tokio::test]
 async fn a_shard_that_lags_takes_nobody_on() {
-    use crate::mms::connect::Player;
-    use crate::mms::hresult::Hresult;
-    use crate::mms::session::{Answer, Ask};
+    use crate::viewing::{Answer, Ask, Player};
+    use crate::wire::Hresult;
     let mut shard = shard();
     let viewer = seat(&mut shard, 0).await;
     let start = now();

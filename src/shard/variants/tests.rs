@@ -17,6 +17,7 @@ use crate::relay::{Delivery, Publisher, PublisherId, Relay, ShardPort};
 use crate::settings::{PublishingPoint, Settings, Source};
 use crate::shard::Context;
 use crate::shard::conn::Opened;
+use crate::shard::sniff::Protocol;
 use crate::shard::state::Arrival;
 use crate::wire::Guid;
 
@@ -119,7 +120,8 @@ impl Bench {
         let player = std::net::TcpStream::connect(local).unwrap();
         let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await.unwrap();
         player.set_nonblocking(true).unwrap();
-        let key = self.shard.admit(now(), Arrival { peer, local, at: now(), udp: None }, Rc::new(stream));
+        let key =
+            self.shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
         let point = self.shard.context.relay.point("cam").unwrap();
         let conn = self.shard.conns.get_mut(key).unwrap();
         let packet_size = self.header.packet_size();

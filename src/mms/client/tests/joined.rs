@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::world::{PACKETS_PER_S, World};
 use crate::mms::client::{ClientEnd, ClientEvent, ClientInput, StartAt};
-use crate::mms::hresult::Hresult;
-use crate::mms::session::{Ask, CloseReason, Content, Description, Transport};
+use crate::mms::session::{CloseReason, Transport};
 use crate::mms::testing::{asf_header, description};
+use crate::viewing::{Ask, Content, Description};
+use crate::wire::Hresult;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

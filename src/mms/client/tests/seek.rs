@@ -7,13 +7,14 @@ use crate::mms::data::{DataHead, LAST_FRAGMENT};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::encode;
 use crate::mms::funnel::{ReportConnectedFunnel, ReportFunnelInfo};
-use crate::mms::hresult::Hresult;
 use crate::mms::log::Logging;
 use crate::mms::open::ReportOpenFile;
 use crate::mms::ping::Ping;
-use crate::mms::play::{Acceleration, NO_PLACE, ReportStartedPlaying, StartPlaying};
+use crate::mms::play::{NO_PLACE, ReportStartedPlaying, StartPlaying};
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
 use crate::mms::testing::asf_header;
+use crate::viewing::Acceleration;
+use crate::wire::Hresult;
 
 const CAN_SEEK: u32 = 0x0180_0000;
 const SWITCHED: ReportStreamSwitch = ReportStreamSwitch { hr: Hresult::OK };

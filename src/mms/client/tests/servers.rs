@@ -13,7 +13,6 @@ use crate::mms::data::{DataHead, FRAGMENT, LAST_FRAGMENT};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::{Message, TCP_HEAD_LEN, encode};
 use crate::mms::funnel::{ReportConnectedFunnel, ReportDisconnectedFunnel, ReportFunnelInfo};
-use crate::mms::hresult::Hresult;
 use crate::mms::open::{BROADCAST, ReportOpenFile};
 use crate::mms::ping::Ping;
 use crate::mms::play::ReportStartedPlaying;
@@ -22,7 +21,7 @@ use crate::mms::resend::Request;
 use crate::mms::security::{SecurityChallenge, SecurityToken};
 use crate::mms::select::ReportStreamSwitch;
 use crate::mms::testing::{asf_header, base, name_of};
-use crate::wire::Writer;
+use crate::wire::{Hresult, Writer};
 
 pub(super) const NOTHING: [&str; 0] = [];
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
-use crate::mms::hresult::Hresult;
 use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
-use crate::mms::session::{Answer, Ask, CloseReason, Config, Description, Input, Output, Session, Transport};
+use crate::mms::session::{CloseReason, Config, Input, Output, Session, Transport};
 use crate::mms::testing::{base, description};
+use crate::viewing::{Answer, Ask, Description};
+use crate::wire::Hresult;
 
 /// Packets a second of the broadcast, in batches of four.
 pub(super) const PACKETS_PER_S: u32 = 100;
@@ -228,7 +229,7 @@ impl World {
                 None
             }
             Ask::ReleasePort | Ask::Select(_) => None,
-            Ask::PlayFile { .. } => unreachable!("a broadcast"),
+            Ask::PlayFile { .. } | Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("a broadcast"),
         };
         self.asks.push_back(ask);
         if let Some(answer) = answer {

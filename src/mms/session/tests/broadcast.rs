@@ -1,13 +1,13 @@
 //! A broadcast whose source changes or ends while it is watched.
 
-use super::{Answer, Rig};
+use super::Rig;
 use crate::mms::block::ReadBlock;
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange, StopPlaying};
 use crate::mms::open::{OpenFile, Token};
 use crate::mms::play::StartPlaying;
 use crate::mms::select::StreamSwitch;
-use crate::mms::session::{Content, Description};
 use crate::mms::testing::{asf_header, description};
+use crate::viewing::{Answer, Content, Description};
 
 const NOTHING: [&str; 0] = [];
 

@@ -2,12 +2,13 @@
 
 use super::{Rig, description};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
-use crate::mms::hresult::Hresult;
 use crate::mms::open::ReportOpenFile;
 use crate::mms::ping::Pong;
-use crate::mms::play::{Acceleration, ReportStartedPlaying, StartPlaying};
+use crate::mms::play::{ReportStartedPlaying, StartPlaying};
 use crate::mms::select::{StreamEntry, StreamSwitch};
-use crate::mms::session::{Answer, Content, Description, Input};
+use crate::mms::session::Input;
+use crate::viewing::{Acceleration, Answer, Content, Description};
+use crate::wire::Hresult;
 
 fn file() -> Description {
     Description { content: Content::File { duration_ms: 10_250, packets: 94 }, ..description() }

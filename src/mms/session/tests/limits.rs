@@ -8,7 +8,6 @@ use crate::mms::connect::{Connect, NO_PACKET_PAIR};
 use crate::mms::end::{CloseFile, StopPlaying};
 use crate::mms::frame::{FrameError, Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo};
-use crate::mms::hresult::Hresult;
 use crate::mms::log::Logging;
 use crate::mms::open::{OpenFile, ReportOpenFile, Token};
 use crate::mms::ping::Pong;
@@ -17,8 +16,10 @@ use crate::mms::redirect::ReportRedirect;
 use crate::mms::resend::Request;
 use crate::mms::security::{SecurityResponse, SecurityToken};
 use crate::mms::select::{StreamEntry, StreamSwitch};
-use crate::mms::session::{Answer, CloseReason, Config, Description, Input, OpenRefusal, PeerError, Session, Transport};
+use crate::mms::session::{CloseReason, Config, Input, PeerError, Session, Transport};
 use crate::mms::testing::{asf_header, description};
+use crate::viewing::{Answer, Ask, Description, OpenRefusal};
+use crate::wire::Hresult;
 
 const NOTHING: [&str; 0] = [];
 
@@ -448,7 +449,7 @@ proptest! {
             };
             closed |= result.is_err();
             while let Some(output) = session.poll_output() {
-                use crate::mms::session::{Ask, Output};
+                use crate::mms::session::Output;
                 prop_assert!(!closed || result.is_err(), "output behind the end: {output:?}");
                 match output {
                     Output::Ask(Ask::Play { .. }) => {

@@ -8,10 +8,11 @@ mod players;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Ask, Config, Description, Input, OpenRefusal, Output, PeerError, Session};
+use super::{Config, Input, Output, PeerError, Session};
 use crate::mms::frame::{Message, encode};
-use crate::mms::hresult::Hresult;
 use crate::mms::testing::{base, data_name, description, name_of};
+use crate::viewing::{Answer, Ask, Description, OpenRefusal};
+use crate::wire::Hresult;
 
 /// Client id of all sessions here.
 const CLIENT_ID: u32 = 0x5EED_1234;
@@ -154,6 +155,7 @@ impl Rig {
                 Output::Ask(Ask::Incarnation { incarnation }) => (format!("incarnation {incarnation}"), None),
                 Output::Ask(Ask::Stop) => ("stop".into(), None),
                 Output::Ask(Ask::Resend { sequences }) => (format!("resend {sequences:?}"), None),
+                Output::Ask(ask @ (Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest)) => unreachable!("{ask:?}"),
                 Output::Close(reason) => (format!("close {}", reason.label()), None),
             };
             log.push(name);

@@ -9,14 +9,14 @@ use crate::mms::connect::{Connect, NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::frame::{Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportFunnelInfo};
-use crate::mms::hresult::Hresult;
 use crate::mms::log::Logging;
 use crate::mms::open::{BROADCAST, OpenFile, ReportOpenFile, Token};
 use crate::mms::ping::Pong;
-use crate::mms::play::{Acceleration, StartPlaying};
+use crate::mms::play::StartPlaying;
 use crate::mms::resend::Request;
 use crate::mms::select::StreamSwitch;
-use crate::mms::session::Answer;
+use crate::viewing::{Acceleration, Answer};
+use crate::wire::Hresult;
 
 const NAME: &str = "NSPlayer/7.0.0.1956; {33715801-BAB3-9D85-24E9-03B90328270A}; Host: 198.51.100.20";
 

@@ -1,0 +1,167 @@
+//! Plain requests: broadcasts as files, files, pages, playlists.
+
+use super::{Link, Rig};
+use crate::http::viewer::testing;
+use crate::http::wrap::Wrap;
+use crate::viewing::Answer;
+
+const BROWSER: &str = "User-Agent: Mozilla/5.0\r\nAccept: text/html,*/*\r\n";
+const CURL: &str = "User-Agent: curl/8.14.1\r\nAccept: */*\r\n";
+
+fn request(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: media.example:8080\r\n{fields}\r\n")
+}
+
+fn ask(line: &str, fields: &str) -> (Vec<String>, Link) {
+    let mut rig = Rig::new();
+    let mut link = rig.connect();
+    (rig.hear(&mut link, request(line, fields)), link)
+}
+
+#[test]
+fn a_broadcast_as_a_file() {
+    for (line, fields) in [
+        ("GET /live", CURL.to_owned()),
+        ("GET /live/", format!("{CURL}Range: bytes=0-\r\nIcy-MetaData: 1\r\n")),
+        ("GET /live?MSWMExt=.asf", "User-Agent: NSPlayer/12.0 WMFSDK/12.0\r\n".into()),
+    ] {
+        let (log, mut link) = ask(line, &fields);
+        assert_eq!(log[1..], ["facts live", "open live", "play 1"]);
+        assert_eq!(link.connection.wrap(), Some(Wrap::Raw));
+        let (head, body) = link.response();
+        let expected = "HTTP/1.1 200 OK\r\nServer: Cougar/9.5.6001.18281 wmrelay/0\r\nContent-Type: video/x-ms-asf\r\n\
+                        Cache-Control: no-cache, no-store\r\nAccept-Ranges: none\r\nConnection: close\r\n\r\n";
+        assert_eq!(head, expected);
+        assert_eq!(body, testing::live().header);
+        let mut rig = Rig::new();
+        let answer = Answer::NewGeneration(testing::live());
+        assert_eq!(rig.tell(&mut link, answer), ["stop", "close stream_changed"]);
+    }
+    let (log, mut link) = ask("GET /live.WMV", CURL);
+    assert_eq!(log, ["admit None", "facts live.WMV", "facts live", "open live", "play 1"]);
+    let mut rig = Rig::new();
+    assert_eq!(rig.tell(&mut link, Answer::Ended), ["stop", "close ended"]);
+    let (log, mut link) = ask("HEAD /live", CURL);
+    assert_eq!(log, ["admit None", "facts live", "open live", "close answered"]);
+    assert!(link.response().1.is_empty());
+}
+
+#[test]
+fn a_file() {
+    let etag = "\"30d78d-2ebc98a1-beef\"";
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\nServer: Cougar/9.5.6001.18281 wmrelay/0\r\nContent-Type: video/x-ms-wmv\r\nContent-Length: 3200909\r\n\
+         Accept-Ranges: bytes\r\nETag: {etag}\r\nCache-Control: no-cache\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         Connection: Keep-Alive\r\n\r\n"
+    );
+    for (fields, bytes, status, range) in [
+        (String::new(), "bytes 0 3200909", "200 OK", None),
+        ("Range: bytes=100-199\r\n".into(), "bytes 100 100", "206 Partial Content", Some("bytes 100-199/3200909")),
+        (
+            format!("Range: bytes=-9\r\nIf-Range: {etag}\r\n"),
+            "bytes 3200900 9",
+            "206 Partial Content",
+            Some("bytes 3200900-3200908/3200909"),
+        ),
+        ("Range: bytes=1-\r\nIf-Range: \"x\"\r\n".into(), "bytes 0 3200909", "200 OK", None),
+        ("Range: bytes=0-1,5-6\r\n".into(), "bytes 0 3200909", "200 OK", None),
+    ] {
+        let (log, mut link) = ask("GET /film.wmv", &fields);
+        assert_eq!(log, ["admit None", "facts film.wmv", bytes], "{fields}");
+        let head = link.text();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{head}");
+        assert!(range.is_none_or(|range| head.contains(&format!("\r\nContent-Range: {range}\r\n"))), "{head}");
+        assert!(status != "200 OK" || head == whole, "{head}");
+        assert_eq!(link.connection.wrap(), None);
+    }
+    let (log, mut link) = ask("GET /film.wmv", "Range: bytes=3200909-\r\n");
+    assert_eq!(log, ["admit None", "facts film.wmv"]);
+    let head = link.text();
+    assert!(head.starts_with("HTTP/1.1 416 ") && head.contains("\r\nContent-Range: bytes */3200909\r\n"), "{head}");
+    let (log, mut link) = ask("HEAD /film.wmv", "Range: bytes=0-1\r\n");
+    assert_eq!(log, ["admit None", "facts film.wmv"]);
+    assert_eq!(link.text(), whole);
+}
+
+#[test]
+fn requests_behind_a_file_wait_for_its_end() {
+    let mut rig = Rig::new();
+    let mut link = rig.connect();
+    let get = request("GET /film.wmv", "");
+    assert_eq!(rig.hear(&mut link, get.repeat(2)), ["admit None", "facts film.wmv", "bytes 0 3200909"]);
+    assert_eq!(link.connection.poll_timeout(), None);
+    link.take();
+    assert_eq!(rig.tell(&mut link, Answer::BytesSent), ["facts film.wmv", "bytes 0 3200909"]);
+    assert!(link.text().starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(rig.tell(&mut link, Answer::BytesSent).is_empty());
+    assert_eq!(rig.wait(&mut link, 15_000), ["close idle"]);
+
+    let mut link = rig.connect();
+    rig.hear(&mut link, request("GET /film.wmv", "Connection: close\r\n"));
+    assert_eq!(rig.tell(&mut link, Answer::BytesSent), ["close answered"]);
+    let mut link = rig.connect();
+    rig.hear(&mut link, &get);
+    assert_eq!(rig.tell(&mut link, Answer::Broken), ["close content_broken"]);
+    // Many requests wait their turn, with others that come meanwhile.
+    let mut link = rig.connect();
+    rig.hear(&mut link, get.repeat(3));
+    for left in (0..3).rev() {
+        assert!(rig.hear(&mut link, request("GET /film.wmv", "")).is_empty());
+        assert_eq!(rig.tell(&mut link, Answer::BytesSent).len(), 2, "{left}");
+    }
+    let served = (0..9).filter(|_| !rig.tell(&mut link, Answer::BytesSent).is_empty()).count();
+    assert_eq!(served, 2, "of six, one and three were before");
+    // What is sent ahead is bounded.
+    let mut link = rig.connect();
+    rig.hear(&mut link, &get);
+    assert!(rig.hear(&mut link, vec![b'x'; 96 << 10]).is_empty());
+    assert_eq!(rig.hear(&mut link, "x"), ["close protocol"]);
+}
+
+#[test]
+fn pages_and_playlists() {
+    for (line, fields, kind, words) in [
+        ("GET /live", BROWSER, "text/html; charset=utf-8", "href=\"mms://media.example:8080/live\""),
+        ("GET /film.wmv", BROWSER, "text/html; charset=utf-8", "http://media.example:8080/film.wmv.asx"),
+        ("GET /live.asx", CURL, "video/x-ms-asf", "<REF HREF=\"mms://media.example:8080/live\" />"),
+        ("GET /live.wax", CURL, "audio/x-ms-wax", "<REF HREF=\"http://media.example:8080/live\" />"),
+        ("GET /live.wvx", CURL, "video/x-ms-wvx", "<REF HREF"),
+        ("GET /live", "User-Agent: Windows-Media-Player/12.0\r\n", "video/x-ms-asf", "<ASX VERSION=\"3.0\">"),
+        ("GET /live.m3u", BROWSER, "audio/x-mpegurl", "http://media.example:8080/live\r\n"),
+    ] {
+        let (log, mut link) = ask(line, fields);
+        assert_eq!(log.len(), 2, "{log:?}");
+        let (head, body) = link.response();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains(&format!("\r\nContent-Type: {kind}\r\n")), "{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
+        assert!(String::from_utf8(body).unwrap().contains(words), "{line}");
+    }
+    let (log, mut link) = ask("GET /", BROWSER);
+    assert!(log.is_empty() && link.response().0.contains("text/html"));
+    for (line, fields) in [
+        ("GET /gone", BROWSER),
+        ("GET /gone.asx", CURL),
+        ("GET /gone", CURL),
+        ("GET /gone.asf", CURL),
+        ("GET /live.sdp", CURL),
+        ("GET /", CURL),
+        ("GET /.asx", CURL),
+        ("HEAD /gone", CURL),
+    ] {
+        let (log, mut link) = ask(line, fields);
+        assert_eq!(log.last().unwrap(), "close refused", "{line}");
+        let (head, body) = link.response();
+        assert!(head.starts_with("HTTP/1.1 404 "), "{line} {head}");
+        assert_eq!(body.is_empty(), line.starts_with("HEAD"));
+    }
+}
+
+#[test]
+fn a_host_that_is_none_is_not_repeated() {
+    let mut rig = Rig::new();
+    let mut link = rig.connect();
+    let get = request("GET /live.asx", CURL).replace("media.example:8080", "a\"onload=\"x");
+    rig.hear(&mut link, get);
+    let text = link.text();
+    assert!(text.contains("mms://198.51.100.20:8080/live") && !text.contains("onload"), "{text}");
+}

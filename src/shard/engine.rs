@@ -1,0 +1,202 @@
+//! The engine of a connection, whatever protocol it speaks.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::framing::Framing;
+use crate::http::viewer as http;
+use crate::mms::session as mms;
+use crate::viewing::{Answer, Ask};
+
+/// What a connection speaks.
+pub(super) enum Engine {
+    /// MMS.
+    Mms(Box<mms::Session>),
+    /// HTTP: Windows Media's streaming protocol, and downloads.
+    Http(Box<http::Connection>),
+}
+
+/// What happens to a connection.
+#[derive(Debug)]
+pub(super) enum Event<'a> {
+    /// Bytes of the TCP connection.
+    Bytes(&'a [u8]),
+    /// A resend request for its session.
+    Datagram(&'a [u8]),
+    /// The relay answers, or has news.
+    Answer(Answer),
+    /// Another connection of its session says so.
+    Told(http::Told),
+    /// The peer is gone, or is given up.
+    Left,
+    /// The time has come that the engine waits for.
+    Timeout,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Output {
+    Send(Bytes),
+    Datagram(Bytes),
+    Ask(Ask),
+    Tell { connection: usize, told: http::Told },
+    Close { label: &'static str, text: &'static str },
+}
+
+/// What a session tells about itself in its last log line.
+pub(super) struct Account {
+    pub(super) player: String,
+    pub(super) resends_asked: u64,
+    pub(super) resends_granted: u64,
+    pub(super) client_report: String,
+}
+
+impl Engine {
+    /// Takes an event in.
+    ///
+    /// # Errors
+    /// What ends the session: its label, and words for a person.
+    pub(super) fn handle(&mut self, now: Instant, event: Event<'_>) -> Result<(), (&'static str, String)> {
+        match self {
+            Self::Mms(session) => {
+                let input = match event {
+                    Event::Bytes(bytes) => mms::Input::Bytes(bytes),
+                    Event::Datagram(bytes) => mms::Input::Datagram(bytes),
+                    Event::Answer(answer) => mms::Input::Answer(answer),
+                    Event::Timeout => mms::Input::Timeout,
+                    Event::Told(_) | Event::Left => return Ok(()),
+                };
+                session.handle(now, input).map_err(|error| (error.reason().label(), error.to_string()))
+            }
+            Self::Http(connection) => {
+                connection.handle(
+                    now,
+                    match event {
+                        Event::Bytes(bytes) => http::Input::Bytes(bytes),
+                        Event::Answer(answer) => http::Input::Answer(answer),
+                        Event::Told(told) => http::Input::Told(told),
+                        Event::Left => http::Input::End,
+                        Event::Timeout => http::Input::Timeout,
+                        Event::Datagram(_) => return Ok(()),
+                    },
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// What is to be done next.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        Some(match self {
+            Self::Mms(session) => match session.poll_output()? {
+                mms::Output::Send(bytes) => Output::Send(bytes),
+                mms::Output::Datagram(bytes) => Output::Datagram(bytes),
+                mms::Output::Ask(ask) => Output::Ask(ask),
+                mms::Output::Close(reason) => Output::Close { label: reason.label(), text: mms_words(reason) },
+            },
+            Self::Http(connection) => match connection.poll_output()? {
+                http::Output::Send(bytes) => Output::Send(bytes),
+                http::Output::Ask(ask) => Output::Ask(ask),
+                http::Output::Tell { connection, told } => Output::Tell { connection, told },
+                http::Output::Close(reason) => Output::Close { label: reason.label(), text: http_words(reason) },
+            },
+        })
+    }
+
+    /// When it wants [`Event::Timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Mms(session) => session.poll_timeout(),
+            Self::Http(connection) => connection.poll_timeout(),
+        }
+    }
+
+    /// How packets of the play are framed that it has just asked for.
+    pub(super) fn framing(&self) -> Framing {
+        match self {
+            Self::Mms(_) => Framing::Mms,
+            Self::Http(connection) => connection.wrap().map_or_else(Framing::default, Framing::Http),
+        }
+    }
+
+    /// Packets that resend requests named and that were granted, and UDP funnels refused.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        match self {
+            Self::Mms(session) => {
+                let report = session.report();
+                [report.resends_asked, report.resends_granted, report.refused_funnels.into()]
+            }
+            Self::Http(_) => [0; 3],
+        }
+    }
+
+    /// The label of the protocol.
+    pub(super) const fn protocol(&self) -> &'static str {
+        match self {
+            Self::Mms(_) => "mms",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// The name that was opened last, as the player gave it.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Mms(session) => session.report().point.as_deref(),
+            Self::Http(connection) => connection.report().name.as_deref(),
+        }
+    }
+
+    /// The text by which a player knows itself again.
+    pub(super) fn guid(&self) -> Option<String> {
+        match self {
+            Self::Mms(session) => session.report().player.as_ref()?.guid.clone(),
+            Self::Http(connection) => connection.report().player.as_ref()?.guid.clone(),
+        }
+    }
+
+    /// Facts for the log.
+    pub(super) fn account(&self) -> Account {
+        let [resends_asked, resends_granted, _] = self.counts();
+        let (player, client_report) = match self {
+            Self::Mms(session) => (session.report().player_text(), session.report().log_text()),
+            Self::Http(connection) => (connection.report().player_text(), connection.report().log_text()),
+        };
+        Account { player, resends_asked, resends_granted, client_report: client_report.unwrap_or_default() }
+    }
+}
+
+/// Why a session over MMS ended, for a person.
+const fn mms_words(reason: mms::CloseReason) -> &'static str {
+    use mms::CloseReason;
+    match reason {
+        CloseReason::Left => "the player left",
+        CloseReason::Ended => "the broadcast ended",
+        CloseReason::Refused => "not admitted",
+        CloseReason::Redirected => "sent elsewhere",
+        CloseReason::Handshake => "the next step of the handshake did not come in time",
+        CloseReason::Broken => "the file changed or cannot be read",
+        CloseReason::Idle => "nothing heard of a session that does not play",
+        CloseReason::Unanswered => "three pings without an answer",
+        CloseReason::WrongState => "three messages that did not fit the state",
+        CloseReason::Flood => "more messages than a player sends",
+        CloseReason::Protocol => "not MMS, or broken MMS",
+    }
+}
+
+/// Why a connection over HTTP ended, for a person.
+const fn http_words(reason: http::CloseReason) -> &'static str {
+    use http::CloseReason;
+    match reason {
+        CloseReason::Done => "all was answered",
+        CloseReason::Left => "the player left",
+        CloseReason::Ended => "the broadcast or the file ended",
+        CloseReason::Refused => "refused",
+        CloseReason::Changed => "the stream changed, which this player cannot be told",
+        CloseReason::TakenOver => "another connection of its session plays in its stead",
+        CloseReason::Idle => "no complete request in time",
+        CloseReason::Broken => "the file changed or cannot be read",
+        CloseReason::Flood => "more requests than a player sends",
+        CloseReason::Protocol => "not HTTP, or broken HTTP",
+    }
+}

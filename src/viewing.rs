@@ -1,0 +1,201 @@
+//! What a viewer of any protocol asks of the relay, and what it is answered.
+//!
+//! The engines of all protocols speak these words to the shard that drives them; what stands for them on the wire is their own.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::asf::{Selection, StreamSet};
+use crate::wire::Hresult;
+
+/// What a player tells about itself. Everything in it is a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Player {
+    /// Its name for itself as sent, for instance `NSPlayer/9.0.0.3250; {…}; Host: media.example`; escape it before logging.
+    pub token: String,
+    /// Version of `NSPlayer`, major and minor.
+    pub version: Option<(u16, u16)>,
+    /// Text between the braces: the same within one streaming session, of any form.
+    pub guid: Option<String>,
+    /// Host name by which the player found the server, without port.
+    pub host: Option<String>,
+    /// A Windows Media Services 4.x server that pulls: wants padded packets and all streams.
+    pub is_wms4: bool,
+}
+
+/// The wish for a fast start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acceleration {
+    /// Bits per second.
+    pub bandwidth: u32,
+    /// Milliseconds of media.
+    pub duration_ms: u32,
+}
+
+/// Where to begin in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Milliseconds of content, preroll not included.
+    Time(u64),
+    /// Packet number.
+    Packet(u32),
+    /// Byte of the file.
+    Offset(u32),
+}
+
+/// Where to end in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Milliseconds of content.
+    Time(u32),
+    /// Milliseconds past the begin of this play.
+    After(u32),
+}
+
+/// What the relay answers, or tells.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// To [`Ask::Admit`]. A failure is reported and the session closes.
+    Admitted(Result<(), Hresult>),
+    /// To [`Ask::ClaimPort`]. After a failure the player may ask for another funnel.
+    Funnel(Result<(), Hresult>),
+    /// To [`Ask::Open`].
+    Opened(Result<Description, OpenRefusal>),
+    /// News: another header from the next packet on.
+    NewGeneration(Description),
+    /// News: nothing more will come.
+    Ended,
+    /// News: what was asked for by [`Ask::PlayFile`] has been sent; the player may ask for another place of the file.
+    Finished {
+        /// Of which play.
+        incarnation: u8,
+    },
+    /// News: the file cannot be played on, because it changed or cannot be read. The session closes.
+    Broken,
+    /// To [`Ask::OpenBytes`].
+    Bytes(Result<FileFacts, OpenRefusal>),
+    /// News: what was asked for by [`Ask::SendBytes`] has been sent.
+    BytesSent,
+}
+
+/// What a download tells about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Bytes.
+    pub len: u64,
+    /// When it was changed last, in seconds of Unix time.
+    pub modified: Option<i64>,
+    /// Another number for another content, as far as the file system tells (inode and time of change, for instance).
+    pub identity: u64,
+    /// `video/x-ms-wmv`, `audio/x-ms-wma` or `video/x-ms-asf`, by the streams in it.
+    pub content_type: &'static str,
+}
+
+/// Why a publishing point does not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenRefusal {
+    /// It does not; the player may try another name.
+    Status(Hresult),
+    /// It is elsewhere: an `mms`, `mmsu` or `mmst` URL.
+    Redirect(String),
+    /// To [`Ask::OpenBytes`] only: there is such a publishing point, and it is a broadcast.
+    NotAFile,
+}
+
+/// What is to be played.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Header Object and the first 50 bytes of the Data Object.
+    pub header: Bytes,
+    /// Fixed size of packets, bytes.
+    pub packet_size: u32,
+    /// Bits per second.
+    pub bit_rate: u32,
+    /// The streams of the header.
+    pub streams: StreamSet,
+    /// Whether it is a broadcast or a file.
+    pub content: Content,
+}
+
+/// What kind of content a description is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A broadcast: it has neither begin nor end, and nobody seeks in it.
+    Live,
+    /// A file.
+    File {
+        /// How long it plays, preroll not included.
+        duration_ms: u64,
+        /// ASF packets.
+        packets: u64,
+    },
+}
+
+/// What a session wants of the relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// May this player have a session? Answer: [`Answer::Admitted`].
+    Admit(Player),
+    /// May media go to this UDP port of the player's address? Answer: [`Answer::Funnel`].
+    ClaimPort {
+        /// The port, not 0.
+        port: u16,
+        /// The address that the player says it has.
+        announced: Option<IpAddr>,
+    },
+    /// The port granted last is not wanted any more.
+    ReleasePort,
+    /// What is this? Answer: [`Answer::Opened`].
+    Open {
+        /// Name of a publishing point, without leading slash: MMS as sent, HTTP percent-decoded once.
+        name: String,
+    },
+    /// Is this a file, and how long? Waits for no source. Answer: [`Answer::Bytes`].
+    OpenBytes {
+        /// As in [`Ask::Open`].
+        name: String,
+    },
+    /// Send these bytes of the file that was opened by [`Ask::OpenBytes`], as they are on the disk. News:
+    /// [`Answer::BytesSent`], or [`Answer::Broken`].
+    SendBytes {
+        /// The first, from 0.
+        first: u64,
+        /// How many, at least 1.
+        len: u64,
+    },
+    /// Send media from here on, with `mms::media::Track::start` of this incarnation.
+    Play {
+        /// For each packet.
+        incarnation: u8,
+    },
+    /// Send media of a file, from the key frame at or before a place on, with `mms::media::Track::start` of this
+    /// incarnation. What was sent before is over. News: [`Answer::Finished`].
+    PlayFile {
+        /// For each packet.
+        incarnation: u8,
+        /// Where to begin.
+        from: Position,
+        /// Where to end, before the end of the file.
+        until: Option<Until>,
+        /// How fast to begin; `None`: as the server does by itself.
+        acceleration: Option<Acceleration>,
+    },
+    /// Of what is sent from here on: these streams.
+    Select(Selection),
+    /// Media goes on with `mms::media::Track::start` of this incarnation.
+    Incarnation {
+        /// For each packet from here on.
+        incarnation: u8,
+    },
+    /// Send no more media.
+    Stop,
+    /// Nothing that was asked for is wanted any more: its place among the viewers is free. Whoever goes on asks for
+    /// [`Ask::Admit`] again.
+    Rest,
+    /// Send these packets again, to the leased port.
+    Resend {
+        /// Up to 32 sequence numbers as the player counts them, see `mms::media::Track::lookup`.
+        sequences: Vec<u32>,
+    },
+}
