@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use support::media::{Sample, data};
 use support::player::{self, Vlc, assert_clip_over_and_over, frames, of_stream};
 use support::process::Process;
 use support::publisher::ffmpeg_push;
-use support::ready;
-use support::viewer::wait_for_source;
+use support::viewer::{Viewer, wait_for_source};
+use support::{ready, wait_until};
 
 const FFMPEG: &[Need] = &[Program("ffmpeg")];
 const VLC: &[Need] = &[Program("ffmpeg"), Program("cvlc")];
@@ -361,4 +363,150 @@ fn pages_and_playlists_escape_names() {
     let m3u = curl(out.path(), &[], &format!("{url}.m3u"));
     m3u.assert_status(200);
     assert!(m3u.text().starts_with("#EXTM3U\r\n") && m3u.text().ends_with(&format!("{url}\r\n")), "{}", m3u.text());
+}
+
+/// An encoder of pictures of another size than the clip's.
+#[track_caller]
+fn push_other_pictures(url: &str) -> Process {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "warning", "-re", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=15"]);
+    command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-c:v", "wmv2", "-g", "15", "-c:a", "wmav2"]);
+    command.args(["-packet_size", "1400", "-f", "asf_stream", "-method", "POST", url]);
+    Process::start(command)
+}
+
+#[test]
+fn another_source_is_taken_or_ends_a_play_cleanly() {
+    if !ready("another_source_is_taken_or_ends_a_play_cleanly", FFMPEG) {
+        return;
+    }
+    let daemon = Daemon::start(format!("{PUSH}[[publishing_point]]\nname = \"demo\"\nsource = {{ type = \"demo\" }}\n"));
+    let publisher = ffmpeg_push("asf_stream", "POST", &daemon.publish_url("", "cam1"));
+    wait_for_source(&daemon, "cam1");
+    let other = Viewer::tcp(daemon.mms, "demo");
+    let mut framed = player::ffmpeg(&http_url(&daemon, "mmsh", "cam1"), 0);
+    let mut plain = player::ffmpeg(&http_url(&daemon, "http", "cam1"), 0);
+    player::wait_for_frames(&mut framed, 30, MINUTE);
+    player::wait_for_frames(&mut plain, 30, MINUTE);
+
+    publisher.signal("INT");
+    publisher.finish(MINUTE);
+    wait_until("the end of the source", MINUTE, || daemon.metric("wmrelay_source_up", &[("point", "cam1")]) == 0.0);
+    let _second = push_other_pictures(&daemon.publish_url("", "cam1"));
+    wait_for_source(&daemon, "cam1");
+
+    // A file cannot change its header: it ends.
+    let done = plain.finish(MINUTE);
+    assert!(done.status.success(), "{}", done.stderr);
+    // WMSP tells the change to who can take it.
+    let before = of_stream(&frames(&framed.stdout()), 0).len();
+    wait_until("ffmpeg goes on or ends", MINUTE, || {
+        !framed.runs() || of_stream(&frames(&framed.stdout()), 0).len() >= before + 30
+    });
+    if !framed.runs() {
+        let done = framed.finish(MINUTE);
+        assert!(done.status.success(), "{}", done.stderr);
+    }
+    other.assert_undisturbed();
+    // Who comes now gets what is sent now.
+    let done = player::ffmpeg(&http_url(&daemon, "http", "cam1"), 1).finish(MINUTE);
+    assert!(of_stream(&frames(&done.stdout), 0).len() >= 10, "{}", done.stderr);
+}
+
+#[test]
+fn the_end_of_a_broadcast_ends_its_viewers() {
+    if !ready("the_end_of_a_broadcast_ends_its_viewers", &[FFMPEG, CURL].concat()) {
+        return;
+    }
+    let daemon = Daemon::start(format!("source_timeout_s = 1\n{PUSH}"));
+    let publisher = ffmpeg_push("asf_stream", "POST", &daemon.publish_url("", "cam1"));
+    wait_for_source(&daemon, "cam1");
+    let mut players = ["mmsh", "http"].map(|scheme| player::ffmpeg(&http_url(&daemon, scheme, "cam1"), 0));
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--output", "/dev/null", &http_url(&daemon, "http", "cam1")]);
+    let curl = Process::start(command);
+    for player in &mut players {
+        player::wait_for_frames(player, 30, MINUTE);
+    }
+    publisher.signal("INT");
+    publisher.finish(MINUTE);
+    for done in players.into_iter().chain([curl]).map(|player| player.finish(MINUTE)) {
+        assert!(done.status.success(), "{}", done.stderr);
+    }
+}
+
+/// What is answered before the connection is closed, at most so many bytes.
+#[track_caller]
+fn answer(daemon: &Daemon, request: &[u8]) -> String {
+    let mut connection = TcpStream::connect_timeout(&daemon.http, Duration::from_secs(5)).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    // The daemon may close in the middle of it.
+    let _ = connection.write_all(request);
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while answer.len() < 1 << 20 {
+        match connection.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("not closed: {error}; {}", String::from_utf8_lossy(&answer)),
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn hostile_requests_are_refused_and_disturb_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::copy(data("audio-wmav2.wma"), root.path().join("a.wma")).unwrap();
+    let secret = root.path().with_extension("secret.wma");
+    std::fs::copy(data("audio-wmav2.wma"), &secret).unwrap();
+    let secret_name = secret.file_name().unwrap().to_str().unwrap();
+    let demo = "[[publishing_point]]\nname = \"demo\"\nsource = { type = \"demo\" }\n";
+    let daemon = serve(root.path(), &format!("[limits]\nhandshake_s = 1\n{demo}"));
+    let viewer = Viewer::tcp(daemon.mms, "demo");
+    viewer.wait_for_packets(20, MINUTE);
+
+    let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{more}\r\n");
+    let post = |more: &str| format!("POST /demo HTTP/1.1\r\nHost: h\r\n{more}\r\n");
+    let flood: String = (0..1000).map(|number| format!("X-{number}: y\r\n")).collect();
+    let requests = [
+        ("two lengths", post("Content-Length: 5\r\nContent-Length: 6\r\n") + "01234GET /x HTTP/1.1\r\n", &["400"][..]),
+        ("a length and chunks", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\n", &["400"]),
+        ("a flood of fields", get("/demo", &flood), &["431"]),
+        ("one long field", get("/demo", &format!("X: {}\r\n", "y".repeat(100_000))), &["431"]),
+        ("a long target", get(&format!("/{}", "y".repeat(100_000)), ""), &["414"]),
+        ("a bare LF", get("/demo", "X: y\nZ: z\r\n"), &["400"]),
+        ("CR LF in a name", get("/a%0D%0ASet-Cookie:%20x=y", ""), &["400", "404"]),
+        ("CR LF in a playlist's name", get("/a%0D%0ASet-Cookie:%20x=y.m3u", ""), &["400", "404"]),
+        ("NUL in a name", get("/archive/a.wma%00", ""), &["400", "404"]),
+        ("a way up", get(&format!("/archive/../{secret_name}"), ""), &["400", "403", "404"]),
+        ("a hidden way up", get(&format!("/archive/%2e%2e/{secret_name}"), ""), &["400", "403", "404"]),
+        ("a way up in one part", get(&format!("/archive/..%2F{secret_name}"), ""), &["400", "403", "404"]),
+        ("a way up, hidden twice", get(&format!("/archive/%252e%252e/{secret_name}"), ""), &["400", "403", "404"]),
+        ("a way up with \\", get(&format!("/archive/..%5C{secret_name}"), ""), &["400", "403", "404"]),
+        ("from the root on", get(&format!("/archive/{}", secret.display()), ""), &["400", "403", "404"]),
+        ("the password file", get("/archive/../../../../../../etc/passwd", ""), &["400", "403", "404"]),
+        ("another version", "GET /demo HTTP/2.0\r\nHost: h\r\n\r\n".to_owned(), &["400", "505"]),
+        ("no host", "GET /demo HTTP/1.1\r\n\r\n".to_owned(), &["400"]),
+        ("two hosts", get("/demo", "Host: i\r\n"), &["400"]),
+    ];
+    for (what, request, expected) in &requests {
+        let answer = answer(&daemon, request.as_bytes());
+        let status = answer.split_whitespace().nth(1).unwrap_or_default();
+        assert!(expected.contains(&status), "{what}: {answer:.300}");
+        let head = answer.split("\r\n\r\n").next().unwrap();
+        assert!(!head.contains("\nSet-Cookie"), "{what}: {answer}");
+        assert_eq!(answer.matches("\r\nServer: ").count(), 1, "{what} is answered once: {answer}");
+    }
+    // Half a head, and no more of it: its time runs out.
+    for half in ["GET /demo HTTP/1.1\r\nHost: h\r\nX: ", "GET /de", "G"] {
+        let answer = answer(&daemon, half.as_bytes());
+        assert!(answer.is_empty() || answer.contains(" 408 "), "{half:?}: {answer}");
+    }
+    assert!(answer(&daemon, get("/archive/a.wma", "").as_bytes()).starts_with("HTTP/1.1 200 "), "it still serves");
+    std::fs::remove_file(&secret).unwrap();
+    viewer.assert_undisturbed();
+    assert!(!daemon.log().contains("panicked"));
 }
