@@ -241,7 +241,7 @@ impl State {
             opened.channel = channel;
         }
         broadcast.place(&mut viewer, now);
-        self.counters.viewers(viewer.hot.link.label()).increment(1.0);
+        self.counters.viewers(&viewer.hot).increment(1.0);
         conn.place = Place::Seat(broadcast.viewers.push(viewer));
         if let Some(newest) = broadcast.generation.clone().filter(|newest| newest.number != generation) {
             self.announce_generation(key, &newest, now);
@@ -277,7 +277,7 @@ impl State {
             }
         };
         let (Some(mut viewer), Some(conn)) = (viewer, self.conns.get_mut(key)) else { return };
-        self.counters.viewers(viewer.hot.link.label()).decrement(1.0);
+        self.counters.viewers(&viewer.hot).decrement(1.0);
         if let (Link::Udp(route), Some(own)) = (&viewer.hot.link, &mut conn.route) {
             // What was learnt of the path holds for the next play.
             *own = *route;

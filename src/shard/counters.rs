@@ -2,18 +2,21 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::broadcast::Tally;
+use super::broadcast::{Framing, Hot, Link, Tally};
+use super::sniff::Protocol;
 use crate::metrics as names;
 
 /// Metric handles of a shard.
 pub(super) struct Counters {
     pub(super) connections: Gauge,
-    pub(super) sessions: Counter,
+    mms_sessions: Counter,
+    http_sessions: Counter,
     pub(super) join_seconds: Histogram,
     pub(super) send_delay_seconds: Histogram,
     pub(super) late_sends: Counter,
-    viewers_tcp: Gauge,
-    viewers_udp: Gauge,
+    mms_viewers_tcp: Gauge,
+    mms_viewers_udp: Gauge,
+    http_viewers: Gauge,
     sent: [[Counter; 3]; 2],
     udp_failed: Counter,
     skipped: Counter,
@@ -27,12 +30,14 @@ impl Counters {
         });
         Self {
             connections: gauge!(names::CONNECTIONS),
-            sessions: counter!(names::SESSIONS, "protocol" => "mms"),
+            mms_sessions: counter!(names::SESSIONS, "protocol" => "mms"),
+            http_sessions: counter!(names::SESSIONS, "protocol" => "http"),
             join_seconds: histogram!(names::JOIN_SECONDS),
             send_delay_seconds: histogram!(names::SEND_DELAY_SECONDS),
             late_sends: counter!(names::LATE_SENDS),
-            viewers_tcp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "tcp"),
-            viewers_udp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "udp"),
+            mms_viewers_tcp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "tcp"),
+            mms_viewers_udp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "udp"),
+            http_viewers: gauge!(names::VIEWERS, "protocol" => "http", "transport" => "tcp"),
             sent,
             udp_failed: counter!(names::UDP_SEND_ERRORS, "cause" => "refused"),
             skipped: counter!(names::SKIPPED_PACKETS),
@@ -40,14 +45,32 @@ impl Counters {
         }
     }
 
-    /// Playing viewers of a transport.
-    pub(super) fn viewers(&self, transport: &str) -> &Gauge {
-        if transport == "udp" { &self.viewers_udp } else { &self.viewers_tcp }
+    /// Connections that speak a protocol.
+    pub(super) const fn sessions(&self, protocol: Protocol) -> &Counter {
+        match protocol {
+            Protocol::Mms => &self.mms_sessions,
+            Protocol::Http => &self.http_sessions,
+        }
+    }
+
+    /// Playing viewers of the protocol and transport of this one.
+    pub(super) const fn viewers(&self, viewer: &Hot) -> &Gauge {
+        match (viewer.framing, &viewer.link) {
+            (Framing::Mms, Link::Udp(_)) => &self.mms_viewers_udp,
+            (Framing::Mms, Link::Tcp(_)) => &self.mms_viewers_tcp,
+            (Framing::Http(_), _) => &self.http_viewers,
+        }
     }
 
     /// A viewer got its first media packet.
-    pub(super) fn joined(&self, transport: &'static str, point: &str) {
-        counter!(names::JOINS, "protocol" => "mms", "transport" => transport, "point" => names::point_label(point)).increment(1);
+    pub(super) fn joined(&self, viewer: &Hot, point: &str) {
+        let protocol = match viewer.framing {
+            Framing::Mms => "mms",
+            Framing::Http(_) => "http",
+        };
+        let labels =
+            [("protocol", protocol.into()), ("transport", viewer.link.label().into()), ("point", names::point_label(point))];
+        counter!(names::JOINS, &labels).increment(1);
     }
 
     /// A session ended.

@@ -182,7 +182,7 @@ impl State {
         let mut viewer = conn.take_viewer(key);
         viewer.start(incarnation, 0, feed.packet_size());
         viewer.cold.track.jump(&mut viewer.hot.next, from);
-        self.counters.viewers(viewer.hot.link.label()).increment(1.0);
+        self.counters.viewers(&viewer.hot).increment(1.0);
         conn.place = Place::OnDemand(Box::new(OnDemandSeat::new(now, viewer, feed, FilePace::new(now, speed))));
         // The media follows the report that is still in the queue.
         self.flush(key, now);
@@ -295,7 +295,7 @@ impl State {
         let served = seat.serve(&mut turn, &self.origins, &mut self.stage);
         if !seat.viewer.cold.joined && seat.viewer.hot.packets > 0 {
             seat.viewer.cold.joined = true;
-            self.counters.joined(seat.viewer.hot.link.label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
+            self.counters.joined(&seat.viewer.hot, conn.opened.as_ref().map_or("", |opened| opened.point.name()));
             self.counters.join_seconds.record(now.saturating_duration_since(conn.accepted).as_secs_f64());
         }
         match served {

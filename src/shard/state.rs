@@ -131,7 +131,8 @@ impl State {
         let peer = canonical(arrival.peer);
         let sender = self.context.mailbox(self.index);
         let entry = self.context.routes.enter(sender, key, peer.ip(), super::random_u32);
-        let engine = match arrival.protocol {
+        let protocol = arrival.protocol;
+        let engine = match protocol {
             Protocol::Mms => {
                 let config = if arrival.udp.is_some() { &self.context.mms_with_udp } else { &self.context.mms_without_udp };
                 Engine::Mms(Box::new(Session::new(now, Arc::clone(config), entry.client_id())))
@@ -174,7 +175,7 @@ impl State {
             progress: (0, now),
         });
         self.counters.connections.increment(1.0);
-        self.counters.sessions.increment(1);
+        self.counters.sessions(protocol).increment(1);
         key
     }
 
@@ -356,7 +357,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return Room::Enough };
         if !cold.joined && hot.packets > 0 {
             cold.joined = true;
-            self.counters.joined(hot.link.label(), conn.opened.as_ref().map_or("", |opened| opened.point.name()));
+            self.counters.joined(hot, conn.opened.as_ref().map_or("", |opened| opened.point.name()));
             self.counters.join_seconds.record(now.saturating_duration_since(conn.accepted).as_secs_f64());
         }
         match served {
