@@ -76,7 +76,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub mms_listen: Option<String>,
 
-    /// Where encoders publish, such as "*:8080"; "" for nowhere
+    /// Where viewers watch by HTTP and encoders publish, such as "*:8080"; "" for nowhere
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
 

@@ -32,7 +32,7 @@ pub struct Settings {
     pub mms: Listen,
     /// What viewers may speak there.
     pub mms_protocols: Protocols,
-    /// The HTTP listeners: publishers push here.
+    /// The HTTP listeners: viewers watch and publishers push here.
     pub http: Listen,
     /// What viewers may speak there.
     pub http_protocols: Protocols,

@@ -1,6 +1,7 @@
 //! What a session's engine asks for, and what it gets.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
@@ -10,8 +11,8 @@ use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::relay::Generation;
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
+use crate::relay::{Generation, Point};
 use crate::settings::{Oversize, Source};
 use crate::viewing::{Answer, Ask, OpenRefusal};
 use crate::wire::Hresult;
@@ -174,15 +175,7 @@ impl State {
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
         }
-        self.park(key);
-        // Whatever becomes of this: what was open before is so no more, and its source need not run for this viewer.
-        self.conns.get_mut(key)?.opened = None;
-        let Some((point, below)) = self.context.relay.resolve(name) else {
-            metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
-            let conn = self.conns.get(key)?;
-            tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
-            return refuse(Hresult::FILE_NOT_FOUND);
-        };
+        let Some((point, below)) = self.turn_to(key, name) else { return refuse(Hresult::FILE_NOT_FOUND) };
         if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
             // Numbers run on, but what they stood for lies in another window.
             viewer.cold.track.forget(&viewer.hot.next);
@@ -192,6 +185,20 @@ impl State {
             Source::Files { .. } => self.open_file(key, point, below, name),
             _ => self.open_live(key, Opened::new(point, name)),
         }
+    }
+
+    /// Ends what a session had open, whatever becomes of the name that it asks for now: the source before need not run for this
+    /// viewer. The publishing point of the name, and what is below that.
+    pub(super) fn turn_to<'a>(&mut self, key: usize, name: &'a str) -> Option<(Arc<Point>, &'a str)> {
+        self.park(key);
+        self.conns.get_mut(key)?.opened = None;
+        let found = self.context.relay.resolve(name);
+        if found.is_none() {
+            metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
+            let conn = self.conns.get(key)?;
+            tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
+        }
+        found
     }
 
     /// The answer to an open, now that there is a header.

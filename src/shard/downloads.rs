@@ -34,26 +34,21 @@ pub(super) struct Download {
 impl State {
     /// Opens a file for its bytes; the answer comes when a reader has done it.
     pub(super) fn open_bytes(&mut self, key: usize, name: &str) -> Option<Answer> {
-        self.park(key);
-        self.conns.get_mut(key)?.opened = None;
-        let Some((point, below)) = self.context.relay.resolve(name) else {
-            metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
-            let conn = self.conns.get(key)?;
-            tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
+        let Some((point, below)) = self.turn_to(key, name) else {
             return Some(Answer::Bytes(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))));
         };
         let Source::Files { root } = &point.settings().source else {
             return Some(Answer::Bytes(Err(OpenRefusal::NotAFile)));
         };
         let (mailbox, archive) = (self.context.mailbox(self.index).clone(), Arc::clone(&self.context.archive));
-        let (root, below) = (root.clone(), below.to_owned());
+        let root = root.clone();
         let conn = self.conns.get_mut(key)?;
         conn.request += 1;
         let (client_id, request) = (conn.entry.client_id(), conn.request);
         conn.opened = Some(Opened::new(point, name));
         archive.open(
             &root,
-            &below,
+            below,
             Box::new(move |result| {
                 mailbox.send(Command::BytesOpened { conn: key, client_id, request, result });
             }),

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-/// A connection whose first bytes named a protocol that is served elsewhere.
+/// A connection whose first request is a publisher's.
 #[derive(Debug)]
 pub struct Handed {
     /// The connection, non-blocking.

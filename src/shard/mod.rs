@@ -168,9 +168,9 @@ impl Mailboxes {
 pub struct Doors {
     /// For viewers.
     pub mms: Vec<MmsListener>,
-    /// For publishers.
+    /// For viewers, by TCP alone, and for publishers.
     pub http: Vec<TcpListener>,
-    /// Gets the connections of the HTTP listeners.
+    /// Gets the publishers.
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
     pub undecided_max: usize,
