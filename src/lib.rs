@@ -1,5 +1,6 @@
 //! wmrelay: a streaming relay for Windows Media-style players.
 
+pub mod access_log;
 pub mod archive;
 pub mod args;
 pub mod asf;

@@ -46,6 +46,8 @@ pub const PORT_LEASES: &str = "wmrelay_port_leases";
 pub const TRANSPORT_FALLBACKS: &str = "wmrelay_transport_fallbacks_total";
 /// Viewers and publishers turned away. Label: `cause`.
 pub const REFUSALS: &str = "wmrelay_refusals_total";
+/// Lines of the access log, by what came of them. Label: `result` (`written`, `failed`, `dropped`).
+pub const ACCESS_LOG_LINES: &str = "wmrelay_access_log_lines_total";
 /// 1 while a source sends. Label: `point`.
 pub const SOURCE_UP: &str = "wmrelay_source_up";
 /// Times that a source came back. Label: `point`.
@@ -152,6 +154,7 @@ pub fn describe_all() {
         Unit::Bytes,
         "Bytes of packets kept for joins, slow viewers and resends, without what each shard frames of them"
     );
+    describe_counter!(ACCESS_LOG_LINES, "Lines of the access log, by what came of them");
     describe_gauge!(CACHE_BYTES, Unit::Bytes, "Blocks of files in memory, over all files played on demand");
     describe_counter!(CACHE_HITS, "Blocks of files that were in memory when they were wanted");
     describe_counter!(DISK_READS, "Blocks of files read from disks");

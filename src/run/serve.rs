@@ -3,20 +3,21 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant as Clock;
 
 use super::descriptors::Descriptors;
+use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Health, systemd};
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::Settings;
 use crate::shard::listen::{self, MmsListener};
-use crate::shard::{Doors, Mailboxes, Shards};
+use crate::shard::{Doors, Mailboxes, Shards, Surroundings};
 use crate::wire::Guid;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
@@ -40,10 +41,16 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     let http = listen::bind_tcp("http.listen", &settings.http)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
     let bound = Bound::new(&mms, &http, &admin);
+    let wall_clock = wall_clock();
+    let (access_log, scribe) =
+        AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock)).with_context(|| {
+            let file = settings.access_log.file.as_deref().unwrap_or_else(|| Path::new("")).display();
+            format!("access_log.file: {file} cannot be written; its folder must be there, and be this user's")
+        })?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let result = runtime.block_on(async {
-        let mut stop = Signals::new()?;
+        let Signals { mut stop, mut reopen } = Signals::new()?;
         let mailboxes = Mailboxes::new(settings.shards);
         let relay = Relay::new(&settings, Box::new(random_guid), mailboxes.ports());
         let health = Health::new(Clock::now().into_std(), settings.shards.max(1));
@@ -54,9 +61,9 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
-        let mut shards =
-            Shards::start(Arc::clone(&settings), Arc::clone(&relay), archive, mailboxes, doors, beat, ingest.finder())
-                .context("a thread cannot be started")?;
+        let surroundings = Surroundings { archive, beat, finder: ingest.finder(), access_log: access_log.clone(), wall_clock };
+        let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, doors, surroundings)
+            .context("a thread cannot be started")?;
         let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
 
         if let Some(path) = ready_file {
@@ -77,6 +84,10 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
                         systemd::status(&format!("{viewers} sessions. {}", bound.status(&relay)));
                     }
                 }
+                Some(()) = reopen.recv() => {
+                    tracing::info!("SIGUSR1: the access log is begun anew");
+                    access_log.reopen();
+                }
                 name = stop.next() => {
                     tracing::info!("{name}: stopping; viewers get the end of the stream");
                     break;
@@ -91,6 +102,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         }
         ingest.stop().await;
         control.stop();
+        scribe.finish();
         Ok(())
     });
     // A look-up of a name may hang for as long as its servers are silent; nobody waits for its answer.
@@ -142,16 +154,25 @@ impl Bound {
 }
 
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    stop: StopSignals,
+    /// The access log was moved away.
+    reopen: Signal,
+}
+
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let open = |kind| signal(kind).context("signals cannot be received");
-        Ok(Self { terminate: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? })
+        let stop = StopSignals { terminate: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? };
+        Ok(Self { stop, reopen: open(SignalKind::user_defined1())? })
     }
+}
 
+impl StopSignals {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -160,8 +181,17 @@ impl Signals {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place where the clock on the wall is read; all others are handed it")]
+fn wall_clock() -> WallClock {
+    Arc::new(SystemTime::now)
+}
+
 fn random_guid() -> Guid {
-    let mut bytes = [0; 16];
+    Guid(random_bytes())
+}
+
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
-    Guid(bytes)
+    bytes
 }

@@ -11,12 +11,12 @@ use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
-    List, Raw, RawAccess, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool, RawOversize,
-    RawUdp, RawWindow,
+    List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
+    RawOversize, RawUdp, RawWindow,
 };
 use super::{
-    Access, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges, Protocols,
-    Settings, Source, Udp, WindowBounds,
+    Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges,
+    Protocols, Settings, Source, Udp, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -39,6 +39,8 @@ const CACHE_BYTES_MIN: u64 = 1 << 20;
 const READERS_MAX: u32 = 64;
 /// A window must hold at least a few of the largest ASF packets (64 KiB each).
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
+/// Some two hundred lines; smaller files are a slip of the keyboard.
+const LOG_BYTES_MIN: u64 = 64 << 10;
 /// Below 1024 no viewer's port is ever used, whatever the range says.
 const PORT_UNPRIVILEGED: u16 = 1024;
 
@@ -66,6 +68,7 @@ pub(super) fn settings(
         access: check.access(&raw.access),
         users_file: raw.users.file.as_deref().map(|path| check.existing_file("users.file", path)),
         log: check.log(&raw.log, built_in.log),
+        access_log: check.access_log(&raw.access_log),
         source_timeout,
         publishing_points: publishing_points(&mut check, &raw.publishing_point, source_timeout),
     };
@@ -348,6 +351,30 @@ impl Check<'_> {
             None => built_in.format,
         };
         Log { format, level }
+    }
+
+    fn access_log(&mut self, raw: &RawAccessLog) -> AccessLog {
+        if let Some(bytes) = raw.rotate_bytes.filter(|bytes| (1..LOG_BYTES_MIN).contains(bytes)) {
+            self.problem(
+                "access_log.rotate_bytes",
+                format!("{bytes} is too little; write at least {LOG_BYTES_MIN}, or 0 for never"),
+            );
+        }
+        let file = raw.file.as_deref().map(|path| self.base.join(path));
+        if let Some(file) = file.as_deref().filter(|file| file.is_dir()) {
+            self.problem("access_log.file", format!("{} is a folder; name a file in it", file.display()));
+        }
+        if file.is_none() && raw.rotate_bytes.or(raw.keep.map(u64::from)).is_some_and(|value| value > 0) {
+            self.warning("access_log.file", "is not set, so there is no access log to rotate".into());
+        }
+        let built_in = AccessLog::default();
+        AccessLog {
+            file,
+            rotate_bytes: raw.rotate_bytes.unwrap_or(built_in.rotate_bytes),
+            rotate_daily: raw.rotate_daily.unwrap_or(built_in.rotate_daily),
+            keep: raw.keep.map_or(built_in.keep, |keep| usize::try_from(keep).unwrap_or(usize::MAX)),
+            hash_addresses: raw.hash_addresses.unwrap_or(built_in.hash_addresses),
+        }
     }
 
     /// What only the whole can say.

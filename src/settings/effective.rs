@@ -106,6 +106,17 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("format", quoted(format));
     page.line("level", quoted(&settings.log.level));
 
+    let access_log = &settings.access_log;
+    page.table("access_log");
+    match &access_log.file {
+        Some(file) => page.line("file", quoted(&file.to_string_lossy())),
+        None => page.note("file: none, so that no access log is written"),
+    }
+    page.line("rotate_bytes", access_log.rotate_bytes);
+    page.line("rotate_daily", access_log.rotate_daily);
+    page.line("keep", access_log.keep);
+    page.line("hash_addresses", access_log.hash_addresses);
+
     if settings.publishing_points.is_empty() {
         page.text.push('\n');
         page.note("no publishing point is configured, so the built-in \"demo\" runs");

@@ -54,6 +54,8 @@ pub struct Settings {
     pub users_file: Option<PathBuf>,
     /// How the daemon logs.
     pub log: Log,
+    /// The log of sessions.
+    pub access_log: AccessLog,
     /// [`PublishingPoint::source_timeout`] of those that do not say it; `None`: for ever.
     pub source_timeout: Option<Duration>,
     /// The publishing points, in the order of the file.
@@ -223,6 +225,21 @@ pub struct Log {
     pub level: String,
 }
 
+/// The log of sessions, a line each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where it is written; `None`: nowhere.
+    pub file: Option<PathBuf>,
+    /// The file is put away before it is larger, bytes; 0: never.
+    pub rotate_bytes: u64,
+    /// The file is put away when its day, by UTC, is over.
+    pub rotate_daily: bool,
+    /// Files that were put away and are kept; 0: all.
+    pub keep: usize,
+    /// Keyed hashes in place of the addresses of viewers.
+    pub hash_addresses: bool,
+}
+
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -387,6 +404,7 @@ impl Default for Settings {
             access: Access::default(),
             users_file: None,
             log: Log { format: LogFormat::Auto, level: "info".into() },
+            access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
             publishing_points: Vec::new(),
         }

@@ -25,6 +25,7 @@ pub(super) struct Raw {
     pub(super) access: RawAccess,
     pub(super) users: RawUsers,
     pub(super) log: RawLog,
+    pub(super) access_log: RawAccessLog,
     pub(super) publishing_point: Vec<RawPoint>,
 }
 
@@ -145,6 +146,16 @@ pub(super) enum RawLogFormat {
     Text,
     Json,
     Journald,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawAccessLog {
+    pub(super) file: Option<PathBuf>,
+    pub(super) rotate_bytes: Option<u64>,
+    pub(super) rotate_daily: Option<bool>,
+    pub(super) keep: Option<u32>,
+    pub(super) hash_addresses: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -16,6 +16,7 @@ use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::seat::{OnDemandSeat, Title};
 use super::udp::{Route, UdpPort};
+use super::visits::Underway;
 use crate::archive::AsfFile;
 use crate::asf::Selection;
 use crate::relay::admission::{Lease, SessionPermit};
@@ -58,6 +59,8 @@ pub(super) struct Conn {
     pub(super) next_search: Option<(u64, Position, Wanted)>,
     /// Bytes of files that it was sent.
     pub(super) downloaded: u64,
+    /// What it does that the access log tells of.
+    pub(super) underway: Option<Underway>,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,
     /// Why it ends, once it does.

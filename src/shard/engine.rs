@@ -5,9 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::framing::Framing;
+use super::visits::report_of;
+use crate::access_log::ClientReport;
 use crate::http::viewer as http;
 use crate::mms::session as mms;
-use crate::viewing::{Answer, Ask};
+use crate::viewing::{Answer, Ask, Player};
 
 /// What a connection speaks.
 pub(super) enum Engine {
@@ -147,11 +149,32 @@ impl Engine {
         }
     }
 
+    /// Who plays, in its own words.
+    pub(super) fn player(&self) -> Option<&Player> {
+        match self {
+            Self::Mms(session) => session.report().player.as_ref(),
+            Self::Http(connection) => connection.report().player.as_ref(),
+        }
+    }
+
     /// The text by which a player knows itself again.
     pub(super) fn guid(&self) -> Option<String> {
+        self.player()?.guid.clone()
+    }
+
+    /// What the player said about its playing on this connection.
+    pub(super) fn client_report(&self) -> Option<ClientReport> {
         match self {
-            Self::Mms(session) => session.report().player.as_ref()?.guid.clone(),
-            Self::Http(connection) => connection.report().player.as_ref()?.guid.clone(),
+            Self::Mms(session) => session.report().log.as_deref().map(report_of),
+            Self::Http(connection) => connection.report().log.as_deref().and_then(ClientReport::parse),
+        }
+    }
+
+    /// The session by which the player knows itself, and under which it may come again.
+    pub(super) fn returns_as(&self) -> Option<u32> {
+        match self {
+            Self::Mms(_) => None,
+            Self::Http(connection) => connection.report().client_id.filter(|_| connection.report().names_session),
         }
     }
 

@@ -38,6 +38,7 @@ mod strays;
 pub mod udp;
 mod variants;
 mod viewer;
+mod visits;
 mod worker;
 
 use std::net::TcpListener;
@@ -58,6 +59,7 @@ use routes::Routes;
 pub use strays::MOST_UNDECIDED;
 use udp::UdpPort;
 
+use crate::access_log::{AccessLog, WallClock};
 use crate::archive::Archive;
 use crate::http;
 use crate::mms;
@@ -86,6 +88,8 @@ struct Context {
     beat: Heartbeat,
     overload: Overload,
     finder: Finder,
+    access_log: AccessLog,
+    wall_clock: WallClock,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -176,6 +180,20 @@ pub struct Doors {
     pub undecided_max: usize,
 }
 
+/// What shards use of the rest of the daemon.
+pub struct Surroundings {
+    /// Reads files.
+    pub archive: Arc<Archive>,
+    /// Is called by each shard about once a second.
+    pub beat: Heartbeat,
+    /// Is called for each name below a mirrored folder that a viewer opens.
+    pub finder: Finder,
+    /// Gets a line a session.
+    pub access_log: AccessLog,
+    /// Tells the time of day.
+    pub wall_clock: WallClock,
+}
+
 /// The running threads.
 pub struct Shards {
     context: Arc<Context>,
@@ -187,19 +205,16 @@ pub struct Shards {
 impl Shards {
     /// Starts the shards and opens the doors.
     ///
-    /// `beat` is called by each shard about once a second, `finder` for each name below a mirrored folder that a viewer opens.
-    ///
     /// # Errors
     /// A thread cannot be started.
     pub fn start(
         settings: Arc<Settings>,
         relay: Arc<Relay>,
-        archive: Arc<Archive>,
         mailboxes: Mailboxes,
         doors: Doors,
-        beat: Heartbeat,
-        finder: Finder,
+        surroundings: Surroundings,
     ) -> std::io::Result<Self> {
+        let Surroundings { archive, beat, finder, access_log, wall_clock } = surroundings;
         let config = |udp| {
             Arc::new(mms::session::Config {
                 server_version: SERVER_VERSION.into(),
@@ -227,6 +242,8 @@ impl Shards {
             beat,
             overload: Overload::default(),
             finder,
+            access_log,
+            wall_clock,
             shards: mailboxes.senders,
             settings,
         });
@@ -286,6 +303,8 @@ impl Context {
             beat: Arc::new(|_, _| {}),
             finder: Arc::new(|_| {}),
             overload: Overload::default(),
+            access_log: AccessLog::default(),
+            wall_clock: Arc::new(|| std::time::SystemTime::UNIX_EPOCH),
         }
     }
 }

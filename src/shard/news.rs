@@ -199,16 +199,19 @@ impl State {
         }
         let expired = self.http_sessions.borrow_mut().expire(now);
         for expired in expired {
+            self.tell_of_expired(&expired);
             // It may be there again under the same number.
             if !self.http_sessions.borrow().holds(expired.client_id) {
                 self.http_homes.remove(&expired.client_id);
             }
         }
+        self.tell_of_visits(now, false);
     }
 
     /// Takes a connection out and writes the session's one line.
     pub(super) fn remove(&mut self, key: usize, now: Instant) {
         self.park(key);
+        self.end_visit(key, now);
         let Some(mut conn) = self.conns.try_remove(key) else { return };
         // Its session, where that outlives it, plays here no more.
         let _ = conn.engine.handle(now, Event::Left);

@@ -25,6 +25,7 @@ use super::routes::Entry;
 use super::sniff::Protocol;
 use super::stage::Stage;
 use super::udp::UdpPort;
+use super::visits::Waiting;
 use super::{Context, Overload};
 use crate::asf::Selection;
 use crate::http::viewer::{self as http, Sessions};
@@ -75,6 +76,8 @@ pub(super) struct State {
     /// Sessions over HTTP, which outlive their connections; and how connections of theirs find here after that.
     pub(super) http_sessions: Rc<RefCell<Sessions>>,
     pub(super) http_homes: HashMap<u32, Entry>,
+    /// Lines of the access log that wait for what their players say.
+    pub(super) waiting_visits: Waiting,
     /// The last variant's tag.
     pub(super) variant_tags: u16,
     /// A UDP socket was full for viewers of files, who all wait until then.
@@ -118,6 +121,7 @@ impl State {
             stage: Stage::default(),
             http_sessions: Rc::default(),
             http_homes: HashMap::new(),
+            waiting_visits: Waiting::default(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
             stopping: None,
@@ -170,6 +174,7 @@ impl State {
             wanted: None,
             next_search: None,
             downloaded: 0,
+            underway: None,
             trouble: None,
             closing: None,
             progress: (0, now),
@@ -187,6 +192,10 @@ impl State {
         }
         let deadline = conn.engine.poll_timeout();
         let [asked, granted, refused] = conn.engine.counts();
+        if let Event::Answer(answer) = &event {
+            self.note_answer(key, now, answer);
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return };
         if let Err((label, text)) = conn.engine.handle(now, event) {
             conn.close(label, text);
         }
@@ -209,7 +218,12 @@ impl State {
                     self.send_header_packet(key, &packet);
                 }
                 Output::Ask(ask) => {
-                    if let Some(answer) = self.answer(key, now, ask)
+                    self.note_ask(key, now, &ask);
+                    let answer = self.answer(key, now, ask);
+                    if let Some(answer) = &answer {
+                        self.note_answer(key, now, answer);
+                    }
+                    if let Some(answer) = answer
                         && let Some(conn) = self.conns.get_mut(key)
                         && let Err((label, text)) = conn.engine.handle(now, Event::Answer(answer))
                     {

@@ -45,8 +45,10 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
                 Some(Command::Connection(accepted)) => take(&state, accepted),
                 Some(command) => {
                     let mut state = state.borrow_mut();
-                    state.command(Clock::now().into_std(), command);
+                    let now = Clock::now().into_std();
+                    state.command(now, command);
                     if state.stopping.is_some() && state.conns.is_empty() {
+                        state.tell_of_visits(now, true);
                         return;
                     }
                 }
@@ -67,6 +69,7 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
                 state.tell_of_overload();
                 (state.context.beat)(index, now);
                 if state.stopping.is_some() && state.conns.is_empty() {
+                    state.tell_of_visits(now, true);
                     return;
                 }
             }

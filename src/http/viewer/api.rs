@@ -145,6 +145,8 @@ pub struct Report {
     pub query: Option<String>,
     /// The session that this connection belongs to.
     pub client_id: Option<u32>,
+    /// The player has named a session that is its own: it keeps it in mind.
+    pub names_session: bool,
     /// Requests understood.
     pub requests: u64,
     /// What the player said last about its playing, as sent, at most 8 KiB.

@@ -43,6 +43,7 @@ impl Connection {
         }
         let session = self.session_of(&request);
         if let Some(client_id) = session {
+            self.report.names_session |= request.client_id().is_some();
             if self.playing.is_some() && self.session != session && !request.wish.may_wait() {
                 // What plays belongs to the session before.
                 self.stop_media(now);

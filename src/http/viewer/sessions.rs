@@ -101,6 +101,16 @@ impl Sessions {
         expired
     }
 
+    /// Whether a connection plays for this session.
+    pub fn plays(&self, client_id: u32) -> bool {
+        self.player(client_id).is_some()
+    }
+
+    /// What the player said about its playing since this was asked last.
+    pub fn take_log(&mut self, client_id: u32) -> Option<String> {
+        self.by_id.get_mut(&client_id)?.log.take()
+    }
+
     /// Whether this address owns this session.
     pub(super) fn is_of(&self, client_id: u32, peer: IpAddr) -> bool {
         self.by_id.get(&client_id).is_some_and(|session| session.owner.peer == peer)
