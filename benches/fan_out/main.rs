@@ -7,6 +7,7 @@
 //!
 //! - *naive*: a head is put before each packet for each viewer, one `sendto` or write each;
 //! - *ours*: `Broadcast::serve`, as the pump calls it: one image a pass, two bytes of each head stamped, one send;
+//! - *ours, HTTP*: the same with slabs, of which a part is sent and nothing stamped;
 //! - *bare*: the same bytes to all from one buffer, one send a viewer, no bookkeeping. It is 1.00 in the tables;
 //! - *stamped*: ours without its bookkeeping;
 //! - *copied*, *gathered*: heads and packets copied into a scratch buffer for each viewer; or two buffers a packet;
@@ -79,7 +80,7 @@ use crate::tcp::Connections;
 use crate::udp::{Delivery, Receivers};
 
 /// Techniques that Criterion reports on; the tables have all.
-const REPORTED: [&str; 3] = ["naive", "ours", "bare"];
+const REPORTED: [&str; 4] = ["naive", "ours", "ours, HTTP framed", "bare"];
 /// Packets after which our window lets one go for each that comes.
 const WINDOW_PACKETS: usize = 4_500;
 /// Rounds where Criterion does not choose their number.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use wmrelay::asf::StreamSet;
 use wmrelay::relay::{Batch, BatchPacket, Generation};
 use wmrelay::settings::Settings;
-use wmrelay::shard::broadcast::{Broadcast, Tally, Viewer};
+use wmrelay::shard::broadcast::{Broadcast, Framing, Tally, Viewer};
 use wmrelay::shard::origins::Origins;
 
 use crate::packets::{Numbers, PACKET_SIZE};
@@ -37,14 +37,14 @@ pub(crate) fn over_udp(receivers: &Rc<Receivers>, packets: usize) -> Technique {
     })
 }
 
-/// Our path to TCP viewers.
-pub(crate) fn over_tcp(connections: &Rc<Connections>, packets: usize) -> Technique {
-    let mut broadcast =
-        broadcast(connections.streams.iter().map(|stream| Viewer::over_tcp(0, Rc::clone(stream))), &connections.numbers);
+/// Our path to TCP viewers, with their packets framed like this.
+pub(crate) fn over_tcp(name: &'static str, framing: Framing, connections: &Rc<Connections>, packets: usize) -> Technique {
+    let viewers = connections.streams.iter().map(|stream| Viewer::over_tcp(0, Rc::clone(stream)).framed(framing));
+    let mut broadcast = broadcast(viewers, &connections.numbers);
     let mut source = Source::new(&broadcast, packets);
     let connections = Rc::clone(connections);
     let nowhere = Origins::default();
-    Technique::partly_timed("ours", move |count| {
+    Technique::partly_timed(name, move |count| {
         let batches = source.batches(count);
         let mut tally = Tally::default();
         let took = timed(|| {

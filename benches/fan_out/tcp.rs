@@ -8,7 +8,9 @@ use std::rc::Rc;
 use nix::sys::uio::writev;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use wmrelay::http::wrap::Wrap;
 use wmrelay::mms::media::{self, HEAD_LEN};
+use wmrelay::shard::broadcast::Framing;
 
 use crate::drain::Drain;
 use crate::ours;
@@ -116,5 +118,12 @@ pub(crate) fn techniques(connections: &Rc<Connections>, packets: usize) -> Vec<T
         }
         assert_eq!(writev(stream, &parts), Ok(bytes), "{whole}");
     });
-    vec![naive, ours::over_tcp(connections, packets), bare, tokio, gathered]
+    let [ours, framed, chunked, raw] = [
+        ("ours", Framing::Mms),
+        ("ours, HTTP framed", Framing::Http(Wrap::Framed)),
+        ("ours, HTTP chunked", Framing::Http(Wrap::Chunked)),
+        ("ours, HTTP raw", Framing::Http(Wrap::Raw)),
+    ]
+    .map(|(name, framing)| ours::over_tcp(name, framing, connections, packets));
+    vec![naive, ours, bare, framed, chunked, raw, tokio, gathered]
 }

@@ -13,6 +13,7 @@
 
 mod daemon;
 mod files;
+mod listeners;
 mod loops;
 mod media;
 
@@ -31,7 +32,7 @@ const JOIN_RUNS: usize = 7;
 /// A section: its name, and what prints it.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     ("udp", udp),
     ("tcp", tcp),
     ("tick", tick),
@@ -41,6 +42,7 @@ const SECTIONS: [Section; 9] = [
     ("joins", joins),
     ("memory", memory),
     ("files", files::files),
+    ("listeners", listeners::listeners),
 ];
 
 fn main() {

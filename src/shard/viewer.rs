@@ -233,6 +233,12 @@ impl Viewer {
         (self.hot.next.sequence, self.hot.phase) = (sequence, Phase::Live);
     }
 
+    /// The same viewer with its packets framed like this; before it starts.
+    pub const fn framed(mut self, framing: Framing) -> Self {
+        self.hot.framing = framing;
+        self
+    }
+
     /// Takes the way of media, and nothing else, from another viewer.
     pub(super) fn goes_like(&mut self, other: Self) {
         (self.hot.link, self.hot.framing, self.cold.stream) = (other.hot.link, other.hot.framing, other.cold.stream);
