@@ -10,13 +10,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant as Clock;
 
 use super::descriptors::Descriptors;
+use super::sign::{read_secrets, unix_s};
 use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Health, systemd};
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::Settings;
 use crate::shard::listen::{self, MmsListener};
-use crate::shard::{Doors, Mailboxes, Shards};
+use crate::shard::{Doors, Gate, Mailboxes, Shards};
+use crate::text::{Authenticator, Users};
 use crate::wire::Guid;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
@@ -36,6 +38,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     }
     let settings = Arc::new(settings);
     let users = settings.users_file.as_deref().map(ingest::read_users).transpose()?;
+    let gate = Arc::new(gate(&settings, users.as_ref())?);
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
     let http = listen::bind_tcp("http.listen", &settings.http)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
@@ -50,7 +53,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
-        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door() };
+        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
@@ -158,6 +161,16 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// What lets viewers in. `publishers` may watch where the settings name no users for that.
+fn gate(settings: &Settings, publishers: Option<&Users>) -> anyhow::Result<Gate> {
+    let secrets = settings.key_file.as_deref().map(read_secrets).transpose()?;
+    let viewers = settings.viewers_file.as_deref().map(ingest::read_viewers).transpose()?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).context("no random numbers for the nonces of viewers' logins")?;
+    let users = viewers.or_else(|| publishers.cloned()).map(|users| Authenticator::new(Clock::now().into_std(), users, key));
+    Ok(Gate::new(secrets, users, Arc::new(unix_s)))
 }
 
 fn random_guid() -> Guid {

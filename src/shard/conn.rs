@@ -43,6 +43,8 @@ pub(super) struct Conn {
     pub(super) permit: Option<SessionPermit>,
     pub(super) lease: Option<Lease>,
     pub(super) route: Option<Route>,
+    /// The key of the URL that was opened last.
+    pub(super) key: Option<String>,
     pub(super) opened: Option<Opened>,
     /// How packets of the last play that was asked for are framed.
     pub(super) framing: Framing,
@@ -156,9 +158,10 @@ impl Conn {
         }
     }
 
-    /// Where the same name is had over TCP.
+    /// Where the same name is had over TCP, with the key that opened it.
     pub(super) fn over_tcp(&self, name: &str) -> String {
-        format!("mmst://{}/{}", self.local, percent_encode(name))
+        let query = self.key.as_ref().map(|key| format!("?k={key}")).unwrap_or_default();
+        format!("mmst://{}/{}{query}", self.local, percent_encode(name))
     }
 
     /// The label of the transport in logs and metrics.

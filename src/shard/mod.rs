@@ -15,6 +15,7 @@ mod file_pace;
 mod files;
 mod framing;
 mod front;
+mod gate;
 mod handoff;
 mod image;
 mod inflow;
@@ -49,6 +50,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use command::{Accepted, Command, CommandSender};
+pub use gate::{Gate, WallClock};
 pub use handoff::{HandOff, Handed};
 pub use inflow::{Inflow, Item};
 use listen::MmsListener;
@@ -62,7 +64,7 @@ use crate::archive::Archive;
 use crate::http;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
-use crate::settings::Settings;
+use crate::settings::{Settings, Viewers};
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
 const SERVER_VERSION: &str = "9.1.1.3841";
@@ -86,6 +88,7 @@ struct Context {
     beat: Heartbeat,
     overload: Overload,
     finder: Finder,
+    gate: Arc<Gate>,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -174,6 +177,8 @@ pub struct Doors {
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
     pub undecided_max: usize,
+    /// Decides who may watch what not everybody may.
+    pub gate: Arc<Gate>,
 }
 
 /// The running threads.
@@ -200,9 +205,12 @@ impl Shards {
         beat: Heartbeat,
         finder: Finder,
     ) -> std::io::Result<Self> {
+        let asks = settings.publishing_points_or_demo().iter().any(|point| point.access.viewers == Viewers::Users);
+        let authentication = if asks { "BASIC" } else { "" };
         let config = |udp| {
             Arc::new(mms::session::Config {
                 server_version: SERVER_VERSION.into(),
+                authentication: authentication.into(),
                 handshake: settings.limits.handshake,
                 idle: settings.limits.idle,
                 udp,
@@ -227,6 +235,7 @@ impl Shards {
             beat,
             overload: Overload::default(),
             finder,
+            gate: Arc::clone(&doors.gate),
             shards: mailboxes.senders,
             settings,
         });
@@ -286,6 +295,7 @@ impl Context {
             beat: Arc::new(|_, _| {}),
             finder: Arc::new(|_| {}),
             overload: Overload::default(),
+            gate: Arc::new(Gate::new(None, None, Arc::new(|| 0))),
         }
     }
 }

@@ -161,6 +161,7 @@ impl State {
             permit: None,
             lease: None,
             route: None,
+            key: None,
             opened: None,
             framing: Framing::default(),
             place: Place::Nowhere,
