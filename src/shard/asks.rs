@@ -13,7 +13,7 @@ use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::relay::{Generation, Point};
-use crate::settings::{Oversize, Source};
+use crate::settings::{Oversize, Source, Viewers};
 use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, OpenRefusal, Pass};
 use crate::wire::Hresult;
@@ -84,7 +84,7 @@ impl State {
             Ask::Rest => {
                 self.park(key);
                 let conn = self.conns.get_mut(key)?;
-                (conn.opened, conn.permit) = (None, None);
+                (conn.opened, conn.permit, conn.granted) = (None, None, None);
                 None
             }
             Ask::Resend { sequences } => {
@@ -213,8 +213,10 @@ impl State {
             tracing::info!(session = conn.session, peer = %conn.peer, name, "no such publishing point");
             return Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND));
         };
-        self.context.gate.admit(now, conn.peer, &point, below, &pass)?;
-        conn.key = pass.key;
+        // A proof of Digest is good once.
+        let proven = pass.login.is_some() && pass.login == conn.granted;
+        self.context.gate.admit(now, conn.peer, &point, below, &pass, proven)?;
+        (conn.key, conn.granted) = (pass.key, pass.login.filter(|_| point.settings().access.viewers == Viewers::Users));
         Ok((point, below))
     }
 

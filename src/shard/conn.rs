@@ -21,7 +21,7 @@ use crate::asf::Selection;
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
 use crate::text::percent_encode;
-use crate::viewing::Position;
+use crate::viewing::{Login, Position};
 
 /// One connection of this shard.
 pub(super) struct Conn {
@@ -45,6 +45,8 @@ pub(super) struct Conn {
     pub(super) route: Option<Route>,
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
+    /// The credentials that were found right for the request in hand, which may ask for more than one thing.
+    pub(super) granted: Option<Login>,
     pub(super) opened: Option<Opened>,
     /// How packets of the last play that was asked for are framed.
     pub(super) framing: Framing,

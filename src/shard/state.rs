@@ -162,6 +162,7 @@ impl State {
             lease: None,
             route: None,
             key: None,
+            granted: None,
             opened: None,
             framing: Framing::default(),
             place: Place::Nowhere,
