@@ -58,6 +58,7 @@ impl Gate {
         let access = &point.settings().access;
         let denied = |denial: Denial| {
             metrics::counter!(names::REFUSALS, "cause" => denial.label()).increment(1);
+            tracing::info!(peer = %peer.ip(), cause = denial.label(), point = point.name(), "viewer refused");
             OpenRefusal::Denied(denial)
         };
         if !access.may_watch(peer.ip()) {
