@@ -243,10 +243,11 @@ fn other_names_times_and_addresses_open_nothing() {
     watcher.assert_undisturbed();
 
     let log = daemon.log();
-    let lines: Vec<&str> =
-        log.lines().filter(|line| line.contains("WARN wmrelay::auth: viewer not let in peer=127.0.0.1 cause=")).collect();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("WARN wmrelay::auth: viewer not let in: peer=127.0.0.1 cause=wrong_key point=\"signed\""))
+        .collect();
     assert!(lines.len() == 10, "ten lines at once, then few:\n{log}");
-    assert!(lines.iter().all(|line| line.contains("cause=\"wrong_key\" point=\"signed\"")), "{lines:?}");
     assert!(daemon.metric("wmrelay_refusals_total", &[("cause", "wrong_key")]) > 10.0);
     for cause in ["no_key", "expired_key"] {
         assert!(daemon.metric("wmrelay_refusals_total", &[("cause", cause)]) >= 4.0, "{cause}");
@@ -358,7 +359,7 @@ fn passwords_over_http() {
     ffmpeg_plays(&house.url("mmst", "public"));
     assert_eq!(player::mplayer(&house.url("mmst", "public"), 20).len(), 20);
     let log = house.daemon.log();
-    assert!(log.contains("wmrelay::auth: viewer not let in peer=127.0.0.1 cause=\"wrong_password\" point=\"secret\""), "{log}");
+    assert!(log.contains("wmrelay::auth: viewer not let in: peer=127.0.0.1 cause=wrong_password point=\"secret\""), "{log}");
     assert!(!log.contains("s3cret") && !log.contains("YW5uYTp"), "a password is in the log");
 }
 
@@ -385,7 +386,7 @@ fn passwords_over_mms() {
     let answer = |asked: &[u8], base64: &str| {
         // Incarnation and cookie are echoed.
         let mut body = asked[..8].to_vec();
-        body.extend((base64.len() as u32 + 1).to_le_bytes());
+        body.extend(u32::try_from(base64.len() + 1).unwrap().to_le_bytes());
         body.extend(base64.as_bytes());
         body.push(0);
         body
@@ -397,7 +398,7 @@ fn passwords_over_mms() {
     let asked = control.expect(challenge, step);
     control.send(response, &answer(&asked, "YW5uYTpzM2NyZXQ="));
     assert_eq!(result_of(&control.expect(OPENED, step)), 0);
-    assert!(house.daemon.log().contains("cause=\"wrong_password\""));
+    assert!(house.daemon.log().contains("cause=wrong_password"));
 }
 
 #[test]
@@ -418,7 +419,7 @@ fn who_guesses_is_stopped_and_nobody_else() {
     let query = house.query(&["signed", "--for", "2h"]);
     assert_eq!(curl(&["--interface", "127.0.0.9"], &house.url("http", &format!("signed.m3u{query}"))).0, "200");
     let log = house.daemon.log();
-    assert_eq!(log.matches("wmrelay::auth: viewer not let in peer=127.0.0.9 cause=\"wrong_password\"").count(), 10, "{log}");
+    assert_eq!(log.matches("wmrelay::auth: viewer not let in: peer=127.0.0.9 cause=wrong_password").count(), 10, "{log}");
     wait_until("the metric", MINUTE, || house.daemon.metric("wmrelay_refusals_total", &[("cause", "guesses")]) == 2.0);
     watcher.wait_for_packets(5, MINUTE);
     watcher.assert_undisturbed();

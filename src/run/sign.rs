@@ -133,7 +133,11 @@ pub(super) fn read_secrets(path: &Path) -> Result<Secrets, SettingsError> {
         SettingsError { problems: vec![Problem { place, key, message }] }
     };
     let text = fs::read_to_string(path).map_err(|error| {
-        problem(String::new(), format!("{file} cannot be read: {error}; `wmrelay sign --new-key {file}` writes one"))
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => "it has to belong to the user that the server runs as".to_owned(),
+            _ => format!("`wmrelay sign --new-key {file}` writes one"),
+        };
+        problem(String::new(), format!("{file} cannot be read: {error}; {advice}"))
     })?;
     Secrets::parse(&text, &file.to_string()).map_err(|error| match error {
         SecretsError::Line { file, line, reason } => problem(format!("{file}:{line}"), reason.to_owned()),

@@ -210,13 +210,14 @@ impl State {
         let Some((point, below)) = self.context.relay.resolve(name) else {
             metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
             let name = masked(&name.escape_debug().to_string());
-            tracing::info!(session = conn.session, peer = %conn.peer, name, "no such publishing point");
+            tracing::info!(session = conn.session, peer = %conn.peer, %name, "no such publishing point");
             return Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND));
         };
         // A proof of Digest is good once.
-        let proven = pass.login.is_some() && pass.login == conn.granted;
+        let proven = pass.login.is_some() && pass.login.as_ref() == conn.granted.as_deref();
         self.context.gate.admit(now, conn.peer, &point, below, &pass, proven)?;
-        (conn.key, conn.granted) = (pass.key, pass.login.filter(|_| point.settings().access.viewers == Viewers::Users));
+        conn.key = pass.key;
+        conn.granted = pass.login.filter(|_| point.settings().access.viewers == Viewers::Users).map(Box::new);
         Ok((point, below))
     }
 

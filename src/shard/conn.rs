@@ -46,7 +46,7 @@ pub(super) struct Conn {
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.
-    pub(super) granted: Option<Login>,
+    pub(super) granted: Option<Box<Login>>,
     pub(super) opened: Option<Opened>,
     /// How packets of the last play that was asked for are framed.
     pub(super) framing: Framing,

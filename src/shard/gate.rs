@@ -81,8 +81,9 @@ impl Gate {
         let mut guesses = lock(guesses);
         if guesses.may_guess(now, peer.ip()) {
             guesses.wrong(now, peer.ip());
-            // Programs that ban addresses read this line: its target, words and first field stay as they are.
-            tracing::warn!(target: "wmrelay::auth", peer = %peer.ip(), cause, point = point.name(), "viewer not let in");
+            // Programs that ban addresses read this line, which stays as it is. Of the journal they see nothing but the message, and
+            // no field that comes from a viewer may stand in front of the address.
+            tracing::warn!(target: "wmrelay::auth", point = point.name(), "viewer not let in: peer={} cause={cause}", peer.ip());
         }
         Err(refusal)
     }

@@ -395,6 +395,14 @@ mod tests {
         assert!(told(&many).starts_with("f:17: there are more"));
     }
 
+    /// Laid end to end without their lengths, these are the same bytes.
+    #[test]
+    fn claims_do_not_run_into_one_another() {
+        let one = mac(&[7; 32], 0, "a", 1, &[192, 0, 2, 7]);
+        let other = mac(&[7; 32], 0, "a\0\0\0\0", u64::from_be_bytes([0, 0, 0, 1, 192, 0, 2, 7]), &[]);
+        assert_ne!(one, other);
+    }
+
     #[test]
     fn keys_in_queries_and_names() {
         for (query, key) in [
@@ -477,14 +485,6 @@ mod tests {
             let (bare, found) = split_key(&key);
             prop_assert!(key.starts_with(bare) && (found.is_some() || bare == key));
             prop_assert!(key_begin(&masked(&key)).is_none_or(|_| masked(&masked(&key)) == masked(&key)));
-        }
-
-        /// Two claims that differ give different bytes, wherever their names and addresses end.
-        #[test]
-        fn claims_do_not_run_into_one_another(a in "[ab/]{1,4}", b in "[ab/]{1,4}", x in 0..3u64, y in 0..3u64) {
-            prop_assume!((&a, x) != (&b, y));
-            let secret = [7; 32];
-            prop_assert_ne!(mac(&secret, 0, &a, x, &[]), mac(&secret, 0, &b, y, &[]));
         }
     }
 }
