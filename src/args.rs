@@ -1,10 +1,12 @@
 //! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::settings::{Flag, PortRanges, Sources};
+use crate::settings::{FOREVER, Flag, PortRanges, Sources};
 
 /// A streaming relay for Windows Media-style players.
 #[derive(Debug, Parser)]
@@ -35,6 +37,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Add a publisher to a users file, or change the password; reads it from the terminal or one line of standard input
     Passwd(PasswdArgs),
+    /// Print an address that opens a publishing point with access = "signed" for a time; or make the keys for that
+    Sign(SignArgs),
     /// Play a stream without decoding it, and report what arrived
     Play(PlayArgs),
     /// Play a stream many times over without decoding it, and report how the server bore it
@@ -117,6 +121,38 @@ pub struct PasswdArgs {
     /// The realm of the file, which the encoder is told when it is asked for the password [default: that of the file, or "wmrelay"]
     #[arg(long)]
     pub realm: Option<String>,
+}
+
+/// `wmrelay sign`
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "The settings are those of `serve`: the same file, the same environment. Exit code: 2 where they, the key file or the \
+                        command line cannot be used."
+)]
+pub struct SignArgs {
+    /// The name that viewers are to open, such as cam1 or archive/one.wmv; with a slash at its end all names below it
+    #[arg(value_name = "NAME", required_unless_present = "new_key")]
+    pub name: Option<String>,
+
+    /// How long it opens, from now on: 90s, 30m, 2h, 7d. Who watches by then watches on
+    #[arg(long = "for", value_name = "TIME", value_parser = span, required_unless_present = "new_key")]
+    pub span: Option<Duration>,
+
+    /// The only address that it is good for; an IPv6 address as a whole
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
+
+    /// Settings file; conf.d/*.toml beside it is read too
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How viewers reach the server, such as mms://media.example or http://media.example:8080: whole addresses are printed
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+
+    /// Write a new key to this file, which must not be there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "span", "address", "config", "url"])]
+    pub new_key: Option<PathBuf>,
 }
 
 /// `wmrelay play`
@@ -257,6 +293,22 @@ pub enum SwarmTransport {
     Tcp,
 }
 
+/// A time as people write it: a number and a unit.
+fn span(text: &str) -> Result<Duration, String> {
+    let wanted = || "a number and a unit are wanted, such as 90s, 30m, 2h or 7d, ten years at most".to_owned();
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wanted)?;
+    let (number, unit) = text.split_at_checked(at).ok_or_else(wanted)?;
+    let unit_s = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wanted()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_s));
+    seconds.map(Duration::from_secs).filter(|span| !span.is_zero() && *span <= FOREVER).ok_or_else(wanted)
+}
+
 fn content_time(text: &str) -> Result<f64, String> {
     let seconds: Option<f64> = text.parse().ok();
     seconds.filter(|seconds| (0.0..1e9).contains(seconds)).ok_or_else(|| "seconds are wanted, such as 90 or 12.5".into())
@@ -312,6 +364,33 @@ mod tests {
         let flags = check.settings.sources().flags;
         let told: Vec<_> = flags.iter().map(|flag| (flag.name, flag.key, flag.value.as_str())).collect();
         assert_eq!(told, [("--mms-listen", "mms.listen", "127.0.0.1:0"), ("--log-format", "log.format", "json")]);
+    }
+
+    #[test]
+    fn sign_takes_its_options() {
+        let Command::Sign(sign) = parse("wmrelay sign archive/ --for 2h --address 192.0.2.7 --url mms://h") else { panic!() };
+        assert_eq!((sign.name.as_deref(), sign.span), (Some("archive/"), Some(Duration::from_secs(7200))));
+        assert_eq!((sign.address, sign.url.as_deref()), (Some([192, 0, 2, 7].into()), Some("mms://h")));
+        let Command::Sign(sign) = parse("wmrelay sign --new-key f") else { panic!() };
+        assert_eq!((sign.new_key.as_deref(), sign.name), (Some(Path::new("f")), None));
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("7d", 604_800)] {
+            assert_eq!(span(text), Ok(Duration::from_secs(seconds)));
+        }
+        for line in [
+            "wmrelay sign a",
+            "wmrelay sign --for 2h",
+            "wmrelay sign a --for 2",
+            "wmrelay sign a --for 0s",
+            "wmrelay sign a --for h",
+            "wmrelay sign a --for 2x",
+            "wmrelay sign a --for -2h",
+            "wmrelay sign a --for 4000d",
+            "wmrelay sign a --for 99999999999999999999d",
+            "wmrelay sign a --new-key f",
+            "wmrelay sign a --for 2h --address 192.0.2.0/24",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 
     #[test]

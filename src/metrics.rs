@@ -44,7 +44,8 @@ pub const RESENDS: &str = "wmrelay_resends_total";
 pub const PORT_LEASES: &str = "wmrelay_port_leases";
 /// UDP funnels refused, so that the player takes TCP. Label: `cause`.
 pub const TRANSPORT_FALLBACKS: &str = "wmrelay_transport_fallbacks_total";
-/// Viewers and publishers turned away. Label: `cause`.
+/// Viewers and publishers turned away. Label: `cause`; what opens protected publishing points failed by `no_key`, `wrong_key`,
+/// `expired_key`, `wrong_password`, `bad_login`, and `guesses` (too many wrong passwords before, this one was not looked at).
 pub const REFUSALS: &str = "wmrelay_refusals_total";
 /// Lines of the access log, by what came of them. Label: `result` (`written`, `failed`, `dropped`).
 pub const ACCESS_LOG_LINES: &str = "wmrelay_access_log_lines_total";

@@ -5,6 +5,7 @@ mod descriptors;
 mod passwd;
 mod play;
 mod serve;
+mod sign;
 mod swarm;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub fn main(args: Args) -> ExitCode {
         Command::Serve(args) => load_and_serve(args),
         Command::Check(args) => check::check(&args),
         Command::Passwd(args) => passwd::passwd(&args),
+        Command::Sign(args) => sign::sign(&args),
         Command::Play(args) => play::play(args),
         Command::Swarm(args) => swarm::swarm(args),
     };

@@ -2,6 +2,7 @@
 //!
 //! The engines of all protocols speak these words to the shard that drives them; what stands for them on the wire is their own.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -22,6 +23,81 @@ pub struct Player {
     pub host: Option<String>,
     /// A Windows Media Services 4.x server that pulls: wants padded packets and all streams.
     pub is_wms4: bool,
+}
+
+/// What a viewer shows so that it is let in.
+///
+/// It is secret: what its debug form tells is which parts there are.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Pass {
+    /// Key of a signed URL, see `text::signed`: letters and digits.
+    pub key: Option<String>,
+    /// Its credentials.
+    pub login: Option<Login>,
+}
+
+/// Credentials, and what they were made for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Method of the request; empty where the protocol has none.
+    pub method: String,
+    /// Its target, byte for byte.
+    pub target: String,
+    /// The value of an `Authorization` field.
+    pub authorization: String,
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [(self.key.is_some(), "key"), (self.login.is_some(), "login")];
+        f.debug_list().entries(parts.iter().filter(|(there, _)| *there).map(|(_, part)| part)).finish()
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(…)")
+    }
+}
+
+/// What a viewer is told that needs credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// Values of `WWW-Authenticate` fields, the better scheme first.
+    pub values: Vec<String>,
+    /// Realm, for protocols that have nothing else.
+    pub realm: String,
+}
+
+/// Why a viewer is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// The rules name its address.
+    Address,
+    /// A signed URL is needed.
+    NoKey,
+    /// It is none, or one for another name or address.
+    WrongKey,
+    /// It was one.
+    ExpiredKey,
+    /// Credentials that cannot be read.
+    BadLogin,
+    /// There were too many wrong passwords from its address.
+    Guesses,
+}
+
+impl Denial {
+    /// The `cause` label of the refusals metric, and in the log.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Address => "access",
+            Self::NoKey => "no_key",
+            Self::WrongKey => "wrong_key",
+            Self::ExpiredKey => "expired_key",
+            Self::BadLogin => "bad_login",
+            Self::Guesses => "guesses",
+        }
+    }
 }
 
 /// The wish for a fast start.
@@ -99,6 +175,10 @@ pub enum OpenRefusal {
     Status(Hresult),
     /// It is elsewhere: an `mms`, `mmsu` or `mmst` URL.
     Redirect(String),
+    /// For those who show that they may.
+    Login(Challenge),
+    /// Not for this viewer.
+    Denied(Denial),
     /// To [`Ask::OpenBytes`] only: there is such a publishing point, and it is a broadcast.
     NotAFile,
 }
@@ -150,11 +230,15 @@ pub enum Ask {
     Open {
         /// Name of a publishing point, without leading slash: MMS as sent, HTTP percent-decoded once.
         name: String,
+        /// What it shows.
+        pass: Pass,
     },
     /// Is this a file, and how long? Waits for no source. Answer: [`Answer::Bytes`].
     OpenBytes {
         /// As in [`Ask::Open`].
         name: String,
+        /// What it shows.
+        pass: Pass,
     },
     /// Send these bytes of the file that was opened by [`Ask::OpenBytes`], as they are on the disk. News:
     /// [`Answer::BytesSent`], or [`Answer::Broken`].

@@ -124,7 +124,7 @@ impl Viewer<'_> {
                 self.port = port;
                 Answer::Funnel(self.manners.udp_refused.map_or(Ok(()), Err))
             }
-            Ask::Open { name } => {
+            Ask::Open { name, .. } => {
                 assert_eq!(name, "live");
                 Answer::Opened(match self.redirect.take() {
                     Some(location) => Err(OpenRefusal::Redirect(location)),

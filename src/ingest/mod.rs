@@ -63,13 +63,25 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 /// # Errors
 /// The file cannot be read, or a line of it is wrong: a problem of the settings, since they name it.
 pub fn read_users(path: &Path) -> Result<Users, SettingsError> {
+    read_users_of("users.file", path)
+}
+
+/// Reads the file of the users that may watch.
+///
+/// # Errors
+/// As [`read_users`].
+pub fn read_viewers(path: &Path) -> Result<Users, SettingsError> {
+    read_users_of("users.viewers_file", path)
+}
+
+fn read_users_of(key: &str, path: &Path) -> Result<Users, SettingsError> {
     let file = path.display();
     let problem = |place: String, key: &str, message: String| {
         let key = key.to_owned();
         SettingsError { problems: vec![Problem { place, key, message }] }
     };
     let text = std::fs::read_to_string(path).map_err(|error| {
-        problem(String::new(), "users.file", format!("{file} cannot be read: {error}; `wmrelay passwd {file} USER` writes one"))
+        problem(String::new(), key, format!("{file} cannot be read: {error}; `wmrelay passwd {file} USER` writes one"))
     })?;
     Users::parse(&text, &file.to_string()).map_err(|error| match error {
         UsersError::Line { file, line, reason } => problem(format!("{file}:{line}"), "", reason),

@@ -24,6 +24,7 @@ pub(super) fn collecting(points: &[(&str, Source)]) -> (Arc<Relay>, Arc<Collecto
         name: (*name).to_owned(),
         source: source.clone(),
         source_timeout: None,
+        access: Default::default(),
     };
     let settings = Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() };
     let collector = Arc::<Collector>::default();

@@ -15,6 +15,7 @@ use super::open::{OpenFile, ReportOpenFile};
 use super::ping::{Ping, Pong};
 use super::play::{ReportStartStriding, ReportStartedPlaying, StartPlaying};
 use super::redirect::ReportRedirect;
+use super::security::SecurityChallenge;
 use super::select::{ReportStreamSwitch, StreamSwitch};
 use crate::asf::guids;
 use crate::viewing::{Content, Description};
@@ -96,6 +97,7 @@ pub(crate) fn name_of(packet: &[u8]) -> String {
         ReportEndOfStream::MID => "End",
         ReportStreamChange::MID => "Change",
         ReportRedirect::MID => "Redirect",
+        SecurityChallenge::MID => return "Challenge".into(),
         Ping::MID => "Ping",
         mid => panic!("message 0x{mid:08X}"),
     };

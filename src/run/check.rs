@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use super::placed;
+use super::sign::read_secrets;
 use crate::args::CheckArgs;
 use crate::ingest;
 use crate::settings::{SettingsError, effective, load};
@@ -10,10 +11,16 @@ use crate::settings::{SettingsError, effective, load};
 /// Prints the settings in force, warnings first on standard error.
 ///
 /// # Errors
-/// What is wrong with the settings or with the users file that they name; standard output that cannot be written to.
+/// What is wrong with the settings or with the files of users and keys that they name; standard output that cannot be written to.
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let loaded = load(&args.settings.sources()).map_err(|error: SettingsError| anyhow::Error::new(error))?;
     if let Some(Err(error)) = loaded.settings.users_file.as_deref().map(ingest::read_users) {
+        return Err(placed(error.into(), &loaded.places));
+    }
+    if let Some(Err(error)) = loaded.settings.viewers_file.as_deref().map(ingest::read_viewers) {
+        return Err(placed(error.into(), &loaded.places));
+    }
+    if let Some(Err(error)) = loaded.settings.key_file.as_deref().map(read_secrets) {
         return Err(placed(error.into(), &loaded.places));
     }
     if args.quiet {

@@ -128,7 +128,8 @@ mod tests {
         let with = |viewers: u32, source: Source| {
             let mut settings = settings(viewers);
             settings.on_demand.readers = 3;
-            settings.publishing_points = vec![PublishingPoint { name: "a".into(), source, source_timeout: None }];
+            settings.publishing_points =
+                vec![PublishingPoint { name: "a".into(), source, source_timeout: None, access: Default::default() }];
             settings
         };
         let files = |viewers| with(viewers, Source::Files { root: "/srv".into() });

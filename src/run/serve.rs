@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant as Clock;
 
 use super::descriptors::Descriptors;
+use super::sign::{read_secrets, unix_s};
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Health, systemd};
@@ -17,7 +18,8 @@ use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::Settings;
 use crate::shard::listen::{self, MmsListener};
-use crate::shard::{Doors, Mailboxes, Shards, Surroundings};
+use crate::shard::{Doors, Gate, Mailboxes, Shards, Surroundings};
+use crate::text::{Authenticator, Users};
 use crate::wire::Guid;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
@@ -37,6 +39,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     }
     let settings = Arc::new(settings);
     let users = settings.users_file.as_deref().map(ingest::read_users).transpose()?;
+    let gate = Arc::new(gate(&settings, users.as_ref())?);
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
     let http = listen::bind_tcp("http.listen", &settings.http)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
@@ -57,7 +60,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
-        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door() };
+        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
@@ -181,7 +184,7 @@ impl StopSignals {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where the clock on the wall is read; all others are handed it")]
+#[expect(clippy::disallowed_methods, reason = "the daemon's own clock on the wall; all others are handed it")]
 fn wall_clock() -> WallClock {
     Arc::new(SystemTime::now)
 }
@@ -194,4 +197,13 @@ fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     bytes
+}
+
+/// What lets viewers in. `publishers` may watch where the settings name no users for that.
+fn gate(settings: &Settings, publishers: Option<&Users>) -> anyhow::Result<Gate> {
+    let secrets = settings.key_file.as_deref().map(read_secrets).transpose()?;
+    let viewers = settings.viewers_file.as_deref().map(ingest::read_viewers).transpose()?;
+    let users =
+        viewers.or_else(|| publishers.cloned()).map(|users| Authenticator::new(Clock::now().into_std(), users, random_bytes()));
+    Ok(Gate::new(secrets, users, Arc::new(unix_s)))
 }

@@ -12,11 +12,11 @@ use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
     List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
-    RawOversize, RawUdp, RawWindow,
+    RawOversize, RawUdp, RawViewers, RawWindow,
 };
 use super::{
     Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges,
-    Protocols, Settings, Source, Udp, WindowBounds,
+    Protocols, Settings, Source, Udp, Viewers, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -53,6 +53,7 @@ pub(super) fn settings(
     let mut check = Check { base, places, problems: Vec::new(), warnings: Vec::new() };
     let built_in = Settings::default();
     let source_timeout = raw.source_timeout_s.map_or(built_in.source_timeout, |seconds| check.time_or_never(seconds));
+    let access = check.access(&raw.access);
     let settings = Settings {
         shards: check.shards(raw.shards).unwrap_or(built_in.shards),
         mms: check.listen("mms.listen", raw.mms.listen.as_ref(), built_in.mms),
@@ -65,12 +66,14 @@ pub(super) fn settings(
         on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),
         limits: check.limits(&raw.limits, &built_in.limits),
         window: check.window(&raw.window, &built_in.window),
-        access: check.access(&raw.access),
         users_file: raw.users.file.as_deref().map(|path| check.existing_file("users.file", path)),
+        viewers_file: raw.users.viewers_file.as_deref().map(|path| check.existing_file("users.viewers_file", path)),
+        key_file: raw.signing.key_file.as_deref().map(|path| check.existing_file("signing.key_file", path)),
         log: check.log(&raw.log, built_in.log),
         access_log: check.access_log(&raw.access_log),
         source_timeout,
-        publishing_points: publishing_points(&mut check, &raw.publishing_point, source_timeout),
+        publishing_points: publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers),
+        access,
     };
     check.whole(&settings);
     let Check { problems, warnings, .. } = check;
@@ -308,6 +311,7 @@ impl Check<'_> {
 
     fn access(&mut self, raw: &RawAccess) -> Access {
         let access = Access {
+            viewers: viewers(raw.viewers, Viewers::All),
             viewers_allow: self.networks("access.viewers_allow", raw.viewers_allow.as_ref()),
             viewers_deny: self.networks("access.viewers_deny", raw.viewers_deny.as_ref()),
             publishers_allow: self.networks("access.publishers_allow", raw.publishers_allow.as_ref()),
@@ -318,15 +322,20 @@ impl Check<'_> {
             ("access.publishers_allow", &access.publishers_allow, &access.publishers_deny),
         ];
         for (key, allow, deny) in pairs {
-            let shut = |net: &IpNet| deny.iter().any(|denied| denied.contains(net));
-            for (i, net) in allow.iter().enumerate().filter(|(_, net)| shut(net)) {
-                self.warning(&format!("{key}[{i}]"), format!("{net} is denied too, and deny wins"));
-            }
+            self.not_denied_too(key, allow, deny);
         }
         access
     }
 
-    fn networks(&mut self, key: &str, written: Option<&List>) -> Vec<IpNet> {
+    /// Warns of what is in the list at `key` for nothing.
+    pub(super) fn not_denied_too(&mut self, key: &str, allow: &[IpNet], deny: &[IpNet]) {
+        let shut = |net: &IpNet| deny.iter().any(|denied| denied.contains(net));
+        for (i, net) in allow.iter().enumerate().filter(|(_, net)| shut(net)) {
+            self.warning(&format!("{key}[{i}]"), format!("{net} is denied too, and deny wins"));
+        }
+    }
+
+    pub(super) fn networks(&mut self, key: &str, written: Option<&List>) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for (i, item) in written.iter().flat_map(|List(items)| items).enumerate() {
             match network(item) {
@@ -377,8 +386,47 @@ impl Check<'_> {
         }
     }
 
+    /// What a viewer has to show must be something that can be checked.
+    fn proofs(&mut self, settings: &Settings) {
+        let points = settings.publishing_points_or_demo();
+        for (i, point) in points.iter().enumerate() {
+            let written = self.places.contains_key(&format!("publishing_point[{i}].access"));
+            let key = if written { format!("publishing_point[{i}].access") } else { "access.viewers".to_owned() };
+            match point.access.viewers {
+                Viewers::Signed if settings.key_file.is_none() => self.problem(
+                    &key,
+                    format!(
+                        "\"signed\" of {:?} needs keys: `wmrelay sign --new-key FILE` makes them, and [signing] key_file names the \
+                         file",
+                        point.name
+                    ),
+                ),
+                Viewers::Users if settings.users_file.is_none() && settings.viewers_file.is_none() => self.problem(
+                    &key,
+                    format!(
+                        "\"users\" of {:?} needs a file of users: `wmrelay passwd FILE USER` writes it, and [users] viewers_file \
+                         names it",
+                        point.name
+                    ),
+                ),
+                _ => {}
+            }
+        }
+        let asks = |viewers| points.iter().any(|point| point.access.viewers == viewers);
+        if settings.viewers_file.is_some() && !asks(Viewers::Users) {
+            self.warning("users.viewers_file", "has no effect: no publishing point says access = \"users\"".into());
+        }
+        if settings.viewers_file.is_none() && settings.users_file.is_some() && asks(Viewers::Users) {
+            self.warning(
+                "users.file",
+                "names those who may watch too, as there is no `viewers_file`: whoever watches may publish".into(),
+            );
+        }
+    }
+
     /// What only the whole can say.
     fn whole(&mut self, settings: &Settings) {
+        self.proofs(settings);
         let Settings { mms, http, admin, .. } = settings;
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
         let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);
@@ -420,5 +468,15 @@ impl Check<'_> {
                 self.warning("users.file", format!("is not set, so only this machine itself can publish {name:?}"));
             }
         }
+    }
+}
+
+/// What a viewer has to show; where nothing is written, what holds for all.
+pub(super) fn viewers(written: Option<RawViewers>, otherwise: Viewers) -> Viewers {
+    match written {
+        None => otherwise,
+        Some(RawViewers::All) => Viewers::All,
+        Some(RawViewers::Users) => Viewers::Users,
+        Some(RawViewers::Signed) => Viewers::Signed,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::load::Loaded;
-use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Source, Start};
+use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Source, Start, Viewers};
 
 /// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
 /// file gives the same settings.
@@ -85,6 +85,7 @@ pub fn effective(loaded: &Loaded) -> String {
 
     let access = &settings.access;
     page.table("access");
+    page.line("viewers", viewers(access.viewers));
     page.line("viewers_allow", array(&access.viewers_allow));
     page.line("viewers_deny", array(&access.viewers_deny));
     page.line("publishers_allow", array(&access.publishers_allow));
@@ -94,6 +95,16 @@ pub fn effective(loaded: &Loaded) -> String {
     match &settings.users_file {
         Some(file) => page.line("file", quoted(&file.to_string_lossy())),
         None => page.note("file: none, so that only this machine itself may publish"),
+    }
+    match &settings.viewers_file {
+        Some(file) => page.line("viewers_file", quoted(&file.to_string_lossy())),
+        None => page.note("viewers_file: none, so that those of `file` may watch"),
+    }
+
+    page.table("signing");
+    match &settings.key_file {
+        Some(file) => page.line("key_file", quoted(&file.to_string_lossy())),
+        None => page.note("key_file: none, so that there are no signed URLs"),
     }
 
     page.table("log");
@@ -126,6 +137,9 @@ pub fn effective(loaded: &Loaded) -> String {
         page.line("name", quoted(&point.name));
         page.line("source", source(&point.source));
         page.line("source_timeout_s", seconds_or_never(point.source_timeout));
+        page.line("access", viewers(point.access.viewers));
+        page.line("allow", array(&point.access.allow));
+        page.line("deny", array(&point.access.deny));
     }
     page.text
 }
@@ -203,6 +217,14 @@ fn listen(listen: &Listen) -> String {
         }
     }
     array(&short)
+}
+
+const fn viewers(viewers: Viewers) -> &'static str {
+    match viewers {
+        Viewers::All => "\"all\"",
+        Viewers::Users => "\"users\"",
+        Viewers::Signed => "\"signed\"",
+    }
 }
 
 fn source(source: &Source) -> String {

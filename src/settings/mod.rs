@@ -52,6 +52,10 @@ pub struct Settings {
     pub access: Access,
     /// File of HA1 digests of the publishers (`wmrelay passwd`).
     pub users_file: Option<PathBuf>,
+    /// The same of those who may watch where [`Viewers::Users`] is said; `None`: the publishers.
+    pub viewers_file: Option<PathBuf>,
+    /// File of the keys that sign URLs (`wmrelay sign --new-key`).
+    pub key_file: Option<PathBuf>,
     /// How the daemon logs.
     pub log: Log,
     /// The log of sessions.
@@ -265,6 +269,8 @@ pub struct WindowBounds {
 /// Address rules: deny wins; an empty allow list allows all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
+    /// [`PointAccess::viewers`] of those that do not say it.
+    pub viewers: Viewers,
     /// Networks that may watch.
     pub viewers_allow: Vec<IpNet>,
     /// Networks that may not.
@@ -287,6 +293,36 @@ impl Access {
     }
 }
 
+/// What a viewer has to show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Viewers {
+    /// Nothing.
+    #[default]
+    All,
+    /// A password.
+    Users,
+    /// A signed URL.
+    Signed,
+}
+
+/// Who may watch one publishing point, of those whom [`Access`] lets in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PointAccess {
+    /// What a viewer has to show.
+    pub viewers: Viewers,
+    /// Networks that may watch; none allows all.
+    pub allow: Vec<IpNet>,
+    /// Networks that may not.
+    pub deny: Vec<IpNet>,
+}
+
+impl PointAccess {
+    /// Whether an address may watch, whatever it shows.
+    pub fn may_watch(&self, address: IpAddr) -> bool {
+        permitted(&self.allow, &self.deny, address)
+    }
+}
+
 fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
     let named = |list: &[IpNet]| list.iter().any(|net| net.contains(&address));
     !named(deny) && (allow.is_empty() || named(allow))
@@ -301,6 +337,8 @@ pub struct PublishingPoint {
     pub source: Source,
     /// How long viewers wait for a source that is gone; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// Who may watch it.
+    pub access: PointAccess,
 }
 
 /// What feeds a broadcast.
@@ -403,6 +441,8 @@ impl Default for Settings {
             window: WindowBounds { seconds: 20, bytes: 32 << 20 },
             access: Access::default(),
             users_file: None,
+            viewers_file: None,
+            key_file: None,
             log: Log { format: LogFormat::Auto, level: "info".into() },
             access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
@@ -415,7 +455,8 @@ impl Settings {
     /// The configured publishing points, or the built-in `demo` where there is none.
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
-            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: self.source_timeout }]
+            let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
+            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: self.source_timeout, access }]
         } else {
             self.publishing_points.clone()
         }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::check::Check;
+use super::check::{Check, viewers};
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
-use super::{PublishingPoint, Source, Start};
+use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
 
 /// Longest name that the MMS side opens, UTF-16 units: real names are shorter, and requests stay small.
 const NAME_MAX: usize = 1024;
@@ -54,7 +54,12 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Checks all publishing points. Those that are wrong are left out; the check has noted why.
-pub(super) fn publishing_points(check: &mut Check<'_>, raw: &[RawPoint], timeout: Option<Duration>) -> Vec<PublishingPoint> {
+pub(super) fn publishing_points(
+    check: &mut Check<'_>,
+    raw: &[RawPoint],
+    timeout: Option<Duration>,
+    of_all: Viewers,
+) -> Vec<PublishingPoint> {
     let mut points: Vec<PublishingPoint> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let key = format!("publishing_point[{i}]");
@@ -79,7 +84,13 @@ pub(super) fn publishing_points(check: &mut Check<'_>, raw: &[RawPoint], timeout
             check.problem(&format!("{key}.name"), why);
         }
         let source_timeout = raw.source_timeout_s.map_or(timeout, |seconds| check.time_or_never(seconds));
-        points.extend(source.map(|source| PublishingPoint { name, source, source_timeout }));
+        let access = PointAccess {
+            viewers: viewers(raw.access, of_all),
+            allow: check.networks(&format!("{key}.allow"), raw.allow.as_ref()),
+            deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
+        };
+        check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
+        points.extend(source.map(|source| PublishingPoint { name, source, source_timeout, access }));
     }
     points
 }

@@ -24,6 +24,7 @@ pub(super) struct Raw {
     pub(super) window: RawWindow,
     pub(super) access: RawAccess,
     pub(super) users: RawUsers,
+    pub(super) signing: RawSigning,
     pub(super) log: RawLog,
     pub(super) access_log: RawAccessLog,
     pub(super) publishing_point: Vec<RawPoint>,
@@ -119,16 +120,33 @@ pub(super) struct RawWindow {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawAccess {
+    #[serde(deserialize_with = "word")]
+    pub(super) viewers: Option<RawViewers>,
     pub(super) viewers_allow: Option<List>,
     pub(super) viewers_deny: Option<List>,
     pub(super) publishers_allow: Option<List>,
     pub(super) publishers_deny: Option<List>,
 }
 
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawViewers {
+    All,
+    Users,
+    Signed,
+}
+
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table with `file`")]
 pub(super) struct RawUsers {
     pub(super) file: Option<PathBuf>,
+    pub(super) viewers_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with `key_file`")]
+pub(super) struct RawSigning {
+    pub(super) key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -164,6 +182,10 @@ pub(super) struct RawPoint {
     pub(super) name: Option<String>,
     pub(super) source: Option<RawSource>,
     pub(super) source_timeout_s: Option<u32>,
+    #[serde(deserialize_with = "word")]
+    pub(super) access: Option<RawViewers>,
+    pub(super) allow: Option<List>,
+    pub(super) deny: Option<List>,
 }
 
 /// All types of source in one struct: serde's tagged enums lose the place of an error, and "this key belongs to

@@ -13,8 +13,9 @@ use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::relay::{Generation, Point};
-use crate::settings::{Oversize, Source};
-use crate::viewing::{Answer, Ask, OpenRefusal};
+use crate::settings::{Oversize, Source, Viewers};
+use crate::text::signed::masked;
+use crate::viewing::{Answer, Ask, OpenRefusal, Pass};
 use crate::wire::Hresult;
 
 impl State {
@@ -45,8 +46,8 @@ impl State {
                 conn.route = None;
                 None
             }
-            Ask::Open { name } => self.open(key, &name),
-            Ask::OpenBytes { name } => self.open_bytes(key, &name),
+            Ask::Open { name, pass } => self.open(key, now, &name, pass),
+            Ask::OpenBytes { name, pass } => self.open_bytes(key, now, &name, pass),
             Ask::SendBytes { first, len } => {
                 self.send_bytes(key, now, first, len);
                 None
@@ -83,7 +84,7 @@ impl State {
             Ask::Rest => {
                 self.park(key);
                 let conn = self.conns.get_mut(key)?;
-                (conn.opened, conn.permit) = (None, None);
+                (conn.opened, conn.permit, conn.granted) = (None, None, None);
                 None
             }
             Ask::Resend { sequences } => {
@@ -170,12 +171,15 @@ impl State {
         sizes.peek().is_some() && sizes.all(|size| !udp.fits(size + HEAD_LEN))
     }
 
-    fn open(&mut self, key: usize, name: &str) -> Option<Answer> {
+    fn open(&mut self, key: usize, now: Instant, name: &str, pass: Pass) -> Option<Answer> {
         let refuse = |hr| Some(Answer::Opened(Err(OpenRefusal::Status(hr))));
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
         }
-        let Some((point, below)) = self.turn_to(key, name) else { return refuse(Hresult::FILE_NOT_FOUND) };
+        let (point, below) = match self.turn_to(key, now, name, pass) {
+            Ok(found) => found,
+            Err(refusal) => return Some(Answer::Opened(Err(refusal))),
+        };
         if let Some(Conn { place: Place::Parked(viewer), .. }) = self.conns.get_mut(key) {
             // Numbers run on, but what they stood for lies in another window.
             viewer.cold.track.forget(&viewer.hot.next);
@@ -189,16 +193,32 @@ impl State {
 
     /// Ends what a session had open, whatever becomes of the name that it asks for now: the source before need not run for this
     /// viewer. The publishing point of the name, and what is below that.
-    pub(super) fn turn_to<'a>(&mut self, key: usize, name: &'a str) -> Option<(Arc<Point>, &'a str)> {
+    ///
+    /// # Errors
+    /// There is none, or what the viewer shows does not open it.
+    pub(super) fn turn_to<'a>(
+        &mut self,
+        key: usize,
+        now: Instant,
+        name: &'a str,
+        pass: Pass,
+    ) -> Result<(Arc<Point>, &'a str), OpenRefusal> {
         self.park(key);
-        self.conns.get_mut(key)?.opened = None;
-        let found = self.context.relay.resolve(name);
-        if found.is_none() {
+        let gone = OpenRefusal::Status(Hresult::NO_STREAM);
+        let conn = self.conns.get_mut(key).ok_or(gone)?;
+        conn.opened = None;
+        let Some((point, below)) = self.context.relay.resolve(name) else {
             metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
-            let conn = self.conns.get(key)?;
-            tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "no such publishing point");
-        }
-        found
+            let name = masked(&name.escape_debug().to_string());
+            tracing::info!(session = conn.session, peer = %conn.peer, %name, "no such publishing point");
+            return Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND));
+        };
+        // A proof of Digest is good once.
+        let proven = pass.login.is_some() && pass.login.as_ref() == conn.granted.as_deref();
+        self.context.gate.admit(now, conn.peer, &point, below, &pass, proven)?;
+        conn.key = pass.key;
+        conn.granted = pass.login.filter(|_| point.settings().access.viewers == Viewers::Users).map(Box::new);
+        Ok((point, below))
     }
 
     /// The answer to an open, now that there is a header.
@@ -322,7 +342,8 @@ mod tests {
 
     /// What the only broadcast has for packets, and what the other publishing point is.
     fn is_refused(packet_size: usize, other: Source) -> bool {
-        let point = |name: &str, source| PublishingPoint { name: name.into(), source, source_timeout: None };
+        let point =
+            |name: &str, source| PublishingPoint { name: name.into(), source, source_timeout: None, access: Default::default() };
         let settings =
             Settings { publishing_points: vec![point("cam", Source::Push), point("other", other)], ..Settings::default() };
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());

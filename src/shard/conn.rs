@@ -22,7 +22,7 @@ use crate::asf::Selection;
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
 use crate::text::percent_encode;
-use crate::viewing::Position;
+use crate::viewing::{Login, Position};
 
 /// One connection of this shard.
 pub(super) struct Conn {
@@ -44,6 +44,10 @@ pub(super) struct Conn {
     pub(super) permit: Option<SessionPermit>,
     pub(super) lease: Option<Lease>,
     pub(super) route: Option<Route>,
+    /// The key of the URL that was opened last.
+    pub(super) key: Option<String>,
+    /// The credentials that were found right for the request in hand, which may ask for more than one thing.
+    pub(super) granted: Option<Box<Login>>,
     pub(super) opened: Option<Opened>,
     /// How packets of the last play that was asked for are framed.
     pub(super) framing: Framing,
@@ -159,9 +163,10 @@ impl Conn {
         }
     }
 
-    /// Where the same name is had over TCP.
+    /// Where the same name is had over TCP, with the key that opened it.
     pub(super) fn over_tcp(&self, name: &str) -> String {
-        format!("mmst://{}/{}", self.local, percent_encode(name))
+        let query = self.key.as_ref().map(|key| format!("?k={key}")).unwrap_or_default();
+        format!("mmst://{}/{}{query}", self.local, percent_encode(name))
     }
 
     /// The label of the transport in logs and metrics.

@@ -12,7 +12,7 @@ use super::state::State;
 use crate::archive::{AsfFile, OpenError, ReadError};
 use crate::metrics as names;
 use crate::settings::Source;
-use crate::viewing::{Answer, FileFacts, OpenRefusal};
+use crate::viewing::{Answer, FileFacts, OpenRefusal, Pass};
 use crate::wire::Hresult;
 
 /// Bytes that are read at once, and wait for the connection at most.
@@ -33,9 +33,10 @@ pub(super) struct Download {
 
 impl State {
     /// Opens a file for its bytes; the answer comes when a reader has done it.
-    pub(super) fn open_bytes(&mut self, key: usize, name: &str) -> Option<Answer> {
-        let Some((point, below)) = self.turn_to(key, name) else {
-            return Some(Answer::Bytes(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))));
+    pub(super) fn open_bytes(&mut self, key: usize, now: Instant, name: &str, pass: Pass) -> Option<Answer> {
+        let (point, below) = match self.turn_to(key, now, name, pass) {
+            Ok(found) => found,
+            Err(refusal) => return Some(Answer::Bytes(Err(refusal))),
         };
         let Source::Files { root } = &point.settings().source else {
             return Some(Answer::Bytes(Err(OpenRefusal::NotAFile)));

@@ -9,6 +9,7 @@ use super::visits::report_of;
 use crate::access_log::ClientReport;
 use crate::http::viewer as http;
 use crate::mms::session as mms;
+use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, Player};
 
 /// What a connection speaks.
@@ -185,7 +186,9 @@ impl Engine {
             Self::Mms(session) => (session.report().player_text(), session.report().log_text()),
             Self::Http(connection) => (connection.report().player_text(), connection.report().log_text()),
         };
-        Account { player, resends_asked, resends_granted, client_report: client_report.unwrap_or_default() }
+        // Players repeat the address that they play, with the key in it.
+        let client_report = client_report.map(|report| masked(&report)).unwrap_or_default();
+        Account { player: masked(&player), resends_asked, resends_granted, client_report }
     }
 }
 

@@ -50,7 +50,7 @@ struct Door {
 
 /// Runs the doors until told to stop.
 pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver<bool>) {
-    let Doors { mms, http, handoff, undecided_max } = doors;
+    let Doors { mms, http, handoff, undecided_max, .. } = doors;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime to accept connections"),

@@ -15,6 +15,7 @@ mod file_pace;
 mod files;
 mod framing;
 mod front;
+mod gate;
 mod handoff;
 mod image;
 mod inflow;
@@ -50,6 +51,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use command::{Accepted, Command, CommandSender};
+pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed};
 pub use inflow::{Inflow, Item};
 use listen::MmsListener;
@@ -64,7 +66,7 @@ use crate::archive::Archive;
 use crate::http;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
-use crate::settings::Settings;
+use crate::settings::{Settings, Viewers};
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
 const SERVER_VERSION: &str = "9.1.1.3841";
@@ -90,6 +92,7 @@ struct Context {
     finder: Finder,
     access_log: AccessLog,
     wall_clock: WallClock,
+    gate: Arc<Gate>,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -178,6 +181,8 @@ pub struct Doors {
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
     pub undecided_max: usize,
+    /// Decides who may watch what not everybody may.
+    pub gate: Arc<Gate>,
 }
 
 /// What shards use of the rest of the daemon.
@@ -215,9 +220,12 @@ impl Shards {
         surroundings: Surroundings,
     ) -> std::io::Result<Self> {
         let Surroundings { archive, beat, finder, access_log, wall_clock } = surroundings;
+        let asks = settings.publishing_points_or_demo().iter().any(|point| point.access.viewers == Viewers::Users);
+        let authentication = if asks { "BASIC" } else { "" };
         let config = |udp| {
             Arc::new(mms::session::Config {
                 server_version: SERVER_VERSION.into(),
+                authentication: authentication.into(),
                 handshake: settings.limits.handshake,
                 idle: settings.limits.idle,
                 udp,
@@ -244,6 +252,7 @@ impl Shards {
             finder,
             access_log,
             wall_clock,
+            gate: Arc::clone(&doors.gate),
             shards: mailboxes.senders,
             settings,
         });
@@ -305,6 +314,7 @@ impl Context {
             overload: Overload::default(),
             access_log: AccessLog::default(),
             wall_clock: Arc::new(|| std::time::SystemTime::UNIX_EPOCH),
+            gate: Arc::new(Gate::new(None, None, Arc::new(|| 0))),
         }
     }
 }

@@ -165,6 +165,8 @@ impl State {
             permit: None,
             lease: None,
             route: None,
+            key: None,
+            granted: None,
             opened: None,
             framing: Framing::default(),
             place: Place::Nowhere,

@@ -13,7 +13,9 @@ use super::state::State;
 use crate::access_log::{ClientReport, Visit};
 use crate::http::viewer::Expired;
 use crate::mms::log::Logging;
-use crate::viewing::{Answer, Ask, Content, OpenRefusal};
+use crate::settings::Viewers;
+use crate::text::Credentials;
+use crate::viewing::{Answer, Ask, Content, Denial, Login, OpenRefusal};
 use crate::wire::Hresult;
 
 /// How long a player has to say how it went, or to come back. Source: MS-WMLOG, by the habit of Windows Media Services.
@@ -26,6 +28,10 @@ const WAITING_BOUND: usize = 4096;
 pub(super) struct Underway {
     name: Box<str>,
     began: Instant,
+    /// Who it says it is.
+    user: Option<String>,
+    /// It was let in by that.
+    proven: bool,
     /// It was refused, or failed; in the numbers of HTTP.
     failure: Option<u16>,
     played: bool,
@@ -52,16 +58,18 @@ impl State {
             return;
         }
         match ask {
-            Ask::Open { name } | Ask::OpenBytes { name } => {
-                let is_same = |conn: &Conn| conn.underway.as_ref().is_some_and(|underway| *underway.name == **name);
-                if self.conns.get(key).is_none_or(is_same) {
+            Ask::Open { name, pass } | Ask::OpenBytes { name, pass } => {
+                let user = pass.login.as_ref().and_then(user_of);
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                if let Some(underway) = conn.underway.as_mut().filter(|underway| *underway.name == **name) {
+                    underway.user = user.or(underway.user.take());
                     return;
                 }
                 // What it was sent until now is of the name before.
                 self.park(key);
                 self.end_visit(key, now);
                 if let Some(conn) = self.conns.get_mut(key) {
-                    conn.underway = Some(Underway::new(conn, name, now));
+                    conn.underway = Some(Underway { user, ..Underway::new(conn, name, now) });
                 }
             }
             Ask::Play { .. } | Ask::PlayFile { .. } | Ask::SendBytes { .. } => {
@@ -87,10 +95,12 @@ impl State {
             let failure = Some(status_of(*hr));
             conn.underway = Some(Underway { failure, ..Underway::new(conn, &name, now) });
         }
+        let asks_for_users = conn.opened.as_ref().is_some_and(|opened| opened.point.settings().access.viewers == Viewers::Users);
         let Some(underway) = &mut conn.underway else { return };
         match answer {
             Answer::Opened(Ok(description)) => {
                 underway.failure = None;
+                underway.proven |= asks_for_users;
                 underway.bit_rate = description.bit_rate;
                 if let Content::File { duration_ms, packets } = description.content {
                     underway.duration = Duration::from_millis(duration_ms);
@@ -98,9 +108,18 @@ impl State {
                         packets.saturating_mul(description.packet_size.into()) + description.header.len() as u64;
                 }
             }
-            Answer::Bytes(Ok(facts)) => (underway.failure, underway.file_bytes) = (None, facts.len),
+            Answer::Bytes(Ok(facts)) => {
+                underway.proven |= asks_for_users;
+                (underway.failure, underway.file_bytes) = (None, facts.len);
+            }
             Answer::Opened(Err(OpenRefusal::Status(hr))) | Answer::Bytes(Err(OpenRefusal::Status(hr))) => {
                 underway.failure = Some(status_of(*hr));
+            }
+            Answer::Opened(Err(OpenRefusal::Login(_))) | Answer::Bytes(Err(OpenRefusal::Login(_))) => {
+                underway.failure = Some(401)
+            }
+            Answer::Opened(Err(OpenRefusal::Denied(denial))) | Answer::Bytes(Err(OpenRefusal::Denied(denial))) => {
+                underway.failure = Some(if *denial == Denial::Guesses { 429 } else { 403 });
             }
             // It comes again, to the other place or in the other way.
             Answer::Opened(Err(OpenRefusal::Redirect(_))) => conn.underway = None,
@@ -139,7 +158,7 @@ impl State {
             status: underway.failure.unwrap_or(if underway.completed { 200 } else { 408 }),
             agent: player.map_or("", |player| player.token.split(';').next().unwrap_or_default()).to_owned(),
             player_id: player.and_then(|player| player.guid.clone()),
-            user: None,
+            user: underway.user.filter(|_| underway.proven),
             duration: underway.duration,
             file_bytes: underway.file_bytes,
             bit_rate: underway.bit_rate,
@@ -207,6 +226,8 @@ impl Underway {
         Self {
             name: name.into(),
             began,
+            user: None,
+            proven: false,
             failure: None,
             played: false,
             completed: false,
@@ -229,6 +250,14 @@ fn sent_on(conn: &Conn) -> (u64, u64, u64) {
     };
     let [resends_asked, ..] = conn.engine.counts();
     (packets, bytes + conn.downloaded, resends_asked)
+}
+
+fn user_of(login: &Login) -> Option<String> {
+    match Credentials::parse(&login.authorization).ok()? {
+        Credentials::Basic { user, .. } => Some(user),
+        Credentials::Digest(response) => Some(response.user),
+        Credentials::Other => None,
+    }
 }
 
 fn status_of(hr: Hresult) -> u16 {

@@ -35,6 +35,11 @@ impl Authenticator {
         Self { users, nonces: Nonces::new(now, key), nobody: Ha1::new("", "", "") }
     }
 
+    /// The realm of the users.
+    pub fn realm(&self) -> &str {
+        self.users.realm()
+    }
+
     /// The values of the `WWW-Authenticate` fields, the better scheme first.
     ///
     /// RFC 7616 3.3, RFC 7617 2.

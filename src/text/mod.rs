@@ -1,8 +1,9 @@
-//! What HTTP and RTSP share: targets and their escapes, credentials, the users file. No IO, no clock.
+//! What protocols share: targets and their escapes, credentials, the users file, signed URLs. No IO, no clock.
 
 mod auth;
 mod digest;
 mod nonce;
+pub mod signed;
 mod target;
 mod users;
 

@@ -141,7 +141,7 @@ pub struct Report {
     pub asked: Option<&'static str>,
     /// Name of the publishing point that was asked for last, decoded; it has no control characters.
     pub name: Option<String>,
-    /// What stood behind the question mark of its target, as sent; escape it before logging.
+    /// What stood behind the question mark of its target, without keys; escape it before logging.
     pub query: Option<String>,
     /// The session that this connection belongs to.
     pub client_id: Option<u32>,

@@ -34,7 +34,7 @@ pub(super) fn response(server: &str, request: &Request, file: &FileFacts, keeps:
         .field("Content-Length", &len.to_string())
         .field("Accept-Ranges", "bytes")
         .field("ETag", &etag)
-        .field("Cache-Control", "no-cache");
+        .field("Cache-Control", &request.cache_control("no-cache"));
     if status == Status::PartialContent {
         reply = reply.field("Content-Range", &format!("bytes {first}-{}/{}", first + len - 1, file.len));
     }

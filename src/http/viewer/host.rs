@@ -31,9 +31,10 @@ impl Origin {
         Self { authority: port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")) }
     }
 
-    /// A URL of a publishing point.
-    pub(super) fn url(&self, scheme: &str, name: &str) -> String {
-        format!("{scheme}://{}/{}", self.authority, percent_encode(name))
+    /// A URL of a publishing point: with an ending of the name, and with the key by which it was asked for.
+    pub(super) fn url(&self, scheme: &str, name: &str, ending: &str, key: Option<&str>) -> String {
+        let query = key.map(|key| format!("?k={}", percent_encode(key))).unwrap_or_default();
+        format!("{scheme}://{}/{}{ending}{query}", self.authority, percent_encode(name))
     }
 }
 
@@ -105,8 +106,10 @@ mod tests {
             (Some("tv.example"), None, "mms://tv.example:8080/a%20b"),
             (Some("2001:db8::2"), Some("x:81"), "mms://[2001:db8::2]:81/a%20b"),
         ] {
-            assert_eq!(Origin::new(public, field, local).url("mms", "a b"), expected, "{public:?} {field:?}");
+            assert_eq!(Origin::new(public, field, local).url("mms", "a b", "", None), expected, "{public:?} {field:?}");
         }
-        assert_eq!(Origin::new(None, None, "[::ffff:192.0.2.7]:80".parse().unwrap()).url("http", "a"), "http://192.0.2.7/a");
+        let mapped = Origin::new(None, None, "[::ffff:192.0.2.7]:80".parse().unwrap());
+        assert_eq!(mapped.url("http", "a", "", None), "http://192.0.2.7/a");
+        assert_eq!(mapped.url("http", "a", ".asx", Some("01\"")), "http://192.0.2.7/a.asx?k=01%22");
     }
 }

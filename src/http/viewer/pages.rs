@@ -21,9 +21,10 @@ fn escaped(text: &str) -> String {
 /// An ASX of one entry: `mms://` first, then `http://` for players that find nothing there.
 ///
 /// It has to begin with `<ASX`, and MPlayer takes escapes in addresses literally; ours are percent-encoded and have none.
-pub(super) fn asx(origin: &Origin, name: &str) -> String {
+pub(super) fn asx(origin: &Origin, name: &str, key: Option<&str>) -> String {
     let title = escaped(name);
-    let (mms, http) = (escaped(&origin.url("mms", name)), escaped(&origin.url("http", name)));
+    let url = |scheme, ending| origin.url(scheme, name, ending, key);
+    let (mms, http) = (escaped(&url("mms", "")), escaped(&url("http", "")));
     format!(
         "<ASX VERSION=\"3.0\">\r\n  <TITLE>{title}</TITLE>\r\n  <PARAM NAME=\"Encoding\" VALUE=\"utf-8\" />\r\n  <ENTRY>\r\n    \
          <TITLE>{title}</TITLE>\r\n    <REF HREF=\"{mms}\" />\r\n    <REF HREF=\"{http}\" />\r\n  </ENTRY>\r\n</ASX>\r\n"
@@ -31,26 +32,28 @@ pub(super) fn asx(origin: &Origin, name: &str) -> String {
 }
 
 /// An M3U of one entry.
-pub(super) fn m3u(origin: &Origin, name: &str) -> String {
+pub(super) fn m3u(origin: &Origin, name: &str, key: Option<&str>) -> String {
     let title: String = name.chars().filter(|c| !c.is_control()).collect();
-    format!("#EXTM3U\r\n#EXTINF:-1,{title}\r\n{}\r\n", origin.url("http", name))
+    format!("#EXTM3U\r\n#EXTINF:-1,{title}\r\n{}\r\n", origin.url("http", name, "", key))
 }
 
 /// How to watch, for a browser; without a name: in general.
-pub(super) fn page(origin: &Origin, name: &str) -> String {
+pub(super) fn page(origin: &Origin, name: &str, key: Option<&str>) -> String {
     let (title, body) = if name.is_empty() {
-        let (mms, http) = (escaped(&origin.url("mms", "")), escaped(&origin.url("http", "")));
+        let (mms, http) = (escaped(&origin.url("mms", "", "", None)), escaped(&origin.url("http", "", "", None)));
         let body = format!(
             "<p>This server sends streams to media players. Open <code>{mms}NAME</code> or <code>{http}NAME</code>, with the \
              name of a stream, in VLC, mpv or Windows Media Player.</p>"
         );
         ("Streams".to_owned(), body)
     } else {
-        let (mms, http) = (escaped(&origin.url("mms", name)), escaped(&origin.url("http", name)));
+        let url = |scheme, ending| origin.url(scheme, name, ending, key);
+        let playlist = escaped(&url("http", ".asx"));
+        let (mms, http) = (escaped(&url("mms", "")), escaped(&url("http", "")));
         let body = format!(
             "<p>Open one of these addresses in a media player such as VLC, mpv or Windows Media Player:</p>\n\
              <p><a href=\"{mms}\"><code>{mms}</code></a></p>\n<p><code>{http}</code></p>\n\
-             <p>Or let your player open <a href=\"{http}.asx\">the playlist</a>.</p>"
+             <p>Or let your player open <a href=\"{playlist}\">the playlist</a>.</p>"
         );
         (escaped(name), body)
     };
@@ -75,14 +78,25 @@ mod tests {
         let name = "a<b>&\"'\u{7}é";
         let encoded = "a%3Cb%3E%26%22%27%07%C3%A9";
         let title = "a&lt;b&gt;&amp;&quot;&#39;é";
-        let asx = asx(&origin(), name);
+        let asx = asx(&origin(), name, None);
         assert!(asx.starts_with("<ASX"));
         assert!(asx.contains(&format!("<TITLE>{title}</TITLE>")), "{asx}");
         let (mms, http) = (format!("\"mms://h:8080/{encoded}\""), format!("\"http://h:8080/{encoded}\""));
         assert!(asx.find(&mms).unwrap() < asx.find(&http).unwrap());
-        let page = page(&origin(), name);
+        let page = page(&origin(), name, None);
         assert!(page.contains(&format!("<h1>{title}</h1>")) && page.contains(&mms) && !page.contains("<b>"), "{page}");
         assert!(page.contains(&format!("http://h:8080/{encoded}.asx")));
-        assert_eq!(m3u(&origin(), "a\r\nb"), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
+        assert_eq!(m3u(&origin(), "a\r\nb", None), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
+    }
+
+    #[test]
+    fn a_key_is_passed_on() {
+        let (origin, key) = (origin(), Some("01ab"));
+        for text in [asx(&origin, "a", key), page(&origin, "a", key)] {
+            assert!(text.contains("\"mms://h:8080/a?k=01ab\"") && text.contains("http://h:8080/a?k=01ab"), "{text}");
+        }
+        assert!(page(&origin, "a", key).contains("\"http://h:8080/a.asx?k=01ab\""));
+        assert!(m3u(&origin, "a", key).ends_with("\r\nhttp://h:8080/a?k=01ab\r\n"));
+        assert!(!page(&origin, "", key).contains("01ab"));
     }
 }

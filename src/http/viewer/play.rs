@@ -121,7 +121,7 @@ impl Connection {
         let reply = reply::Reply::new(&self.config.server, request.http_1_0, Status::Ok)
             .field("Content-Type", HEADER_TYPE)
             .field("Pragma", &reply::pragma(&[&id, &features, &timeout, reset, pipelining]))
-            .field("Cache-Control", cache_control(is_9, description.content))
+            .field("Cache-Control", &request.cache_control(cache_control(is_9, description.content)))
             .supported(is_9)
             .connection(request.keeps_alive);
         let body = frames(self.manners(request), 1, &request.name, description);
@@ -188,7 +188,7 @@ impl Connection {
         };
         reply
             .field("Pragma", &reply::pragma(&[&id, &features, &timeout, reset, &burst]))
-            .field("Cache-Control", cache_control(is_9, description.content))
+            .field("Cache-Control", &request.cache_control(cache_control(is_9, description.content)))
             .supported(is_9)
             .connection(wrap == Wrap::Chunked)
             .open()
@@ -202,7 +202,7 @@ impl Connection {
         }
         let mut response = reply::Reply::new(&self.config.server, request.http_1_0, Status::Ok)
             .field("Content-Type", RAW_TYPE)
-            .field("Cache-Control", "no-cache, no-store")
+            .field("Cache-Control", &request.cache_control("no-cache, no-store"))
             .field("Accept-Ranges", "none")
             .connection(false)
             .open();

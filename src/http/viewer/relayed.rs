@@ -41,10 +41,12 @@ impl Connection {
         if request.name.is_empty() {
             return self.refuse_open(now, &request, &OpenRefusal::Status(Hresult::FILE_NOT_FOUND));
         }
-        let name = request.name.clone();
+        let (name, pass) = (request.name.clone(), request.pass.clone());
         match request.wish {
-            Wish::Download | Wish::Page | Wish::Asx(_) | Wish::M3u => self.wait(request, Step::Facts, Ask::OpenBytes { name }),
-            _ => self.wait(request, Step::Opened, Ask::Open { name }),
+            Wish::Download | Wish::Page | Wish::Asx(_) | Wish::M3u | Wish::GetContentInfo => {
+                self.wait(request, Step::Facts, Ask::OpenBytes { name, pass });
+            }
+            _ => self.wait(request, Step::Opened, Ask::Open { name, pass }),
         }
     }
 
@@ -85,8 +87,8 @@ impl Connection {
     fn not_opened(&mut self, now: Instant, mut request: Box<Request>, step: Step, refusal: &OpenRefusal) {
         match (refusal, request.bare_name()) {
             (OpenRefusal::NotAFile, _) if step == Step::Facts && request.wish == Wish::Download => {
-                let name = request.name.clone();
-                self.wait(request, Step::Opened, Ask::Open { name });
+                let (name, pass) = (request.name.clone(), request.pass.clone());
+                self.wait(request, Step::Opened, Ask::Open { name, pass });
             }
             (OpenRefusal::NotAFile, _) if step == Step::Facts => self.metafile(now, &request),
             // Some players want an ending that shows what it is.
@@ -104,6 +106,11 @@ impl Connection {
         {
             self.send(response);
             return self.close(now, CloseReason::Refused);
+        }
+        if let OpenRefusal::Login(challenge) = refusal {
+            // The connection stays: the same request with credentials follows on it.
+            let response = reply::unauthorized(&self.config.server, challenge, request);
+            return self.respond(now, response, request.keeps_alive);
         }
         self.refuse(now, &reply::refused(refusal), request.http_1_0, request.head_only, CloseReason::Refused);
     }
@@ -133,19 +140,25 @@ impl Connection {
     /// A page or a playlist, of something that is there.
     pub(super) fn metafile(&mut self, now: Instant, request: &Request) {
         let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local);
+        let key = request.pass.key.as_deref();
         let (kind, text) = match request.wish {
-            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name)),
-            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name)),
-            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name)),
+            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, key)),
+            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, key)),
+            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, key)),
+            Wish::GetContentInfo => {
+                return self.acknowledge(now, request, Status::Ok, request.keeps_alive && self.pipelined);
+            }
             _ => return self.refuse_open(now, request, &OpenRefusal::NotAFile),
         };
         let mut reply = reply::Reply::new(&self.config.server, request.http_1_0, Status::Ok)
             .field("Content-Type", kind)
-            .field("Cache-Control", "no-cache");
+            .field("Cache-Control", &request.cache_control("no-cache"));
         if request.wish == Wish::Page {
             reply = reply
                 .field("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-                .field("X-Content-Type-Options", "nosniff");
+                .field("X-Content-Type-Options", "nosniff")
+                // The address may hold a key.
+                .field("Referrer-Policy", "no-referrer");
         }
         let response = reply.connection(request.keeps_alive).body(text.as_bytes(), request.head_only);
         self.respond(now, response, request.keeps_alive);

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use super::pragma::Pragmas;
 use super::request::Request;
 use crate::http::response::{Refusal, Status};
-use crate::viewing::OpenRefusal;
+use crate::viewing::{Challenge, Denial, OpenRefusal};
 use crate::wire::Hresult;
 
 /// What is answered to methods that are none of ours.
 pub(super) const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 /// When it is worth to ask again, seconds.
 const RETRY_AFTER_S: u64 = 10;
+/// The same after too many wrong passwords.
+const GUESSES_RETRY_S: u64 = 60;
 /// What we implement of what players from version 9 on may leave out.
 const SUPPORTED: &str = "com.microsoft.wm.sswitch, com.microsoft.wm.predstrm";
 
@@ -74,6 +76,22 @@ pub(super) fn refusal(server: &str, refusal: &Refusal, http_1_0: bool, head_only
     reply.body(format!("{}\n", refusal.text).as_bytes(), head_only)
 }
 
+/// The bytes of a challenge. The connection stays where the request lets it: players answer on the same one (MS-WMSP 3.1.5.3).
+///
+/// A player that lists the schemes that it knows is offered those; Digest in any case, for the list of some is not true.
+pub(super) fn unauthorized(server: &str, challenge: &Challenge, request: &Request) -> Vec<u8> {
+    let mut reply = Reply::new(server, request.http_1_0, Status::Unauthorized);
+    for value in &challenge.values {
+        let scheme = value.split(' ').next().unwrap_or_default();
+        let knows = |list: &String| list.split([',', ' ']).any(|known| known.eq_ignore_ascii_case(scheme));
+        if scheme == "Digest" || request.schemes.as_ref().is_none_or(knows) {
+            reply = reply.field("WWW-Authenticate", value);
+        }
+    }
+    let reply = reply.field("Cache-Control", "no-cache").field("Content-Type", "text/plain; charset=utf-8");
+    reply.connection(request.keeps_alive).body(b"User and password are needed, or they are wrong.\n", request.head_only)
+}
+
 /// The bytes of an answer that sends elsewhere. ffmpeg takes `http` targets only, VLC stays with the protocol for `mmsh` only.
 ///
 /// `None` where the target is no URL that a field can carry.
@@ -103,6 +121,22 @@ pub(super) fn refused(refusal: &OpenRefusal) -> Refusal {
             unavailable("The server has no bandwidth left for this stream; try again later.")
         }
         OpenRefusal::Status(hr) => unavailable(&format!("The stream cannot be opened now: {hr}.")),
+        OpenRefusal::Denied(Denial::Guesses) => Refusal {
+            retry_after: Some(std::time::Duration::from_secs(GUESSES_RETRY_S)),
+            ..Refusal::new(Status::TooManyRequests, "There were too many wrong passwords from your address; try again later.")
+        },
+        OpenRefusal::Denied(Denial::BadLogin) => Refusal::new(Status::BadRequest, "Bad request: the credentials cannot be read."),
+        OpenRefusal::Denied(denial) => Refusal::new(
+            Status::Forbidden,
+            match denial {
+                Denial::NoKey => "This stream is opened by a signed address alone (with ?k= and a key at its end).",
+                Denial::WrongKey => "The key in the address is not for this stream, or not for you.",
+                Denial::ExpiredKey => "The time of this address is over; ask for a new one.",
+                _ => "This stream is not for you.",
+            },
+        ),
+        // It has an answer of its own.
+        OpenRefusal::Login(_) => Refusal::new(Status::Unauthorized, "User and password are needed."),
         OpenRefusal::Redirect(_) => unavailable("The stream is elsewhere, at an address that cannot be told."),
     }
 }

@@ -5,7 +5,8 @@ use super::pragma::Pragmas;
 use crate::http::head::Head;
 use crate::http::request::check_name;
 use crate::http::response::{Refusal, Status};
-use crate::text::{path_of, percent_decode};
+use crate::text::{path_of, percent_decode, signed};
+use crate::viewing::{Login, Pass};
 
 /// Most bytes of a log or of an event.
 const REPORT_BOUND: usize = 64 << 10;
@@ -133,6 +134,10 @@ pub(super) struct Request {
     pub(super) name: String,
     /// Without the question mark.
     pub(super) query: Option<String>,
+    /// What the player shows so that it is let in.
+    pub(super) pass: Pass,
+    /// The schemes of credentials that it knows; nothing where it does not say.
+    pub(super) schemes: Option<String>,
     pub(super) host: Option<String>,
     pub(super) range: Option<String>,
     pub(super) if_range: Option<String>,
@@ -166,6 +171,10 @@ impl Request {
             return Err(Refusal::new(Status::ExpectationFailed, "The only expectation that can be met is 100-continue."));
         }
         let field = |name| head.first(name).map(str::to_owned);
+        let query = head.target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default().to_owned());
+        let login = |authorization| Login { method: head.method.clone(), target: head.target.clone(), authorization };
+        let pass =
+            Pass { key: query.as_deref().and_then(signed::key_of).map(str::to_owned), login: field("Authorization").map(login) };
         Ok(Self {
             wish,
             head_only,
@@ -175,7 +184,9 @@ impl Request {
             agent,
             pragmas,
             name,
-            query: head.target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default().to_owned()),
+            query,
+            pass,
+            schemes: field("X-Accept-Authentication"),
             host: field("Host"),
             range: field("Range"),
             if_range: field("If-Range"),
@@ -186,6 +197,11 @@ impl Request {
     /// The player may get a chunked response, and send requests behind it (MS-WMSP 2.2.1.4.30).
     pub(super) fn takes_chunks(&self) -> bool {
         !self.http_1_0 && !self.via && self.pragmas.is_set("version11-enabled")
+    }
+
+    /// A `Cache-Control` value: what was answered to a key or a password is for nobody else.
+    pub(super) fn cache_control(&self, value: &str) -> String {
+        if self.pass == Pass::default() { value.to_owned() } else { format!("{value}, private") }
     }
 
     /// The name without the ending by which media of a broadcast may be asked for.

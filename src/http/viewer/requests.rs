@@ -8,6 +8,7 @@ use super::sessions::LOG_BOUND;
 use super::{CloseReason, Connection, Output, Test, Told, place, play};
 use crate::http::response::Status;
 use crate::http::wrap::{LAST_CHUNK, chunk};
+use crate::text::signed;
 
 /// The frame by which a player sees whether responses come through (MS-WMSP 2.2.3.8).
 const TEST_FRAME: &[u8] = b"$T\0\0";
@@ -35,7 +36,7 @@ impl Connection {
         self.report.asked = Some(request.wish.label());
         if !request.wish.may_wait() {
             self.report.name = Some(request.name.clone());
-            self.report.query.clone_from(&request.query);
+            self.report.query = request.query.as_deref().map(signed::masked);
         }
         if matches!(self.test, Test::Open(_)) && request.wish != Wish::PipelineTest {
             self.test = Test::No;
@@ -83,6 +84,7 @@ impl Connection {
                 self.acknowledge(now, &request, Status::NoContent, request.keeps_alive);
             }
             // One that keeps to one connection keeps it; the others come on new ones (MS-WMSP 3.2.5.9, 3.2.5.11).
+            Wish::GetContentInfo if self.playing.is_none() => self.ask_relay(now, request),
             Wish::KeepAlive | Wish::GetContentInfo => {
                 self.acknowledge(now, &request, Status::Ok, request.keeps_alive && self.pipelined);
             }
@@ -122,7 +124,7 @@ impl Connection {
         self.respond(now, reply.connection(keeps).body(&[], false), keeps);
     }
 
-    fn acknowledge(&mut self, now: Instant, request: &Request, status: Status, keeps: bool) {
+    pub(super) fn acknowledge(&mut self, now: Instant, request: &Request, status: Status, keeps: bool) {
         let keeps = keeps || self.playing.is_some();
         // Of players, not of RFC 9110, which has no length in a 204.
         let response = self.reply(request, status).connection(keeps).body(&[], false);

@@ -14,6 +14,9 @@ use crate::wire::DecodeError;
 pub struct Config {
     /// `major.minor.build.revision` for the player; 9 or more makes the end of a stream unambiguous (MS-MMSP 3.1.5.18).
     pub server_version: String,
+    /// Scheme by which some publishing points ask who somebody is, `BASIC` or nothing: players before Windows Media Player 8 want
+    /// to know it beforehand (MS-MMSP 3.2.5.6).
+    pub authentication: String,
     /// Time for each step up to ReadBlock; all of them together get three times as much.
     pub handshake: Duration,
     /// Time without a message of a session that does not play.
@@ -36,6 +39,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             server_version: "9.1.1.3841".into(),
+            authentication: String::new(),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             pause: Duration::from_secs(3600),

@@ -33,9 +33,16 @@ impl Session {
             }
             (Some(Waiting::Opened { incarnation }), Answer::Opened(result)) => {
                 self.go_on(now);
+                if let Err(OpenRefusal::Login(challenge)) = &result {
+                    return self.challenge(now, incarnation, challenge);
+                }
+                self.opening = None;
                 match result {
                     Ok(description) => self.opened(now, incarnation, description),
                     Err(OpenRefusal::Status(hr)) => self.report_open_failure(incarnation, hr),
+                    Err(OpenRefusal::Denied(_) | OpenRefusal::Login(_)) => {
+                        self.report_open_failure(incarnation, Hresult::ACCESS_DENIED);
+                    }
                     Err(OpenRefusal::NotAFile) => self.report_open_failure(incarnation, Hresult::FILE_NOT_FOUND),
                     Err(OpenRefusal::Redirect(location)) => {
                         self.send(&ReportRedirect { kind: RedirectKind::Url, location });
@@ -64,7 +71,7 @@ impl Session {
             hr: result.err().unwrap_or(Hresult::OK),
             incarnation: NO_PACKET_PAIR,
             server_version: self.config.server_version.clone(),
-            authentication: String::new(),
+            authentication: self.config.authentication.clone(),
         });
         match result {
             Ok(()) => self.state = State::Init,

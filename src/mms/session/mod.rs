@@ -6,6 +6,7 @@
 mod api;
 mod changes;
 mod header;
+mod login;
 mod requests;
 mod resends;
 mod timers;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 pub use api::{CloseReason, Config, Input, Output, PeerError, Report, Transport};
 use bytes::Bytes;
 use header::Fragments;
+use login::Opening;
 use resends::Resends;
 use timers::{Timer, Timers};
 
@@ -88,6 +90,8 @@ pub struct Session {
     state: State,
     waiting: Option<Waiting>,
     transport: Option<Transport>,
+    /// What is being opened, for as long as the player may have to show who it is.
+    opening: Option<Opening>,
     opened: Option<Opened>,
     selected: Selection,
     /// Of the last StartPlaying.
@@ -122,6 +126,7 @@ impl Session {
             state: State::New,
             waiting: None,
             transport: None,
+            opening: None,
             opened: None,
             selected: Selection::default(),
             incarnation: 0,

@@ -45,10 +45,8 @@ impl Session {
             (_, ConnectFunnel::MID) => self.connect_funnel(&parse(frame)?),
             (_, OpenFile::MID) => self.open_file(now, &parse(frame)?),
             (_, SecurityResponse::MID) => {
-                // We never challenge, so there is nothing to respond to.
                 let SecurityResponse(response) = parse(frame)?;
-                self.report_open_failure(response.incarnation, Hresult::INVALID_REQUEST);
-                self.wrong_state();
+                self.security_response(&response);
             }
             (_, ReadBlock::MID) => self.read_block(now, parse(frame)?),
             (_, CancelReadBlock::MID) => self.cancel_read_block(parse(frame)?),
@@ -120,12 +118,9 @@ impl Session {
         if self.state != State::Init {
             self.enter(now, State::Init);
         }
+        self.opening = None;
         match request.point() {
-            Ok(name) => {
-                self.report.point = Some(name.to_owned());
-                let open = Ask::Open { name: name.to_owned() };
-                self.ask(Waiting::Opened { incarnation: request.incarnation }, open);
-            }
+            Ok(name) => self.open_point(request.incarnation, name, &request.token),
             Err(hr) => self.report_open_failure(request.incarnation, hr),
         }
     }
@@ -229,7 +224,7 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, waiting: Waiting, ask: Ask) {
+    pub(super) fn ask(&mut self, waiting: Waiting, ask: Ask) {
         self.waiting = Some(waiting);
         self.outputs.push_back(Output::Ask(ask));
     }

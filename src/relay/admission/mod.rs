@@ -1,6 +1,7 @@
 //! Who comes in: access rules, limits, and leases of client ports.
 
 mod address;
+mod guesses;
 mod limits;
 mod ports;
 mod rate;
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 pub use address::{canonical, limit_key};
+pub use guesses::Guesses;
 pub use limits::{Refusal, SessionPermit};
 pub use ports::{Claim, ClientPortPool, Lease, LeaseRefusal, PortCounts};
 pub use rate::TokenBucket;

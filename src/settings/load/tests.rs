@@ -4,7 +4,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::settings::{FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, effective};
+use crate::settings::{FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
 
 struct Folder(TempDir);
 
@@ -67,7 +67,10 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     assert_eq!(settings.publishing_points.len(), 6);
     assert_eq!(settings.publishing_points[0].source_timeout, Some(Duration::from_secs(120)));
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
-    assert!(settings.users_file.unwrap().ends_with("users"));
+    assert!(settings.users_file.unwrap().ends_with("users") && settings.viewers_file.unwrap().ends_with("viewers"));
+    assert!(settings.key_file.unwrap().ends_with("signing.keys"));
+    let access = &settings.publishing_points[0].access;
+    assert_eq!((access.viewers, access.allow.len(), access.deny.len()), (Viewers::Signed, 2, 1));
 
     // Every key there is stands in the sample; the points' keys depend on the type of the source.
     let mut all = serde_json::to_value(&raw).unwrap();
@@ -87,6 +90,9 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     for key in [
         "/name",
         "/source_timeout_s",
+        "/access",
+        "/allow",
+        "/deny",
         "/source/paths",
         "/source/argv",
         "/source/start",

@@ -17,7 +17,7 @@ use crate::shard::Context;
 use crate::shard::sniff::Protocol;
 use crate::shard::state::Arrival;
 use crate::viewing::Ask;
-use crate::viewing::Player;
+use crate::viewing::{Pass, Player};
 use crate::wire::Guid;
 
 /// 94 packets of 3200 bytes, ten seconds.
@@ -40,7 +40,12 @@ impl Bench {
     /// A viewer that has opened a file of `tests/data`. `buffers`: bytes that its connection holds, about.
     async fn open(name: &str, buffers: Option<usize>, change: impl FnOnce(&mut Settings)) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-        let point = PublishingPoint { name: "archive".into(), source: Source::Files { root }, source_timeout: None };
+        let point = PublishingPoint {
+            name: "archive".into(),
+            source: Source::Files { root },
+            source_timeout: None,
+            access: Default::default(),
+        };
         let mut settings = Settings { publishing_points: vec![point], ..Settings::default() };
         change(&mut settings);
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
@@ -62,7 +67,7 @@ impl Bench {
         let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
         assert!(matches!(shard.answer(key, now(), Ask::Admit(Player::default())), Some(Answer::Admitted(Ok(())))));
         let mut bench = Self { shard, mailbox, key, player: player.into(), bytes: Vec::new() };
-        let open = Ask::Open { name: format!("archive/{name}") };
+        let open = Ask::Open { name: format!("archive/{name}"), pass: Pass::default() };
         assert!(bench.shard.answer(key, now(), open).is_none(), "a reader answers");
         bench.command().await;
         bench
@@ -256,7 +261,7 @@ async fn one_file_after_another() {
     };
     let before = bench.shard.conns.get(key).unwrap().request;
     let sent = usize::try_from(seat.viewer.hot.packets).unwrap();
-    assert!(bench.shard.answer(key, now(), Ask::Open { name: format!("archive/{other}") }).is_none());
+    assert!(bench.shard.answer(key, now(), Ask::Open { name: format!("archive/{other}"), pass: Pass::default() }).is_none());
     bench.command().await;
     bench.play(Position::Time(0), None).await;
     bench.shard.block_read(key, now(), before, Ok(late));

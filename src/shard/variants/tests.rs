@@ -65,7 +65,12 @@ fn some(streams: &[u8]) -> Selection {
 impl Bench {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
-            publishing_points: vec![PublishingPoint { name: "cam".into(), source: Source::Push, source_timeout: None }],
+            publishing_points: vec![PublishingPoint {
+                name: "cam".into(),
+                source: Source::Push,
+                source_timeout: None,
+                access: Default::default(),
+            }],
             ..Settings::default()
         };
         // Everything goes as it comes.

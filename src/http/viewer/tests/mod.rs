@@ -1,5 +1,6 @@
 //! Connections on a virtual clock, with a relay that has a broadcast, `live`, and a file, `film.wmv`.
 
+mod access;
 mod downloads;
 mod hostile;
 mod pipelined;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::testing::{self, base};
 use super::{Config, Connection, Input, Output, Sessions};
-use crate::viewing::{Answer, Ask, Description, FileFacts, OpenRefusal};
+use crate::viewing::{Answer, Ask, Challenge, Denial, Description, FileFacts, OpenRefusal, Pass};
 use crate::wire::Hresult;
 
 /// What every response begins with.
@@ -133,17 +134,23 @@ impl Rig {
         let unknown = OpenRefusal::Status(Hresult::FILE_NOT_FOUND);
         match ask {
             Ask::Admit(player) => (format!("admit {:?}", player.version), Some(Answer::Admitted(self.admit))),
-            Ask::Open { name } => {
+            Ask::Open { name, pass } if pass_refusal(&name, &pass).is_some() => {
+                (format!("open {name} {pass:?}"), pass_refusal(&name, &pass).map(|refusal| Answer::Opened(Err(refusal))))
+            }
+            Ask::OpenBytes { name, pass } if pass_refusal(&name, &pass).is_some() => {
+                (format!("facts {name} {pass:?}"), pass_refusal(&name, &pass).map(|refusal| Answer::Bytes(Err(refusal))))
+            }
+            Ask::Open { name, .. } => {
                 let opened = match name.as_str() {
-                    "live" => self.live.clone(),
+                    "live" | "signed" | "secret" => self.live.clone(),
                     "film.wmv" => Some(Ok(testing::file())),
                     _ => Some(Err(unknown)),
                 };
                 (format!("open {name}"), opened.map(Answer::Opened))
             }
-            Ask::OpenBytes { name } => {
+            Ask::OpenBytes { name, .. } => {
                 let facts = match name.as_str() {
-                    "live" => Err(OpenRefusal::NotAFile),
+                    "live" | "signed" | "secret" => Err(OpenRefusal::NotAFile),
                     "film.wmv" => Ok(facts()),
                     _ => Err(unknown),
                 };
@@ -181,6 +188,26 @@ impl Link {
         let bytes = self.take();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end..].to_vec())
+    }
+}
+
+/// `signed` opens with the key `01ab`, `secret` with these credentials.
+fn pass_refusal(name: &str, pass: &Pass) -> Option<OpenRefusal> {
+    let authorization = pass.login.as_ref().map(|login| login.authorization.as_str());
+    match name.trim_end_matches(".wmv") {
+        "signed" => match pass.key.as_deref() {
+            Some("01ab") => None,
+            Some("0100") => Some(OpenRefusal::Denied(Denial::ExpiredKey)),
+            Some(_) => Some(OpenRefusal::Denied(Denial::WrongKey)),
+            None => Some(OpenRefusal::Denied(Denial::NoKey)),
+        },
+        "secret" if authorization == Some("Basic eDp5") => None,
+        "secret" => Some(OpenRefusal::Login(Challenge {
+            values: vec!["Digest realm=\"r\", nonce=\"n\"".into(), "Basic realm=\"r\"".into()],
+            realm: "r".into(),
+        })),
+        "guessed" => Some(OpenRefusal::Denied(Denial::Guesses)),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A session on a virtual clock, with a relay that says yes.
 
+mod access;
 mod broadcast;
 mod files;
 mod limits;
@@ -142,7 +143,13 @@ impl Rig {
                 Output::Ask(Ask::Admit(_)) => ("admit".into(), Some(Answer::Admitted(self.admit))),
                 Output::Ask(Ask::ClaimPort { port, .. }) => (format!("claim {port}"), Some(Answer::Funnel(self.funnel))),
                 Output::Ask(Ask::ReleasePort) => ("release".into(), None),
-                Output::Ask(Ask::Open { name }) => (format!("open {name}"), self.open.clone().map(Answer::Opened)),
+                Output::Ask(Ask::Open { name, pass }) => {
+                    let shown = match (pass.key, pass.login) {
+                        (None, None) => String::new(),
+                        (key, login) => format!(" {key:?} {:?}", login.map(|login| login.authorization)),
+                    };
+                    (format!("open {name}{shown}"), self.open.clone().map(Answer::Opened))
+                }
                 Output::Ask(Ask::Play { incarnation }) => (format!("play {incarnation}"), None),
                 Output::Ask(Ask::PlayFile { incarnation, from, until, .. }) => {
                     (format!("play file {incarnation} {from:?} {until:?}"), None)
