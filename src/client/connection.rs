@@ -12,7 +12,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::time;
 
-use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, Course, StartAt};
+use crate::mms::client::Client;
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, Course, StartAt};
 
 /// A control message fits into any socket buffer; a server that takes none for so long is gone.
 const WRITE_TIME: Duration = Duration::from_secs(10);
@@ -220,6 +221,8 @@ impl Connection {
                     }
                     on_event(event, self.client.stats());
                 }
+                // MMS has the one connection.
+                ClientOutput::Connect | ClientOutput::Disconnect => {}
                 ClientOutput::Close(end) => return Ok(Some(end)),
             }
         }

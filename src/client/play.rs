@@ -16,9 +16,9 @@ use super::landing::Landing;
 use super::sockets::bind_lowest;
 use super::url::{MmsUrl, UrlError, UrlTransport};
 use crate::asf::StreamSet;
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientStats, ClientTransport, StartAt};
-use crate::mms::open::BROADCAST;
+use crate::mms::client::{Client, ClientConfig, ClientTransport};
 use crate::mms::session::Transport;
+use crate::playing::{ClientEnd, ClientEvent, ClientStats, StartAt};
 use crate::settings::PortRanges;
 use crate::wire::Guid;
 
@@ -78,7 +78,7 @@ impl PlayOptions {
 pub struct PlayReport {
     /// The URL, after redirects.
     pub url: String,
-    /// `udp` or `tcp`; empty where it never played.
+    /// `udp`, `tcp` or `http`; empty where it never played.
     pub transport: &'static str,
     /// The UDP port on which we listened.
     pub port: Option<u16>,
@@ -310,14 +310,13 @@ impl Attempt {
                         report.headers += 1;
                         landing.header(header);
                     }
-                    ClientEvent::Opened { attributes, duration_s, packet_count, .. } => {
-                        report.live = attributes & BROADCAST != 0;
+                    ClientEvent::Opened { live, duration_s, packet_count, .. } => {
+                        report.live = *live;
                         (report.duration_s, report.packet_count) = (*duration_s, *packet_count);
                     }
                     ClientEvent::Starting => landing.restart(),
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
-                    ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
-                    ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
+                    ClientEvent::Playing { path } => report.transport = path.label(),
                     ClientEvent::Counted { .. } | ClientEvent::GivenUp { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);

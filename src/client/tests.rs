@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::connection::now;
 use super::{PlayError, PlayOptions, PlayReport, play, play_observed};
-use crate::mms::client::{ClientEvent, StartAt};
 use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
 use crate::mms::session::{Config, Input, Output, Session, Transport};
 use crate::mms::testing::description;
+use crate::playing::{ClientEvent, StartAt};
 use crate::settings::PortRanges;
 use crate::viewing::{Answer, Ask, OpenRefusal};
 use crate::wire::Hresult;

@@ -18,7 +18,7 @@ use super::pull;
 use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
 use crate::client::{Content, MmsUrl, PlayError, UrlError, inquire};
-use crate::mms::client::ClientEnd;
+use crate::playing::ClientEnd;
 use crate::relay::{LOANS_PER_FOLDER, Point, PointId, Relay};
 use crate::settings::{Source, Start};
 use crate::shard::{Found, Refused, Wish};

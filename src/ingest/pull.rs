@@ -18,9 +18,7 @@ use super::watched::Watched;
 use crate::asf::Header;
 use crate::client::{self, MmsUrl, Order, PlayError, PlayOptions};
 use crate::metrics::{PULL_CONNECTS, point_label};
-use crate::mms::client::{ClientEnd, ClientEvent};
-use crate::mms::open::BROADCAST;
-use crate::mms::session::Transport;
+use crate::playing::{ClientEnd, ClientEvent};
 use crate::relay::{Loan, Point, PublishRefusal, PublisherId};
 use crate::settings::Start;
 
@@ -343,7 +341,7 @@ impl Intake {
     fn event(&mut self, event: &ClientEvent) {
         match event {
             ClientEvent::FunnelRefused(hr) => info!(reason = %hr, "UDP refused"),
-            ClientEvent::Opened { attributes, .. } => self.is_live = attributes & BROADCAST != 0,
+            ClientEvent::Opened { live, .. } => self.is_live = *live,
             ClientEvent::Header(header) => {
                 self.order = Order::default();
                 self.header(header);
@@ -354,10 +352,7 @@ impl Intake {
                 self.header(header);
             }
             ClientEvent::Starting => self.release(|order, out| order.flush(out)),
-            ClientEvent::Playing { transport } => {
-                let transport = if *transport == Transport::Udp { "udp" } else { "tcp" };
-                info!(transport, live = self.is_live, "plays");
-            }
+            ClientEvent::Playing { path } => info!(transport = path.label(), live = self.is_live, "plays"),
             ClientEvent::Packet { sequence, bytes, settled, .. } => {
                 self.release(|order, out| order.packet(*sequence, bytes.clone(), *settled, out));
             }

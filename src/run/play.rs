@@ -8,8 +8,8 @@ use anyhow::Context as _;
 
 use crate::args::{PlayArgs, PlayTransport, Seek};
 use crate::client::{self, AsfFile, MmsUrl, PlayOptions, PlayReport};
-use crate::mms::client::StartAt;
 use crate::mms::session::Transport;
+use crate::playing::StartAt;
 
 /// Plays a stream and prints the report to standard output, as JSON or for a person.
 ///

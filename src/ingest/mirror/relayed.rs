@@ -12,9 +12,8 @@ use super::{failed, why};
 use crate::asf::Header;
 use crate::client::{MmsUrl, PlayOptions, Steering, play_observed};
 use crate::ingest::pull::MEDIA_TIME;
-use crate::mms::client::{ClientEvent, Course, StartAt};
-use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
+use crate::playing::{ClientEvent, Course, StartAt};
 use crate::shard::{Found, Inflow, Item, RelayedFile, Wish};
 
 /// A connection that held for so long was good: when it is lost it may be made anew.
@@ -154,9 +153,9 @@ impl Intake {
     fn event(&mut self, event: &ClientEvent) {
         match event {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and it is not negative")]
-            ClientEvent::Opened { attributes, duration_s, packet_count, .. } => {
+            ClientEvent::Opened { live, duration_s, packet_count, .. } => {
                 self.facts = ((duration_s * 1000.0).round() as u64, *packet_count);
-                if attributes & BROADCAST != 0 {
+                if *live {
                     // It was a file a moment ago; who asks anew is told so.
                     self.changed.send_replace(true);
                 }
