@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use tokio::sync::Notify;
 
 use super::play::{PlayError, PlayOptions, play_observed};
-use super::url::MmsUrl;
+use super::url::StreamUrl;
 use crate::mms::session::Transport;
 use crate::playing::ClientEvent;
 
@@ -22,7 +22,7 @@ pub enum Content {
 ///
 /// # Errors
 /// [`PlayError`]: the server cannot be reached, or does not open it.
-pub async fn inquire(url: MmsUrl) -> Result<Content, PlayError> {
+pub async fn inquire(url: StreamUrl) -> Result<Content, PlayError> {
     let (known, content) = (Notify::new(), OnceLock::new());
     let text = url.to_string();
     let options = PlayOptions { transport: Some(Transport::Tcp), ..PlayOptions::new(url) };

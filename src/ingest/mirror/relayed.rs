@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::{failed, why};
 use crate::asf::Header;
-use crate::client::{MmsUrl, PlayOptions, Steering, play_observed};
+use crate::client::{PlayOptions, Steering, StreamUrl, play_observed};
 use crate::ingest::pull::MEDIA_TIME;
 use crate::mms::session::Transport;
 use crate::playing::{ClientEvent, Course, StartAt};
@@ -22,7 +22,7 @@ const GOOD: Duration = Duration::from_secs(10);
 /// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew, unless the one
 /// before it was lost too and it has not held for long; then the play is lost.
 // Always over TCP: files wait for their viewers, which datagrams do not.
-pub(super) async fn run(url: MmsUrl, wish: Wish) {
+pub(super) async fn run(url: StreamUrl, wish: Wish) {
     let (course, mut wanted) = watch::channel(Course::default());
     let folder = Arc::clone(&wish.folder);
     let Wish { wake, answer, .. } = wish;
