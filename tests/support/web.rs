@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::asf::Synthetic;
 
 /// One connection for each request; it is closed behind the answer.
 pub struct WebServer {
@@ -81,4 +83,20 @@ pub fn respond(stream: &mut TcpStream, status: &str, fields: &str, body: &[u8]) 
     let head =
         format!("HTTP/1.1 {status}\r\nServer: nginx\r\nContent-Length: {}\r\nConnection: close\r\n{fields}\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat())
+}
+
+/// Header and packets for as long as somebody takes them, as an Icecast server has them.
+pub fn endless(stream: &mut TcpStream) -> std::io::Result<()> {
+    let synthetic = Synthetic { packet_size: 400, packets_per_second: 50 };
+    stream.write_all(b"HTTP/1.0 200 OK\r\nServer: Icecast 2.4.4\r\nContent-Type: video/x-ms-asf\r\nicy-name: x\r\n\r\n")?;
+    stream.write_all(&synthetic.header())?;
+    let begin = Instant::now();
+    for number in 0..u32::MAX {
+        // The encoder's own clock: packets come in real time.
+        while u128::from(synthetic.send_time_ms(number)) > begin.elapsed().as_millis() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stream.write_all(&synthetic.packet(number))?;
+    }
+    Ok(())
 }

@@ -276,13 +276,11 @@ impl Client {
                         return After::Over;
                     }
                     match (errand, &self.step) {
-                        (Errand::Describe, Step::Describing) => {
-                            if !self.is_media_type {
-                                self.outputs.push_back(ClientOutput::Disconnect);
-                                self.go_on(now);
-                                return After::Over;
-                            }
-                            // An encoder sends media behind it by itself, or it ends here.
+                        // An encoder sends media behind it by itself, or it ends here; the others have nothing more to say.
+                        (Errand::Describe, Step::Describing) if !self.is_media_type => {
+                            self.outputs.push_back(ClientOutput::Disconnect);
+                            self.go_on(now);
+                            return After::Over;
                         }
                         (_, Step::Starting) => self.begin(now),
                         (_, Step::Changing) => {

@@ -9,12 +9,12 @@ const SCHEMES: [&str; 5] = ["http", "mmsh", "mms", "mmst", "mmsu"];
 pub(super) fn first_place(text: &str) -> Option<String> {
     let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
     if starts_with(text, "[Reference]") {
-        let places = text.lines().filter_map(|line| {
+        let mut places = text.lines().filter_map(|line| {
             let (name, value) = line.split_once('=')?;
             let number = name.trim().get(3..).filter(|_| starts_with(name.trim(), "ref"))?;
             number.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.trim().to_owned())
         });
-        return places.filter(|place| can_be_played(place)).next();
+        return places.find(|place| can_be_played(place));
     }
     if !is_metafile(text) {
         return None;
