@@ -296,7 +296,7 @@ async fn redirects_are_followed() {
     let (_, _, report) =
         tokio::join!(first.serve(manners, Some(there.clone())), second.serve(manners, None), watch(options.clone()));
     assert_eq!(report.unwrap().url, there);
-    let (_, report) = tokio::join!(first.serve(manners, Some("http://a/b".into())), watch(options));
+    let (_, report) = tokio::join!(first.serve(manners, Some("https://a/b".into())), watch(options));
     assert!(matches!(report, Err(PlayError::Redirect { .. })));
 }
 

@@ -392,7 +392,7 @@ async fn packets_of_no_use_end_the_connection() {
 
 #[tokio::test]
 async fn what_cannot_be_pulled_is_not_tried() {
-    for url in ["mms://user:secret@127.0.0.1/a", "http://127.0.0.1/a"] {
+    for url in ["mms://user:secret@127.0.0.1/a", "https://127.0.0.1/a"] {
         let bench = Bench::new(url.into(), Start::Always);
         timeout(LIMIT, bench.task).await.unwrap().unwrap();
     }
