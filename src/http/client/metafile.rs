@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn places_in_metafiles() {
-        let asx = "\u{feff}\r\n<asx Version = \"3.0\">\n<!-- <ref href=\"http://no/\"> --><Title>a > b</Title>\n<Entry>\
+        let asx = "\u{feff}\r\n<asx Version = \"3.0\">\n<!-- a > <ref href=\"http://no/\"> --><Title>a > b</Title>\n<Entry>\
                    <REF HREF=\"rtsp://h/no\"/><Ref x='>' href = 'http://h/a?k=1&amp;b=&#50;&nbsp;' />\n\
                    <ref href=\"mms://h/b\"/></Entry></asx>";
         assert_eq!(first_place(asx).as_deref(), Some("http://h/a?k=1&b=2&nbsp;"));
