@@ -158,7 +158,7 @@ pub struct SignArgs {
 /// `wmrelay play`
 #[derive(Debug, Clone, clap::Args)]
 pub struct PlayArgs {
-    /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME
+    /// What to play: mms://HOST/NAME, or by HTTP http://HOST/NAME or mmsh://HOST/NAME, each with HOST:PORT too
     pub url: String,
 
     /// How the media is to come, in place of what the URL says: mms:// is UDP, or TCP where UDP is refused; mmsu:// is UDP alone, mmst:// TCP alone

@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod logging;
 pub mod metrics;
 pub mod mms;
+pub mod playing;
 pub mod relay;
 pub mod run;
 pub mod settings;

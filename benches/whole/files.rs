@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use wmrelay::client::{PlayOptions, play_observed};
-use wmrelay::mms::client::{ClientEvent, StartAt};
+use wmrelay::playing::{ClientEvent, StartAt};
 
 use crate::daemon::{Daemon, Swarm, number};
 use crate::media::PACKET_SIZE;

@@ -1,7 +1,8 @@
-//! One connection of a client: its engine between a TCP and a UDP socket.
+//! One play of a client: its engine between TCP connections, one at a time, and a UDP socket.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -12,8 +13,11 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::time;
 
-use crate::mms::client::{Client, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, Course, StartAt};
+use super::engine::Engine;
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, Course, StartAt};
 
+/// Time to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// A control message fits into any socket buffer; a server that takes none for so long is gone.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Largest datagram there is, and what one read of the connection takes.
@@ -41,10 +45,14 @@ pub(super) enum Ended {
     Broken(io::Error),
 }
 
-/// An engine with its sockets.
+/// An engine with its sockets. The UDP socket is for MMS, more connections than the first one for HTTP.
 pub(super) struct Connection {
-    pub(super) client: Client,
-    stream: TcpStream,
+    pub(super) client: Engine,
+    stream: Option<TcpStream>,
+    /// A connection that is on its way.
+    connecting: Option<Connecting>,
+    /// What went wrong with the last one.
+    broken: Option<io::Error>,
     udp: Option<UdpSocket>,
     /// The server as TCP knows it: datagrams come from its address, requests go to the port of the same number.
     server: SocketAddr,
@@ -62,6 +70,7 @@ pub(super) struct Connection {
 /// What the next turn of the loop is about.
 enum Turn {
     Read(io::Result<usize>),
+    Connected(io::Result<TcpStream>),
     Datagram(io::Result<(usize, SocketAddr)>),
     Timeout,
     Seek,
@@ -71,10 +80,12 @@ enum Turn {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
+    pub(super) fn new(client: Engine, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
         Self {
             client,
-            stream,
+            stream: Some(stream),
+            connecting: None,
+            broken: None,
             udp,
             server,
             seek: None,
@@ -147,6 +158,7 @@ impl Connection {
         loop {
             match self.carry_out(&mut on_event).await {
                 Ok(None) => {}
+                Ok(Some(ClientEnd::Closed)) => return self.broken.take().map_or(Ended::Closed, Ended::Broken),
                 Ok(Some(end)) => return Ended::Client(end),
                 Err(error) => return Ended::Broken(error),
             }
@@ -155,7 +167,8 @@ impl Connection {
             read.clear();
             read.reserve(READ_LEN);
             let turn = tokio::select! {
-                result = self.stream.read_buf(&mut read), if self.has_room => Turn::Read(result),
+                result = read_some(self.stream.as_mut(), &mut read), if self.has_room => Turn::Read(result),
+                result = connected(self.connecting.as_mut()) => Turn::Connected(result),
                 result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
                 () = sleep_until(deadline) => Turn::Timeout,
                 () = sleep_until(self.seek_due) => Turn::Seek,
@@ -171,9 +184,21 @@ impl Connection {
             };
             let now = now();
             match turn {
-                Turn::Read(Ok(0)) => return Ended::Closed,
+                Turn::Read(Ok(0)) if self.client.is_one_connection() => return Ended::Closed,
+                Turn::Read(Ok(0)) => self.lose(None),
                 Turn::Read(Ok(_)) => self.client.handle(now, ClientInput::Bytes(&read)),
-                Turn::Read(Err(error)) => return Ended::Broken(error),
+                Turn::Read(Err(error)) if self.client.is_one_connection() => return Ended::Broken(error),
+                Turn::Read(Err(error)) => self.lose(Some(error)),
+                Turn::Connected(result) => {
+                    self.connecting = None;
+                    match result {
+                        Ok(stream) => {
+                            self.stream = Some(stream);
+                            self.client.handle(now, ClientInput::Connected);
+                        }
+                        Err(error) => self.lose(Some(error)),
+                    }
+                }
                 Turn::Datagram(Ok((len, from))) => {
                     if from.ip() == self.server.ip() {
                         self.client.handle(now, ClientInput::Datagram(datagram.get(..len).unwrap_or_default()));
@@ -200,14 +225,30 @@ impl Connection {
         }
     }
 
+    /// The connection is gone, or did not come about; the engine knows what that means.
+    fn lose(&mut self, error: Option<io::Error>) {
+        self.stream = None;
+        self.broken = error.or_else(|| self.broken.take());
+        self.client.handle(now(), ClientInput::Closed);
+    }
+
     /// Does what the engine wants; `Some` where it is done.
     async fn carry_out(&mut self, on_event: &mut impl FnMut(ClientEvent, ClientStats)) -> io::Result<Option<ClientEnd>> {
         while let Some(output) = self.client.poll_output() {
             match output {
-                ClientOutput::Send(message) => match time::timeout(WRITE_TIME, self.stream.write_all(&message)).await {
-                    Ok(result) => result?,
-                    Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the server takes no bytes")),
-                },
+                ClientOutput::Send(message) => {
+                    let Some(stream) = &mut self.stream else { continue };
+                    let written = match time::timeout(WRITE_TIME, stream.write_all(&message)).await {
+                        Ok(result) => result,
+                        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the server takes no bytes")),
+                    };
+                    match written {
+                        Err(error) if self.client.is_one_connection() => return Err(error),
+                        // It may have been answered all the same; reading shows.
+                        Err(error) => self.broken = Some(error),
+                        Ok(()) => {}
+                    }
+                }
                 ClientOutput::Datagram(request) => {
                     if let Some(udp) = &self.udp {
                         // A request that does not go out is as good as one that is lost: it is repeated.
@@ -220,10 +261,44 @@ impl Connection {
                     }
                     on_event(event, self.client.stats());
                 }
+                ClientOutput::Connect => {
+                    (self.stream, self.broken) = (None, None);
+                    self.connecting = Some(Box::pin(connect(self.server)));
+                }
+                ClientOutput::Disconnect => (self.stream, self.connecting, self.broken) = (None, None, None),
                 ClientOutput::Close(end) => return Ok(Some(end)),
             }
         }
         Ok(None)
+    }
+}
+
+/// A connection on its way.
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Connects within [`CONNECT_TIME`].
+pub(super) async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    match time::timeout(CONNECT_TIME, TcpStream::connect(server)).await {
+        Ok(result) => {
+            let stream = result?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
+    }
+}
+
+async fn connected(connecting: Option<&mut Connecting>) -> io::Result<TcpStream> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read_some(stream: Option<&mut TcpStream>, into: &mut BytesMut) -> io::Result<usize> {
+    match stream {
+        Some(stream) => stream.read_buf(into).await,
+        None => std::future::pending().await,
     }
 }
 

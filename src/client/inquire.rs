@@ -5,10 +5,9 @@ use std::sync::OnceLock;
 use tokio::sync::Notify;
 
 use super::play::{PlayError, PlayOptions, play_observed};
-use super::url::MmsUrl;
-use crate::mms::client::ClientEvent;
-use crate::mms::open::BROADCAST;
+use super::url::StreamUrl;
 use crate::mms::session::Transport;
+use crate::playing::ClientEvent;
 
 /// What a server has under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +22,13 @@ pub enum Content {
 ///
 /// # Errors
 /// [`PlayError`]: the server cannot be reached, or does not open it.
-pub async fn inquire(url: MmsUrl) -> Result<Content, PlayError> {
+pub async fn inquire(url: StreamUrl) -> Result<Content, PlayError> {
     let (known, content) = (Notify::new(), OnceLock::new());
     let text = url.to_string();
     let options = PlayOptions { transport: Some(Transport::Tcp), ..PlayOptions::new(url) };
     let played = play_observed(options, known.notified(), |event, _| {
-        if let ClientEvent::Opened { attributes, .. } = event {
-            let _ = content.set(if attributes & BROADCAST == 0 { Content::File } else { Content::Live });
+        if let ClientEvent::Opened { live, .. } = event {
+            let _ = content.set(if *live { Content::Live } else { Content::File });
             known.notify_one();
         }
     });

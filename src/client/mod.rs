@@ -1,8 +1,9 @@
 //! `wmrelay play`: plays a stream without decoding it, and tells how it was; `wmrelay swarm` ([`swarm`]) does so by the thousand.
 //!
-//! The conversation is [`crate::mms::client`]; here are its sockets.
+//! The conversation is [`crate::mms::client`] or [`crate::http::client`]; here are their sockets.
 
 mod connection;
+mod engine;
 mod inquire;
 mod landing;
 mod order;
@@ -19,5 +20,5 @@ pub use connection::Steering;
 pub use inquire::{Content, inquire};
 pub use order::Order;
 pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
-pub use url::{DEFAULT_PORT, MmsUrl, UrlError, UrlTransport};
+pub use url::{DEFAULT_HTTP_PORT, DEFAULT_PORT, Scheme, StreamUrl, UrlError};
 pub use write::AsfFile;

@@ -11,30 +11,32 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time;
 
-use super::connection::{Connection, Ended, Steering, now};
+use super::connection::{Connection, Ended, Steering, connect, now};
+use super::engine::Engine;
 use super::landing::Landing;
 use super::sockets::bind_lowest;
-use super::url::{MmsUrl, UrlError, UrlTransport};
+use super::url::{Scheme, StreamUrl, UrlError, masked};
 use crate::asf::StreamSet;
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientStats, ClientTransport, StartAt};
-use crate::mms::open::BROADCAST;
+use crate::http;
+use crate::mms::client::{Client, ClientConfig, ClientTransport};
 use crate::mms::session::Transport;
+use crate::playing::{ClientEnd, ClientEvent, ClientStats, StartAt};
 use crate::settings::PortRanges;
 use crate::wire::Guid;
 
-/// Time to connect.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Redirects that are followed.
 const MAX_REDIRECTS: u32 = 5;
 /// Servers of version 9 turn away whoever claims to be version 9 or later over MMS, hoping for RTSP.
 const PLAYER: &str = "NSPlayer/7.1.0.3055";
+/// Over HTTP encoders give their stream to servers only.
+const HTTP_PLAYER: &str = "NSServer/9.0.0.3171";
 
 /// What to play, and how.
 #[derive(Debug, Clone)]
 pub struct PlayOptions {
     /// What.
-    pub url: MmsUrl,
-    /// The data path in place of the one that the scheme names. UDP falls back to TCP where the scheme is `mms`.
+    pub url: StreamUrl,
+    /// The data path of MMS in place of the one that the scheme names. UDP falls back to TCP where the scheme is `mms`.
     pub transport: Option<Transport>,
     /// UDP ports to listen on; the lowest that is free is taken.
     pub ports: PortRanges,
@@ -56,7 +58,7 @@ pub struct PlayOptions {
 
 impl PlayOptions {
     /// Plays a URL as it says, from the beginning to the end, on the UDP ports that firewalls let through mostly.
-    pub fn new(url: MmsUrl) -> Self {
+    pub fn new(url: StreamUrl) -> Self {
         let ports = PortRanges(vec![1024..=5000]);
         Self {
             url,
@@ -78,7 +80,7 @@ impl PlayOptions {
 pub struct PlayReport {
     /// The URL, after redirects.
     pub url: String,
-    /// `udp` or `tcp`; empty where it never played.
+    /// `udp`, `tcp` or `http`; empty where it never played.
     pub transport: &'static str,
     /// The UDP port on which we listened.
     pub port: Option<u16>,
@@ -209,7 +211,7 @@ pub async fn play_observed(
         stopped.store(true, Ordering::Relaxed);
     };
     let mut ends = std::pin::pin!(ends);
-    let mut attempt = Attempt { options, player: format!("{PLAYER}; {{{}}}", player_guid()?), no_udp: None };
+    let mut attempt = Attempt { options, guid: player_guid()?, no_udp: None };
     let mut redirects = 0;
     loop {
         let (report, ended) = attempt.run(ends.as_mut(), &mut on_event).await?;
@@ -220,11 +222,17 @@ pub async fn play_observed(
         match ended {
             Ended::Client(ClientEnd::Redirected(location)) => {
                 redirects += 1;
-                let refuse = |cause: String| PlayError::Redirect { location: location.clone(), cause };
+                let refuse = |cause: String| PlayError::Redirect { location: masked(&location), cause };
                 if redirects > MAX_REDIRECTS {
                     return Err(refuse("too many redirects".into()));
                 }
-                attempt.options.url = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
+                let mut next: StreamUrl = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
+                let here = &attempt.options.url;
+                if next.login.is_none() && next.scheme.is_http() && next.is_same_server(here) {
+                    // Nobody else is told.
+                    next.login.clone_from(&here.login);
+                }
+                attempt.options.url = next;
             }
             // Somebody on the way drops datagrams without a word: the one case that shows only now.
             Ended::Client(end @ ClientEnd::HeaderLost) if attempt.may_fall_back() => attempt.no_udp = Some(end.to_string()),
@@ -241,19 +249,20 @@ pub async fn play_observed(
 /// One connection to be made.
 struct Attempt {
     options: PlayOptions,
-    player: String,
+    guid: Guid,
     /// Why UDP, which was tried, did not work.
     no_udp: Option<String>,
 }
 
 impl Attempt {
     fn wants_udp(&self) -> bool {
-        let by_url = self.options.url.transport != UrlTransport::Tcp;
-        self.no_udp.is_none() && self.options.transport.map_or(by_url, |transport| transport == Transport::Udp)
+        let PlayOptions { url, transport, .. } = &self.options;
+        let by_url = url.scheme != Scheme::Mmst;
+        !url.scheme.is_http() && self.no_udp.is_none() && transport.map_or(by_url, |transport| transport == Transport::Udp)
     }
 
     fn may_fall_back(&self) -> bool {
-        self.options.url.transport == UrlTransport::Any && self.wants_udp()
+        self.options.url.scheme == Scheme::Mms && self.wants_udp()
     }
 
     async fn run(
@@ -285,17 +294,15 @@ impl Attempt {
             None
         };
         let port = udp.as_ref().map(|socket| socket.local_addr().map(|address| address.port())).transpose()?;
-        let transport = port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port });
-        let config = ClientConfig {
-            fall_back: self.may_fall_back(),
-            start: self.options.start,
-            streams: self.options.streams,
-            media_time: self.options.media_time,
-            ..ClientConfig::new(url.host.clone(), url.name.clone(), transport, self.player.clone())
+        let engine = if url.scheme.is_http() {
+            Engine::Http(Box::new(http::client::Client::new(now(), self.http_config()?)))
+        } else {
+            let transport = port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port });
+            Engine::Mms(Box::new(Client::new(now(), self.mms_config(transport))))
         };
         report.port = port;
         let (mut first_packet, mut landing) = (None, Landing::default());
-        let mut connection = Connection::new(Client::new(now(), config), stream, udp, server);
+        let mut connection = Connection::new(engine, stream, udp, server);
         connection.seek_after(self.options.seek_after);
         connection.read_while(self.options.room.clone());
         connection.steer(self.options.steering.clone());
@@ -310,14 +317,13 @@ impl Attempt {
                         report.headers += 1;
                         landing.header(header);
                     }
-                    ClientEvent::Opened { attributes, duration_s, packet_count, .. } => {
-                        report.live = attributes & BROADCAST != 0;
+                    ClientEvent::Opened { live, duration_s, packet_count, .. } => {
+                        report.live = *live;
                         (report.duration_s, report.packet_count) = (*duration_s, *packet_count);
                     }
                     ClientEvent::Starting => landing.restart(),
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
-                    ClientEvent::Playing { transport: Transport::Udp } => report.transport = "udp",
-                    ClientEvent::Playing { transport: Transport::Tcp } => report.transport = "tcp",
+                    ClientEvent::Playing { path } => report.transport = path.label(),
                     ClientEvent::Counted { .. } | ClientEvent::GivenUp { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
@@ -345,19 +351,41 @@ impl Attempt {
         Ok((report, ended))
     }
 
+    fn mms_config(&self, transport: ClientTransport) -> ClientConfig {
+        let PlayOptions { url, start, streams, media_time, .. } = &self.options;
+        let player = format!("{PLAYER}; {{{}}}", self.guid);
+        ClientConfig {
+            fall_back: self.may_fall_back(),
+            start: *start,
+            streams: *streams,
+            media_time: *media_time,
+            ..ClientConfig::new(url.host.clone(), url.name.clone(), transport, player)
+        }
+    }
+
+    fn http_config(&self) -> Result<http::client::ClientConfig, PlayError> {
+        let PlayOptions { url, start, streams, media_time, .. } = &self.options;
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(|error| PlayError::Random(error.to_string()))?;
+        Ok(http::client::ClientConfig {
+            login: url.login.clone(),
+            salt,
+            start: *start,
+            streams: *streams,
+            media_time: *media_time,
+            ..http::client::ClientConfig::new(url.host_field(), url.target.clone(), HTTP_PLAYER.into(), self.guid)
+        })
+    }
+
     async fn connect(&self) -> Result<TcpStream, PlayError> {
         let (host, port) = (&self.options.url.host, self.options.url.port);
         let addresses =
             lookup_host((host.as_str(), port)).await.map_err(|error| PlayError::Resolve { host: host.clone(), error })?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in addresses {
-            match time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+            match connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
             }
         }
         Err(PlayError::Connect { host: host.clone(), port, error: last })

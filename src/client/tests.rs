@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::connection::now;
 use super::{PlayError, PlayOptions, PlayReport, play, play_observed};
-use crate::mms::client::{ClientEvent, StartAt};
 use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
 use crate::mms::session::{Config, Input, Output, Session, Transport};
 use crate::mms::testing::description;
+use crate::playing::{ClientEvent, StartAt};
 use crate::settings::PortRanges;
 use crate::viewing::{Answer, Ask, OpenRefusal};
 use crate::wire::Hresult;
@@ -296,7 +296,7 @@ async fn redirects_are_followed() {
     let (_, _, report) =
         tokio::join!(first.serve(manners, Some(there.clone())), second.serve(manners, None), watch(options.clone()));
     assert_eq!(report.unwrap().url, there);
-    let (_, report) = tokio::join!(first.serve(manners, Some("http://a/b".into())), watch(options));
+    let (_, report) = tokio::join!(first.serve(manners, Some("https://a/b".into())), watch(options));
     assert!(matches!(report, Err(PlayError::Redirect { .. })));
 }
 

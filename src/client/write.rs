@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::order::Order;
 use crate::asf::Header;
-use crate::mms::client::ClientEvent;
+use crate::playing::ClientEvent;
 
 /// An ASF file in the making: a header as received, and the packets that belong to it in their order.
 ///

@@ -4,6 +4,7 @@
 //! differently is refused, so that no proxy in front of us can be used to smuggle one request inside another.
 
 mod body;
+pub mod client;
 mod errand;
 mod head;
 mod publish;

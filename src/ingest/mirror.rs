@@ -17,8 +17,8 @@ use tracing::{Instrument as _, debug, info_span, warn};
 use super::pull;
 use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
-use crate::client::{Content, MmsUrl, PlayError, UrlError, inquire};
-use crate::mms::client::ClientEnd;
+use crate::client::{Content, PlayError, StreamUrl, UrlError, inquire};
+use crate::playing::ClientEnd;
 use crate::relay::{LOANS_PER_FOLDER, Point, PointId, Relay};
 use crate::settings::{Source, Start};
 use crate::shard::{Found, Refused, Wish};
@@ -223,7 +223,7 @@ fn upstream(folder: &Point, below: &str) -> Option<pull::Upstream> {
 
 /// Finds out whether a URL is live.
 async fn ask(url: &str) -> Result<(), NotLive> {
-    let url: MmsUrl = url.parse().map_err(|error: UrlError| NotLive::Refused(failed(&error)))?;
+    let url: StreamUrl = url.parse().map_err(|error: UrlError| NotLive::Refused(failed(&error)))?;
     debug!(%url, "asks what it is");
     match timeout(FLIGHT_TIME, inquire(url)).await {
         Err(_) => Err(NotLive::Refused(failed(&"no answer from the upstream"))),
@@ -237,6 +237,14 @@ async fn ask(url: &str) -> Result<(), NotLive> {
 fn why(error: &PlayError) -> Refused {
     match error {
         PlayError::Session { end: ClientEnd::Refused { hr, .. }, .. } => refused(*hr, "upstream_refused", &error.to_string()),
+        PlayError::Session { end: ClientEnd::Status { code, .. }, .. } => {
+            let hr = match code {
+                401 | 403 => Hresult::ACCESS_DENIED,
+                404 | 410 => Hresult::FILE_NOT_FOUND,
+                _ => Hresult::NO_STREAM,
+            };
+            refused(hr, "upstream_refused", &error.to_string())
+        }
         _ => failed(error),
     }
 }

@@ -1,4 +1,4 @@
-//! Another server's stream, pulled by MMS.
+//! Another server's stream, pulled by MMS or HTTP.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,11 +16,9 @@ use super::now;
 use super::stop::Stop;
 use super::watched::Watched;
 use crate::asf::Header;
-use crate::client::{self, MmsUrl, Order, PlayError, PlayOptions};
+use crate::client::{self, Order, PlayError, PlayOptions, StreamUrl};
 use crate::metrics::{PULL_CONNECTS, point_label};
-use crate::mms::client::{ClientEnd, ClientEvent};
-use crate::mms::open::BROADCAST;
-use crate::mms::session::Transport;
+use crate::playing::{ClientEnd, ClientEvent};
 use crate::relay::{Loan, Point, PublishRefusal, PublisherId};
 use crate::settings::Start;
 
@@ -78,7 +76,7 @@ pub(super) async fn run_lent(loan: Loan, upstream: Upstream, stop: Stop) {
 }
 
 async fn begin(point: Arc<Point>, loan: Option<Loan>, upstream: Upstream, stop: Stop) {
-    let url: MmsUrl = match upstream.url.parse() {
+    let url: StreamUrl = match upstream.url.parse() {
         Ok(url) => url,
         Err(error) => return error!(%error, "cannot be pulled; correct `url` in the settings"),
     };
@@ -91,7 +89,7 @@ struct Pull {
     point: Arc<Point>,
     /// For how long it is ours, where it is lent.
     loan: Option<Loan>,
-    url: MmsUrl,
+    url: StreamUrl,
     linger: Duration,
     watched: Watched,
     /// Outlasts the end of a file, which begins again.
@@ -260,7 +258,9 @@ impl Pull {
         };
         match (result, played) {
             (Err(error), _) => End::Failed(error.to_string()),
-            (_, Err(error @ PlayError::Session { end: ClientEnd::Refused { .. }, .. })) => End::Refused(error.to_string()),
+            (_, Err(error @ PlayError::Session { end: ClientEnd::Refused { .. } | ClientEnd::Status { .. }, .. })) => {
+                End::Refused(error.to_string())
+            }
             (_, Err(error)) => End::Failed(error.to_string()),
             (_, Ok(report)) if is_over && report.packets > 0 => End::Over,
             (_, Ok(report)) => End::Failed(report.ended_by),
@@ -343,7 +343,7 @@ impl Intake {
     fn event(&mut self, event: &ClientEvent) {
         match event {
             ClientEvent::FunnelRefused(hr) => info!(reason = %hr, "UDP refused"),
-            ClientEvent::Opened { attributes, .. } => self.is_live = attributes & BROADCAST != 0,
+            ClientEvent::Opened { live, .. } => self.is_live = *live,
             ClientEvent::Header(header) => {
                 self.order = Order::default();
                 self.header(header);
@@ -354,10 +354,7 @@ impl Intake {
                 self.header(header);
             }
             ClientEvent::Starting => self.release(|order, out| order.flush(out)),
-            ClientEvent::Playing { transport } => {
-                let transport = if *transport == Transport::Udp { "udp" } else { "tcp" };
-                info!(transport, live = self.is_live, "plays");
-            }
+            ClientEvent::Playing { path } => info!(transport = path.label(), live = self.is_live, "plays"),
             ClientEvent::Packet { sequence, bytes, settled, .. } => {
                 self.release(|order, out| order.packet(*sequence, bytes.clone(), *settled, out));
             }

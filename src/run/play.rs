@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::args::{PlayArgs, PlayTransport, Seek};
-use crate::client::{self, AsfFile, MmsUrl, PlayOptions, PlayReport};
-use crate::mms::client::StartAt;
+use crate::client::{self, AsfFile, PlayOptions, PlayReport, StreamUrl};
 use crate::mms::session::Transport;
+use crate::playing::StartAt;
 
 /// Plays a stream and prints the report to standard output, as JSON or for a person.
 ///
@@ -18,7 +18,11 @@ use crate::mms::session::Transport;
 /// # Errors
 /// A URL that is none, a stream that cannot be played, a file that cannot be written, a standard output that is closed.
 pub(super) fn play(args: PlayArgs) -> anyhow::Result<()> {
-    let url: MmsUrl = args.url.parse().with_context(|| format!("`{}` cannot be played", args.url))?;
+    let url: StreamUrl = args.url.parse().context("the URL cannot be played")?;
+    anyhow::ensure!(
+        args.transport.is_none() || !url.scheme.is_http(),
+        "{url} comes by HTTP: --transport is for mms://, mmst:// and mmsu://"
+    );
     let transport = args.transport.map(|transport| match transport {
         PlayTransport::Udp => Transport::Udp,
         PlayTransport::Tcp => Transport::Tcp,

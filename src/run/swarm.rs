@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::args::{self, SwarmArgs, SwarmTransport};
 use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, SwarmStart, swarm as run_swarm};
-use crate::client::{MmsUrl, UrlTransport};
+use crate::client::{Scheme, StreamUrl};
 use crate::mms::session::Transport;
 
 /// What shells take for an end by SIGINT.
@@ -22,12 +22,13 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 /// A URL or a list of addresses that is none, a swarm that cannot start, one of which nobody joined or nobody plays at the end, a standard output that is closed.
 pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
-    let url: MmsUrl = args.url.parse().with_context(|| format!("`{}` cannot be played", args.url))?;
+    let url: StreamUrl = args.url.parse().context("the URL cannot be played")?;
+    anyhow::ensure!(!url.scheme.is_http(), "{url}: a swarm plays by MMS alone: mms://, mmst:// or mmsu://");
     let addresses = args.addresses.map(|text| text.parse::<SwarmAddresses>()).transpose().context("--addresses")?;
     let transport = match args.transport {
         Some(SwarmTransport::Tcp) => Transport::Tcp,
         Some(SwarmTransport::Udp) => Transport::Udp,
-        None if url.transport == UrlTransport::Tcp => Transport::Tcp,
+        None if url.scheme == Scheme::Mmst => Transport::Tcp,
         None => Transport::Udp,
     };
     let options = SwarmOptions {

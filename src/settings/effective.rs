@@ -4,10 +4,11 @@ use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::load::Loaded;
+use super::points::url_without_secrets;
 use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Source, Start, Viewers};
 
 /// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
-/// file gives the same settings.
+/// file gives the same settings, but for what may be secret in URLs: it is left out.
 pub fn effective(loaded: &Loaded) -> String {
     let settings = &loaded.settings;
     let mut page = Page { text: String::new(), table: "", loaded };
@@ -243,7 +244,7 @@ fn source(source: &Source) -> String {
         }
         Source::Files { root } => format!("{{ type = \"files\", root = {} }}", quoted(&root.to_string_lossy())),
         Source::Pull { url, start, linger } => {
-            format!("{{ type = \"pull\", url = {}, {} }}", quoted(url), when(*start, *linger))
+            format!("{{ type = \"pull\", url = {}, {} }}", quoted(&url_without_secrets(url)), when(*start, *linger))
         }
     }
 }

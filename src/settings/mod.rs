@@ -369,7 +369,8 @@ pub enum Source {
     },
     /// Another server, by MMS.
     Pull {
-        /// `mms` (UDP, or TCP where that does not work), `mmst` (TCP) or `mmsu` (UDP) URL; with a slash at its end all names
+        /// `mms` (UDP, or TCP where that does not work), `mmst` (TCP), `mmsu` (UDP), `http` or `mmsh` URL, which may hold a login or
+        /// an access key; with a slash at its end all names
         /// below it are meant.
         url: String,
         /// When it is connected.
@@ -384,7 +385,8 @@ impl Source {
     pub fn is_folder(&self) -> bool {
         match self {
             Self::Files { .. } => true,
-            Self::Pull { url, .. } => url.ends_with('/'),
+            // What stands behind a question mark is no path.
+            Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
             Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo => false,
         }
     }

@@ -201,25 +201,42 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         return None;
     };
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let scheme = scheme.to_ascii_lowercase();
+    let is_http = ["http", "mmsh"].contains(&scheme.as_str());
+    let end = if is_http { rest.find(['/', '?', '#']) } else { rest.find('/') };
+    let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
+    let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
     let key_of_url = format!("{key}.url");
-    if !["mms", "mmst", "mmsu"].contains(&scheme.to_ascii_lowercase().as_str()) {
-        check.problem(&key_of_url, format!("{url:?} does not begin with mms://, mmst:// (TCP alone) or mmsu:// (UDP alone)"));
-    } else if host.contains('@') {
-        // The text would show the password: it is not repeated.
-        check.problem(&key_of_url, "user name and password cannot be given in the URL".into());
+    // Passwords and access keys are not repeated.
+    let shown = url_without_secrets(&url);
+    if !is_http && !["mms", "mmst", "mmsu"].contains(&scheme.as_str()) {
+        let known = "mms://, mmst:// (TCP alone), mmsu:// (UDP alone), http:// or mmsh://";
+        check.problem(&key_of_url, format!("{shown:?} does not begin with {known}"));
+    } else if login.is_some() && !is_http {
+        check.problem(&key_of_url, "user name and password cannot be given in the URL but with http:// and mmsh://".into());
     } else if port_of(host).is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
-        check.problem(&key_of_url, format!("{url:?}: the port is not a number from 1 to 65535"));
+        check.problem(&key_of_url, format!("{shown:?}: the port is not a number from 1 to 65535"));
     } else if host.is_empty() || host.starts_with(':') {
-        check.problem(&key_of_url, format!("{url:?} names no server"));
-    } else if path.is_empty() && !rest.ends_with('/') {
-        check.problem(&key_of_url, format!("{url:?} names nothing on that server; a slash at its end means all of it"));
+        check.problem(&key_of_url, format!("{shown:?} names no server"));
+    } else if path.is_empty() && !is_http {
+        check.problem(&key_of_url, format!("{shown:?} names nothing on that server; a slash at its end means all of it"));
     }
     let (start, linger) = when(check, key, raw);
-    if url.ends_with('/') && raw.start == Some(RawStart::Always) {
+    if url.ends_with('/') && !url.contains('?') && raw.start == Some(RawStart::Always) {
         check.warning(&format!("{key}.start"), "has no effect where a whole folder is pulled: nobody knows its names".into());
     }
     Some(Source::Pull { url, start, linger })
+}
+
+/// A URL as it may be shown: without user name, password, and what stands behind a question mark.
+pub(super) fn url_without_secrets(url: &str) -> String {
+    let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?…"));
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let between = if scheme.is_empty() { "" } else { "://" };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{between}…@{host}{query}"),
+        None => format!("{scheme}{between}{rest}{query}"),
+    }
 }
 
 /// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.

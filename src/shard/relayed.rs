@@ -16,7 +16,7 @@ use super::seat::{Served, Title, Turn};
 use super::stage::Stage;
 use super::state::State;
 use crate::asf::{self, Header, OnDemandFacts, Recut, Selection};
-use crate::mms::client::{Course, StartAt};
+use crate::playing::{Course, StartAt};
 use crate::relay::Point;
 use crate::viewing::{Answer, Content, Description, OpenRefusal};
 use crate::viewing::{Position, Until};

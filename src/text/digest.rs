@@ -125,14 +125,14 @@ impl DigestResponse {
     }
 }
 
-fn hex(digest: [u8; 16]) -> String {
+pub(super) fn hex(digest: [u8; 16]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `name=token` and `name="quoted"` between commas.
 ///
 /// RFC 9110 11.2 and 5.6.
-fn parameters(text: &str) -> Result<Vec<(&str, String)>, CredentialsError> {
+pub(super) fn parameters(text: &str) -> Result<Vec<(&str, String)>, CredentialsError> {
     let mut found: Vec<(&str, String)> = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {

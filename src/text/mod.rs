@@ -2,6 +2,7 @@
 
 mod auth;
 mod digest;
+mod login;
 mod nonce;
 pub mod signed;
 mod target;
@@ -9,6 +10,7 @@ mod users;
 
 pub use auth::{Authenticator, Verdict};
 pub use digest::{Credentials, CredentialsError, DigestResponse};
+pub use login::{Challenge, Login};
 pub use nonce::{NonceState, Nonces};
 pub use target::{TargetError, path_of, percent_decode, percent_encode};
 pub use users::{DEFAULT_REALM, Ha1, Users, UsersError};

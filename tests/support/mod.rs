@@ -24,6 +24,7 @@ pub mod player;
 pub mod process;
 pub mod publisher;
 pub mod viewer;
+pub mod web;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::ops::{AddAssign, Sub};
 
 use serde::Serialize;
 
-use crate::mms::client::ClientStats;
+use crate::playing::ClientStats;
 
 /// Sums over viewers of [`ClientStats`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

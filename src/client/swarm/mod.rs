@@ -43,7 +43,7 @@ pub use percentiles::Percentiles;
 pub use report::{ServerReport, SwarmReport};
 pub use start::SwarmStart;
 
-use super::url::MmsUrl;
+use super::url::StreamUrl;
 use crate::mms::session::Transport;
 use crate::settings::PortRanges;
 
@@ -55,8 +55,8 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// What a swarm is to do.
 #[derive(Debug, Clone)]
 pub struct SwarmOptions {
-    /// What to play.
-    pub url: MmsUrl,
+    /// What to play, by MMS.
+    pub url: StreamUrl,
     /// How many viewers.
     pub viewers: usize,
     /// The data path; there is no other where the server refuses it.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::mms::client::StartAt;
+use crate::playing::StartAt;
 
 /// Where in a file viewers begin.
 #[derive(Debug, Clone, Copy, PartialEq)]

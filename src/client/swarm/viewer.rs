@@ -15,10 +15,11 @@ use super::ports::PortCursors;
 use super::skim::Skim;
 use super::sockets;
 use super::start::SwarmStart;
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
+use crate::mms::client::{Client, ClientConfig, ClientTransport};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::{Decoder, Item, Message as _};
 use crate::mms::session::Transport;
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput};
 use crate::wire::Guid;
 
 /// Time to connect.
@@ -345,7 +346,8 @@ impl Viewer {
                         return self.end(shared, error.to_string());
                     }
                 }
-                ClientOutput::Event(_) => {}
+                // MMS has the one connection.
+                ClientOutput::Event(_) | ClientOutput::Connect | ClientOutput::Disconnect => {}
                 ClientOutput::Close(ClientEnd::Redirected(url)) => {
                     shared.ledger.redirected.get_or_insert(url);
                     return self.end(shared, "redirected".into());

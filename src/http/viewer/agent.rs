@@ -69,7 +69,7 @@ impl Agent {
 }
 
 /// The version behind a slash: digits, a dot, digits; what follows is of no interest.
-pub(super) fn version(text: &str) -> (u16, u16) {
+pub(in crate::http) fn version(text: &str) -> (u16, u16) {
     let Some(text) = text.strip_prefix(['/', ' ']) else { return OLDEST };
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u16>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {

@@ -39,6 +39,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(in crate::http) use agent::version;
 pub use api::{CloseReason, Config, Input, Output, Report, Told};
 use bytes::Bytes;
 use play::Playing;

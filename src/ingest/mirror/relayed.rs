@@ -10,11 +10,10 @@ use tracing::info;
 
 use super::{failed, why};
 use crate::asf::Header;
-use crate::client::{MmsUrl, PlayOptions, Steering, play_observed};
+use crate::client::{PlayOptions, Steering, StreamUrl, play_observed};
 use crate::ingest::pull::MEDIA_TIME;
-use crate::mms::client::{ClientEvent, Course, StartAt};
-use crate::mms::open::BROADCAST;
 use crate::mms::session::Transport;
+use crate::playing::{ClientEvent, Course, StartAt};
 use crate::shard::{Found, Inflow, Item, RelayedFile, Wish};
 
 /// A connection that held for so long was good: when it is lost it may be made anew.
@@ -23,7 +22,7 @@ const GOOD: Duration = Duration::from_secs(10);
 /// Opens a file for a viewer and brings what it wants of it, until it is gone. A connection that is lost is made anew, unless the one
 /// before it was lost too and it has not held for long; then the play is lost.
 // Always over TCP: files wait for their viewers, which datagrams do not.
-pub(super) async fn run(url: MmsUrl, wish: Wish) {
+pub(super) async fn run(url: StreamUrl, wish: Wish) {
     let (course, mut wanted) = watch::channel(Course::default());
     let folder = Arc::clone(&wish.folder);
     let Wish { wake, answer, .. } = wish;
@@ -154,9 +153,9 @@ impl Intake {
     fn event(&mut self, event: &ClientEvent) {
         match event {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and it is not negative")]
-            ClientEvent::Opened { attributes, duration_s, packet_count, .. } => {
+            ClientEvent::Opened { live, duration_s, packet_count, .. } => {
                 self.facts = ((duration_s * 1000.0).round() as u64, *packet_count);
-                if attributes & BROADCAST != 0 {
+                if *live {
                     // It was a file a moment ago; who asks anew is told so.
                     self.changed.send_replace(true);
                 }

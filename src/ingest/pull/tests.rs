@@ -8,7 +8,7 @@ use crate::mms::end::{CloseFile, ReportEndOfStream, StopPlaying};
 use crate::mms::frame::{Decoder, Item as Received, Message, encode};
 use crate::mms::funnel::{ConnectFunnel, FunnelInfo, ReportConnectedFunnel, ReportFunnelInfo};
 use crate::mms::log::Logging;
-use crate::mms::open::{OpenFile, ReportOpenFile};
+use crate::mms::open::{BROADCAST, OpenFile, ReportOpenFile};
 use crate::mms::ping::{Ping, Pong};
 use crate::mms::play::{ReportStartedPlaying, StartPlaying};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
@@ -392,7 +392,7 @@ async fn packets_of_no_use_end_the_connection() {
 
 #[tokio::test]
 async fn what_cannot_be_pulled_is_not_tried() {
-    for url in ["mms://user:secret@127.0.0.1/a", "http://127.0.0.1/a"] {
+    for url in ["mms://user:secret@127.0.0.1/a", "https://127.0.0.1/a"] {
         let bench = Bench::new(url.into(), Start::Always);
         timeout(LIMIT, bench.task).await.unwrap().unwrap();
     }
@@ -432,7 +432,13 @@ struct Pipe {
 impl Pipe {
     fn header(&mut self, name: &str, attributes: u32) {
         let (duration_s, packet_count, packet_size, bit_rate) = (0.0, 0, 0, 0);
-        self.intake.event(&ClientEvent::Opened { attributes, duration_s, packet_count, packet_size, bit_rate });
+        self.intake.event(&ClientEvent::Opened {
+            live: attributes & BROADCAST != 0,
+            duration_s,
+            packet_count,
+            packet_size,
+            bit_rate,
+        });
         self.intake.event(&ClientEvent::Header(header(name)));
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use super::{Client, ClientEnd, ClientEvent, ClientTransport, PLAIN_VERSION, Step, Transport};
+use super::{Client, ClientTransport, PLAIN_VERSION, Step, Transport};
 use crate::mms::block::ReportReadBlock;
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
@@ -15,6 +15,7 @@ use crate::mms::play::ReportStartedPlaying;
 use crate::mms::redirect::ReportRedirect;
 use crate::mms::security::SecurityChallenge;
 use crate::mms::select::ReportStreamSwitch;
+use crate::playing::{ClientEnd, ClientEvent};
 use crate::wire::Hresult;
 
 /// The number that servers expect in a TCP funnel's name; they do not look at it.
@@ -69,7 +70,7 @@ impl Client {
                 self.file_id = report.file_id;
                 self.broadcast = report.attributes & BROADCAST != 0;
                 self.event(ClientEvent::Opened {
-                    attributes: report.attributes,
+                    live: self.broadcast,
                     duration_s: if report.duration_s.is_finite() { report.duration_s.max(0.0) } else { 0.0 },
                     packet_count: report.packet_count,
                     packet_size: report.packet_size,
@@ -92,7 +93,7 @@ impl Client {
                 self.answer_due = None;
                 self.step = Step::Playing;
                 self.media_at = now;
-                self.event(ClientEvent::Playing { transport: self.transport });
+                self.event(ClientEvent::Playing { path: self.transport.into() });
             }
             (ReportEndOfStream::MID, _) => self.end_of_stream(now, parse(frame)?),
             (ReportStreamChange::MID, _) => self.stream_change(now, parse(frame)?),

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::media::Payload;
-use super::{Client, ClientEnd, ClientEvent, Step, Transport};
+use super::{Client, Step, Transport};
 use crate::asf;
 use crate::mms::block::{CancelReadBlock, ReadBlock};
 use crate::mms::data::{CHANGED_INCARNATION, DataHead, FRAGMENT, LAST_FRAGMENT};
+use crate::playing::{ClientEnd, ClientEvent};
 
 /// ReadBlocks after the first.
 const MAX_RETRIES: u8 = 4;

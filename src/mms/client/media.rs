@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::gaps::Place;
-use super::{Client, ClientEvent, ClientOutput, Step, Transport};
+use super::{Client, Step, Transport};
 use crate::asf;
 use crate::mms::data::{CHANGED_INCARNATION, DataHead};
 use crate::mms::resend::Request;
+use crate::playing::{ClientEvent, ClientOutput};
 
 /// What follows the head of a data packet; copied only where somebody keeps it.
 pub(super) enum Payload<'a> {

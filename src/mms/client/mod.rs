@@ -15,7 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use api::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, ClientTransport, Course, StartAt};
+pub use api::{ClientConfig, ClientTransport};
 use gaps::Gaps;
 use header::HeaderFetch;
 use media::Payload;
@@ -27,6 +27,7 @@ use super::frame::{Decoder, Item, Message, encode};
 use super::log::Logging;
 use super::session::Transport;
 use crate::asf::StreamSet;
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientStats, StartAt};
 
 /// Time for each answer. A server may wait for its source before it answers OpenFile.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
@@ -186,6 +187,8 @@ impl Client {
                     None => self.stats.stale += 1,
                 }
             }
+            // The connection is the session: who holds it knows that both are over.
+            ClientInput::Connected | ClientInput::Closed => {}
             ClientInput::Timeout => self.timeout(now),
             ClientInput::Seek(at) => self.seek(now, at),
             ClientInput::Pause => self.pause(now),

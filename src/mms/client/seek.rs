@@ -4,11 +4,12 @@
 
 use std::time::Instant;
 
-use super::{Client, ClientEvent, PLAIN_VERSION, StartAt, Step};
+use super::{Client, PLAIN_VERSION, Step};
 use crate::asf::StreamSet;
 use crate::mms::end::StopPlaying;
 use crate::mms::play::StartPlaying;
 use crate::mms::select::{StreamEntry, StreamSwitch};
+use crate::playing::{ClientEvent, StartAt};
 
 /// Plays count from the one behind OpenFile's to here, and over again.
 const FIRST_INCARNATION: u8 = 9;

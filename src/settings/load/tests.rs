@@ -331,7 +331,9 @@ fn files_and_other_servers_as_sources() {
         ("{ type = 'files', root = '' }", "lacks `root`"),
         ("{ type = 'files', root = '/tmp', path = 'x' }", "has no `path`"),
         ("{ type = 'pull' }", "lacks `url`"),
-        ("{ type = 'pull', url = 'http://h/x' }", "does not begin with mms://"),
+        ("{ type = 'pull', url = 'https://h/x' }", "does not begin with mms://"),
+        ("{ type = 'pull', url = 'http:///x' }", "names no server"),
+        ("{ type = 'pull', url = 'mmsh://u:secret@h:0/x?k=secret' }", "the port is not"),
         ("{ type = 'pull', url = 'mms:///x' }", "names no server"),
         ("{ type = 'pull', url = 'mms://h' }", "names nothing"),
         ("{ type = 'pull', url = 'mms://u:secret@h/x' }", "cannot be given"),
@@ -341,6 +343,25 @@ fn files_and_other_servers_as_sources() {
         ("{ type = 'pull', url = 'mms://h/x' }", "without / at its ends"),
     ] {
         let error = load(&file(&text(source)).sources()).unwrap_err().to_string();
-        assert!(error.contains(word), "{source}: {error}");
+        assert!(error.contains(word) && !error.contains("secret"), "{source}: {error}");
+    }
+}
+
+#[test]
+fn secrets_in_urls_are_taken_and_not_shown() {
+    for (url, shown, is_folder) in [
+        ("http://cam:secret@h:8080/live?k=secret", "http://…@h:8080/live?…", false),
+        ("mmsh://h", "mmsh://h", false),
+        ("http://h/a/", "http://h/a/", true),
+        ("http://h/a?k=secret/", "http://h/a?…", false),
+        ("mms://h/live?k=secret", "mms://h/live?…", false),
+    ] {
+        let name = if is_folder { "a/" } else { "a" };
+        let text = format!("[[publishing_point]]\nname = '{name}'\nsource = {{ type = 'pull', url = '{url}' }}");
+        let loaded = load(&file(&text).sources()).unwrap();
+        let source = &loaded.settings.publishing_points[0].source;
+        assert!(matches!(source, Source::Pull { url: taken, .. } if taken == url) && source.is_folder() == is_folder, "{url}");
+        let text = effective(&loaded);
+        assert!(text.contains(shown) && !text.contains("secret"), "{text}");
     }
 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::world::{PACKETS_PER_S, World};
-use crate::mms::client::{ClientEnd, ClientEvent, ClientInput, StartAt};
 use crate::mms::session::{CloseReason, Transport};
 use crate::mms::testing::{asf_header, description};
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, StartAt};
 use crate::viewing::{Ask, Content, Description};
 use crate::wire::Hresult;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn playing(transport: Transport) -> ClientEvent {
-    ClientEvent::Playing { transport }
+    ClientEvent::Playing { path: transport.into() }
 }
 
 fn other() -> Description {

@@ -2,7 +2,7 @@
 
 use super::servers::{NOTHING, Rig, connected, ended, opened};
 use crate::asf::StreamSet;
-use crate::mms::client::{ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport, StartAt};
+use crate::mms::client::{ClientConfig, ClientTransport};
 use crate::mms::data::{DataHead, LAST_FRAGMENT};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::encode;
@@ -13,6 +13,7 @@ use crate::mms::ping::Ping;
 use crate::mms::play::{NO_PLACE, ReportStartedPlaying, StartPlaying};
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
 use crate::mms::testing::asf_header;
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput, StartAt};
 use crate::viewing::Acceleration;
 use crate::wire::Hresult;
 
@@ -82,13 +83,8 @@ fn what_is_opened_is_told() {
         client.say(&ReportConnectedFunnel);
         client.client.handle(client.now, ClientInput::Bytes(&encode(0, &ReportOpenFile { duration_s: stated, ..file() })));
         let Some(ClientOutput::Event(event)) = client.client.poll_output() else { panic!() };
-        let expected = ClientEvent::Opened {
-            attributes: CAN_SEEK,
-            duration_s: told,
-            packet_count: 4000,
-            packet_size: 800,
-            bit_rate: 64_000,
-        };
+        let expected =
+            ClientEvent::Opened { live: false, duration_s: told, packet_count: 4000, packet_size: 800, bit_rate: 64_000 };
         assert_eq!(event, expected);
     }
 }

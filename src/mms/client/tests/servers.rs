@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::asf;
 use crate::mms::block::ReportReadBlock;
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport, StartAt};
+use crate::mms::client::{Client, ClientConfig, ClientTransport};
 use crate::mms::connect::{NO_PACKET_PAIR, ReportConnectedEx};
 use crate::mms::data::{DataHead, FRAGMENT, LAST_FRAGMENT};
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
@@ -21,6 +21,7 @@ use crate::mms::resend::Request;
 use crate::mms::security::{SecurityChallenge, SecurityToken};
 use crate::mms::select::ReportStreamSwitch;
 use crate::mms::testing::{asf_header, base, name_of};
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput, StartAt};
 use crate::wire::{Hresult, Writer};
 
 pub(super) const NOTHING: [&str; 0] = [];
@@ -161,6 +162,7 @@ impl Rig {
                     self.requests.push(request);
                     name
                 }
+                output @ (ClientOutput::Connect | ClientOutput::Disconnect) => unreachable!("{output:?}"),
                 ClientOutput::Event(ClientEvent::FunnelRefused(_)) => "refused".into(),
                 ClientOutput::Event(ClientEvent::Header(_)) => "header".into(),
                 ClientOutput::Event(ClientEvent::NewHeader(_)) => "new header".into(),

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::mms::client::{Client, ClientConfig, ClientEnd, ClientEvent, ClientInput, ClientOutput, ClientTransport};
+use crate::mms::client::{Client, ClientConfig, ClientTransport};
 use crate::mms::media::{HEAD_LEN, Next, Track, stamp, wrap};
 use crate::mms::session::{CloseReason, Config, Input, Output, Session, Transport};
 use crate::mms::testing::{base, description};
+use crate::playing::{ClientEnd, ClientEvent, ClientInput, ClientOutput};
 use crate::viewing::{Answer, Ask, Description};
 use crate::wire::Hresult;
 
@@ -188,6 +189,7 @@ impl World {
                 ClientOutput::Datagram(bytes) => self.lose_or_put(bytes, false),
                 ClientOutput::Event(event) => self.event(event),
                 ClientOutput::Close(end) => self.client_end = Some(end),
+                output @ (ClientOutput::Connect | ClientOutput::Disconnect) => unreachable!("{output:?}"),
             }
         }
         while let Some(output) = self.session.poll_output() {
