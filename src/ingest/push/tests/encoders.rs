@@ -64,8 +64,23 @@ fn whole(id: &str, body: &[u8]) -> Vec<u8> {
     [start(id, body.len()), body.to_vec()].concat()
 }
 
+/// Lets the other tasks go on until something is so, without time passing on a paused clock.
+async fn until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..200_000 {
+        if condition() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it does not come about");
+}
+
 /// Reads one response, which has no body.
 async fn response(client: &mut TcpStream) -> String {
+    timeout(Duration::from_secs(70), read_head(client)).await.expect("a response")
+}
+
+async fn read_head(client: &mut TcpStream) -> String {
     let mut response = Vec::new();
     while !response.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -96,15 +111,11 @@ impl Bench {
     }
 
     async fn until_packets(&self, count: usize) {
-        while self.collector.packets().len() < count {
-            tokio::task::yield_now().await;
-        }
+        until(|| self.collector.packets().len() >= count).await;
     }
 
     async fn until_parked(&self) {
-        while self.encoders.leased() > 0 {
-            tokio::task::yield_now().await;
-        }
+        until(|| self.encoders.leased() == 0).await;
     }
 
     /// All packets so far are these of the sample, each once and in order, whole again.
@@ -418,9 +429,7 @@ async fn publishing_points_are_made_and_go() {
         [put.replace("Content-Length: 0", "Content-Length: 5000").as_bytes(), &asf(1)].concat()
     };
     let plain = bench.connect(&put("three")).await;
-    while bench.relay.point("three").is_none() {
-        tokio::task::yield_now().await;
-    }
+    until(|| bench.relay.point("three").is_some()).await;
     assert_eq!(bench.status(&put("four")).await, "503");
     drop(plain);
 }
