@@ -279,6 +279,27 @@ async fn a_new_session_of_the_same_encoder_takes_over() {
     assert_eq!((bench.encoders.count(), bench.status(&start(&id, 100)).await.as_str()), (1, "404"));
 }
 
+/// The same credentials by another way: the session is over, and what took its place is not disturbed.
+#[tokio::test(start_paused = true)]
+async fn a_plain_publisher_takes_over() {
+    let bench = creating();
+    let mut client = bench.connect(&setup("/new", "", "AutoDestroy: 1\r\n")).await;
+    let id = id_in(&response(&mut client).await);
+    let start = request("start", "/new", &format!("Cookie: push-id={id}\r\n"), FOR_EVER);
+    client.write_all(&[&start[..], &header(), &packets(0..2)].concat()).await.unwrap();
+    bench.until_packets(2).await;
+    drop(client);
+    sleep(Duration::from_secs(3)).await;
+    let put = format!("PUT /publish/new HTTP/1.1\r\nHost: h\r\nContent-Length: {FOR_EVER}\r\n\r\n");
+    let mut plain = bench.connect(&[put.as_bytes(), &header(), &packets(2..4)].concat()).await;
+    bench.until_packets(4).await;
+    assert_eq!((bench.status(&start).await.as_str(), bench.encoders.count()), ("409", 0));
+    plain.write_all(&packets(4..5)).await.unwrap();
+    bench.until_packets(5).await;
+    assert!(bench.relay.point("new").is_some(), "it does not go with a session that has it no more");
+    assert_eq!((bench.collector.generations(), bench.collector.losses(), bench.collector.ends()), (1, 0, 0));
+}
+
 /// `Authorization` for a challenge in a response.
 fn digest(response: &str, uri: &str, count: u32) -> String {
     let hex = |text: &str| Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
