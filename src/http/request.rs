@@ -3,6 +3,7 @@
 use crate::text::{path_of, percent_decode};
 
 use super::head::Head;
+use super::push::{self, Push, PushId};
 use super::response::{Refusal, Status};
 
 /// Where publishers send to; the name follows.
@@ -29,6 +30,12 @@ pub struct PublishRequest {
     pub user_agent: Option<String>,
     /// The body is empty: clients probe like that for a Digest challenge.
     pub empty: bool,
+    /// What an encoder asks for; `None` for a plain publisher.
+    pub push: Option<Push>,
+    /// The session that an encoder names.
+    pub push_id: Option<PushId>,
+    /// A challenge for Basic credentials is of use to the sender.
+    pub takes_basic: bool,
 }
 
 impl PublishRequest {
@@ -38,7 +45,10 @@ impl PublishRequest {
     /// The response for a request that is none of ours.
     pub(super) fn of(head: &Head, empty: bool) -> Result<Self, Refusal> {
         let path = path_of(&head.target).ok_or_else(|| bad("the target is not a path"))?;
-        let encoded = path.strip_prefix(PREFIX).unwrap_or_default();
+        let push = push::kind_of(head);
+        // Encoders push to the URL that players open, and may say `publish` as others do.
+        let otherwise = if push.is_some() { path.strip_prefix('/') } else { None };
+        let encoded = path.strip_prefix(PREFIX).or(otherwise).unwrap_or_default();
         let encoded = encoded.strip_suffix('/').unwrap_or(encoded);
         if encoded.is_empty() {
             let text = "Nothing is served under this path. Players open mms://HOST/NAME; publishers send to /publish/NAME.";
@@ -52,10 +62,22 @@ impl PublishRequest {
         }
         let name = percent_decode(encoded).map_err(|error| bad(&error.to_string()))?;
         check_name(&name).map_err(bad)?;
-        if head.first("Content-Type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/x-wms-push")) {
-            let text = "The push protocol of Windows Media Encoder is not spoken here; send plain ASF by POST or PUT.";
-            return Err(Refusal::new(Status::UnsupportedMediaType, text));
-        }
+        let push = match push {
+            Some(Err(())) => {
+                let text = "Of application/x-wms-push* there are pushsetup and pushstart; plain ASF needs no Content-Type.";
+                return Err(Refusal::new(Status::UnsupportedMediaType, text));
+            }
+            Some(Ok(_)) if head.method != "POST" => {
+                return Err(Refusal::new(Status::MethodNotAllowed, "Encoders push with POST."));
+            }
+            Some(Ok(_)) if !head.first("User-Agent").is_some_and(push::agent_is_encoder) => {
+                let text =
+                    "Only Windows Media Encoder, WMEncoder/9 to 12, pushes like this; others send plain ASF by POST or PUT.";
+                return Err(Refusal::new(Status::Forbidden, text));
+            }
+            Some(Ok(push)) => Some(push),
+            None => None,
+        };
         if head.all("Content-Encoding").any(|coding| !coding.eq_ignore_ascii_case("identity")) {
             return Err(Refusal::new(Status::UnsupportedMediaType, "The body must be ASF as it is, without Content-Encoding."));
         }
@@ -70,6 +92,9 @@ impl PublishRequest {
             third_party: THIRD_PARTY_FIELDS.into_iter().find(|field| head.first(field).is_some()),
             user_agent: head.first("User-Agent").map(|agent| agent.chars().take(64).collect()),
             empty,
+            push_id: if push.is_some() { PushId::of(head)? } else { None },
+            push,
+            takes_basic: head.first("X-Accept-Authentication").is_none() || head.has_token("X-Accept-Authentication", "Basic"),
         })
     }
 }
@@ -134,9 +159,37 @@ mod tests {
             ("POST /publish//a", "", Status::BadRequest),
             ("POST /publish/c:", "", Status::BadRequest),
             (&long, "", Status::BadRequest),
-            ("POST /publish/a", "Content-Type: application/x-wms-pushsetup\r\n", Status::UnsupportedMediaType),
+            ("POST /publish/a", "Content-Type: application/x-wms-pushother\r\n", Status::UnsupportedMediaType),
             ("POST /publish/a", "Content-Encoding: gzip\r\n", Status::UnsupportedMediaType),
             ("POST /publish/a", "Authorization: a\r\nAuthorization: b\r\n", Status::BadRequest),
+        ] {
+            assert_eq!(request(line, fields).unwrap_err().status, status, "{line} {fields}");
+        }
+    }
+
+    #[test]
+    fn encoders() {
+        let setup = "Content-Type: Application/X-WMS-PushSetup; charset=utf-8\r\nUser-Agent: WMEncoder/11.0.5721.5145\r\n";
+        for (target, name) in [("/live", "live"), ("/publish/live", "live"), ("/a/b/", "a/b"), ("/K%C3%B6ln", "Köln")] {
+            let request = request(&format!("POST {target}"), setup).unwrap();
+            assert_eq!((request.name.as_str(), &request.push), (name, &Some(Push::Setup(push::Setup::default()))));
+            assert!(request.push_id.is_none() && request.takes_basic);
+        }
+        let start = setup.replace("Setup", "Start") + "Cookie: push-id=5\r\nX-Accept-Authentication: Negotiate, NTLM, Digest\r\n";
+        let request_of_start = request("POST /live", &start).unwrap();
+        assert!(
+            request_of_start.push == Some(Push::Start) && request_of_start.push_id.is_some() && !request_of_start.takes_basic
+        );
+        for (line, fields, status) in [
+            ("POST /", setup, Status::NotFound),
+            ("POST /publish/", setup, Status::NotFound),
+            ("PUT /live", setup, Status::MethodNotAllowed),
+            ("POST /a%0D%0Ab", setup, Status::BadRequest),
+            ("POST /a/../b", setup, Status::BadRequest),
+            ("POST //etc", setup, Status::BadRequest),
+            ("POST /live", "Content-Type: application/x-wms-pushsetup\r\n", Status::Forbidden),
+            ("POST /live", &setup.replace("WMEncoder/11", "WMEncoder/8"), Status::Forbidden),
+            ("POST /live", &start.replace("=5", "=a.b"), Status::BadRequest),
         ] {
             assert_eq!(request(line, fields).unwrap_err().status, status, "{line} {fields}");
         }

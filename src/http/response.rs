@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::push::PushId;
+
 /// Status codes that we send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are those of RFC 9110")]
@@ -85,12 +87,14 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The connection closes, also where a request with credentials could follow on it.
     pub last: bool,
+    /// The session that an encoder's next request is to name, with [`Status::Unauthorized`].
+    pub push_id: Option<PushId>,
 }
 
 impl Refusal {
     /// Without challenges or a time for the next attempt.
     pub fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), challenges: Vec::new(), retry_after: None, last: false }
+        Self { status, text: text.into(), challenges: Vec::new(), retry_after: None, last: false, push_id: None }
     }
 
     /// 401 with these challenges.

@@ -54,7 +54,12 @@ impl Feed {
         Self { reader, publisher, lead, byte_rate, is_paced: true, header: None, tally: Tally::default() }
     }
 
-    /// The source stops because nobody watches.
+    /// Whether it still has the right to feed; asked, it counts as a sign of life.
+    pub(super) fn is_current(&self) -> bool {
+        self.publisher.alive(now()).is_ok()
+    }
+
+    /// The stream ends at once: nobody watches, or its encoder says so.
     pub(super) fn end(self) {
         self.publisher.end(now());
     }

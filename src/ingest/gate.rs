@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
+use tracing::info;
 
 use crate::http::{PublishRequest, Refusal, Status};
 use crate::metrics::REFUSALS;
-use crate::relay::{PublishRefusal, Publisher, PublisherId, Relay};
+use crate::relay::{CreateRefusal, Point, PublishRefusal, Publisher, PublisherId, Relay};
 use crate::settings::Access;
 use crate::text::{Authenticator, Users, Verdict};
 
@@ -76,14 +77,34 @@ impl Gate {
         }
     }
 
-    /// Whether there is such a publishing point.
+    /// Whether there is such a publishing point, or may be.
     pub(super) fn knows(&self, name: &str) -> bool {
-        self.relay.point(name).is_some()
+        self.relay.point(name).is_some() || self.relay.creates()
     }
 
-    /// The right to feed the publishing point that was named.
-    pub(super) fn claim(&self, now: Instant, name: &str, id: PublisherId) -> Result<Publisher, Refusal> {
-        self.relay.publish(now, name, id).map_err(|refusal| {
+    /// Whether a publishing point was made by a publisher.
+    pub(super) fn made(&self, point: &Point) -> bool {
+        self.relay.is_created(point.id())
+    }
+
+    /// Takes a publishing point away that a publisher made.
+    pub(super) fn destroy(&self, point: &Arc<Point>) {
+        if self.made(point) {
+            info!(point = point.name(), "publishing point goes with its push");
+            self.relay.destroy(point);
+        }
+    }
+
+    /// The right to feed the publishing point that was named. Where there is none and the settings let publishers make it, one is
+    /// made, with the settings of the template if one is named.
+    pub(super) fn claim(&self, now: Instant, name: &str, id: PublisherId, template: Option<&str>) -> Result<Publisher, Refusal> {
+        let mut claimed = self.relay.publish(now, name, id.clone());
+        if matches!(claimed, Err(PublishRefusal::Unknown { .. })) && self.relay.creates() {
+            let point = self.relay.create(name, template).map_err(|refusal| not_made(&refusal))?;
+            info!(point = name, ?id, template, "publisher makes a publishing point");
+            claimed = point.publish(now, id);
+        }
+        claimed.map_err(|refusal| {
             let text = format!("{}.", capitalised(&refusal.to_string()));
             match refusal {
                 PublishRefusal::Unknown { .. } => Refusal::new(Status::NotFound, text),
@@ -93,6 +114,16 @@ impl Gate {
                 }
             }
         })
+    }
+}
+
+fn not_made(refusal: &CreateRefusal) -> Refusal {
+    let text = format!("{}.", capitalised(&refusal.to_string()));
+    match refusal {
+        CreateRefusal::Off | CreateRefusal::Template { .. } => Refusal::new(Status::NotFound, text),
+        CreateRefusal::Name(_) => Refusal::new(Status::BadRequest, text),
+        CreateRefusal::Taken { .. } => Refusal::new(Status::Forbidden, text),
+        CreateRefusal::Full { .. } => Refusal::unavailable(text, Duration::from_secs(30)),
     }
 }
 
@@ -163,6 +194,9 @@ mod tests {
             third_party: None,
             user_agent: None,
             empty: false,
+            push: None,
+            push_id: None,
+            takes_basic: true,
         }
     }
 
@@ -216,7 +250,8 @@ mod tests {
     fn names() {
         let gate = gate(false);
         let now = testing::start();
-        let claim = |name: &str| gate.claim(now, name, PublisherId::Local).map_err(|refusal| (refusal.status, refusal.text));
+        let claim =
+            |name: &str| gate.claim(now, name, PublisherId::Local, None).map_err(|refusal| (refusal.status, refusal.text));
         let first = claim("cam").map_err(|_| ()).unwrap();
         let Err((Status::Conflict, text)) = claim("cam") else { panic!("two publishers") };
         assert!(text.starts_with("Publishing point \"cam\" has a publisher"), "{text}");

@@ -7,6 +7,7 @@
 mod back_off;
 mod byte_rate;
 mod demo;
+mod encoders;
 mod exec;
 mod feed;
 mod file;
@@ -42,6 +43,7 @@ use crate::shard::{Finder, HandOff, Handed};
 use crate::text::{Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
+use encoders::Encoders;
 use gate::Gate;
 use playlist::Medium;
 use slots::Slots;
@@ -94,6 +96,7 @@ pub struct Ingest {
     runtime: Handle,
     relay: Arc<Relay>,
     gate: Arc<Gate>,
+    encoders: Arc<Encoders>,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
     stop: Stop,
@@ -136,12 +139,16 @@ impl Ingest {
         }
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
         let reject_slots = Slots::new(REJECTS, REJECTS_PER_ADDRESS);
-        Ok(Self { runtime: runtime.clone(), relay: Arc::clone(relay), gate: Arc::new(gate), slots, reject_slots, stop, stopper })
+        let gate = Arc::new(gate);
+        let encoders = Encoders::new(Arc::clone(&gate));
+        let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
+        Ok(Self { runtime, relay, gate, encoders, slots, reject_slots, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
     pub fn push_handoff(&self) -> HandOff {
         let (runtime, gate, stop) = (self.runtime.clone(), Arc::clone(&self.gate), self.stop.downgrade());
+        let encoders = Arc::clone(&self.encoders);
         let (slots, reject_slots) = (Arc::clone(&self.slots), Arc::clone(&self.reject_slots));
         Arc::new(move |handed: Handed| {
             // Nothing comes in while the daemon stops.
@@ -153,9 +160,9 @@ impl Ingest {
                 warn!(peer = %handed.peer, "publisher's connection closed: there are too many");
                 return;
             };
-            let gate = Arc::clone(&gate);
+            let (gate, encoders) = (Arc::clone(&gate), Arc::clone(&encoders));
             runtime.spawn(async move {
-                push::serve(handed, gate, stop).await;
+                push::serve(handed, gate, encoders, stop).await;
                 drop(slot);
             });
         })
@@ -187,6 +194,12 @@ fn now() -> std::time::Instant {
 fn file_time() -> u64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_nanos() / 100).unwrap_or(u64::MAX).saturating_add(UNIX_EPOCH_AS_FILE_TIME)
+}
+
+/// The present time for people and their programs.
+#[expect(clippy::disallowed_methods, reason = "the Date of a response is the calendar's")]
+fn date() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A publisher's connection: its socket, its engine, its feed.
+//! A publisher's connection: its socket, its engine, its feed or what it has of an encoder's session.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -9,11 +9,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
+use super::encoders::{Encoders, Lease};
 use super::feed::{Feed, FeedError, Flow, Tally};
 use super::gate::{self, Denial, Gate};
 use super::now;
 use super::stop::Stop;
 use crate::asf::StreamError;
+use crate::http::push::PushId;
 use crate::http::{Answer, CloseReason, Connection, Input, Output, PublishRequest, Refusal, Status, Timeouts};
 use crate::relay::admission::canonical;
 use crate::relay::{PublishError, PublisherId};
@@ -31,7 +33,7 @@ const GUESS_TIME: Duration = Duration::from_secs(1);
 const MAX_GUESSES: u8 = 3;
 
 /// Serves a connection until it is closed.
-pub(super) async fn serve(handed: Handed, gate: Arc<Gate>, stop: Stop) {
+pub(super) async fn serve(handed: Handed, gate: Arc<Gate>, encoders: Arc<Encoders>, stop: Stop) {
     let Handed { stream, peer, head, .. } = handed;
     let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
     let span = info_span!("publisher", %peer);
@@ -43,7 +45,19 @@ pub(super) async fn serve(handed: Handed, gate: Arc<Gate>, stop: Stop) {
         }
     };
     let engine = Connection::new(now(), Timeouts::default());
-    let push = Push { stream, peer, gate, engine, current: None, rest_until: None, guesses: 0 };
+    let push = Push {
+        stream,
+        peer,
+        gate,
+        encoders,
+        stop: stop.clone(),
+        engine,
+        current: None,
+        push_id: None,
+        lease: None,
+        rest_until: None,
+        guesses: 0,
+    };
     push.run(&head, stop).instrument(span).await;
 }
 
@@ -51,8 +65,15 @@ struct Push {
     stream: TcpStream,
     peer: SocketAddr,
     gate: Arc<Gate>,
+    encoders: Arc<Encoders>,
+    stop: Stop,
     engine: Connection,
+    /// The stream of a plain publisher.
     current: Option<Current>,
+    /// The session that an encoder's last request named.
+    push_id: Option<PushId>,
+    /// And what came of it while a body of it comes.
+    lease: Option<Lease>,
     /// Set while the rest of a body is thrown away whose stream has ended.
     rest_until: Option<Instant>,
     /// Wrong credentials that came.
@@ -88,10 +109,18 @@ impl Push {
                     continue;
                 }
             }
-            let deadline = [self.engine.poll_timeout().map(Instant::from_std), self.rest_until].into_iter().flatten().min();
+            let of_engine = [self.engine.poll_timeout(), self.lease.as_ref().and_then(Lease::deadline)];
+            let deadlines = of_engine.into_iter().map(|deadline| deadline.map(Instant::from_std)).chain([self.rest_until]);
+            let deadline = deadlines.flatten().min();
             let asleep = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let evicted = async {
+                match &self.lease {
+                    Some(lease) => lease.evicted().await,
                     None => std::future::pending().await,
                 }
             };
@@ -101,6 +130,7 @@ impl Push {
                     Ok(count) => self.engine.handle(now(), Input::Bytes(buffer.get(..count).unwrap_or_default())),
                 },
                 () = asleep => self.timeout(),
+                () = evicted => self.give_way(),
                 // The next turn sees it.
                 () = stop.requested(), if !stopping => {}
             }
@@ -121,8 +151,8 @@ impl Push {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) | Err(_) => return ControlFlow::Break(CloseReason::Broken),
                 },
-                Output::Ask(request) => match self.decide(&request) {
-                    Ok(()) => self.engine.handle(now(), Input::Answer(Answer::Accept)),
+                Output::Ask(request) => match self.answer(&request).await {
+                    Ok(answer) => self.engine.handle(now(), Input::Answer(answer)),
                     Err(Denial::WrongCredentials(refusal)) => {
                         self.guesses += 1;
                         sleep(GUESS_TIME).await;
@@ -138,7 +168,9 @@ impl Push {
                         }
                     }
                 },
+                Output::Body(bytes) if self.push_id.is_some() => self.frames(&bytes).await,
                 Output::Body(bytes) => self.body(&bytes).await,
+                Output::BodyEnd { .. } if self.push_id.is_some() => self.frames_end(),
                 Output::BodyEnd { last } => self.body_end(last).await,
                 Output::HalfClose => {
                     // Fails where the peer is gone, which the next read tells as well.
@@ -150,6 +182,14 @@ impl Push {
         ControlFlow::Continue(())
     }
 
+    async fn answer(&mut self, request: &PublishRequest) -> Result<Answer, Denial> {
+        self.push_id = None;
+        match &request.push {
+            Some(push) => self.admit(request, push).await,
+            None => self.decide(request).map(|()| Answer::Accept),
+        }
+    }
+
     fn decide(&mut self, request: &PublishRequest) -> Result<(), Denial> {
         let id = self.gate.authorise(now(), self.peer.ip(), request)?;
         if self.current.as_ref().is_some_and(|current| current.name == request.name && current.id == id) {
@@ -159,7 +199,7 @@ impl Push {
             return Ok(());
         }
         self.end("another stream follows on its connection");
-        let publisher = self.gate.claim(now(), &request.name, id.clone())?;
+        let publisher = self.gate.claim(now(), &request.name, id.clone(), None)?;
         let agent = request.user_agent.as_deref().unwrap_or_default();
         info!(point = request.name, id = ?id, agent, "publisher begins");
         self.current = Some(Current { feed: Feed::new(publisher), name: request.name.clone(), id, since: Instant::now() });
@@ -200,6 +240,7 @@ impl Push {
             self.rest_until = None;
             self.refuse(&Refusal::new(Status::ContentTooLarge, "Too much follows the end of the stream."));
         }
+        self.expire();
         self.engine.handle(now(), Input::Timeout);
     }
 
@@ -232,5 +273,6 @@ fn refusal(error: &FeedError) -> Refusal {
     Refusal::new(status, text)
 }
 
+mod encoder;
 #[cfg(test)]
 mod tests;

@@ -26,10 +26,14 @@ pub(super) fn collecting(points: &[(&str, Source)]) -> (Arc<Relay>, Arc<Collecto
         source_timeout: None,
         access: Default::default(),
     };
-    let settings = Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() };
+    with_settings(&Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() })
+}
+
+/// The same with settings of their own.
+pub(super) fn with_settings(settings: &Settings) -> (Arc<Relay>, Arc<Collector>) {
     let collector = Arc::<Collector>::default();
     let shards: Vec<Arc<dyn ShardPort>> = vec![Arc::clone(&collector) as Arc<dyn ShardPort>];
-    (Relay::new(&settings, Box::new(|| Guid([1; 16])), shards), collector)
+    (Relay::new(settings, Box::new(|| Guid([1; 16])), shards), collector)
 }
 
 /// Keeps deliveries with the time (on tokio's clock) at which they came.
@@ -60,6 +64,21 @@ impl Collector {
     /// Headers of all generations.
     pub(super) fn generations(&self) -> usize {
         self.deliveries.lock().unwrap().iter().filter(|(_, delivery)| matches!(delivery, Delivery::Generation { .. })).count()
+    }
+
+    /// Numbers of all packets.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        let deliveries = self.deliveries.lock().unwrap();
+        let batches = deliveries.iter().filter_map(|(_, delivery)| match delivery {
+            Delivery::Batch { batch, .. } => Some(batch),
+            _ => None,
+        });
+        batches.flat_map(|batch| batch.packets.iter().map(|packet| packet.number)).collect()
+    }
+
+    /// How often a stream ended for its viewers.
+    pub(super) fn ends(&self) -> usize {
+        self.deliveries.lock().unwrap().iter().filter(|(_, delivery)| matches!(delivery, Delivery::Ended { .. })).count()
     }
 
     /// How often a source was lost.

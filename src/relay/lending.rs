@@ -21,8 +21,12 @@ pub(super) struct Reserve {
 struct Ledger {
     /// By the name below the folder.
     taken: HashMap<Box<str>, usize>,
-    free: Vec<usize>,
+    free: FreeSlots,
 }
+
+/// Places of publishing points that nobody has.
+#[derive(Clone)]
+pub(super) struct FreeSlots(Arc<Mutex<Vec<usize>>>);
 
 /// A publishing point that was lent, as the one who feeds it has it. Dropped without [`Loan::give_back`] it stays lent.
 pub struct Loan {
@@ -35,12 +39,28 @@ pub struct Loan {
 /// A publishing point on its way back: it is free when all shards have dropped this.
 pub struct Vacancy {
     slot: usize,
-    ledger: Arc<Mutex<Ledger>>,
+    free: FreeSlots,
+}
+
+impl FreeSlots {
+    /// So many, of which the first is taken first.
+    pub(super) fn new(count: usize) -> Self {
+        Self(Arc::new(Mutex::new((0..count).rev().collect())))
+    }
+
+    pub(super) fn take(&self) -> Option<usize> {
+        lock(&self.0).pop()
+    }
+
+    /// What gives a place back when it is dropped.
+    pub(super) fn vacancy(&self, slot: usize) -> Vacancy {
+        Vacancy { slot, free: self.clone() }
+    }
 }
 
 impl Reserve {
     pub(super) fn new(slots: Vec<Arc<Point>>) -> Self {
-        let free = (0..slots.len()).rev().collect();
+        let free = FreeSlots::new(slots.len());
         Self { slots, ledger: Arc::new(Mutex::new(Ledger { taken: HashMap::new(), free })) }
     }
 
@@ -56,7 +76,7 @@ impl Reserve {
         if let Some(point) = ledger.taken.get(name).and_then(|slot| self.slots.get(*slot)) {
             return Some((point.watch(), None));
         }
-        let slot = ledger.free.pop()?;
+        let slot = ledger.free.take()?;
         let point = self.slots.get(slot)?;
         ledger.taken.insert(name.into(), slot);
         let loan = Loan { point: Arc::clone(point), slot, name: name.into(), ledger: Arc::clone(&self.ledger) };
@@ -80,23 +100,23 @@ impl Loan {
     /// # Errors
     /// The loan itself where somebody watches.
     pub fn give_back(self) -> Result<(), Self> {
-        {
+        let vacancy = {
             let mut ledger = lock(&self.ledger);
             if self.point.watchers() > 0 {
                 drop(ledger);
                 return Err(self);
             }
             ledger.taken.remove(&self.name);
-        }
-        // Without the lock: where there are no shards the vacancy comes back at once.
-        self.point.vacate(Arc::new(Vacancy { slot: self.slot, ledger: self.ledger }));
+            ledger.free.vacancy(self.slot)
+        };
+        self.point.vacate(Arc::new(vacancy));
         Ok(())
     }
 }
 
 impl Drop for Vacancy {
     fn drop(&mut self) {
-        lock(&self.ledger).free.push(self.slot);
+        lock(&self.free.0).push(self.slot);
     }
 }
 
@@ -106,8 +126,8 @@ impl fmt::Debug for Vacancy {
     }
 }
 
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod admission;
 mod batch;
+mod created;
 mod delivery;
 mod drops;
 mod join_points;
@@ -20,6 +21,7 @@ mod window;
 
 pub use admission::Admission;
 pub use batch::{Batch, BatchPacket, Generation};
+pub use created::CreateRefusal;
 pub use delivery::{Delivery, PointId, ShardPort};
 pub use join_points::JoinPoints;
 pub use lending::{LOANS_PER_FOLDER, Loan, Vacancy};

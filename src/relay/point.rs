@@ -152,6 +152,11 @@ impl Point {
         self.lock_feed().end(self);
     }
 
+    /// Whether a publisher has the right to feed it now.
+    pub(super) fn is_fed(&self) -> bool {
+        self.lock_feed().has_publisher()
+    }
+
     /// Forgets the source and whoever listened, and tells the shards to do the same.
     pub(super) fn vacate(&self, vacancy: Arc<Vacancy>) {
         self.lock_watchers().listeners.clear();

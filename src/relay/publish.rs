@@ -306,6 +306,10 @@ impl Feed {
         }
     }
 
+    pub(super) const fn has_publisher(&self) -> bool {
+        self.publisher.is_some()
+    }
+
     /// Ends the stream, whoever feeds it.
     pub(super) fn end(&mut self, point: &Point) {
         self.timeline.end();

@@ -1,4 +1,4 @@
-//! All publishing points of the daemon.
+//! All publishing points of the daemon: those of the settings, those that are lent, those that publishers make.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use metrics::{Gauge, gauge};
 
 use super::admission::{Admission, PortCounts};
+use super::created::{CreateRefusal, Created};
 use super::delivery::{PointId, ShardPort};
 use super::lending::{LOANS_PER_FOLDER, Loan, Reserve};
 use super::point::{Point, Shared, Watch};
@@ -23,6 +24,8 @@ pub struct Relay {
     named: usize,
     /// What mirrored folders lend.
     reserves: HashMap<PointId, Reserve>,
+    /// What publishers make; their ids come last.
+    created: Option<Created>,
     by_name: HashMap<String, PointId>,
     /// The first publishing point of each name in lower case.
     by_folded_name: HashMap<String, PointId>,
@@ -40,6 +43,7 @@ impl Relay {
             points: Vec::new(),
             named: 0,
             reserves: HashMap::new(),
+            created: None,
             by_name: HashMap::new(),
             by_folded_name: HashMap::new(),
             admission: Admission::new(settings),
@@ -61,19 +65,24 @@ impl Relay {
             relay.points.extend(slots.iter().cloned());
             relay.reserves.insert(folder.id(), Reserve::new(slots));
         }
+        if settings.publish.create {
+            relay.created = Some(Created::new(relay.points.len(), settings, shared));
+        }
         Arc::new(relay)
     }
 
     /// The publishing point that a viewer or publisher names: the exact name first, else one that differs only in
     /// the case of ASCII letters, as people type them.
     pub fn point(&self, name: &str) -> Option<Arc<Point>> {
-        let id = self.by_name.get(name).or_else(|| self.by_folded_name.get(&name.to_ascii_lowercase()))?;
-        self.by_id(*id).cloned()
+        match self.by_name.get(name).or_else(|| self.by_folded_name.get(&name.to_ascii_lowercase())) {
+            Some(id) => self.by_id(*id),
+            None => self.created.as_ref()?.point(name),
+        }
     }
 
-    /// A publishing point, of the settings or lent.
-    pub fn by_id(&self, id: PointId) -> Option<&Arc<Point>> {
-        self.points.get(usize::try_from(id.0).ok()?)
+    /// A publishing point, of the settings, lent or created.
+    pub fn by_id(&self, id: PointId) -> Option<Arc<Point>> {
+        self.points.get(usize::try_from(id.0).ok()?).cloned().or_else(|| self.created.as_ref()?.by_id(id))
     }
 
     /// The publishing point that a viewer's name belongs to, and what of the name lies below it: nothing where it is the
@@ -93,9 +102,44 @@ impl Relay {
         self.points.get(..self.named).unwrap_or_default().to_vec()
     }
 
-    /// Those and, behind them, all that are lent or may be, by their ids. The latter have the names and settings of their folders.
+    /// Those and, behind them, all that are lent or created or may be, by their ids. Those to lend have the names and settings of
+    /// their folders, those to create have the label of many as their name.
     pub fn all_points(&self) -> Vec<Arc<Point>> {
-        self.points.clone()
+        let created = self.created.as_ref().map(Created::points).unwrap_or_default();
+        self.points.iter().cloned().chain(created).collect()
+    }
+
+    /// Makes a publishing point of this name for publishers, with the settings of another one of type push where one is named.
+    ///
+    /// # Errors
+    /// Any [`CreateRefusal`]; a name that exists is refused as one that cannot be had.
+    pub fn create(&self, name: &str, template: Option<&str>) -> Result<Arc<Point>, CreateRefusal> {
+        let created = self.created.as_ref().ok_or(CreateRefusal::Off)?;
+        let template = template.map(|template| {
+            let pushed = self.point(template).filter(|point| point.settings().source == Source::Push);
+            pushed.ok_or_else(|| CreateRefusal::Template { name: template.to_owned() })
+        });
+        if let Some((point, _)) = self.resolve(name) {
+            return Err(CreateRefusal::Taken { name: name.to_owned(), by: point.name().to_owned() });
+        }
+        created.create(name, template.transpose()?.map(|template| template.settings().clone()))
+    }
+
+    /// Whether publishers make publishing points.
+    pub fn creates(&self) -> bool {
+        self.created.is_some()
+    }
+
+    /// Whether a publisher made this publishing point.
+    pub fn is_created(&self, id: PointId) -> bool {
+        usize::try_from(id.0).is_ok_and(|id| id >= self.points.len())
+    }
+
+    /// Takes a publishing point away that a publisher made: its viewers get the end of the stream. Of others nothing happens.
+    pub fn destroy(&self, point: &Arc<Point>) {
+        if let Some(created) = &self.created {
+            created.destroy(point);
+        }
     }
 
     /// The publishing point that is lent to a name below a mirrored folder, if one is. It stays so while it is watched.
@@ -126,6 +170,9 @@ impl Relay {
     /// Lets time pass, about once a second: streams whose source stays away end, ports end their rest.
     pub fn tick(&self, now: Instant) {
         self.points.iter().for_each(|point| point.tick(now));
+        if let Some(created) = &self.created {
+            created.tick(now);
+        }
         self.admission.tick(now);
         let PortCounts { leased, resting } = self.admission.ports().counts();
         self.leased.set(count(leased));

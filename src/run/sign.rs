@@ -79,6 +79,10 @@ impl Target {
         });
         match inside.next().filter(|_| written.ends_with('/')) {
             Some((folder, asks)) => Ok(Self { name: folder.to_owned(), asks: asks || inside.any(|(_, asks)| asks) }),
+            // An encoder may make it.
+            None if settings.publish.create => {
+                Ok(Self { name: written.to_owned(), asks: settings.access.viewers == Viewers::Signed })
+            }
             None => bail!("the settings have no publishing point for {written:?}; is it the right file that --config names?"),
         }
     }

@@ -12,11 +12,11 @@ use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
     List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
-    RawOversize, RawUdp, RawViewers, RawWindow,
+    RawOversize, RawPublish, RawUdp, RawViewers, RawWindow,
 };
 use super::{
-    Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PortRanges,
-    Protocols, Settings, Source, Udp, Viewers, WindowBounds,
+    Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
+    PortRanges, Protocols, Publish, PublishingPoint, Settings, Source, Udp, Viewers, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -41,6 +41,8 @@ const READERS_MAX: u32 = 64;
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
 /// Some two hundred lines; smaller files are a slip of the keyboard.
 const LOG_BYTES_MIN: u64 = 64 << 10;
+/// Each one takes a little memory in every thread from the start on.
+const CREATE_LIMIT_MAX: u32 = 1024;
 /// Below 1024 no viewer's port is ever used, whatever the range says.
 const PORT_UNPRIVILEGED: u16 = 1024;
 
@@ -66,6 +68,7 @@ pub(super) fn settings(
         on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),
         limits: check.limits(&raw.limits, &built_in.limits),
         window: check.window(&raw.window, &built_in.window),
+        publish: check.publish(&raw.publish, &built_in.publish),
         users_file: raw.users.file.as_deref().map(|path| check.existing_file("users.file", path)),
         viewers_file: raw.users.viewers_file.as_deref().map(|path| check.existing_file("users.viewers_file", path)),
         key_file: raw.signing.key_file.as_deref().map(|path| check.existing_file("signing.key_file", path)),
@@ -309,6 +312,15 @@ impl Check<'_> {
         WindowBounds { seconds: raw.seconds.unwrap_or(built_in.seconds), bytes: bytes.unwrap_or(built_in.bytes) }
     }
 
+    fn publish(&mut self, raw: &RawPublish, built_in: &Publish) -> Publish {
+        if let Some(limit) = raw.create_limit.filter(|limit| !(1..=CREATE_LIMIT_MAX).contains(limit)) {
+            let why = format!("{limit} is not between 1 and {CREATE_LIMIT_MAX}; `create = false` makes none");
+            self.problem("publish.create_limit", why);
+        }
+        let create_limit = raw.create_limit.and_then(|limit| usize::try_from(limit).ok());
+        Publish { create: raw.create.unwrap_or(built_in.create), create_limit: create_limit.unwrap_or(built_in.create_limit) }
+    }
+
     fn access(&mut self, raw: &RawAccess) -> Access {
         let access = Access {
             viewers: viewers(raw.viewers, Viewers::All),
@@ -388,7 +400,12 @@ impl Check<'_> {
 
     /// What a viewer has to show must be something that can be checked.
     fn proofs(&mut self, settings: &Settings) {
-        let points = settings.publishing_points_or_demo();
+        let mut points = settings.publishing_points_or_demo();
+        if settings.publish.create {
+            // Those that publishers make are watched as `access.viewers` says.
+            let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
+            points.push(PublishingPoint { access, ..PublishingPoint::push("[publish] create".into(), None) });
+        }
         for (i, point) in points.iter().enumerate() {
             let written = self.places.contains_key(&format!("publishing_point[{i}].access"));
             let key = if written { format!("publishing_point[{i}].access") } else { "access.viewers".to_owned() };
@@ -460,12 +477,12 @@ impl Check<'_> {
             );
         }
         let mut pushes = settings.publishing_points.iter().filter(|point| point.source == Source::Push);
-        if let Some(point) = pushes.next() {
-            let name = &point.name;
+        let pushed = pushes.next().map(|point| format!("{:?}", point.name));
+        if let Some(what) = pushed.or_else(|| settings.publish.create.then(|| "anything (publish.create)".to_owned())) {
             if http.addresses.is_empty() {
-                self.warning("http.listen", format!("is empty, so nobody can publish {name:?}"));
+                self.warning("http.listen", format!("is empty, so nobody can publish {what}"));
             } else if settings.users_file.is_none() {
-                self.warning("users.file", format!("is not set, so only this machine itself can publish {name:?}"));
+                self.warning("users.file", format!("is not set, so only this machine itself can publish {what}"));
             }
         }
     }

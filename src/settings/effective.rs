@@ -84,6 +84,10 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("seconds", settings.window.seconds);
     page.line("bytes", settings.window.bytes);
 
+    page.table("publish");
+    page.line("create", settings.publish.create);
+    page.line("create_limit", settings.publish.create_limit);
+
     let access = &settings.access;
     page.table("access");
     page.line("viewers", viewers(access.viewers));

@@ -14,6 +14,7 @@ mod raw;
 
 pub use effective::effective;
 pub use load::{Flag, Loaded, Sources, load};
+pub use points::check_name;
 pub use problem::{Problem, SettingsError};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How much of each stream is kept.
     pub window: WindowBounds,
+    /// What publishers may do beyond feeding.
+    pub publish: Publish,
     /// Who may connect at all.
     pub access: Access,
     /// File of HA1 digests of the publishers (`wmrelay passwd`).
@@ -266,6 +269,15 @@ pub struct WindowBounds {
     pub bytes: usize,
 }
 
+/// What publishers may do beyond feeding the publishing points that there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// Who publishes to a name that there is not makes a publishing point of it.
+    pub create: bool,
+    /// Publishing points that are there at once because of that, 1 to 1024.
+    pub create_limit: usize,
+}
+
 /// Address rules: deny wins; an empty allow list allows all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
@@ -441,6 +453,7 @@ impl Default for Settings {
                 max_send_delay: Some(Duration::from_millis(250)),
             },
             window: WindowBounds { seconds: 20, bytes: 32 << 20 },
+            publish: Publish { create: false, create_limit: 64 },
             access: Access::default(),
             users_file: None,
             viewers_file: None,
@@ -450,6 +463,13 @@ impl Default for Settings {
             source_timeout: Some(Duration::from_secs(30)),
             publishing_points: Vec::new(),
         }
+    }
+}
+
+impl PublishingPoint {
+    /// A broadcast that publishers feed and everybody may watch.
+    pub fn push(name: String, source_timeout: Option<Duration>) -> Self {
+        Self { name, source: Source::Push, source_timeout, access: PointAccess::default() }
     }
 }
 

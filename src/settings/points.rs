@@ -16,7 +16,7 @@ const RESERVED_ENDINGS: [&str; 4] = [".asx", ".m3u", ".nsc", ".sdp"];
 ///
 /// # Errors
 /// A sentence for the person who wrote it.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub fn check_name(name: &str) -> Result<(), String> {
     let told = |why: &str| Err(format!("{name:?}: {why}"));
     let lower = name.to_ascii_lowercase();
     let drive = matches!(name.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());

@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) on_demand: RawOnDemand,
     pub(super) limits: RawLimits,
     pub(super) window: RawWindow,
+    pub(super) publish: RawPublish,
     pub(super) access: RawAccess,
     pub(super) users: RawUsers,
     pub(super) signing: RawSigning,
@@ -115,6 +116,13 @@ pub(super) struct RawLimits {
 pub(super) struct RawWindow {
     pub(super) seconds: Option<u32>,
     pub(super) bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawPublish {
+    pub(super) create: Option<bool>,
+    pub(super) create_limit: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -220,7 +220,8 @@ impl Shards {
         surroundings: Surroundings,
     ) -> std::io::Result<Self> {
         let Surroundings { archive, beat, finder, access_log, wall_clock } = surroundings;
-        let asks = settings.publishing_points_or_demo().iter().any(|point| point.access.viewers == Viewers::Users);
+        let asks = settings.publishing_points_or_demo().iter().any(|point| point.access.viewers == Viewers::Users)
+            || settings.publish.create && settings.access.viewers == Viewers::Users;
         let authentication = if asks { "BASIC" } else { "" };
         let config = |udp| {
             Arc::new(mms::session::Config {

@@ -91,7 +91,8 @@ impl State {
         if self.index != 0 || !udp.enabled || datagram <= udp.max_datagram_v4 {
             return;
         }
-        let name = self.context.relay.by_id(point).map_or("?", |point| point.name());
+        let point = self.context.relay.by_id(point);
+        let name = point.as_ref().map_or("?", |point| point.name());
         let room = udp.max_datagram_v4.saturating_sub(HEAD_LEN);
         let what = match udp.oversize {
             // With `recut` only those whose header could not be made anew.

@@ -303,3 +303,128 @@ proptest! {
         prop_assert_eq!(run(&[&whole]), run(&[&whole[..cut], &whole[cut..]]));
     }
 }
+
+/// An encoder's requests on a connection, answered with a session of the id 7 or the status.
+fn encoder(answer: impl Fn(&PublishRequest) -> Result<(), Refusal>) -> Driver<impl FnMut(Option<&PublishRequest>) -> Answer> {
+    Driver::new(move |request| match request.map_or(Ok(()), &answer) {
+        Ok(()) => {
+            let mut bits = [0; 16];
+            bits[0] = 7;
+            Answer::Session { push_id: PushId::random(bits), date: SystemTime::UNIX_EPOCH }
+        }
+        Err(refusal) => Answer::Refuse(refusal),
+    })
+}
+
+fn push(kind: &str, fields: &str, length: u64) -> String {
+    format!(
+        "POST /live HTTP/1.1\r\nContent-Type: application/x-wms-push{kind}\r\nX-Accept-Authentication: Negotiate, NTLM, Digest\r\n\
+         User-Agent: WMEncoder/11.0.5721.5145\r\nHost: server\r\nContent-Length: {length}\r\nCache-Control: no-cache\r\n{fields}\r\n"
+    )
+}
+
+#[test]
+fn an_encoder_sets_up_and_sends_one_body_after_the_other() {
+    let setup = push("setup", "Cookie: push-id=0\r\n", 16) + "AutoDestroy: 1\r\n";
+    let start = |body: &str| push("start", "Cookie: push-id=7\r\n", body.len() as u64) + body;
+    let dialogue = [setup.clone(), start("abc"), start("defg")].concat();
+    let whole = {
+        let mut driver = encoder(|_| Ok(()));
+        driver.feed(dialogue.as_bytes());
+        driver
+    };
+    assert_eq!(whole.seen.sent.matches("HTTP/1.1 204 No Content\r\nServer: Cougar/9.5").count(), 3, "{}", whole.seen.sent);
+    assert_eq!(whole.seen.sent.matches("\r\nSet-Cookie: push-id=7\r\n").count(), 3);
+    assert!(!whole.seen.sent.contains("Connection"), "it is kept");
+    assert_eq!((whole.seen.bodies.as_slice(), whole.seen.ends, whole.seen.asked.len()), (&b"abcdefg"[..], 2, 3));
+    for cut in 0..dialogue.len() {
+        let mut driver = encoder(|_| Ok(()));
+        driver.feed(&dialogue.as_bytes()[..cut]);
+        driver.feed(&dialogue.as_bytes()[cut..]);
+        assert_eq!(driver.seen, whole.seen, "{cut}");
+    }
+    let mut driver = encoder(|request| {
+        let Some(Push::Setup(setup)) = &request.push else { panic!("{request:?}") };
+        assert!(setup.auto_destroy && request.name == "live" && request.push_id.is_none());
+        Ok(())
+    });
+    driver.feed(setup.as_bytes());
+    assert_eq!(driver.seen.asked.len(), 1);
+}
+
+#[test]
+fn an_encoder_is_challenged_on_its_connection() {
+    let mut driver = encoder(|request| match request.authorization {
+        Some(_) => Ok(()),
+        None => {
+            let refusal = Refusal::unauthorized("who are you?", vec!["Digest x".into()]);
+            Err(Refusal { push_id: Some(PushId::random([1; 16])), ..refusal })
+        }
+    });
+    driver.feed((push("setup", "Cookie: push-id=0\r\n", 16) + "AutoDestroy: 1\r\n").as_bytes());
+    assert!(driver.seen.sent.contains("WWW-Authenticate: Digest x\r\nSet-Cookie: push-id="), "{}", driver.seen.sent);
+    driver.feed((push("setup", "Authorization: Digest y\r\n", 0)).as_bytes());
+    assert!(driver.seen.sent.contains("HTTP/1.1 204 ") && driver.seen.closed.is_none());
+}
+
+#[test]
+fn the_longest_body_is_a_label() {
+    let mut driver = encoder(|_| Ok(()));
+    driver.feed(push("start", "Cookie: push-id=7\r\n", MAX_START_LENGTH).as_bytes());
+    driver.feed(&[b'x'; 1000]);
+    assert_eq!((driver.seen.bodies.len(), driver.seen.ends), (1000, 0));
+    // Nobody but the session's own timers ends it.
+    assert_eq!(driver.connection.poll_timeout(), None);
+    // The rest comes, though it is not sent here: the body is as many bytes as it said, and one after them is a request's.
+    let mut body = Body::new(Framing::Length(MAX_START_LENGTH));
+    let piece = vec![0; 1 << 20];
+    let mut left = MAX_START_LENGTH;
+    while left > 0 {
+        assert!(!body.is_done());
+        let mut input = piece.as_slice();
+        left -= body.next(&mut input).unwrap().unwrap().len() as u64;
+    }
+    assert!(body.is_done());
+}
+
+#[test]
+fn an_encoder_waits_longer_between_requests() {
+    let mut driver = encoder(|_| Ok(()));
+    driver.feed(push("setup", "", 0).as_bytes());
+    let deadline = driver.connection.poll_timeout().unwrap();
+    assert_eq!(deadline - driver.now, Duration::from_secs(120));
+    driver.now = deadline;
+    driver.input(Input::Timeout);
+    assert_eq!(driver.seen.closed, Some(CloseReason::Idle));
+    // A PushSetup whose body does not come is not waited for.
+    let mut driver = encoder(|_| Ok(()));
+    driver.feed(push("setup", "", 16).as_bytes());
+    driver.now += Duration::from_secs(10);
+    driver.input(Input::Timeout);
+    assert!(driver.seen.sent.starts_with("HTTP/1.1 408 Request Timeout\r\nServer: Cougar/9"), "{}", driver.seen.sent);
+}
+
+#[test]
+fn encoders_that_are_refused() {
+    let good = push("start", "Cookie: push-id=7\r\n", 100);
+    for (request, status) in [
+        (push("start", "", MAX_START_LENGTH + 1), 413),
+        (push("setup", "", 2049), 413),
+        (good.replace("Content-Length: 100", "Transfer-Encoding: chunked"), 411),
+        (good.replace("Content-Length: 100\r\n", ""), 411),
+        (good.replace("Content-Length: 100", "Content-Length: 100\r\nContent-Length: 101"), 400),
+        (good.replace("Content-Length: 100", "Content-Length: 100\r\nTransfer-Encoding: chunked"), 400),
+        (good.replace("Content-Length: 100", "Content-Length: +100"), 400),
+        (good.replace("WMEncoder/11.0.5721.5145", "curl/8"), 403),
+        (good.replace("pushstart", "pushstop"), 415),
+        (good.replace("/live", "/live%0d%0aX:%20y"), 400),
+        (good.replace("POST", "GET"), 405),
+        (push("setup", "", 3) + "abc", 400),
+        (push("setup", "Cookie: push-id=a/b\r\n", 0), 400),
+    ] {
+        let mut driver = encoder(|request| panic!("{request:?} is to be refused unasked"));
+        driver.feed(request.as_bytes());
+        assert!(driver.seen.sent.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{}", driver.seen.sent);
+        assert!(driver.seen.sent.contains("Server: Cougar/9") && driver.seen.sent.contains("Connection: close\r\n\r\n"));
+    }
+}

@@ -271,7 +271,7 @@ fn get(agent: &Agent, pragmas: &Pragmas, name: &mut String) -> Result<Wish, Refu
 fn post(head: &Head, pragmas: &Pragmas, path: &str) -> Result<Wish, Refusal> {
     let kind = head.first("Content-Type").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if kind.starts_with("application/x-wms-push") {
-        let text = "The push protocol of Windows Media Encoder is not spoken here; send plain ASF by POST to /publish/NAME.";
+        let text = "Encoders push to the port of http.listen, on a connection of their own.";
         return Err(Refusal::new(Status::UnsupportedMediaType, text));
     }
     if path.starts_with(PUBLISH) {

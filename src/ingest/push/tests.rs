@@ -6,9 +6,12 @@ use crate::settings::{Access, Source};
 use crate::text::Users;
 use std::net::TcpListener;
 
+mod encoders;
+
 /// A relay with the publishing point `cam`, and connections to it.
 struct Bench {
     gate: Arc<Gate>,
+    encoders: Arc<Encoders>,
     relay: Arc<crate::relay::Relay>,
     collector: Arc<testing::Collector>,
     stopper: stop::Stopper,
@@ -17,22 +20,32 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let (relay, collector) = testing::collecting(&[("cam", Source::Push), ("demo", Source::Demo)]);
+        Self::over(testing::collecting(&[("cam", Source::Push), ("demo", Source::Demo)]))
+    }
+
+    fn over((relay, collector): (Arc<crate::relay::Relay>, Arc<testing::Collector>)) -> Self {
         let users = Users::parse(&Users::line("cam", "studio", "secret").unwrap(), "users").unwrap();
         let gate = Arc::new(Gate::new(now(), Access::default(), Arc::clone(&relay), Some(users), [5; 32]));
         let (stopper, stop) = stop::channel();
-        Self { gate, relay, collector, stopper, stop }
+        let encoders = Encoders::new(Arc::clone(&gate));
+        Self { gate, encoders, relay, collector, stopper, stop }
     }
 
     /// A client whose connection is being served, `head` being what a shard has read already.
     async fn connect(&self, head: &[u8]) -> TcpStream {
+        self.connect_from(None, head).await
+    }
+
+    /// The same as if from another machine.
+    async fn connect_from(&self, from: Option<&str>, head: &[u8]) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let local = listener.local_addr().unwrap();
         let client = TcpStream::connect(local).await.unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
+        let peer = from.map_or(peer, |from| from.parse().unwrap());
         let handed = Handed { stream, peer, local, head: head.to_vec() };
-        tokio::spawn(serve(handed, Arc::clone(&self.gate), self.stop.clone()));
+        tokio::spawn(serve(handed, Arc::clone(&self.gate), Arc::clone(&self.encoders), self.stop.clone()));
         client
     }
 

@@ -1,0 +1,311 @@
+//! Publishing points that publishers make by publishing to a name that there is not.
+//!
+//! Their ids are there from the beginning, so that they stay dense and fixed. One that was taken away leaves its id free when nobody
+//! has it any more and every shard has let go of what it kept of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use thiserror::Error;
+
+use super::delivery::PointId;
+use super::lending::FreeSlots;
+use super::point::{Point, Shared};
+use crate::metrics as names;
+use crate::settings::{PointAccess, PublishingPoint, Settings, check_name};
+
+/// Why a publishing point is not made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CreateRefusal {
+    /// The settings do not say so.
+    #[error("publishers make no publishing points here; `create = true` in [publish] would let them")]
+    Off,
+    /// Nobody could open it.
+    #[error("no publishing point can have that name: {0}")]
+    Name(String),
+    /// It is there, or below one that is a folder.
+    #[error("the name {name:?} belongs to the publishing point {by:?}")]
+    Taken {
+        /// The name asked for.
+        name: String,
+        /// Whose it is.
+        by: String,
+    },
+    /// The one whose settings are to be taken over is not there, or is fed in another way.
+    #[error("the template {name:?} is no publishing point with a source of type \"push\"")]
+    Template {
+        /// The name of the template.
+        name: String,
+    },
+    /// As many are there as may be.
+    #[error("publishers have made {most} publishing points already; `create_limit` in [publish] says how many there may be")]
+    Full {
+        /// How many.
+        most: usize,
+    },
+}
+
+/// The publishing points that publishers have made.
+pub(super) struct Created {
+    /// The id of the first place.
+    first: usize,
+    most: usize,
+    /// What those have that are made without a template.
+    template: PublishingPoint,
+    shared: Arc<Shared>,
+    free: FreeSlots,
+    places: Mutex<Places>,
+}
+
+struct Places {
+    /// By name in lower case: names that differ in capitals alone are one.
+    by_name: HashMap<String, usize>,
+    all: Vec<Place>,
+}
+
+#[derive(Default)]
+struct Place {
+    point: Option<Arc<Point>>,
+    /// It was taken away: nobody finds it by its name.
+    is_leaving: bool,
+    /// Since when nobody feeds or watches it.
+    idle_since: Option<Instant>,
+}
+
+impl Created {
+    /// Places of ids from `first` on.
+    pub(super) fn new(first: usize, settings: &Settings, shared: Arc<Shared>) -> Self {
+        let most = settings.publish.create_limit;
+        let places = Places { by_name: HashMap::new(), all: (0..most).map(|_| Place::default()).collect() };
+        let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
+        let template = PublishingPoint { access, ..PublishingPoint::push(String::new(), settings.source_timeout) };
+        Self { first, most, template, shared, free: FreeSlots::new(most), places: Mutex::new(places) }
+    }
+
+    pub(super) fn point(&self, name: &str) -> Option<Arc<Point>> {
+        let places = self.lock();
+        let slot = *places.by_name.get(&name.to_ascii_lowercase())?;
+        places.all.get(slot)?.point.clone()
+    }
+
+    pub(super) fn by_id(&self, id: PointId) -> Option<Arc<Point>> {
+        let slot = usize::try_from(id.0).ok()?.checked_sub(self.first)?;
+        self.lock().all.get(slot)?.point.clone()
+    }
+
+    /// For each place its publishing point, or one that nobody can find.
+    pub(super) fn points(&self) -> Vec<Arc<Point>> {
+        let places = self.lock();
+        let points = places.all.iter().enumerate().map(|(slot, place)| {
+            place.point.clone().unwrap_or_else(|| self.make(slot, PublishingPoint::push(names::OTHER.into(), None)))
+        });
+        points.collect()
+    }
+
+    pub(super) fn create(&self, name: &str, template: Option<PublishingPoint>) -> Result<Arc<Point>, CreateRefusal> {
+        check_name(name).map_err(CreateRefusal::Name)?;
+        self.vacate_all();
+        let mut places = self.lock();
+        let folded = name.to_ascii_lowercase();
+        if places.by_name.contains_key(&folded) {
+            return Err(CreateRefusal::Taken { name: name.to_owned(), by: name.to_owned() });
+        }
+        let slot = self.free.take().ok_or(CreateRefusal::Full { most: self.most })?;
+        let template = template.unwrap_or_else(|| self.template.clone());
+        let point = self.make(slot, PublishingPoint { name: name.to_owned(), ..template });
+        places.by_name.insert(folded, slot);
+        if let Some(place) = places.all.get_mut(slot) {
+            *place = Place { point: Some(Arc::clone(&point)), is_leaving: false, idle_since: None };
+        }
+        Ok(point)
+    }
+
+    /// Nobody finds it from now on, and those who watch it get the end.
+    pub(super) fn destroy(&self, point: &Arc<Point>) {
+        let mut places = self.lock();
+        let Places { by_name, all } = &mut *places;
+        let own = all.iter_mut().find(|place| place.point.as_ref().is_some_and(|own| Arc::ptr_eq(own, point)));
+        if let Some(place) = own.filter(|place| !place.is_leaving) {
+            place.is_leaving = true;
+            by_name.remove(&point.name().to_ascii_lowercase());
+            drop(places);
+            point.end();
+        }
+    }
+
+    /// Lets time pass: streams whose source stays away end, publishing points that nobody feeds or watches for their time-out of
+    /// the source go, and places of those that went become free.
+    pub(super) fn tick(&self, now: Instant) {
+        for (slot, point) in self.in_use() {
+            point.tick(now);
+            if self.is_deserted(now, slot, &point) {
+                self.destroy(&point);
+            }
+        }
+        self.vacate_all();
+    }
+
+    fn in_use(&self) -> Vec<(usize, Arc<Point>)> {
+        let places = self.lock();
+        let used = places.all.iter().enumerate().filter(|(_, place)| !place.is_leaving);
+        used.filter_map(|(slot, place)| Some((slot, place.point.clone()?))).collect()
+    }
+
+    fn is_deserted(&self, now: Instant, slot: usize, point: &Point) -> bool {
+        let in_use = point.is_fed() || point.watchers() > 0;
+        let mut places = self.lock();
+        let Some(place) = places.all.get_mut(slot) else { return false };
+        if in_use {
+            place.idle_since = None;
+            return false;
+        }
+        let idle = now.saturating_duration_since(*place.idle_since.get_or_insert(now));
+        point.settings().source_timeout.is_some_and(|timeout| idle >= timeout)
+    }
+
+    /// Frees the places whose publishing points were taken away and that nobody has any more: nobody can find them, so nobody will.
+    fn vacate_all(&self) {
+        let mut taken = Vec::new();
+        for (slot, place) in self.lock().all.iter_mut().enumerate().filter(|(_, place)| place.is_leaving) {
+            if let Some(point) = place.point.take_if(|point| Arc::strong_count(point) == 1) {
+                taken.push((slot, point));
+            }
+        }
+        for (slot, point) in taken {
+            point.vacate(Arc::new(self.free.vacancy(slot)));
+        }
+    }
+
+    fn make(&self, slot: usize, settings: PublishingPoint) -> Arc<Point> {
+        let id = PointId(u32::try_from(self.first + slot).unwrap_or(u32::MAX));
+        Arc::new(Point::new(id, settings, Arc::clone(&self.shared)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::asf::samples;
+    use crate::relay::testing::base;
+    use crate::relay::{Delivery, PublisherId, Relay, ShardPort};
+    use crate::settings::{Publish, Source};
+    use crate::wire::Guid;
+
+    #[derive(Default)]
+    struct Shard(Mutex<Vec<Delivery>>);
+
+    impl ShardPort for Shard {
+        fn deliver(&self, delivery: Delivery) {
+            self.0.lock().unwrap().push(delivery);
+        }
+    }
+
+    impl Shard {
+        fn told(&self) -> Vec<Delivery> {
+            std::mem::take(&mut *self.0.lock().unwrap())
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn relay(create: bool) -> (Arc<Relay>, Arc<Shard>) {
+        let files =
+            PublishingPoint { source: Source::Files { root: "/srv".into() }, ..PublishingPoint::push("files".into(), None) };
+        let points = vec![PublishingPoint::push("cam".into(), Some(5 * SECOND)), files];
+        let publish = Publish { create, create_limit: 2 };
+        let settings = Settings { publishing_points: points, publish, ..Settings::default() };
+        let shard = Arc::<Shard>::default();
+        (Relay::new(&settings, Box::new(Guid::default), vec![Arc::clone(&shard) as Arc<dyn ShardPort>]), shard)
+    }
+
+    #[test]
+    fn names_are_made_and_found() {
+        let (relay, _) = relay(true);
+        let new = relay.create("New/one", Some("CAM")).unwrap();
+        assert_eq!((new.id(), new.name(), new.settings().source_timeout), (PointId(2), "New/one", Some(5 * SECOND)));
+        assert!(relay.is_created(new.id()) && !relay.is_created(PointId(1)));
+        for name in ["New/one", "new/ONE"] {
+            assert!(Arc::ptr_eq(&relay.point(name).unwrap(), &new), "{name}");
+        }
+        assert!(relay.resolve("new/one/below").is_none() && Arc::ptr_eq(&relay.by_id(new.id()).unwrap(), &new));
+        assert_eq!((relay.points().len(), relay.all_points().len()), (2, 4));
+        let other = relay.create("other", None).unwrap();
+        assert_eq!(other.settings().source_timeout, Settings::default().source_timeout);
+        assert_eq!(relay.create("third", None).unwrap_err(), CreateRefusal::Full { most: 2 });
+        assert!(relay.publish(base(), "New/One", PublisherId::Local).is_ok());
+    }
+
+    #[test]
+    fn names_that_cannot_be_had() {
+        let (relay, _) = relay(true);
+        assert!(matches!(relay.create("cam", None), Err(CreateRefusal::Taken { .. })));
+        assert!(matches!(relay.create("files/x", None), Err(CreateRefusal::Taken { by, .. }) if by == "files"));
+        for template in ["nobody", "files"] {
+            assert_eq!(relay.create("x", Some(template)).unwrap_err(), CreateRefusal::Template { name: template.into() });
+        }
+        for name in ["publish", "publish/x", "x.asx", "X.SDP", "a\r\nb", "a/../b", "a//b", "a\\b", "c:\\x", "", " x", "a?b"] {
+            assert!(matches!(relay.create(name, None), Err(CreateRefusal::Name(_))), "{name:?}");
+        }
+        let (off, _) = self::relay(false);
+        assert!(matches!(off.create("x", None), Err(CreateRefusal::Off)) && off.all_points().len() == 2);
+    }
+
+    #[test]
+    fn a_place_is_free_when_nobody_has_it() {
+        let (relay, shard) = relay(true);
+        let (header, packets) = samples::stream("live-asf-pipe.asf");
+        let point = relay.create("new", None).unwrap();
+        let watch = point.watch();
+        let mut publisher = point.publish(base(), PublisherId::Local).unwrap();
+        publisher.header(base(), 0, &header).unwrap();
+        publisher.packets(base(), packets[0].as_slice().into()).unwrap();
+        drop(publisher);
+        shard.told();
+        relay.destroy(&point);
+        assert!(matches!(&shard.told()[..], [Delivery::Ended { .. }]) && relay.point("new").is_none());
+        // The name can be had at once, the place cannot.
+        assert_eq!(relay.create("new", None).unwrap().id(), PointId(3));
+        drop(point);
+        relay.tick(base());
+        assert!(shard.told().is_empty(), "somebody watches");
+        drop(watch);
+        relay.tick(base());
+        let told = shard.told();
+        assert!(matches!(&told[..], [Delivery::Vacated { point: PointId(2), .. }]), "{told:?}");
+        assert!(matches!(relay.create("third", None), Err(CreateRefusal::Full { .. })), "the shard has not let go");
+        drop(told);
+        assert_eq!(relay.create("third", None).unwrap().id(), PointId(2));
+        relay.destroy(&relay.point("cam").unwrap());
+        assert!(relay.point("cam").is_some(), "nobody made that one");
+    }
+
+    #[test]
+    fn what_nobody_feeds_or_watches_goes() {
+        let (relay, shard) = relay(true);
+        let start = base();
+        let tick = |seconds: u32| relay.tick(start + seconds * SECOND);
+        let there = || relay.point("new").is_some();
+        let point = relay.create("new", Some("cam")).unwrap();
+        let publisher = point.publish(base(), PublisherId::Local).unwrap();
+        [0, 100].into_iter().for_each(tick);
+        assert!(there(), "it is fed");
+        let watch = point.watch();
+        drop((publisher, point));
+        [101, 110].into_iter().for_each(tick);
+        assert!(there(), "it is watched");
+        drop(watch);
+        [111, 115].into_iter().for_each(tick);
+        assert!(there());
+        tick(116);
+        assert!(!there());
+        // In the same tick the place was given back.
+        assert!(shard.told().iter().any(|told| matches!(told, Delivery::Vacated { .. })));
+    }
+}
