@@ -23,7 +23,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use wmrelay::asf::{Header, Shift, shift};
 use wmrelay::wire::Guid;
 
-use crate::media::{self, Medium, PACKET_SIZE, RADIO, SMALL, VIDEO};
+use crate::media::{self, Medium, PACKET_SIZE, RADIO, SMALL, SMOOTH};
 use crate::{ROUNDS, SPAN, TICK, median};
 
 const LISTENERS: usize = 1000;
@@ -323,7 +323,7 @@ pub(crate) fn listeners() {
     let Some(_) = Server::icecast() else {
         return println!("Icecast is not installed (apt-get install icecast2): nothing to compare with");
     };
-    for medium in [&VIDEO, &SMALL, &RADIO] {
+    for medium in [&SMOOTH, &SMALL, &RADIO] {
         compare(medium);
     }
 }
