@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::command::Command;
-use super::conn::{Place, channel_of};
-use super::engine::Event;
+use super::conn::{Conn, Place, channel_of};
+use super::engine::{Engine, Event};
 use super::state::State;
+use crate::http::viewer as http;
 use crate::mms::media::HEAD_LEN;
 use crate::relay::{Delivery, Generation, PointId};
 use crate::settings::Oversize;
@@ -228,6 +229,22 @@ impl State {
             Place::Parked(viewer) => (viewer.hot.packets, viewer.bytes(), viewer.cold.skipped),
             _ => (0, 0, 0),
         };
+        let is_play = matches!(conn.engine, Engine::Mms(_)) || bytes + conn.downloaded > 0;
+        if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {
+            // A description, a playlist, a report: of a session whose line is another connection's, or of none.
+            tracing::debug!(session = conn.session, peer = %conn.peer, reason, "answered");
+        } else {
+            Self::tell_of_end(&conn, now, (packets, bytes, skipped), reason);
+        }
+        let client_id = conn.entry.client_id();
+        if self.http_sessions.borrow().holds(client_id) {
+            // Further connections of that session are to find here.
+            self.http_homes.insert(client_id, conn.entry);
+        }
+    }
+
+    /// The one line of a session.
+    fn tell_of_end(conn: &Conn, now: Instant, (packets, bytes, skipped): (u64, u64, u64), reason: &str) {
         let account = conn.engine.account();
         tracing::info!(
             session = conn.session,
@@ -247,10 +264,5 @@ impl State {
             reason,
             "session ended"
         );
-        let client_id = conn.entry.client_id();
-        if self.http_sessions.borrow().holds(client_id) {
-            // Further connections of that session are to find here.
-            self.http_homes.insert(client_id, conn.entry);
-        }
     }
 }
