@@ -1,13 +1,14 @@
 //! Asking a server what a name is, without playing it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use super::connection::Steering;
 use super::play::{PlayError, PlayOptions, play_observed};
 use super::url::StreamUrl;
 use crate::mms::session::Transport;
-use crate::playing::ClientEvent;
+use crate::playing::{ClientEvent, Course};
 
 /// What a server has under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,10 @@ pub enum Content {
 pub async fn inquire(url: StreamUrl) -> Result<Content, PlayError> {
     let (known, content) = (Notify::new(), OnceLock::new());
     let text = url.to_string();
-    let options = PlayOptions { transport: Some(Transport::Tcp), ..PlayOptions::new(url) };
+    // At rest: nothing is played for the question.
+    let (_rests, course) = watch::channel(Course::default());
+    let steering = Steering { course, applied: Arc::default(), resumed: None };
+    let options = PlayOptions { transport: Some(Transport::Tcp), steering: Some(steering), ..PlayOptions::new(url) };
     let played = play_observed(options, known.notified(), |event, _| {
         if let ClientEvent::Opened { live, .. } = event {
             let _ = content.set(if *live { Content::Live } else { Content::File });

@@ -8,6 +8,7 @@ mod inquire;
 mod landing;
 mod order;
 mod play;
+mod reach;
 mod sockets;
 pub mod swarm;
 mod url;

@@ -14,6 +14,7 @@ use tokio::time;
 use super::connection::{Connection, Ended, Steering, connect, now};
 use super::engine::Engine;
 use super::landing::Landing;
+use super::reach::Reach;
 use super::sockets::bind_lowest;
 use super::url::{Scheme, StreamUrl, UrlError, masked};
 use crate::asf::StreamSet;
@@ -211,7 +212,7 @@ pub async fn play_observed(
         stopped.store(true, Ordering::Relaxed);
     };
     let mut ends = std::pin::pin!(ends);
-    let mut attempt = Attempt { options, guid: player_guid()?, no_udp: None };
+    let mut attempt = Attempt { options, guid: player_guid()?, no_udp: None, reach: None };
     let mut redirects = 0;
     loop {
         let (report, ended) = attempt.run(ends.as_mut(), &mut on_event).await?;
@@ -252,6 +253,8 @@ struct Attempt {
     guid: Guid,
     /// Why UDP, which was tried, did not work.
     no_udp: Option<String>,
+    /// Where the server is that was asked for: others that it names are not to be nearer to us.
+    reach: Option<Reach>,
 }
 
 impl Attempt {
@@ -266,18 +269,20 @@ impl Attempt {
     }
 
     async fn run(
-        &self,
+        &mut self,
         mut stop: Pin<&mut impl Future<Output = ()>>,
         on_event: &mut impl FnMut(&ClientEvent, ClientStats),
     ) -> Result<(PlayReport, Ended), PlayError> {
         let begin = now();
-        let PlayOptions { url, ports, .. } = &self.options;
+        let url = &self.options.url;
         let mut report = PlayReport { url: url.to_string(), udp_refused: self.no_udp.clone(), ..PlayReport::default() };
         let stream = tokio::select! {
             stream = self.connect() => stream?,
             () = &mut stop => return Ok((report, Ended::Client(ClientEnd::Stopped))),
         };
         let server = stream.peer_addr()?;
+        self.reach.get_or_insert(Reach::of(server.ip()));
+        let PlayOptions { url, ports, .. } = &self.options;
         let address = stream.local_addr()?.ip();
         let udp = if self.wants_udp() {
             let socket = bind_lowest(address, ports).await?;
@@ -383,6 +388,11 @@ impl Attempt {
             lookup_host((host.as_str(), port)).await.map_err(|error| PlayError::Resolve { host: host.clone(), error })?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in addresses {
+            if self.reach.is_some_and(|reach| Reach::of(address.ip()) > reach) {
+                let text = format!("{} is in a network of ours, and the server that names it is not", address.ip());
+                last = io::Error::new(io::ErrorKind::PermissionDenied, text);
+                continue;
+            }
             match connect(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,

@@ -109,6 +109,12 @@ impl StreamUrl {
 
 /// A URL in the words of a message: without what may be secret.
 pub(super) fn masked(text: &str) -> String {
+    if let Some((_, behind)) = text.split_once('?')
+        && behind.contains('@')
+    {
+        // Of a password with a question mark in it this would be the begin.
+        return text.split_once("://").map_or_else(|| "…".to_owned(), |(scheme, _)| format!("{scheme}://…"));
+    }
     let (text, query) = text.split_once('?').map_or((text, ""), |(text, _)| (text, "?…"));
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     let rest = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, host)| format!("…@{host}"));
@@ -309,6 +315,8 @@ mod tests {
             "http://u:secret@/b",
             "http://h:0/?k=secret",
             "user:secret@h/x",
+            "ftp://user:pa?secret@h/",
+            "http://user:secret?x@h:0/",
         ] {
             let error = text.parse::<StreamUrl>().unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

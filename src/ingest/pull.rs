@@ -279,7 +279,7 @@ enum PullError {
 
 /// What goes from the connection to the relay, in order.
 enum Item {
-    Header { header: Header, is_live: bool },
+    Header { header: Header, len: usize, is_live: bool },
     Packet(Bytes),
 }
 
@@ -350,7 +350,6 @@ impl Intake {
             }
             ClientEvent::NewHeader(header) => {
                 self.release(|order, out| order.flush(out));
-                info!("the stream changes");
                 self.header(header);
             }
             ClientEvent::Starting => self.release(|order, out| order.flush(out)),
@@ -365,10 +364,12 @@ impl Intake {
     }
 
     fn header(&self, header: &Bytes) {
+        let len = header.len();
         // The engine hands on no header that does not parse.
         if let Ok(header) = Header::parse(header) {
             // Nobody takes it only where the run is over anyway.
-            let _ = self.items.send(Item::Header { header, is_live: self.is_live });
+            self.backlog.add(len);
+            let _ = self.items.send(Item::Header { header, len, is_live: self.is_live });
         }
     }
 
@@ -412,7 +413,10 @@ impl Outlet {
                 },
             };
             match item {
-                Item::Header { header, is_live } => {
+                Item::Header { header, len, is_live } => {
+                    if packet_size > 0 {
+                        info!("the stream changes");
+                    }
                     pull.headed.get_or_insert_with(Instant::now);
                     packet_size = header.packet_size();
                     let on_air = match pull.on_air.take() {
@@ -420,6 +424,7 @@ impl Outlet {
                         None => OnAir { feed: Feed::new(pull.point.publish(now(), PublisherId::BuiltIn)?), laps: None },
                     };
                     pull.on_air.insert(on_air).header(header, is_live).await?;
+                    self.backlog.remove(len);
                 }
                 Item::Packet(packet) => {
                     let (mut bytes, mut taken) = (BytesMut::new(), 0);

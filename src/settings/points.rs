@@ -230,6 +230,12 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
 
 /// A URL as it may be shown: without user name, password, and what stands behind a question mark.
 pub(super) fn url_without_secrets(url: &str) -> String {
+    if let Some((_, behind)) = url.split_once('?')
+        && behind.contains('@')
+    {
+        // Of a password with a question mark in it this would be the begin.
+        return url.split_once("://").map_or_else(|| "…".to_owned(), |(scheme, _)| format!("{scheme}://…"));
+    }
     let (url, query) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?…"));
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let between = if scheme.is_empty() { "" } else { "://" };

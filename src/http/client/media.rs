@@ -20,6 +20,8 @@ use crate::wire::Hresult;
 const SNIFF_LEN: usize = 4;
 /// Longest text that is read.
 const TEXT_BOUND: usize = 64 << 10;
+/// Bytes of a text in which it is told from other texts as soon as it can be.
+const SNIFFED_TEXT: usize = 2 << 10;
 /// Longest place that is gone to, bytes.
 const PLACE_BOUND: usize = 4 << 10;
 /// The reason of `$E` behind which another stream follows.
@@ -211,8 +213,9 @@ impl Client {
             Content::Text(text) => {
                 let room = TEXT_BOUND - text.len();
                 text.extend_from_slice(piece.get(..room).unwrap_or(piece));
-                let begins = String::from_utf8_lossy(text.get(..32).unwrap_or(text)).into_owned();
-                if text.len() == TEXT_BOUND || (text.len() >= 32 && !metafile::is_metafile(&begins)) {
+                // Beyond a few declarations and comments the end is waited for.
+                let is_other = text.len() <= SNIFFED_TEXT && metafile::sniff(text) == Some(false);
+                if text.len() == TEXT_BOUND || is_other {
                     self.text(&std::mem::take(text));
                     return After::Over;
                 }
@@ -258,7 +261,7 @@ impl Client {
         match metafile::first_place(&text) {
             Some(place) => self.redirected(&place),
             None if text.is_empty() => self.fail("its answer is empty"),
-            None if metafile::is_metafile(&text) => self.fail("its metafile names no place that can be played"),
+            None if metafile::sniff(text.as_bytes()) == Some(true) => self.fail("its metafile names no place that can be played"),
             None => {
                 let begins: String = text.trim_start().chars().take(24).collect();
                 self.fail(format!("its answer is neither ASF nor a metafile: it begins with {begins:?}"));
@@ -285,7 +288,8 @@ impl Client {
                         (_, Step::Starting) => self.begin(now),
                         (_, Step::Changing) => {
                             self.step = Step::Playing;
-                            (self.answer_due, self.media_at) = (None, now);
+                            // Headers alone are no media, however many come.
+                            self.answer_due = None;
                             self.change_due = (!self.plays_on).then(|| now + CHANGE_TIME);
                         }
                         _ => {}
@@ -354,14 +358,23 @@ impl Client {
                         self.rest(now);
                         return After::Over;
                     }
-                    (self.next_location, self.start_at) = (None, StartAt::Beginning);
+                    // It comes from its beginning on, wherever we want to begin.
+                    let start = std::mem::take(&mut self.start_at);
+                    self.next_location = None;
+                    self.started_at = start;
+                    self.skips_to = (!self.known.as_ref().is_some_and(|known| known.live)).then_some(start);
                     self.event(ClientEvent::Starting);
                     self.begin(now);
                 }
                 Ok(Some(Piece::Packets(mut packets))) => {
                     while packets.len() >= plain.packet_size() {
                         let packet = packets.split_to(plain.packet_size());
-                        self.packet(now, self.next_location.unwrap_or(0), packet);
+                        let location = self.next_location.unwrap_or(0);
+                        if self.is_skipped(location, &packet) {
+                            (self.media_at, self.next_location) = (now, Some(location.wrapping_add(1)));
+                        } else {
+                            self.packet(now, location, packet);
+                        }
                     }
                 }
                 Ok(Some(Piece::End)) => {
@@ -370,6 +383,24 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether a packet of plain ASF lies before the place where to begin.
+    fn is_skipped(&mut self, location: u32, packet: &[u8]) -> bool {
+        let Some(start) = self.skips_to else { return false };
+        let is_before = match start {
+            StartAt::Beginning => false,
+            StartAt::Packet(first) => location < first,
+            StartAt::Offset(at) => {
+                let header_len = self.known.as_ref().map_or(0, |known| known.header.len() as u64);
+                header_len + (u64::from(location) + 1) * packet.len() as u64 <= u64::from(at)
+            }
+            StartAt::Time { s } => asf::send_time_ms(packet).is_some_and(|ms| f64::from(ms) < s * 1000.0),
+        };
+        if !is_before {
+            self.skips_to = None;
+        }
+        is_before
     }
 
     /// Media begins to come.
@@ -398,7 +429,9 @@ impl Client {
         let streams = parsed.streams().iter().map(|stream| stream.number).collect();
         let live = match self.is_broadcast {
             Some(is_broadcast) => is_broadcast,
-            None => parsed.is_broadcast() || (self.is_plain && !self.is_bounded && parsed.packet_count().is_none()),
+            // A recording of a broadcast, as any download of one is, has a header that says so; its length says more.
+            None if self.is_plain => !self.is_bounded && (parsed.is_broadcast() || parsed.packet_count().is_none()),
+            None => parsed.is_broadcast(),
         };
         let is_first = self.known.is_none();
         self.known = Some(Known { header: bytes.clone(), packet_size: parsed.packet_size(), streams, live });

@@ -7,7 +7,7 @@ const SCHEMES: [&str; 5] = ["http", "mmsh", "mms", "mmst", "mmsu"];
 ///
 /// Source: the ASX elements `REF` and `ENTRYREF`; `[Reference]` as Windows Media servers write it for old players.
 pub(super) fn first_place(text: &str) -> Option<String> {
-    let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    let text = begin(text).unwrap_or_default();
     if starts_with(text, "[Reference]") {
         let mut places = text.lines().filter_map(|line| {
             let (name, value) = line.split_once('=')?;
@@ -16,7 +16,7 @@ pub(super) fn first_place(text: &str) -> Option<String> {
         });
         return places.find(|place| can_be_played(place));
     }
-    if !is_metafile(text) {
+    if !starts_with(text, "<asx") {
         return None;
     }
     let mut rest = text;
@@ -40,10 +40,30 @@ pub(super) fn first_place(text: &str) -> Option<String> {
     None
 }
 
-/// Whether a text begins as a metafile does.
-pub(super) fn is_metafile(text: &str) -> bool {
-    let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
-    starts_with(text, "<asx") || starts_with(text, "[Reference]")
+/// Whether a text begins as a metafile does; `None` where more of it is needed to tell.
+pub(super) fn sniff(text: &[u8]) -> Option<bool> {
+    let text = String::from_utf8_lossy(text);
+    let begin = begin(&text)?;
+    let marks = ["<asx", "[Reference]"];
+    if marks.iter().any(|mark| starts_with(begin, mark)) {
+        return Some(true);
+    }
+    let is_open = |mark: &str| mark.get(..begin.len()).is_some_and(|mark| mark.eq_ignore_ascii_case(begin));
+    (!marks.into_iter().chain(["<?", "<!--"]).any(is_open)).then_some(false)
+}
+
+/// What stands behind white space, XML's own declarations and comments; `None` where one of these does not end.
+fn begin(mut text: &str) -> Option<&str> {
+    loop {
+        text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+        text = if let Some(declaration) = text.strip_prefix("<?") {
+            declaration.split_once("?>")?.1
+        } else if let Some(comment) = text.strip_prefix("<!--") {
+            comment.split_once("-->")?.1
+        } else {
+            return Some(text);
+        };
+    }
 }
 
 fn starts_with(text: &str, prefix: &str) -> bool {
@@ -52,10 +72,18 @@ fn starts_with(text: &str, prefix: &str) -> bool {
 
 /// A place without a scheme is one of the server that names it.
 fn can_be_played(place: &str) -> bool {
-    match place.split_once("://") {
-        Some((scheme, _)) => SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)),
-        None => !place.is_empty() && !place.contains(':'),
+    match scheme(place) {
+        Some((scheme, rest)) => rest.starts_with("//") && SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)),
+        None => !place.is_empty(),
     }
+}
+
+/// The scheme of a place and what follows its colon; `None` where the place is relative. RFC 3986 3.1.
+fn scheme(place: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = place.split_once(':')?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    is_scheme.then_some((scheme, rest))
 }
 
 /// Where a tag ends: at `>` outside of quotes.
@@ -135,7 +163,7 @@ fn character(entity: &str) -> Option<char> {
 /// RFC 3986 4.2, as far as servers use it.
 pub(super) fn resolved(place: &str, host: &str, target: &str) -> String {
     let place = place.trim();
-    if place.contains("://") {
+    if scheme(place).is_some() {
         return place.to_owned();
     }
     if let Some(authority) = place.strip_prefix("//") {
@@ -166,10 +194,30 @@ mod tests {
         assert_eq!(first_place("<ASX><ENTRYREF HREF=other.asx /></ASX>").as_deref(), Some("other.asx"));
         let reference = "[Reference]\r\nRef1=rtsp://h/x\r\nRef2=http://h/name?MSWMExt=.asf\r\nRef3=mms://h/y\r\n";
         assert_eq!(first_place(reference).as_deref(), Some("http://h/name?MSWMExt=.asf"));
+        for (text, place) in [
+            ("<?xml version=\"1.0\"?>\n<!-- x > y -->\n<asx><ref href=\"/a:1?u=http://b/\"/>", Some("/a:1?u=http://b/")),
+            ("<asx><ref href=\"javascript:x\"/><ref href=\"http:x\"/>", None),
+        ] {
+            assert_eq!(first_place(text).as_deref(), place, "{text}");
+        }
         for none in
             ["", "<html><ref href='http://h/'>", "<asx>", "<asx><ref href=\"http://h", "[Reference]", "#EXTM3U\nhttp://h/"]
         {
             assert_eq!(first_place(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_known_as_soon_as_it_can_be() {
+        let asx = format!("{}<?xml version='1.0'?> <!-- {} --><ASX", " ".repeat(40), "long ".repeat(50));
+        for end in 0..asx.len() {
+            assert_eq!(sniff(&asx.as_bytes()[..end]), None, "{end}");
+        }
+        assert_eq!(sniff(asx.as_bytes()), Some(true));
+        assert_eq!(sniff(b"[ref"), None);
+        assert_eq!(sniff(b"[Reference]\n"), Some(true));
+        for other in ["<html>", "<!DOCTYPE", "x", "<?xml?><html", "[other"] {
+            assert_eq!(sniff(other.as_bytes()), Some(false), "{other}");
         }
     }
 
@@ -181,6 +229,9 @@ mod tests {
             ("/x?y", "http://h:80/x?y"),
             ("x", "http://h:80/a/x"),
             ("?k=v", "http://h:80/a/b?k=v"),
+            ("/plain?next=http://a/b", "http://h:80/plain?next=http://a/b"),
+            ("?next=mms://a", "http://h:80/a/b?next=mms://a"),
+            ("javascript:x", "javascript:x"),
         ] {
             assert_eq!(resolved(place, "h:80", "/a/b?c/d"), url);
         }

@@ -183,6 +183,8 @@ pub struct Client {
     started_at: StartAt,
     start_at: StartAt,
     is_paused: bool,
+    /// Plain ASF: what lies before it is left out.
+    skips_to: Option<StartAt>,
     /// Number of the packet behind the last one of this play.
     next_location: Option<u32>,
     sequence: u32,
@@ -224,6 +226,7 @@ impl Client {
             selected: StreamSet::EMPTY,
             started_at: StartAt::Beginning,
             is_paused: false,
+            skips_to: None,
             next_location: None,
             sequence: 0,
             challenge: None,
@@ -266,6 +269,9 @@ impl Client {
                 if has_room && !self.has_room {
                     // What was not read in the meantime cannot have come.
                     (self.silent_at, self.media_at) = (now + SILENCE, now);
+                    if let Some((at, _)) = self.answer_due.as_mut().filter(|_| self.step == Step::Changing) {
+                        *at = now + ANSWER_TIME;
+                    }
                 }
                 self.has_room = has_room;
             }
@@ -283,7 +289,7 @@ impl Client {
         if self.step == Step::Done {
             return None;
         }
-        let answer = self.answer_due.map(|(at, _)| at);
+        let answer = self.answer_awaited().map(|(at, _)| at);
         [answer, self.silence_due(), self.media_due(), self.change_due, self.keep_alive_due].into_iter().flatten().min()
     }
 
@@ -294,6 +300,11 @@ impl Client {
 
     const fn is_playing(&self) -> bool {
         matches!(self.step, Step::Playing | Step::Changing)
+    }
+
+    /// By when what is to come. What follows media comes behind it on the same connection, which may lie unread.
+    fn answer_awaited(&self) -> Option<(Instant, &'static str)> {
+        self.answer_due.filter(|_| self.has_room || self.step != Step::Changing)
     }
 
     /// When a server that says nothing is gone. All but playing has a time of its own.
@@ -315,7 +326,7 @@ impl Client {
         if let Some(time) = self.config.media_time.filter(|_| is_due(self.media_due())) {
             return self.leave(now, ClientEnd::NoMedia(time));
         }
-        if let Some((_, what)) = self.answer_due.filter(|(at, _)| now >= *at) {
+        if let Some((_, what)) = self.answer_awaited().filter(|(at, _)| now >= *at) {
             self.answer_due = None;
             match &self.step {
                 Step::Leaving(end) => return self.close(end.clone()),

@@ -13,6 +13,7 @@ use crate::mms::ping::{Ping, Pong};
 use crate::mms::play::{ReportStartedPlaying, StartPlaying};
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamSwitch};
+use crate::mms::testing::asf_header;
 use crate::relay::Relay;
 use crate::settings::Source;
 use crate::wire::Hresult;
@@ -594,4 +595,17 @@ fn what_waits_is_bounded() {
         waiting += 1;
     }
     assert_eq!(waiting, 257, "16 MiB and the byte that went");
+}
+
+#[test]
+fn headers_that_wait_are_bounded_too() {
+    let (mut intake, _outlet, room) = queue();
+    let header = asf_header(800, &[1], 900);
+    let most = ROOM_BYTES / header.len();
+    for _ in 0..most {
+        assert!(*room.borrow());
+        intake.event(&ClientEvent::NewHeader(header.clone()));
+    }
+    intake.event(&ClientEvent::NewHeader(header));
+    assert!(!*room.borrow(), "TCP waits");
 }

@@ -240,6 +240,60 @@ fn plain_asf_is_played_as_it_is() {
     assert_eq!(rig.handle(ClientInput::Closed), ["close: the server closed the connection"]);
 }
 
+/// What a download of a broadcast leaves behind: its header says live, its length says file.
+#[test]
+fn a_recorded_broadcast_is_a_file_and_begins_where_it_is_to() {
+    let packets: Vec<u8> = (0..7u8).flat_map(|fill| timed_packet(u32::from(fill) * 1000, fill)).collect();
+    let body = [asf(100, LIVE), packets].concat();
+    let whole = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
+    let header_len = u32::try_from(asf(100, LIVE).len()).unwrap();
+    for (start, first) in [
+        (StartAt::Beginning, 0),
+        (StartAt::Packet(3), 3),
+        (StartAt::Offset(header_len + 250), 2),
+        (StartAt::Offset(header_len + 300), 3),
+        (StartAt::Time { s: 4.5 }, 5),
+    ] {
+        let mut rig = Rig::new(|config| config.start = start);
+        rig.drain();
+        let log = rig.hear_one(whole.chunks(7));
+        assert_eq!(log[0], "opened file 0 s 0");
+        let places: Vec<u32> = rig.packets.iter().map(|(location, _)| *location).collect();
+        assert_eq!(places, (first..7).collect::<Vec<u32>>(), "{start:?}");
+        assert_eq!(log.last().unwrap(), "close: the stream ended", "{start:?}");
+    }
+}
+
+/// A packet with this send time.
+fn timed_packet(send_time_ms: u32, fill: u8) -> Vec<u8> {
+    let mut packet = packet(100, fill);
+    packet[5..9].copy_from_slice(&send_time_ms.to_le_bytes());
+    packet
+}
+
+#[test]
+fn headers_alone_are_no_media() {
+    let mut rig = Rig::playing(&asf(100, LIVE), |config| config.media_time = Some(Duration::from_secs(10)));
+    rig.hear(&data(1, &packet(100, 1)));
+    for n in 0..9 {
+        assert!(rig.wait(1000).is_empty());
+        rig.hear(&[end(1), bare(b'C', &[0; 4]), head(&asf(100 + n, LIVE))].concat());
+    }
+    assert!(rig.wait(2000).iter().any(|event| event == "connect"), "it leaves");
+    assert!(matches!(rig.client.step, crate::http::client::Step::Leaving(ClientEnd::NoMedia(_))), "{:?}", rig.client.step);
+}
+
+#[test]
+fn what_lies_unread_is_not_late() {
+    let mut rig = Rig::playing(&asf(100, LIVE), |_| {});
+    rig.hear(&[data(1, &packet(100, 1)), end(1)].concat());
+    rig.handle(ClientInput::Room(false));
+    assert_eq!(rig.wait(60_000).len(), 0, "the header may be there and unread");
+    rig.handle(ClientInput::Room(true));
+    assert_eq!(rig.wait(19_000).len(), 0);
+    assert_eq!(rig.wait(2_000).len(), 1, "now it is late");
+}
+
 #[test]
 fn other_places() {
     let gone = |response: &str| {
