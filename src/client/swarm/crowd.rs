@@ -133,8 +133,7 @@ impl<'a, F: FnMut(&Progress)> Crowd<'a, F> {
         let shared = Shared {
             registry: poll.registry().try_clone()?,
             server,
-            host: options.url.host.clone(),
-            name: options.url.name.clone(),
+            url: options.url.clone(),
             identity: player_guid().map_err(io::Error::other)?,
             transport: options.transport,
             cursors: PortCursors::new(&options.ports),
