@@ -101,16 +101,16 @@ fn udp() {
 
 /// The same over TCP, read without looking.
 fn tcp() {
-    streamed("TCP", "tcp", |daemon| Swarm::of(daemon, &VIDEO, 1000).tcp());
+    streamed("TCP", |daemon| Swarm::of(daemon, &VIDEO, 1000).tcp());
 }
 
 /// The same over HTTP, in Windows Media's frames.
 fn http() {
-    streamed("HTTP", "http", |daemon| Swarm::over_http(daemon, &VIDEO, 1000));
+    streamed("HTTP", |daemon| Swarm::over_http(daemon, &VIDEO, 1000));
 }
 
-/// 1000 viewers of 2 Mbit/s with a connection each, beside a loop of bare writes; `label`: the transport in the metrics.
-fn streamed(name: &str, label: &str, swarm: fn(&Daemon) -> Swarm) {
+/// 1000 viewers of 2 Mbit/s with a connection each, beside a loop of bare writes.
+fn streamed(name: &str, swarm: fn(&Daemon) -> Swarm) {
     let daemon = Daemon::start("", &[VIDEO]);
     let (ticks, loops) = (media::ticks(&daemon.path(&VIDEO), TICK), TcpLoops::new(1000));
     let mut to_bare = Vec::new();
@@ -126,7 +126,7 @@ fn streamed(name: &str, label: &str, swarm: fn(&Daemon) -> Swarm) {
         to_bare.push(ours / bare);
     }
     println!("1000 {name} viewers of 2 Mbit/s: {:.2} x the bare writev loop (median)", median(to_bare));
-    println!("packets a send: ours {:.2}, the bare loop {:.2}", daemon.packets_a_send(label), TcpLoops::packets_a_send(&ticks));
+    println!("packets a send: ours {:.2}, the bare loop {:.2}", daemon.packets_a_send("tcp"), TcpLoops::packets_a_send(&ticks));
 }
 
 /// What a tick saves: all settings in turn, twice. Two figures of one setting that differ show what the machine adds.
