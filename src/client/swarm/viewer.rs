@@ -452,7 +452,7 @@ impl Viewer {
         }
         self.unread = true;
         if let Some(client @ Engine::Http(_)) = &mut self.client {
-            // So that it misses nothing. It is called within the reading of what it gives out, which goes on.
+            // So that it misses nothing.
             client.handle(now, ClientInput::Room(false));
         }
         if let Some(udp) = &mut self.udp {
