@@ -227,14 +227,14 @@ pub enum PlayTransport {
                         1 where not, or where nothing could start; 2 for wrong arguments; 130 after a second Ctrl-C."
 )]
 pub struct SwarmArgs {
-    /// What to play: mms://HOST/NAME or mms://HOST:PORT/NAME, on any MMS server that is yours to load
+    /// What to play: mms://HOST/NAME, mmsh://HOST/NAME, with a port mms://HOST:PORT/NAME, on any server that is yours to load
     pub url: String,
 
     /// How many viewers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub viewers: u32,
 
-    /// How the media is to come, in place of what the URL says: mms:// and mmsu:// are UDP, mmst:// is TCP
+    /// How the media is to come, in place of what the URL says: mms:// and mmsu:// are UDP, mmst://, mmsh:// and http:// are TCP
     #[arg(long, value_enum)]
     pub transport: Option<SwarmTransport>,
 

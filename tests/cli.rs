@@ -175,7 +175,7 @@ fn swarm_says_what_it_cannot_do_before_it_starts() {
         (&[url, "--viewers", "1", "--ramp", "0/s"], 2, "a number per second from 1 on"),
         (&[url, "--viewers", "1", "--transport", "sctp"], 2, "[possible values: udp, tcp]"),
         (&[url, "--viewers", "1", "--ports", "5-1"], 2, "--ports"),
-        (&["http://a/b", "--viewers", "1"], 1, "by MMS alone"),
+        (&["http://a/b", "--viewers", "1", "--transport", "udp"], 1, "http://a/b: HTTP has no UDP"),
         (&[url, "--viewers", "1", "--addresses", "127.0.0.1-x"], 1, "--addresses: \"127.0.0.1-x\" is not an address"),
         (&[url, "--viewers", "9", "--ports", "1024-1027"], 1, "need 3 local addresses with 4 ports each, and there is 1"),
         (&["mmst://127.0.0.1:1/none", "--viewers", "1", "--addresses", "::1"], 1, "no address of the family of --addresses"),

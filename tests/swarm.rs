@@ -118,6 +118,44 @@ fn unread_media_does_not_end_a_viewer() {
 }
 
 #[test]
+fn twenty_viewers_over_http_read_or_not() {
+    let daemon = Daemon::start(DEMO);
+    let args = ["--viewers", "20", "--seconds", "2", "--addresses", "127.0.0.9", "--pid", &daemon.id().to_string()];
+    // The port of MMS takes HTTP too.
+    let urls = [daemon.url("mmsh", "demo"), format!("http://{}/demo", daemon.http)];
+    for (url, more) in urls.iter().zip([None, Some("--unread")]) {
+        let report = report(url, &[&args[..], more.as_slice()].concat());
+        assert_eq!(viewers(&report), [20, 20, 20, 0], "{report}");
+        assert_eq!((report["transport"].as_str(), report["estimated"].as_bool()), (Some("http"), Some(false)));
+        let (measured, whole) = (&report["measured"], &report["whole_run"]);
+        assert!(
+            number(&measured["packets"]) >= 200 && number(&measured["bytes"]) > 100 * number(&measured["packets"]),
+            "{report}"
+        );
+        assert!(number(&whole["packets"]) > number(&measured["packets"]), "{report}");
+        assert_eq!(number(&whole["stale"]) + number(&whole["gaps"]), 0, "{report}");
+        let delays = number(&report["delay_ms"]["packets"]);
+        if more.is_none() {
+            assert_eq!(delays, number(&measured["packets"]), "{report}");
+        } else {
+            assert!(delays * 4 < number(&measured["packets"]), "four viewers' only: {report}");
+        }
+        assert!(report["join_ms"]["p50"].as_f64() >= report["first_packet_ms"]["p50"].as_f64(), "{report}");
+        assert!(report["server_cpu_ns_per_packet"].as_f64() > Some(0.0), "{report}");
+        wait_for_leaving(&daemon);
+    }
+    // Once each, though each had several connections.
+    assert_eq!(daemon.metric("wmrelay_joins_total", &[("protocol", "http")]), 40.0, "{}", daemon.metrics());
+
+    let finished = run(&daemon.url("mmsh", "none"), &["--viewers", "3", "--seconds", "0"]);
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stdout.contains("3 × the stream's description refused: 404 "), "{}", finished.stdout);
+    let finished = run(&daemon.url("http", "demo"), &["--viewers", "3", "--transport", "udp"]);
+    assert_eq!((finished.status.code(), finished.stdout.as_str()), (Some(1), ""));
+    assert!(finished.stderr.contains("HTTP has no UDP"), "{}", finished.stderr);
+}
+
+#[test]
 fn joined_datagrams_are_the_same_packets() {
     let daemon = Daemon::start(DEMO);
     let args = ["--viewers", "20", "--seconds", "2", "--gro", "--addresses", "127.0.0.5", "--ports", "3000-3049"];
@@ -198,9 +236,14 @@ fn places(daemon: &Daemon) -> Vec<u64> {
 fn viewers_of_a_file_begin_anywhere_and_once_more_at_its_end() {
     let root = support::media::folder();
     let settings = format!("[log]\nlevel = \"info,wmrelay::shard=debug\"\n{}", support::archive::HASTE);
-    for (start, scheme, more) in
-        [("random", "mmst", None), ("random", "mms", None), ("5", "mmst", Some("--unread")), ("5", "mms", Some("--unread"))]
-    {
+    for (start, scheme, more) in [
+        ("random", "mmst", None),
+        ("random", "mms", None),
+        ("random", "mmsh", None),
+        ("5", "mmst", Some("--unread")),
+        ("5", "mms", Some("--unread")),
+        ("5", "mmsh", Some("--unread")),
+    ] {
         let daemon = support::archive::serve(root.path(), &settings);
         let args = ["--viewers", "10", "--seconds", "2", "--start", start, "--addresses", "127.0.0.7", "--ports", "3000-3049"];
         let url = daemon.url(scheme, "archive/vod-wmv2-wmav2-indexed.wmv");

@@ -131,8 +131,17 @@ impl Swarm {
 
     /// So many viewers of whatever has this name.
     pub(crate) fn of_name(daemon: &Daemon, name: &str, viewers: usize) -> Self {
+        Self::of_url(daemon, &format!("mms://{}/{name}", daemon.mms), viewers)
+    }
+
+    /// So many viewers of a medium over HTTP, which the port of MMS takes too.
+    pub(crate) fn over_http(daemon: &Daemon, medium: &Medium, viewers: usize) -> Self {
+        Self::of_url(daemon, &format!("mmsh://{}/{}", daemon.mms, medium.name), viewers)
+    }
+
+    fn of_url(daemon: &Daemon, url: &str, viewers: usize) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
-        command.arg("swarm").arg(format!("mms://{}/{name}", daemon.mms));
+        command.arg("swarm").arg(url);
         command.args(["--viewers", &viewers.to_string(), "--pid", &daemon.child.id().to_string(), "--json"]);
         Self(command)
     }

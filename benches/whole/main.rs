@@ -32,9 +32,10 @@ const JOIN_RUNS: usize = 7;
 /// A section: its name, and what prints it.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     ("udp", udp),
     ("tcp", tcp),
+    ("http", http),
     ("tick", tick),
     ("crowd", crowd),
     ("radio", radio),
@@ -100,11 +101,21 @@ fn udp() {
 
 /// The same over TCP, read without looking.
 fn tcp() {
+    streamed("TCP", |daemon| Swarm::of(daemon, &VIDEO, 1000).tcp());
+}
+
+/// The same over HTTP, in Windows Media's frames.
+fn http() {
+    streamed("HTTP", |daemon| Swarm::over_http(daemon, &VIDEO, 1000));
+}
+
+/// 1000 viewers of 2 Mbit/s with a connection each, beside a loop of bare writes.
+fn streamed(name: &str, swarm: fn(&Daemon) -> Swarm) {
     let daemon = Daemon::start("", &[VIDEO]);
     let (ticks, loops) = (media::ticks(&daemon.path(&VIDEO), TICK), TcpLoops::new(1000));
     let mut to_bare = Vec::new();
     for round in 1..=ROUNDS {
-        let report = Swarm::of(&daemon, &VIDEO, 1000).tcp().unread().seconds(SPAN).run();
+        let report = swarm(&daemon).unread().seconds(SPAN).run();
         assert_all_play(&report, 1000);
         let (ours, bare) = (number(&report, "server_cpu_ns_per_packet"), loops.bare(&ticks, TICK, SPAN));
         println!(
@@ -114,7 +125,7 @@ fn tcp() {
         );
         to_bare.push(ours / bare);
     }
-    println!("1000 TCP viewers of 2 Mbit/s: {:.2} x the bare writev loop (median)", median(to_bare));
+    println!("1000 {name} viewers of 2 Mbit/s: {:.2} x the bare writev loop (median)", median(to_bare));
     println!("packets a send: ours {:.2}, the bare loop {:.2}", daemon.packets_a_send("tcp"), TcpLoops::packets_a_send(&ticks));
 }
 

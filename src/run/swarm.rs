@@ -23,12 +23,11 @@ const INTERRUPTED: i32 = 130;
 /// A URL or a list of addresses that is none, a swarm that cannot start, one of which nobody joined or nobody plays at the end, a standard output that is closed.
 pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
     let url: StreamUrl = args.url.parse().context("the URL cannot be played")?;
-    anyhow::ensure!(!url.scheme.is_http(), "{url}: a swarm plays by MMS alone: mms://, mmst:// or mmsu://");
     let addresses = args.addresses.map(|text| text.parse::<SwarmAddresses>()).transpose().context("--addresses")?;
     let transport = match args.transport {
         Some(SwarmTransport::Tcp) => Transport::Tcp,
         Some(SwarmTransport::Udp) => Transport::Udp,
-        None if url.scheme == Scheme::Mmst => Transport::Tcp,
+        None if url.scheme == Scheme::Mmst || url.scheme.is_http() => Transport::Tcp,
         None => Transport::Udp,
     };
     let options = SwarmOptions {

@@ -133,8 +133,7 @@ impl<'a, F: FnMut(&Progress)> Crowd<'a, F> {
         let shared = Shared {
             registry: poll.registry().try_clone()?,
             server,
-            host: options.url.host.clone(),
-            name: options.url.name.clone(),
+            url: options.url.clone(),
             identity: player_guid().map_err(io::Error::other)?,
             transport: options.transport,
             cursors: PortCursors::new(&options.ports),
@@ -379,6 +378,23 @@ mod tests {
         ]
     }
 
+    /// To join over TCP, as fast as may be.
+    fn options(url: &str, viewers: usize) -> SwarmOptions {
+        SwarmOptions {
+            url: url.parse().unwrap(),
+            viewers,
+            transport: Transport::Tcp,
+            ramp_per_s: 1000,
+            start: None,
+            measured: Duration::ZERO,
+            addresses: SwarmAddresses::default(),
+            ports: PortRanges(vec![1024..=1033]),
+            unread: false,
+            gro: false,
+            server: None,
+        }
+    }
+
     #[test]
     fn a_time_limit_that_begins_while_a_viewer_plays_is_kept() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -395,19 +411,7 @@ mod tests {
             stream.write_all(&encode(0, &ReportStreamChange { packet_size: 800, header_size: 900, bit_rate: 64_000 })).unwrap();
             let _ = is_to_change.recv();
         });
-        let options = SwarmOptions {
-            url: format!("mmst://{server}/a").parse().unwrap(),
-            viewers: 1,
-            transport: Transport::Tcp,
-            ramp_per_s: 1,
-            start: None,
-            measured: Duration::ZERO,
-            addresses: SwarmAddresses::default(),
-            ports: PortRanges(vec![1024..=1033]),
-            unread: false,
-            gro: false,
-            server: None,
-        };
+        let options = options(&format!("mmst://{server}/a"), 1);
         let (begun, stop) = (now(), AtomicBool::new(false));
         let mut crowd = Crowd::new(options, server, begun, &stop, |_| {}).unwrap();
         crowd.join(begun).unwrap();
@@ -423,5 +427,89 @@ mod tests {
         assert_eq!(crowd.deadlines[0], crowd.viewers[0].deadline());
         drop(change);
         thread.join().unwrap();
+    }
+
+    /// A frame of HTTP with a packet of 800 bytes.
+    fn frame(location: u32) -> Vec<u8> {
+        [&b"$D\x28\x03"[..], &location.to_le_bytes(), &[0, 0, 0x28, 0x03], &[0; 800]].concat()
+    }
+
+    /// Takes the request of one connection, and says whether it is to play.
+    fn is_play(stream: &mut std::net::TcpStream) -> bool {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&request));
+            request.extend_from_slice(&bytes[..count]);
+        }
+        String::from_utf8(request).unwrap().contains("xPlayStrm=1")
+    }
+
+    const ANSWER: &[u8] = b"HTTP/1.0 200 OK\r\nServer: Cougar/9.5\r\nPragma: client-id=7, features=\"broadcast\"\r\n\r\n";
+
+    #[test]
+    fn streams_change_over_http_for_viewers_that_leave_them_unread() {
+        const VIEWERS: usize = 6;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let (change, is_to_change) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let header = |size| crate::http::wrap::header_frames(&asf_header(size, &[1], 900));
+            let mut playing = Vec::new();
+            while playing.len() < VIEWERS {
+                let (mut stream, _) = listener.accept().unwrap();
+                let plays = is_play(&mut stream);
+                stream.write_all(&[ANSWER, &header(800)].concat()).unwrap();
+                if plays {
+                    stream.write_all(&frame(1)).unwrap();
+                    playing.push(stream);
+                }
+            }
+            is_to_change.recv().unwrap();
+            // Such a server waits to be asked for the stream that follows, unless its packets come.
+            let entry = [&b"$E\x04\0\x01\0\0\0"[..], &header(801)].concat();
+            let rest = [frame(2), frame(3), entry, frame(4), frame(5), frame(6)].concat();
+            for stream in &mut playing {
+                for piece in rest.chunks(1111) {
+                    stream.write_all(piece).unwrap();
+                }
+            }
+            let _ = is_to_change.recv();
+        });
+        let options = SwarmOptions { unread: true, ..options(&format!("mmsh://{server}/a"), VIEWERS) };
+        let (begun, stop) = (now(), AtomicBool::new(false));
+        let mut crowd = Crowd::new(options, server, begun, &stop, |_| {}).unwrap();
+        crowd.join(begun).unwrap();
+        assert_eq!((crowd.shared.ledger.playing, &crowd.shared.ledger.failures), (VIEWERS, &std::collections::BTreeMap::new()));
+        change.send(()).unwrap();
+        let limit = now() + Duration::from_secs(60);
+        while crowd.counts().packets < 6 * VIEWERS as u64 && now() < limit {
+            crowd.turn(PLAYING_TURN, "measuring", None).unwrap();
+        }
+        assert_eq!(crowd.counts(), Counts { packets: 36, bytes: 36 * 800, ..Counts::default() });
+        // Four read; the others await nothing.
+        let waiting: Vec<bool> = crowd.viewers.iter().map(|viewer| viewer.deadline().is_some()).collect();
+        assert_eq!(waiting.iter().filter(|waits| **waits).count(), 4, "{waiting:?}");
+        drop(change);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_second_connection_that_is_refused_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(!is_play(&mut stream));
+            drop(listener);
+            let header = crate::http::wrap::header_frames(&asf_header(800, &[1], 900));
+            stream.write_all(&[ANSWER, &header].concat()).unwrap();
+        });
+        let report = run(options(&format!("http://{server}/a"), 1), server, &AtomicBool::new(false), |_| {}).unwrap();
+        thread.join().unwrap();
+        let cause = report.failures.keys().next().unwrap();
+        assert!(cause.starts_with("connecting: Connection refused"), "{cause}");
+        assert_eq!((report.viewers_failed, report.viewers_joined, report.transport), (1, 0, "http"));
     }
 }

@@ -1,6 +1,7 @@
 //! `wmrelay swarm`: plays one stream many times over, and tells how the server bore it.
 //!
-//! Each viewer is a [`crate::mms::client::Client`] that counts; one thread and one epoll instance drive them all. The loop takes
+//! Each viewer is a [`crate::mms::client::Client`] that counts, or a [`crate::http::client::Client`] which has one connection for
+//! each request, one at a time; one thread and one epoll instance drive them all. The loop takes
 //! turns of a fixed length rather than waking for each packet: 1 ms while viewers join, 5 ms when all play, so that a turn finds
 //! many packets. Times are therefore no finer than that, and each step of a join may take up to a turn longer than the server took.
 //!
@@ -12,13 +13,17 @@
 //!
 //! With [`SwarmOptions::unread`] a viewer leaves its media after its first packet. Over UDP its socket is made small and no longer
 //! polled: the kernel drops what comes, the control connection goes on. Over TCP, where the server would stand still, bytes are
-//! read and cut at their packets: control messages reach the engine, which answers pings, and media is counted by its heads.
+//! read and cut at their packets: control messages reach the engine, which answers pings, and media is counted by its heads. So it
+//! is over HTTP, where frames take the place of packets; plain ASF has none, and is parsed whatever was asked for.
+//!
+//! Plain ASF does not number its packets, so each viewer counts its own, and packets of late viewers seem old: they have no delay.
 
 mod addresses;
 mod counts;
 mod crowd;
 mod delays;
 mod drops;
+mod engines;
 mod inbox;
 mod ledger;
 mod percentiles;
@@ -26,6 +31,7 @@ mod ports;
 mod process;
 mod report;
 mod skim;
+mod skim_http;
 mod sockets;
 mod start;
 mod viewer;
@@ -55,11 +61,11 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// What a swarm is to do.
 #[derive(Debug, Clone)]
 pub struct SwarmOptions {
-    /// What to play, by MMS.
+    /// What to play.
     pub url: StreamUrl,
     /// How many viewers.
     pub viewers: usize,
-    /// The data path; there is no other where the server refuses it.
+    /// The data path; there is no other where the server refuses it. HTTP has TCP alone.
     pub transport: Transport,
     /// Connections begun per second.
     pub ramp_per_s: u32,
@@ -82,6 +88,12 @@ pub struct SwarmOptions {
 /// Why a swarm does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SwarmError {
+    /// HTTP with UDP.
+    #[error("{url}: HTTP has no UDP: leave --transport out, or play by MMS: mms:// or mmsu://")]
+    UdpOverHttp {
+        /// What was to be played.
+        url: String,
+    },
     /// The host has no address, or none of the family of ours.
     #[error("{host}: {error}")]
     Resolve {
@@ -146,6 +158,9 @@ pub enum SwarmError {
 /// # Errors
 /// [`SwarmError`] where it cannot start.
 pub fn swarm(options: SwarmOptions, stop: &AtomicBool, on_progress: impl FnMut(&Progress)) -> Result<SwarmReport, SwarmError> {
+    if options.transport == Transport::Udp && options.url.scheme.is_http() {
+        return Err(SwarmError::UdpOverHttp { url: options.url.to_string() });
+    }
     if options.transport == Transport::Udp {
         let (given, per_address) = (options.addresses.0.len().max(1), options.ports.iter().count());
         let wanted = options.viewers.div_ceil(per_address.max(1));
@@ -203,8 +218,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_few_ports_are_told_before_anything_starts() {
-        let options = SwarmOptions {
+    fn too_few_ports_and_udp_over_http_are_told_before_anything_starts() {
+        let mut options = SwarmOptions {
             url: "mms://127.0.0.1:1/none".parse().unwrap(),
             viewers: 25,
             transport: Transport::Udp,
@@ -217,12 +232,15 @@ mod tests {
             gro: false,
             server: None,
         };
-        let error = swarm(options, &AtomicBool::new(false), |_| {}).unwrap_err();
+        let error = swarm(options.clone(), &AtomicBool::new(false), |_| {}).unwrap_err();
         assert_eq!(
             error.to_string(),
             "25 viewers over UDP need 3 local addresses with 10 ports each, and there are 2: give more by --addresses, such as \
              127.0.0.2-127.0.0.9 for a server on this machine, or widen --ports"
         );
+        options.url = "mmsh://u:secret@a/b?key=1".parse().unwrap();
+        let error = swarm(options, &AtomicBool::new(false), |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "mmsh://a/b?…: HTTP has no UDP: leave --transport out, or play by MMS: mms:// or mmsu://");
     }
 
     #[test]

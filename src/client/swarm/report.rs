@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::percentiles::Percentiles;
 use super::process::ProcessUse;
 use crate::mms::session::Transport;
+use crate::playing::DataPath;
 
 /// Causes of failures that are told to a person; JSON has all.
 const TOLD_CAUSES: usize = 10;
@@ -39,7 +40,7 @@ pub(super) struct Measured {
 pub struct SwarmReport {
     /// What was played.
     pub url: String,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp` or `http`.
     pub transport: &'static str,
     /// The kernel handed over several datagrams as one: the server's sends were cheaper than to ordinary players.
     pub gro: bool,
@@ -65,7 +66,7 @@ pub struct SwarmReport {
     pub joins_per_s: f64,
     /// From the begin of a connection to the first packet.
     pub join_ms: Option<Percentiles>,
-    /// From StartPlaying to the first packet.
+    /// From StartPlaying to the first packet; over HTTP from the begin of the connection for Play.
     pub first_packet_ms: Option<Percentiles>,
     /// The time for which the figures below, up to `whole_run`, were counted; it begins when all have joined and join bursts are over.
     pub measured_s: f64,
@@ -109,9 +110,11 @@ impl SwarmReport {
         Self {
             url: options.url.to_string(),
             transport: match options.transport {
-                Transport::Udp => "udp",
-                Transport::Tcp => "tcp",
-            },
+                _ if options.url.scheme.is_http() => DataPath::Http,
+                Transport::Udp => DataPath::Udp,
+                Transport::Tcp => DataPath::Tcp,
+            }
+            .label(),
             gro: options.gro && options.transport == Transport::Udp,
             unread: options.unread,
             viewers_asked: options.viewers,

@@ -4,18 +4,21 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use md5::{Digest as _, Md5};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
 use super::counts::Counts;
+use super::engines::engine;
 use super::inbox::Inbox;
 use super::ledger::Ledger;
 use super::ports::PortCursors;
 use super::skim::Skim;
+use super::skim_http::HttpSkim;
 use super::sockets;
 use super::start::SwarmStart;
-use crate::mms::client::{Client, ClientConfig, ClientTransport};
+use crate::client::engine::Engine;
+use crate::client::url::StreamUrl;
+use crate::mms::client::ClientTransport;
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::{Decoder, Item, Message as _};
 use crate::mms::session::Transport;
@@ -30,15 +33,14 @@ const JOIN_TIME: Duration = Duration::from_secs(30);
 const READERS: usize = 4;
 /// What a connection may leave unsent, bytes: far more than any client has to say.
 const MAX_UNSENT: usize = 64 << 10;
-/// Servers of version 9 turn away whoever claims to be version 9 or later over MMS, hoping for RTSP.
-const PLAYER: &str = "NSPlayer/7.1.0.3055";
+/// What an engine of HTTP is given at once, bytes: its buffer does not shrink.
+const FEED_LEN: usize = 4 << 10;
 
 /// What all viewers share.
 pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) server: SocketAddr,
-    pub(super) host: String,
-    pub(super) name: String,
+    pub(super) url: StreamUrl,
     /// Of this user on this machine; viewers have theirs from it.
     pub(super) identity: Guid,
     pub(super) transport: Transport,
@@ -58,13 +60,35 @@ pub(super) enum Stage {
     Over,
 }
 
+/// What cuts media off, by the protocol.
+enum Skims {
+    Mms(Skim),
+    Http(HttpSkim),
+}
+
+impl Skims {
+    fn counts(&self) -> Counts {
+        let (packets, bytes) = match self {
+            Self::Mms(skim) => (skim.packets, skim.bytes),
+            Self::Http(skim) => (skim.packets, skim.bytes),
+        };
+        Counts { packets, bytes, ..Counts::default() }
+    }
+}
+
 /// One viewer.
 pub(super) struct Viewer {
     index: usize,
     stage: Stage,
+    /// The address that its connections come from; `None`: the system chooses that of the first one.
+    from: Option<IpAddr>,
     stream: Option<TcpStream>,
+    /// The stream has not come about yet.
+    is_connecting: bool,
+    /// What went wrong with it; the engine says what that means.
+    broken: Option<String>,
     udp: Option<UdpSocket>,
-    client: Option<Client>,
+    client: Option<Engine>,
     /// What the connection did not take at once.
     unsent: Vec<u8>,
     begun: Instant,
@@ -74,8 +98,8 @@ pub(super) struct Viewer {
     /// How long the content is, seconds, as the server said.
     duration_s: f64,
     /// Over TCP with [`Shared::unread`].
-    skim: Option<Skim>,
-    /// Looks for the end of the stream with [`Shared::unread`]; `None` for viewers that read on.
+    skim: Option<Skims>,
+    /// Looks for the end of the stream with [`Shared::unread`]; `None` for viewers that read on, and over HTTP, whose engine is shown it.
     control: Option<Decoder>,
     /// Media is no longer looked at.
     unread: bool,
@@ -94,11 +118,16 @@ impl Viewer {
 
     /// Begins to connect.
     pub(super) fn connect(index: usize, now: Instant, from: Option<IpAddr>, shared: &mut Shared) -> Self {
-        let skim = (shared.unread && shared.transport == Transport::Tcp).then(Skim::default);
+        let is_http = shared.url.scheme.is_http();
+        let skim = (shared.unread && shared.transport == Transport::Tcp)
+            .then(|| if is_http { Skims::Http(HttpSkim::default()) } else { Skims::Mms(Skim::default()) });
         let mut viewer = Self {
             index,
             stage: Stage::Connecting,
+            from,
             stream: None,
+            is_connecting: false,
+            broken: None,
             udp: None,
             client: None,
             unsent: Vec::new(),
@@ -107,29 +136,40 @@ impl Viewer {
             floor: None,
             duration_s: 0.0,
             skim,
-            control: shared.unread.then(Decoder::from_server),
+            control: (shared.unread && !is_http).then(Decoder::from_server),
             unread: false,
         };
         shared.ledger.joining += 1;
-        let connected = sockets::connect(shared.server, from).and_then(|mut stream| {
-            shared.registry.register(&mut stream, Self::token(index), Interest::READABLE | Interest::WRITABLE)?;
-            Ok(stream)
-        });
-        match connected {
-            Ok(stream) => viewer.stream = Some(stream),
-            Err(error) => viewer.end(shared, not_begun(&error, from)),
+        if let Err(cause) = viewer.begin_connection(shared) {
+            viewer.end(shared, cause);
         }
         viewer
     }
 
+    /// Begins to connect, in place of the connection that is there.
+    fn begin_connection(&mut self, shared: &Shared) -> Result<(), String> {
+        let (index, from) = (self.index, self.from);
+        (self.stream, self.broken) = (None, None);
+        self.unsent.clear();
+        if let Some(Skims::Http(skim)) = &mut self.skim {
+            skim.restart();
+        }
+        let connected = sockets::connect(shared.server, from).and_then(|mut stream| {
+            shared.registry.register(&mut stream, Self::token(index), Interest::READABLE | Interest::WRITABLE)?;
+            Ok(stream)
+        });
+        (self.stream, self.is_connecting) = (Some(connected.map_err(|error| not_begun(&error, from))?), true);
+        Ok(())
+    }
+
     /// When [`Viewer::on_deadline`] is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let engine = self.client.as_ref().and_then(Client::poll_timeout);
+        let engine = self.client.as_ref().and_then(Engine::poll_timeout);
         match self.stage {
             Stage::Connecting => Some(self.begun + CONNECT_TIME),
             Stage::Joining => [engine, Some(self.begun + JOIN_TIME)].into_iter().flatten().min(),
-            // The engine would miss the media that it is not shown.
-            Stage::Playing if self.unread => None,
+            // An engine of MMS would miss the media that it is not shown; that of HTTP knows.
+            Stage::Playing if self.unread && !matches!(self.client, Some(Engine::Http(_))) => None,
             Stage::Playing => engine,
             Stage::Over => None,
         }
@@ -152,7 +192,7 @@ impl Viewer {
     pub(super) fn counts(&self) -> Counts {
         let mut counts = self.client.as_ref().map(|client| Counts::from(client.stats())).unwrap_or_default();
         if let Some(skim) = self.skim.as_ref().filter(|_| self.client.is_some()) {
-            counts += Counts { packets: skim.packets, bytes: skim.bytes, ..Counts::default() };
+            counts += skim.counts();
         }
         counts
     }
@@ -164,18 +204,18 @@ impl Viewer {
 
     /// The connection is ready for something.
     pub(super) fn on_stream(&mut self, now: Instant, event: &mio::event::Event, buffer: &mut [u8], shared: &mut Shared) {
-        if self.stage == Stage::Connecting {
+        if self.is_connecting {
             match self.connected(now, shared) {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(cause) => return self.end(shared, cause),
+                Err(cause) => return self.lose(now, Some(cause), shared),
             }
         }
         if event.is_writable()
             && !self.unsent.is_empty()
             && let Err(error) = self.write_unsent()
         {
-            return self.end(shared, error.to_string());
+            return self.lose(now, Some(error.to_string()), shared);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(now, event.is_read_closed() || event.is_error(), buffer, shared);
@@ -226,7 +266,7 @@ impl Viewer {
         }
     }
 
-    /// Whether the connection has come about; the engine begins with it.
+    /// Whether the connection has come about; the engine begins with the first one.
     fn connected(&mut self, now: Instant, shared: &mut Shared) -> Result<bool, String> {
         let Some(stream) = &self.stream else { return Ok(false) };
         if let Ok(Some(error)) | Err(error) = stream.take_error() {
@@ -235,7 +275,15 @@ impl Viewer {
         if stream.peer_addr().is_err() {
             return Ok(false);
         }
-        let address = stream.local_addr().map_err(|error| not_connected(&error))?.ip();
+        self.is_connecting = false;
+        if let Some(client) = &mut self.client {
+            client.handle(now, ClientInput::Connected);
+            self.carry_out(now, shared);
+            return Ok(self.stream.is_some());
+        }
+        let local = stream.local_addr().map_err(|error| not_connected(&error))?;
+        let address = local.ip();
+        self.from = Some(address);
         let transport = match shared.transport {
             Transport::Tcp => ClientTransport::Tcp,
             Transport::Udp => {
@@ -250,18 +298,11 @@ impl Viewer {
                 ClientTransport::Udp { address, port }
             }
         };
-        let port = match transport {
-            ClientTransport::Udp { port, .. } => port,
-            ClientTransport::Tcp => stream.local_addr().map_err(|error| not_connected(&error))?.port(),
+        let local = match transport {
+            ClientTransport::Udp { address, port } => (address, port).into(),
+            ClientTransport::Tcp => local,
         };
-        let player = format!("{PLAYER}; {{{}}}", guid_of(shared.identity, (address, port).into()));
-        let stays = shared.start.is_some();
-        let config = ClientConfig {
-            count_only: true,
-            stays,
-            ..ClientConfig::new(shared.host.clone(), shared.name.clone(), transport, player)
-        };
-        self.client = Some(Client::new(now, config));
+        self.client = Some(engine(now, shared, local, transport).map_err(|error| error.to_string())?);
         self.stage = Stage::Joining;
         self.carry_out(now, shared);
         Ok(true)
@@ -269,16 +310,17 @@ impl Viewer {
 
     fn read(&mut self, now: Instant, to_the_end: bool, buffer: &mut [u8], shared: &mut Shared) {
         loop {
-            let (Some(stream), Some(client)) = (&mut self.stream, &mut self.client) else { return };
+            // What came of one connection may have led to another one.
+            let (Some(stream), Some(client), false) = (&mut self.stream, &mut self.client, self.is_connecting) else { return };
             let count = match stream.read(buffer) {
-                Ok(0) => return self.end(shared, "the server closed the connection".into()),
+                Ok(0) => return self.lose(now, None, shared),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.end(shared, error.to_string()),
+                Err(error) => return self.lose(now, Some(error.to_string()), shared),
             };
             let bytes = buffer.get(..count).unwrap_or_default();
-            let control = &mut self.control;
+            let (is_mms, control) = (matches!(client, Engine::Mms(_)), &mut self.control);
             let mut take = |piece: &[u8]| {
                 client.handle(now, ClientInput::Bytes(piece));
                 if let Some(control) = control {
@@ -286,8 +328,10 @@ impl Viewer {
                 }
             };
             match &mut self.skim {
-                Some(skim) => skim.feed(bytes, !self.unread, take),
-                None => take(bytes),
+                Some(Skims::Mms(skim)) => skim.feed(bytes, !self.unread, take),
+                Some(Skims::Http(skim)) => skim.feed(bytes, !self.unread, take),
+                None if is_mms => take(bytes),
+                None => bytes.chunks(FEED_LEN).for_each(take),
             }
             self.carry_out(now, shared);
             let goes_on = shared.start.is_some();
@@ -304,14 +348,32 @@ impl Viewer {
         }
     }
 
+    /// The connection is gone, or did not come about. Over MMS that is the end; an engine of HTTP knows what it is.
+    fn lose(&mut self, now: Instant, cause: Option<String>, shared: &mut Shared) {
+        (self.stream, self.is_connecting) = (None, false);
+        match &mut self.client {
+            Some(client @ Engine::Http(_)) => {
+                self.broken = cause.or_else(|| self.broken.take());
+                client.handle(now, ClientInput::Closed);
+                self.carry_out(now, shared);
+            }
+            _ => self.end(shared, cause.unwrap_or_else(|| ClientEnd::Closed.to_string())),
+        }
+    }
+
     /// Does what the engine wants.
     fn carry_out(&mut self, now: Instant, shared: &mut Shared) {
-        while let Some(output) = self.client.as_mut().and_then(Client::poll_output) {
+        // Where the choice of a place makes the engine begin anew at once, one connection is enough.
+        let mut wants_connection = false;
+        while let Some(output) = self.client.as_mut().and_then(Engine::poll_output) {
             match output {
                 ClientOutput::Send(message) => {
                     self.unsent.extend_from_slice(&message);
-                    if let Err(error) = self.write_unsent() {
-                        return self.end(shared, error.to_string());
+                    match self.write_unsent() {
+                        Ok(()) => {}
+                        // It may have been answered all the same; reading shows.
+                        Err(error) if matches!(self.client, Some(Engine::Http(_))) => self.broken = Some(error.to_string()),
+                        Err(error) => return self.end(shared, error.to_string()),
                     }
                     if self.unsent.len() > MAX_UNSENT {
                         return self.end(shared, "the server takes no bytes".into());
@@ -346,14 +408,25 @@ impl Viewer {
                         return self.end(shared, error.to_string());
                     }
                 }
-                // MMS has the one connection.
-                ClientOutput::Event(_) | ClientOutput::Connect | ClientOutput::Disconnect => {}
+                ClientOutput::Event(_) => {}
+                ClientOutput::Connect => {
+                    (self.stream, self.is_connecting, wants_connection) = (None, false, true);
+                }
+                ClientOutput::Disconnect => {
+                    (self.stream, self.is_connecting, wants_connection) = (None, false, false);
+                }
                 ClientOutput::Close(ClientEnd::Redirected(url)) => {
                     shared.ledger.redirected.get_or_insert(url);
                     return self.end(shared, "redirected".into());
                 }
-                ClientOutput::Close(end) => return self.end(shared, end.to_string()),
+                ClientOutput::Close(end) => {
+                    let broken = self.broken.take().filter(|_| end == ClientEnd::Closed);
+                    return self.end(shared, broken.unwrap_or_else(|| end.to_string()));
+                }
             }
+        }
+        if wants_connection && let Err(cause) = self.begin_connection(shared) {
+            self.lose(now, Some(cause), shared);
         }
     }
 
@@ -378,6 +451,10 @@ impl Viewer {
             return;
         }
         self.unread = true;
+        if let Some(client @ Engine::Http(_)) = &mut self.client {
+            // So that it misses nothing.
+            client.handle(now, ClientInput::Room(false));
+        }
         if let Some(udp) = &mut self.udp {
             // Not registered any more is all it takes; what does not fit into the socket is dropped by the kernel.
             let _ = shared.registry.deregister(udp);
@@ -408,17 +485,9 @@ impl Viewer {
         shared.ledger.ended(self.stage == Stage::Playing, self.counts(), cause);
         self.stage = Stage::Over;
         (self.stream, self.udp, self.client, self.skim, self.control) = (None, None, None, None, None);
+        self.is_connecting = false;
         self.unsent = Vec::new();
     }
-}
-
-/// One player each, since a server may tell them apart by nothing else; and the same for the same port in the next run, so that a
-/// server that lets a freed port rest gives it back to its last owner at once.
-fn guid_of(identity: Guid, local: SocketAddr) -> Guid {
-    let mut digest = Md5::new();
-    digest.update(identity.0);
-    digest.update(local.to_string());
-    Guid(digest.finalize().into())
 }
 
 /// Whether what came in holds the end of a stream, one that goes on included, or with `goes_on` its change alone. What is no MMS is
@@ -455,15 +524,6 @@ mod tests {
     use crate::mms::frame::encode;
     use crate::mms::ping::Ping;
     use crate::wire::Hresult;
-
-    #[test]
-    fn every_viewer_is_a_player_of_its_own_and_known_again() {
-        let guid = |address: &str| guid_of(Guid([7; 16]), address.parse().unwrap());
-        assert_eq!(guid("127.0.0.2:1024"), guid("127.0.0.2:1024"));
-        assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.2:1025"));
-        assert_ne!(guid("127.0.0.2:1024"), guid("127.0.0.3:1024"));
-        assert_ne!(guid("127.0.0.2:1024"), guid_of(Guid([8; 16]), "127.0.0.2:1024".parse().unwrap()));
-    }
 
     #[test]
     fn the_end_of_a_stream_is_seen_between_pings_however_it_is_cut() {

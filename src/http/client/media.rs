@@ -341,6 +341,9 @@ impl Client {
         }
         self.event(ClientEvent::End { hr });
         self.outputs.push_back(ClientOutput::Disconnect);
+        if self.config.stays && !hr.is_failure() {
+            return self.rest(now);
+        }
         self.leave(now, ClientEnd::Ended);
     }
 
@@ -468,12 +471,10 @@ impl Client {
         self.stats.bytes += packet.len() as u64;
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
-        self.event(ClientEvent::Packet {
-            location,
-            sequence,
-            bytes: restored(packet, size),
-            resent: false,
-            settled: self.sequence,
+        self.event(if self.config.count_only {
+            ClientEvent::Counted { location, send_time_ms: asf::send_time_ms(&packet) }
+        } else {
+            ClientEvent::Packet { location, sequence, bytes: restored(packet, size), resent: false, settled: self.sequence }
         });
     }
 }

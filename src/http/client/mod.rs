@@ -73,15 +73,20 @@ pub struct ClientConfig {
     pub start: StartAt,
     /// The streams to be sent; `None`: all.
     pub streams: Option<StreamSet>,
+    /// Packets are counted and told of as [`ClientEvent::Counted`], without their bytes: for who plays by the thousand.
+    pub count_only: bool,
+    /// At the end of a stream stay, for a [`ClientInput::Seek`] to go on from, instead of leaving.
+    pub stays: bool,
     /// While it plays, the longest time without media; then it leaves. `None`: for ever, as long as anything comes.
     pub media_time: Option<Duration>,
 }
 
 impl ClientConfig {
-    /// Plays all of it from the beginning.
+    /// Plays all of it from the beginning, packet by packet.
     pub const fn new(host: String, target: String, player: String, guid: Guid) -> Self {
         let (login, streams, media_time) = (None, None, None);
-        Self { host, target, player, guid, login, salt: [0; 8], start: StartAt::Beginning, streams, media_time }
+        let (salt, start, count_only, stays) = ([0; 8], StartAt::Beginning, false, false);
+        Self { host, target, player, guid, login, salt, start, streams, count_only, stays, media_time }
     }
 }
 

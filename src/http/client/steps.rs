@@ -50,7 +50,9 @@ impl Client {
 
     pub(super) fn seek(&mut self, now: Instant, at: StartAt) {
         self.start_at = at;
-        if matches!(self.step, Step::Starting | Step::Playing | Step::Changing) {
+        // Who rests without a pause has come to the end, and stayed.
+        let is_at_end = self.step == Step::Resting && !self.is_paused;
+        if is_at_end || matches!(self.step, Step::Starting | Step::Playing | Step::Changing) {
             self.go_on(now);
         }
     }

@@ -173,6 +173,9 @@ impl Rig {
                     self.packets.push((location, bytes));
                     format!("packet {location}")
                 }
+                ClientOutput::Event(ClientEvent::Counted { location, send_time_ms }) => {
+                    format!("counted {location} {}", send_time_ms.map_or_else(|| "?".into(), |ms| ms.to_string()))
+                }
                 ClientOutput::Event(ClientEvent::End { hr }) => format!("end {:X}", hr.0),
                 ClientOutput::Close(end) => {
                     let text = format!("close: {end}");

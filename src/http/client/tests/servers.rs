@@ -295,6 +295,27 @@ fn what_lies_unread_is_not_late() {
 }
 
 #[test]
+fn who_counts_and_stays_begins_again_at_the_end() {
+    let header = asf(200, FILE);
+    let counts = |config: &mut ClientConfig| (config.count_only, config.stays) = (true, true);
+    let mut rig = Rig::playing(&header, counts);
+    assert_eq!(
+        rig.hear(&[data(5, &packet(200, 1)), data(6, &[1; 3]), end(0)].concat()),
+        ["counted 5 7", "counted 6 ?", "end 0", "disconnect"]
+    );
+    assert_eq!((rig.client.stats().packets, rig.client.stats().bytes, rig.packets.len()), (2, 203, 0));
+    assert_eq!(rig.handle(ClientInput::Seek(StartAt::Time { s: 2.0 })), ["starting", "connect", "play"]);
+    assert!(rig.last_request().contains("stream-time=2000,"), "{}", rig.last_request());
+    assert_eq!(rig.hear(&[ok(""), head(&header), data(9, &packet(200, 1))].concat()), ["playing", "counted 9 7"]);
+    // A failure is no end to stay at.
+    assert_eq!(rig.hear(&end(0x8000_4005)).last().unwrap(), "log");
+    // Who rests for a pause begins when it is over.
+    let mut rig = Rig::playing(&header, counts);
+    assert_eq!(rig.handle(ClientInput::Pause), ["disconnect"]);
+    assert!(rig.handle(ClientInput::Seek(StartAt::Beginning)).is_empty());
+}
+
+#[test]
 fn other_places() {
     let gone = |response: &str| {
         let mut rig = Rig::new(|_| {});
