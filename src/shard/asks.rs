@@ -24,7 +24,7 @@ impl State {
         match ask {
             Ask::Admit(player) => {
                 let conn = self.conns.get(key)?;
-                tracing::debug!(session = conn.session, peer = %conn.peer, player = %player.token.escape_debug(), "connected");
+                tracing::debug!(session = conn.session, peer = %conn.peer, player = %masked(&player.token.escape_debug().to_string()), "connected");
                 if self.stopping.is_some() {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }

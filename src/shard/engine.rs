@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::framing::Framing;
-use super::visits::report_of;
+use super::visits::{report_in, report_of};
 use crate::access_log::ClientReport;
 use crate::http::viewer as http;
 use crate::mms::session as mms;
@@ -167,7 +167,7 @@ impl Engine {
     pub(super) fn client_report(&self) -> Option<ClientReport> {
         match self {
             Self::Mms(session) => session.report().log.as_deref().map(report_of),
-            Self::Http(connection) => connection.report().log.as_deref().and_then(ClientReport::parse),
+            Self::Http(connection) => connection.report().log.as_deref().and_then(report_in),
         }
     }
 

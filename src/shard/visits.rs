@@ -15,6 +15,7 @@ use crate::http::viewer::Expired;
 use crate::mms::log::Logging;
 use crate::settings::Viewers;
 use crate::text::Credentials;
+use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, Content, Denial, Login, OpenRefusal};
 use crate::wire::Hresult;
 
@@ -156,8 +157,8 @@ impl State {
             protocol: conn.engine.protocol(),
             transport: underway.transport,
             status: underway.failure.unwrap_or(if underway.completed { 200 } else { 408 }),
-            agent: player.map_or("", |player| player.token.split(';').next().unwrap_or_default()).to_owned(),
-            player_id: player.and_then(|player| player.guid.clone()),
+            agent: masked(player.map_or("", |player| player.token.split(';').next().unwrap_or_default())),
+            player_id: player.and_then(|player| player.guid.as_deref()).map(masked),
             user: underway.user.filter(|_| underway.proven),
             duration: underway.duration,
             file_bytes: underway.file_bytes,
@@ -168,7 +169,8 @@ impl State {
             viewers: self.context.relay.admission().viewers(),
             session: conn.session,
             report: conn.engine.client_report(),
-            name: underway.name.into(),
+            // It may have a key that was not split off: escaped, or of a player that says `?` otherwise.
+            name: masked(&underway.name),
         }
     }
 
@@ -205,7 +207,7 @@ impl State {
             }
             if let Some((mut visit, _)) = self.waiting_visits.0.remove(&client_id) {
                 let said = sessions.take_log(client_id);
-                visit.report = said.and_then(|text| ClientReport::parse(&text)).or(visit.report);
+                visit.report = said.as_deref().and_then(report_in).or(visit.report);
                 self.context.access_log.tell(visit);
             }
         }
@@ -214,7 +216,7 @@ impl State {
     /// A session is no more: it can say nothing.
     pub(super) fn tell_of_expired(&mut self, expired: &Expired) {
         if let Some((mut visit, _)) = self.waiting_visits.0.remove(&expired.client_id) {
-            visit.report = expired.log.as_deref().and_then(ClientReport::parse).or(visit.report);
+            visit.report = expired.log.as_deref().and_then(report_in).or(visit.report);
             self.context.access_log.tell(visit);
         }
     }
@@ -269,6 +271,11 @@ fn status_of(hr: Hresult) -> u16 {
     }
 }
 
+/// What a player says over HTTP. It may repeat the address that it plays, with the key in it, in any of its words.
+pub(super) fn report_in(text: &str) -> Option<ClientReport> {
+    ClientReport::parse(&masked(text))
+}
+
 /// What a player says over MMS, by the columns of the log.
 pub(super) fn report_of(log: &Logging) -> ClientReport {
     let mut report = ClientReport::default();
@@ -291,7 +298,7 @@ pub(super) fn report_of(log: &Logging) -> ClientReport {
         ("c-hostexever", &version(log.host_exe_version)),
         ("c-osversion", &version(log.os_version)),
     ] {
-        report.set(column, text);
+        report.set(column, &masked(text));
     }
     for (column, number) in [
         ("c-starttime", u64::from(log.start_ms / 1000)),
