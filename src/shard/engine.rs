@@ -171,6 +171,11 @@ impl Engine {
         }
     }
 
+    /// Whether a name that is not there is tried again without its ending, before the player hears of it.
+    pub(super) fn tries_bare_name(&self) -> bool {
+        matches!(self, Self::Http(connection) if connection.tries_bare_name())
+    }
+
     /// The session by which the player knows itself, and under which it may come again.
     pub(super) fn returns_as(&self) -> Option<u32> {
         match self {

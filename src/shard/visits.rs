@@ -81,6 +81,11 @@ impl State {
                     }
                 }
             }
+            // It is over with what it was sent, unless it is to come again with a password.
+            Ask::Rest if self.conns.get(key).and_then(|conn| conn.underway.as_ref()?.failure) != Some(401) => {
+                self.park(key);
+                self.end_visit(key, now);
+            }
             _ => {}
         }
     }
@@ -90,6 +95,10 @@ impl State {
         if !self.context.access_log.is_on() {
             return;
         }
+        if let Answer::Admitted(Err(_)) = answer {
+            // A line of its own.
+            self.end_visit(key, now);
+        }
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Answer::Admitted(Err(hr)) = answer {
             let name = conn.engine.name().unwrap_or_default().to_owned();
@@ -97,8 +106,13 @@ impl State {
             conn.underway = Some(Underway { failure, ..Underway::new(conn, &name, now) });
         }
         let asks_for_users = conn.opened.as_ref().is_some_and(|opened| opened.point.settings().access.viewers == Viewers::Users);
+        let tries_on = conn.engine.tries_bare_name();
         let Some(underway) = &mut conn.underway else { return };
         match answer {
+            // Only what comes of the last name that it tries counts.
+            Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND)))
+            | Answer::Bytes(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND)))
+                if tries_on => {}
             Answer::Opened(Ok(description)) => {
                 underway.failure = None;
                 underway.proven |= asks_for_users;
@@ -149,6 +163,9 @@ impl State {
     fn visit_of(&self, conn: &Conn, underway: Underway, now: Instant) -> Visit {
         let (packets, bytes, resends_asked) = sent_on(conn);
         let player = conn.engine.player();
+        // What is not there was looked for under its bare name last; the player asked for the whole.
+        let asked = conn.engine.name().filter(|_| underway.failure == Some(404) && matches!(conn.engine, Engine::Http(_)));
+        let name = asked.unwrap_or(&underway.name);
         Visit {
             peer: conn.peer.ip(),
             local: SocketAddr::new(conn.local.ip().to_canonical(), conn.local.port()),
@@ -170,7 +187,7 @@ impl State {
             session: conn.session,
             report: conn.engine.client_report(),
             // It may have a key that was not split off: escaped, or of a player that says `?` otherwise.
-            name: masked(&underway.name),
+            name: masked(name),
         }
     }
 
@@ -265,7 +282,7 @@ fn user_of(login: &Login) -> Option<String> {
 fn status_of(hr: Hresult) -> u16 {
     match hr {
         Hresult::FILE_NOT_FOUND => 404,
-        Hresult::ACCESS_DENIED => 401,
+        Hresult::ACCESS_DENIED => 403,
         Hresult::TOO_MANY_SESSIONS | Hresult::INSUFFICIENT_BANDWIDTH | Hresult::NO_STREAM => 503,
         _ => 500,
     }
