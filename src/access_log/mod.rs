@@ -182,7 +182,8 @@ mod tests {
         }
         let (done, ended) = sync_channel(1);
         std::thread::spawn(move || {
-            log.reopen();
+            // More often than the queue has room for, wherever the thread hangs.
+            (0..2 * QUEUE).for_each(|_| log.reopen());
             scribe.finish();
             done.send(()).unwrap();
         });
