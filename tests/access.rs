@@ -289,12 +289,14 @@ fn who_watches_watches_on() {
     watcher.assert_undisturbed();
 }
 
-/// Players repeat what they play in their reports.
+/// Players repeat what they play in their reports, and name what was never split off.
 #[test]
-fn keys_in_reports_of_players_are_masked() {
-    let house = House::open("");
+fn keys_are_in_no_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let house = House::open(&format!("[access_log]\nfile = {file:?}\n"));
     let key = &house.key("signed", 3600, None)[3..];
-    let url = format!("http%3A%2F%2Fh%2Fsigned%3Fk%3D{key} mms://h/signed?k={key}");
+    let url = format!("http%3A%2F%2Fh%2Fsigned%3Fk%3D{key}");
     let ask = |request: &str| {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(house.daemon.http).unwrap();
@@ -304,19 +306,43 @@ fn keys_in_reports_of_players_are_masked() {
         let _ = stream.read_to_string(&mut answer);
         answer
     };
-    let agent = format!("User-Agent: NSPlayer/9.0 {url}\r\n");
-    let log = format!(
-        "POST /signed HTTP/1.1\r\nHost: h\r\n{agent}Connection: close\r\nContent-Type: application/x-wms-LogStats\r\nContent-Length: {}\r\n\r\n{url}",
-        url.len()
+    let agent = format!("User-Agent: NSPlayer/9.0 {url} mms://h/signed?k={key}\r\n");
+    // MS-WMLOG 2.2.1: 44 fields and three more, in which the address stands wherever a player may put it.
+    let fields = format!(
+        "0.0.0.0 2024-05-01 12:00:00 - http://h/signed?k={key} 0 9 1 200 - 9.0 en-US Agent_({url}) http://h/page?k={key} wmplayer.exe \
+         9.0 Windows 5.1 Pentium 0 0 313441 http TCP - - http://h/channel?k={key} - 4711 - 177 0 0 0 0 0 0 1 5 99 - - - - \
+         mms://h/signed?k={key} title?k={key} -"
     );
-    let answer = ask(&log);
+    assert_eq!(fields.split_whitespace().count(), 47);
+    let log = |connection: &str, path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\n{agent}{connection}Content-Type: application/x-wms-LogStats\r\n\
+             Content-Length: {}\r\n\r\n{fields}",
+            fields.len()
+        )
+    };
+    let close = "Connection: close\r\n";
+    let answer = ask(&log(close, "/signed"));
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
-    ask(&format!("GET /nothing?k={key} HTTP/1.1\r\nHost: h\r\n{agent}Connection: close\r\n\r\n"));
-    ask(&format!("GET /%3Fk={key} HTTP/1.1\r\nHost: h\r\n{agent}Connection: close\r\n\r\n"));
-    open_over_mms(house.daemon.mms, &format!("nothing?k={key}"));
-    wait_until("three sessions in the log", MINUTE, || house.daemon.log().matches("session ended").count() >= 4);
+    // A report and what is refused on one connection: one line has both.
+    let both = ask(&format!("{}GET /nothing?k={key} HTTP/1.1\r\nHost: h\r\n{agent}{close}\r\n", log("", "/nothing")));
+    assert!(both.contains("HTTP/1.1 404 "), "{both}");
+    for path in [format!("/%3Fk={key}"), format!("/x%3Fk%3D{key}"), format!("/x%253Fk%253D{key}")] {
+        ask(&format!("GET {path} HTTP/1.1\r\nHost: h\r\n{agent}{close}\r\n"));
+    }
+    for name in [format!("nothing?k={key}"), format!("nothing&k={key}"), format!("x%3Fk%3D{key}")] {
+        open_over_mms(house.daemon.mms, &name);
+    }
+    wait_until("the sessions in the log", MINUTE, || house.daemon.log().matches("session ended").count() >= 7);
     let log = house.daemon.log();
     assert!(log.contains("mms://h/signed?k=***") && !log.contains(key), "{log}");
+    assert!(house.daemon.stop().success());
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.lines().filter(|line| !line.starts_with('#')).count() >= 7, "{log}");
+    for told in ["http://h/page?k=***", "http://h/channel?k=***", "Agent_(http%3A%2F%2Fh%2Fsigned%3Fk%3D***)", "/x%3Fk=***"] {
+        assert!(log.contains(told), "{told} in {log}");
+    }
+    assert!(!log.contains(key), "{log}");
 }
 
 /// curl's view of a URL: status and head.

@@ -107,6 +107,31 @@ fn a_line_for_each_session_of_every_protocol() {
     assert_eq!(lines.len(), 4, "{lines:#?}");
 }
 
+/// What is tried under two names is one session; what follows on its connection is another.
+#[test]
+fn endings_that_only_show_what_it_is_and_connections_that_are_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let (daemon, file) = daemon(root.path(), "");
+    assert!(ask(daemon.http, "GET /demo.wmv HTTP/1.0\r\n\r\n", 20_000).contains(" 200 OK\r\n"));
+    assert!(!daemon.log().contains("no such publishing point"));
+    assert_eq!(http_get(daemon.http, "/nothing.wmv").0, 404);
+    let get = |name: &str| format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let kept = get("archive/a.wma").repeat(2) + &get("archive/nothing.asf");
+    let answers = ask(daemon.http, &kept, usize::MAX);
+    assert!(answers.matches(" 200 OK\r\n").count() == 2 && answers.contains(" 404 Not Found\r\n"), "{answers:.300}");
+    assert_eq!(daemon.metric("wmrelay_refusals_total", &[("cause", "unknown_name")]), 2.0);
+    assert!(daemon.stop().success());
+
+    let lines = lines(&file);
+    assert_has(&lines, &[("cs-uri-stem", "/demo"), ("c-status", "408")]);
+    assert_has(&lines, &[("cs-uri-stem", "/nothing.wmv"), ("c-status", "404")]);
+    assert_has(&lines, &[("cs-uri-stem", "/archive/nothing.asf"), ("c-status", "404")]);
+    let size = std::fs::metadata(root.path().join("a.wma")).unwrap().len().to_string();
+    let whole: Vec<&Line> = lines.iter().filter(|line| line["cs-uri-stem"] == "/archive/a.wma").collect();
+    assert!(whole.len() == 2 && whole.iter().all(|line| line["sc-bytes"] == size && line["c-status"] == "200"), "{whole:#?}");
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+}
+
 /// The fields of MS-WMLOG 2.2.1, as a player fills them.
 fn report(duration_s: u32) -> String {
     format!(

@@ -2,13 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use time::{Date, OffsetDateTime};
 
 use super::line::{COLUMNS, date_and_time};
 use crate::settings::AccessLog;
+
+/// A file that could not be put away is tried again after so long.
+const TURN_AGAIN: Duration = Duration::from_secs(60);
 
 /// An open log file.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct LogFile {
     rotate_bytes: u64,
     rotate_daily: bool,
     keep: usize,
+    /// Until then it grows on: it could not be put away.
+    stays_until: Option<OffsetDateTime>,
 }
 
 impl LogFile {
@@ -40,6 +46,7 @@ impl LogFile {
             rotate_bytes: settings.rotate_bytes,
             rotate_daily: settings.rotate_daily,
             keep: settings.keep,
+            stays_until: None,
         };
         file.begin(now)?;
         file.flush()?;
@@ -50,21 +57,32 @@ impl LogFile {
         &self.path
     }
 
-    /// Writes a line, to another file if it is time for that.
+    /// Writes a line, to another file if it is time for that; if the old one cannot be put away, to that.
+    ///
+    /// # Errors
+    /// It was not written, or lines before it.
     pub(super) fn write(&mut self, line: &str, now: SystemTime) -> io::Result<()> {
         let now = OffsetDateTime::from(now);
         let is_full = self.rotate_bytes > 0 && self.len + line.len() as u64 > self.rotate_bytes;
         let is_old = self.rotate_daily && now.date() != self.day;
-        if self.out.is_some() && (is_full || is_old) {
-            self.turn()?;
+        // A clock that was set back must not keep it for long.
+        let stays = self.stays_until.is_some_and(|until| now < until && until - now <= TURN_AGAIN);
+        let mut flushed = Ok(());
+        if self.out.is_some() && (is_full || is_old) && !stays {
+            flushed = self.flush();
+            let turned = self.turn();
+            self.stays_until = turned.is_err().then(|| now + TURN_AGAIN);
+            if let Err(error) = turned {
+                tracing::warn!(file = %self.path.display(), %error, "the access log cannot be put away; it grows on");
+            }
         }
         if self.out.is_none() {
             self.begin(now)?;
         }
-        let Some(out) = &mut self.out else { return Ok(()) };
+        let Some(out) = &mut self.out else { return flushed };
         out.write_all(line.as_bytes())?;
         self.len += line.len() as u64;
-        Ok(())
+        flushed
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
@@ -98,23 +116,38 @@ impl LogFile {
             COLUMNS.join(" ")
         );
         let mut out = BufWriter::new(file);
+        if self.is_torn() {
+            out.write_all(b"\n")?;
+            self.len += 1;
+        }
         out.write_all(head.as_bytes())?;
         self.len += head.len() as u64;
         self.out = Some(out);
         Ok(())
     }
 
-    /// Puts the file away under the day of what is in it.
+    /// Whether the file ends within a line, as after a crash or on a disk that was full. One that may not be read is taken as whole.
+    fn is_torn(&self) -> bool {
+        let mut last = [b'\n'];
+        // Pipes have no length, and must not be opened for reading.
+        if let Some(at) = self.len.checked_sub(1)
+            && let Ok(file) = File::open(&self.path)
+        {
+            let _ = file.read_exact_at(&mut last, at);
+        }
+        last != *b"\n"
+    }
+
+    /// Puts the file away under the day of what is in it; where that fails, all stays as it is.
     fn turn(&mut self) -> io::Result<()> {
-        let flushed = self.flush();
-        self.out = None;
         let stem =
             format!("{}.{:04}{:02}{:02}", self.path.display(), self.day.year(), u8::from(self.day.month()), self.day.day());
         let free = (0..10_000_u32).map(|n| PathBuf::from(if n == 0 { stem.clone() } else { format!("{stem}-{n:04}") }));
         let away = free.into_iter().find(|path| !path.exists()).ok_or_else(|| io::Error::other("too many files of one day"))?;
         std::fs::rename(&self.path, away)?;
+        self.out = None;
         self.forget_the_oldest();
-        flushed
+        Ok(())
     }
 
     /// Keeps as many of those that were put away as the settings say. Who cannot be removed stays.
@@ -231,5 +264,47 @@ mod tests {
         file.write(&line, at(0)).unwrap();
         file.flush().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 5);
+    }
+
+    #[test]
+    fn what_cannot_be_put_away_grows_on_for_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let line = line(&visit(), &Names::Plain);
+        let mut file = LogFile::open(&path, &settings(0, true, 0), at(0)).unwrap();
+        file.write(&line, at(0)).unwrap();
+        // Nothing can be put over a folder, and there is one at each name; not even root may do that.
+        let taken = |n: u32| {
+            let number = if n == 0 { String::new() } else { format!("-{n:04}") };
+            folder.path().join(format!("access.log.20240501{number}"))
+        };
+        (0..10_000).for_each(|n| std::fs::create_dir(taken(n)).unwrap());
+        for s in 0..60 {
+            file.write(&line, at(1) + Duration::from_secs(s)).unwrap();
+        }
+        file.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!((text.lines().filter(|line| !line.starts_with('#')).count(), text.matches("#Fields").count()), (61, 1));
+        std::fs::remove_dir(taken(7)).unwrap();
+        file.write(&line, at(1) + Duration::from_secs(61)).unwrap();
+        file.flush().unwrap();
+        assert!(taken(7).is_file());
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 5);
+    }
+
+    #[test]
+    fn a_torn_line_harms_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let line = line(&visit(), &Names::Plain);
+        for (there, head) in [("192.0.2.1 2024-0", 2), ("192.0.2.1 2024-0\n", 2), ("", 1)] {
+            std::fs::write(&path, there).unwrap();
+            let mut file = LogFile::open(&path, &settings(0, false, 0), at(0)).unwrap();
+            file.write(&line, at(0)).unwrap();
+            file.flush().unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.lines().nth(head - 1).unwrap().starts_with("#Software") && !text.contains("\n\n"), "{text}");
+            assert_eq!(file.len, text.len() as u64);
+        }
     }
 }

@@ -61,6 +61,25 @@ impl Visit {
         self.resends_asked += later.resends_asked;
         self.viewers = later.viewers;
         self.status = later.status;
+        self.user = later.user.or(self.user.take());
         self.report = later.report.or(self.report.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::access_log::Visit;
+    use crate::access_log::line::visit;
+
+    #[test]
+    fn who_proved_to_be_somebody_later_is_somebody() {
+        let of = |user: Option<&str>| Visit { user: user.map(str::to_owned), ..visit() };
+        for (before, after, expected) in
+            [(None, Some("anna"), "anna"), (Some("anna"), None, "anna"), (Some("anna"), Some("bob"), "bob")]
+        {
+            let mut whole = of(before);
+            whole.goes_on_as(of(after));
+            assert_eq!(whole.user.as_deref(), Some(expected));
+        }
     }
 }

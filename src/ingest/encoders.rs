@@ -142,7 +142,9 @@ impl Encoders {
                     return Ok(id.clone());
                 }
                 // Another publisher had the name in between: as if it began anew.
-                desk.sessions.remove(id);
+                if let Some(before) = desk.sessions.remove(id) {
+                    before.changed.notify_one();
+                }
                 id.clone()
             }
             Some(id) if desk.invitations.get(id).is_some_and(|given| given.peer == peer && given.until > now) => {
@@ -231,7 +233,14 @@ impl Encoders {
     /// once, they need not wait for another source.
     fn finish(&self, id: &PushId, stream: Stream, properly: bool, reason: &str) {
         let entry = self.lock().sessions.remove(id);
-        let Some(Entry { point, auto_destroy, .. }) = entry else { return };
+        if let Some(entry) = entry {
+            self.finished(entry, stream, properly, reason);
+        }
+    }
+
+    /// The same of a session that was taken out.
+    fn finished(&self, entry: Entry, stream: Stream, properly: bool, reason: &str) {
+        let Entry { point, auto_destroy, .. } = entry;
         let Tally { bytes, packets, invalid } = stream.feed.tally;
         let seconds = now().saturating_duration_since(stream.since).as_secs();
         info!(point = point.name(), seconds, bytes, packets, invalid, reason, "push session ended");
@@ -244,10 +253,10 @@ impl Encoders {
         }
     }
 
-    /// When a session is to be looked at; `None` where it is gone.
-    fn deadline(&self, id: &PushId) -> Option<Instant> {
+    /// When a session is to be looked at; `None` where it is gone, also if there is another of its id.
+    fn deadline(&self, id: &PushId, changed: &Arc<Notify>) -> Option<Instant> {
         let desk = self.lock();
-        let entry = desk.sessions.get(id)?;
+        let entry = desk.sessions.get(id).filter(|entry| Arc::ptr_eq(&entry.changed, changed))?;
         let look = now() + BUSY_LOOK;
         // A connection that has the stream sees to the time itself, to say so.
         let own = entry.session.poll_timeout().unwrap_or(look);
@@ -255,15 +264,17 @@ impl Encoders {
     }
 
     /// Ends a session whose time has come and that no connection has.
-    fn expire(&self, id: &PushId) {
-        let taken = {
+    fn expire(&self, id: &PushId, changed: &Arc<Notify>) {
+        let ended = {
+            // Under one lock, so that nobody finds it without its stream.
             let mut desk = self.lock();
-            let Some(entry) = desk.sessions.get_mut(id) else { return };
+            let Some(entry) = desk.sessions.get_mut(id).filter(|entry| Arc::ptr_eq(&entry.changed, changed)) else { return };
             let Some(expiry) = entry.session.expired(now()) else { return };
-            entry.stream.take().map(|stream| (stream, expiry))
+            let stream = entry.stream.take();
+            stream.and_then(|stream| Some((desk.sessions.remove(id)?, stream, expiry)))
         };
-        if let Some((stream, expiry)) = taken {
-            self.finish(id, stream, false, reason(expiry));
+        if let Some((entry, stream, expiry)) = ended {
+            self.finished(entry, stream, false, reason(expiry));
         }
     }
 
@@ -364,13 +375,13 @@ impl Drop for Lease {
 
 /// Looks after the timers of a session while no connection does.
 async fn watch(encoders: Weak<Encoders>, id: PushId, changed: Arc<Notify>) {
-    while let Some(deadline) = encoders.upgrade().and_then(|encoders| encoders.deadline(&id)) {
+    while let Some(deadline) = encoders.upgrade().and_then(|encoders| encoders.deadline(&id, &changed)) {
         tokio::select! {
             () = sleep_until(deadline.into()) => {}
             () = changed.notified() => continue,
         }
         if let Some(encoders) = encoders.upgrade() {
-            encoders.expire(&id);
+            encoders.expire(&id, &changed);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who may publish what.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -9,22 +9,28 @@ use tracing::info;
 
 use crate::http::{PublishRequest, Refusal, Status};
 use crate::metrics::REFUSALS;
+use crate::relay::admission::Guesses;
 use crate::relay::{CreateRefusal, Point, PublishRefusal, Publisher, PublisherId, Relay};
 use crate::settings::Access;
 use crate::text::{Authenticator, Users, Verdict};
+
+/// When it is worth to ask again after too many wrong passwords.
+const GUESSES_RETRY: Duration = Duration::from_secs(60);
 
 /// Decides about requests to publish.
 pub(super) struct Gate {
     access: Access,
     relay: Arc<Relay>,
     authenticator: Option<Mutex<Authenticator>>,
+    /// Wrong passwords, over all connections of an address.
+    guesses: Mutex<Guesses>,
 }
 
 impl Gate {
     /// `key` is random; it seals the nonces of Digest.
     pub(super) fn new(now: Instant, access: Access, relay: Arc<Relay>, users: Option<Users>, key: [u8; 32]) -> Self {
         let authenticator = users.map(|users| Mutex::new(Authenticator::new(now, users, key)));
-        Self { access, relay, authenticator }
+        Self { access, relay, authenticator, guesses: Mutex::default() }
     }
 
     /// Whether anything that this peer could send would let it publish.
@@ -41,11 +47,22 @@ impl Gate {
             return Err(Refusal::new(Status::Forbidden, format!("The settings do not let {peer} publish.")).into());
         }
         match (&request.authorization, &self.authenticator) {
+            (Some(_), Some(_)) if !lock(&self.guesses).may_guess(now, peer) => {
+                let text = "There were too many wrong passwords from your address; try again later.";
+                Err(Refusal { retry_after: Some(GUESSES_RETRY), ..Refusal::new(Status::TooManyRequests, text) }.into())
+            }
             (Some(authorization), Some(authenticator)) => {
-                let mut authenticator = authenticator.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut authenticator = lock(authenticator);
                 match authenticator.check(now, &request.method, &request.target, authorization) {
                     Ok(Verdict::Granted { user }) => Ok(PublisherId::User(user)),
                     Ok(Verdict::Denied) => {
+                        lock(&self.guesses).wrong(now, peer);
+                        // Programs that ban addresses read this line of viewers and of publishers; see the gate of the shards.
+                        tracing::warn!(
+                            target: "wmrelay::auth",
+                            point = request.name,
+                            "viewer not let in: peer={peer} cause=publisher_password"
+                        );
                         let challenges = authenticator.challenges(now, false);
                         Err(Denial::WrongCredentials(Refusal::unauthorized("User or password is wrong.", challenges)))
                     }
@@ -66,7 +83,7 @@ impl Gate {
                 .into()),
             },
             (None, Some(authenticator)) => {
-                let mut authenticator = authenticator.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut authenticator = lock(authenticator);
                 Err(Refusal::unauthorized("User and password are needed.", authenticator.challenges(now, false)).into())
             }
             (_, None) => Err(Refusal::new(
@@ -117,6 +134,10 @@ impl Gate {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn not_made(refusal: &CreateRefusal) -> Refusal {
     let text = format!("{}.", capitalised(&refusal.to_string()));
     match refusal {
@@ -150,6 +171,7 @@ pub(super) fn count(refusal: &Refusal) {
         Status::NotFound => "publisher_unknown_point",
         Status::Conflict => "publisher_conflict",
         Status::UnsupportedMediaType => "publisher_not_asf",
+        Status::TooManyRequests => "publisher_guesses",
         _ => "publisher_other",
     };
     counter!(REFUSALS, "cause" => cause).increment(1);
@@ -226,6 +248,22 @@ mod tests {
         {
             assert_eq!(gate(users).may_publish(peer.parse().unwrap()), may, "{users} {peer}");
         }
+    }
+
+    #[test]
+    fn an_address_guesses_a_few_times_and_then_seldom() {
+        let gate = gate(true);
+        let now = testing::start();
+        let status = |now, peer: &str, password| {
+            gate.authorise(now, peer.parse().unwrap(), &request(password)).map_err(|denial| refusal(denial).status)
+        };
+        let told: Vec<_> = (0..12).map(|_| status(now, ELSEWHERE, Some("wrong")).unwrap_err()).collect();
+        assert_eq!(told, [[Status::Unauthorized; 10].as_slice(), &[Status::TooManyRequests; 2]].concat());
+        // The right one is not looked at either; others are not held to account.
+        assert_eq!(status(now, ELSEWHERE, Some("secret")), Err(Status::TooManyRequests));
+        assert_eq!(status(now, ELSEWHERE, None), Err(Status::Unauthorized));
+        assert!(status(now, "192.0.2.8", Some("secret")).is_ok());
+        assert!(status(now + Duration::from_secs(31), ELSEWHERE, Some("secret")).is_ok());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From checked settings to running threads, and back.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -45,11 +46,8 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
     let bound = Bound::new(&mms, &http, &admin);
     let wall_clock = wall_clock();
-    let (access_log, scribe) =
-        AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock)).with_context(|| {
-            let file = settings.access_log.file.as_deref().unwrap_or_else(|| Path::new("")).display();
-            format!("access_log.file: {file} cannot be written; its folder must be there, and be this user's")
-        })?;
+    let started = AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock));
+    let (access_log, scribe) = started.map_err(|error| no_access_log(&settings, error))?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let result = runtime.block_on(async {
@@ -111,6 +109,19 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     // A look-up of a name may hang for as long as its servers are silent; nobody waits for its answer.
     runtime.shutdown_background();
     result
+}
+
+/// In the words of what is wrong.
+fn no_access_log(settings: &Settings, error: std::io::Error) -> anyhow::Error {
+    let file = settings.access_log.file.as_deref().unwrap_or_else(|| Path::new("")).display();
+    let why = match error.kind() {
+        ErrorKind::NotFound => "its folder is not there; make it",
+        ErrorKind::PermissionDenied => "this user may not write it; give it and its folder to this user",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "there is no room for it; make some, or name a file elsewhere",
+        ErrorKind::ReadOnlyFilesystem => "it is on a file system that is read-only; name a file elsewhere",
+        _ => "it must be a file that can be written",
+    };
+    anyhow::Error::new(error).context(format!("access_log.file: {file} cannot be written: {why}"))
 }
 
 /// The addresses that are bound, port numbers included.

@@ -318,6 +318,10 @@ impl Check<'_> {
             self.problem("publish.create_limit", why);
         }
         let create_limit = raw.create_limit.and_then(|limit| usize::try_from(limit).ok());
+        let limits = create_limit.is_some_and(|limit| limit != built_in.create_limit);
+        if limits && !raw.create.unwrap_or(built_in.create) {
+            self.warning("publish.create_limit", "has no effect without `create = true`".into());
+        }
         Publish { create: raw.create.unwrap_or(built_in.create), create_limit: create_limit.unwrap_or(built_in.create_limit) }
     }
 
@@ -385,17 +389,31 @@ impl Check<'_> {
         if let Some(file) = file.as_deref().filter(|file| file.is_dir()) {
             self.problem("access_log.file", format!("{} is a folder; name a file in it", file.display()));
         }
-        if file.is_none() && raw.rotate_bytes.or(raw.keep.map(u64::from)).is_some_and(|value| value > 0) {
-            self.warning("access_log.file", "is not set, so there is no access log to rotate".into());
-        }
         let built_in = AccessLog::default();
-        AccessLog {
+        let access_log = AccessLog {
             file,
             rotate_bytes: raw.rotate_bytes.unwrap_or(built_in.rotate_bytes),
             rotate_daily: raw.rotate_daily.unwrap_or(built_in.rotate_daily),
             keep: raw.keep.map_or(built_in.keep, |keep| usize::try_from(keep).unwrap_or(usize::MAX)),
             hash_addresses: raw.hash_addresses.unwrap_or(built_in.hash_addresses),
+        };
+        let AccessLog { rotate_bytes, rotate_daily, keep, hash_addresses, .. } = access_log;
+        let rotates = rotate_bytes > 0 || rotate_daily;
+        if access_log.file.is_none() {
+            for (key, is_of_use) in [
+                ("access_log.rotate_bytes", rotate_bytes != built_in.rotate_bytes && rotate_bytes > 0),
+                ("access_log.rotate_daily", rotate_daily),
+                ("access_log.keep", keep != built_in.keep && keep > 0),
+                ("access_log.hash_addresses", hash_addresses),
+            ] {
+                if is_of_use {
+                    self.warning(key, "has no effect: [access_log] file is not set, so there is no such log".into());
+                }
+            }
+        } else if raw.keep.is_some_and(|keep| keep > 0) && !rotates {
+            self.warning("access_log.keep", "has no effect: the file is put away neither by size nor by day".into());
         }
+        access_log
     }
 
     /// What a viewer has to show must be something that can be checked.
@@ -432,6 +450,9 @@ impl Check<'_> {
         let asks = |viewers| points.iter().any(|point| point.access.viewers == viewers);
         if settings.viewers_file.is_some() && !asks(Viewers::Users) {
             self.warning("users.viewers_file", "has no effect: no publishing point says access = \"users\"".into());
+        }
+        if settings.key_file.is_some() && !asks(Viewers::Signed) {
+            self.warning("signing.key_file", "has no effect: no publishing point says access = \"signed\"".into());
         }
         if settings.viewers_file.is_none() && settings.users_file.is_some() && asks(Viewers::Users) {
             self.warning(

@@ -233,7 +233,7 @@ pub struct Log {
 }
 
 /// The log of sessions, a line each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLog {
     /// Where it is written; `None`: nowhere.
     pub file: Option<PathBuf>,
@@ -245,6 +245,13 @@ pub struct AccessLog {
     pub keep: usize,
     /// Keyed hashes in place of the addresses of viewers.
     pub hash_addresses: bool,
+}
+
+impl Default for AccessLog {
+    /// No file; one that is named takes some 1.1 GB at most with those that were put away.
+    fn default() -> Self {
+        Self { file: None, rotate_bytes: 100 << 20, rotate_daily: false, keep: 10, hash_addresses: false }
+    }
 }
 
 /// The form of the log.

@@ -24,7 +24,7 @@ impl State {
         match ask {
             Ask::Admit(player) => {
                 let conn = self.conns.get(key)?;
-                tracing::debug!(session = conn.session, peer = %conn.peer, player = %player.token.escape_debug(), "connected");
+                tracing::debug!(session = conn.session, peer = %conn.peer, player = %masked(&player.token.escape_debug().to_string()), "connected");
                 if self.stopping.is_some() {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
@@ -208,9 +208,11 @@ impl State {
         let conn = self.conns.get_mut(key).ok_or(gone)?;
         conn.opened = None;
         let Some((point, below)) = self.context.relay.resolve(name) else {
-            metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
-            let name = masked(&name.escape_debug().to_string());
-            tracing::info!(session = conn.session, peer = %conn.peer, %name, "no such publishing point");
+            if !conn.engine.tries_bare_name() {
+                metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
+                let name = masked(&name.escape_debug().to_string());
+                tracing::info!(session = conn.session, peer = %conn.peer, %name, "no such publishing point");
+            }
             return Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND));
         };
         // A proof of Digest is good once.

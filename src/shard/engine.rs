@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::framing::Framing;
-use super::visits::report_of;
+use super::visits::{report_in, report_of};
 use crate::access_log::ClientReport;
 use crate::http::viewer as http;
 use crate::mms::session as mms;
@@ -167,8 +167,13 @@ impl Engine {
     pub(super) fn client_report(&self) -> Option<ClientReport> {
         match self {
             Self::Mms(session) => session.report().log.as_deref().map(report_of),
-            Self::Http(connection) => connection.report().log.as_deref().and_then(ClientReport::parse),
+            Self::Http(connection) => connection.report().log.as_deref().and_then(report_in),
         }
+    }
+
+    /// Whether a name that is not there is tried again without its ending, before the player hears of it.
+    pub(super) fn tries_bare_name(&self) -> bool {
+        matches!(self, Self::Http(connection) if connection.tries_bare_name())
     }
 
     /// The session by which the player knows itself, and under which it may come again.

@@ -115,8 +115,10 @@ impl State {
 
     /// Notes for the metrics and the log why a file does not open; the protocols' word for it.
     pub(super) fn not_opened(&self, key: usize, error: &OpenError) -> Hresult {
-        metrics::counter!(names::REFUSALS, "cause" => cause(error)).increment(1);
-        if let Some(conn) = self.conns.get(key) {
+        let conn = self.conns.get(key);
+        let tries_on = matches!(error, OpenError::NotFound) && conn.is_some_and(|conn| conn.engine.tries_bare_name());
+        if let Some(conn) = conn.filter(|_| !tries_on) {
+            metrics::counter!(names::REFUSALS, "cause" => cause(error)).increment(1);
             let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
             tracing::info!(session = conn.session, peer = %conn.peer, %name, "not opened: {error}");
         }

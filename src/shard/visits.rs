@@ -15,6 +15,7 @@ use crate::http::viewer::Expired;
 use crate::mms::log::Logging;
 use crate::settings::Viewers;
 use crate::text::Credentials;
+use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, Content, Denial, Login, OpenRefusal};
 use crate::wire::Hresult;
 
@@ -80,6 +81,11 @@ impl State {
                     }
                 }
             }
+            // It is over with what it was sent, unless it is to come again with a password.
+            Ask::Rest if self.conns.get(key).and_then(|conn| conn.underway.as_ref()?.failure) != Some(401) => {
+                self.park(key);
+                self.end_visit(key, now);
+            }
             _ => {}
         }
     }
@@ -89,6 +95,10 @@ impl State {
         if !self.context.access_log.is_on() {
             return;
         }
+        if let Answer::Admitted(Err(_)) = answer {
+            // A line of its own.
+            self.end_visit(key, now);
+        }
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Answer::Admitted(Err(hr)) = answer {
             let name = conn.engine.name().unwrap_or_default().to_owned();
@@ -96,8 +106,13 @@ impl State {
             conn.underway = Some(Underway { failure, ..Underway::new(conn, &name, now) });
         }
         let asks_for_users = conn.opened.as_ref().is_some_and(|opened| opened.point.settings().access.viewers == Viewers::Users);
+        let tries_on = conn.engine.tries_bare_name();
         let Some(underway) = &mut conn.underway else { return };
         match answer {
+            // Only what comes of the last name that it tries counts.
+            Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND)))
+            | Answer::Bytes(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND)))
+                if tries_on => {}
             Answer::Opened(Ok(description)) => {
                 underway.failure = None;
                 underway.proven |= asks_for_users;
@@ -148,6 +163,9 @@ impl State {
     fn visit_of(&self, conn: &Conn, underway: Underway, now: Instant) -> Visit {
         let (packets, bytes, resends_asked) = sent_on(conn);
         let player = conn.engine.player();
+        // What is not there was looked for under its bare name last; the player asked for the whole.
+        let asked = conn.engine.name().filter(|_| underway.failure == Some(404) && matches!(conn.engine, Engine::Http(_)));
+        let name = asked.unwrap_or(&underway.name);
         Visit {
             peer: conn.peer.ip(),
             local: SocketAddr::new(conn.local.ip().to_canonical(), conn.local.port()),
@@ -156,8 +174,8 @@ impl State {
             protocol: conn.engine.protocol(),
             transport: underway.transport,
             status: underway.failure.unwrap_or(if underway.completed { 200 } else { 408 }),
-            agent: player.map_or("", |player| player.token.split(';').next().unwrap_or_default()).to_owned(),
-            player_id: player.and_then(|player| player.guid.clone()),
+            agent: masked(player.map_or("", |player| player.token.split(';').next().unwrap_or_default())),
+            player_id: player.and_then(|player| player.guid.as_deref()).map(masked),
             user: underway.user.filter(|_| underway.proven),
             duration: underway.duration,
             file_bytes: underway.file_bytes,
@@ -168,7 +186,8 @@ impl State {
             viewers: self.context.relay.admission().viewers(),
             session: conn.session,
             report: conn.engine.client_report(),
-            name: underway.name.into(),
+            // It may have a key that was not split off: escaped, or of a player that says `?` otherwise.
+            name: masked(name),
         }
     }
 
@@ -205,7 +224,7 @@ impl State {
             }
             if let Some((mut visit, _)) = self.waiting_visits.0.remove(&client_id) {
                 let said = sessions.take_log(client_id);
-                visit.report = said.and_then(|text| ClientReport::parse(&text)).or(visit.report);
+                visit.report = said.as_deref().and_then(report_in).or(visit.report);
                 self.context.access_log.tell(visit);
             }
         }
@@ -214,7 +233,7 @@ impl State {
     /// A session is no more: it can say nothing.
     pub(super) fn tell_of_expired(&mut self, expired: &Expired) {
         if let Some((mut visit, _)) = self.waiting_visits.0.remove(&expired.client_id) {
-            visit.report = expired.log.as_deref().and_then(ClientReport::parse).or(visit.report);
+            visit.report = expired.log.as_deref().and_then(report_in).or(visit.report);
             self.context.access_log.tell(visit);
         }
     }
@@ -263,10 +282,15 @@ fn user_of(login: &Login) -> Option<String> {
 fn status_of(hr: Hresult) -> u16 {
     match hr {
         Hresult::FILE_NOT_FOUND => 404,
-        Hresult::ACCESS_DENIED => 401,
+        Hresult::ACCESS_DENIED => 403,
         Hresult::TOO_MANY_SESSIONS | Hresult::INSUFFICIENT_BANDWIDTH | Hresult::NO_STREAM => 503,
         _ => 500,
     }
+}
+
+/// What a player says over HTTP. It may repeat the address that it plays, with the key in it, in any of its words.
+pub(super) fn report_in(text: &str) -> Option<ClientReport> {
+    ClientReport::parse(&masked(text))
 }
 
 /// What a player says over MMS, by the columns of the log.
@@ -291,7 +315,7 @@ pub(super) fn report_of(log: &Logging) -> ClientReport {
         ("c-hostexever", &version(log.host_exe_version)),
         ("c-osversion", &version(log.os_version)),
     ] {
-        report.set(column, text);
+        report.set(column, &masked(text));
     }
     for (column, number) in [
         ("c-starttime", u64::from(log.start_ms / 1000)),

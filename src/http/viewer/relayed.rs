@@ -100,6 +100,11 @@ impl Connection {
         }
     }
 
+    /// Whether the name that the relay was asked for, if it is not there, is tried again without its ending.
+    pub fn tries_bare_name(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.request.bare_name().is_some())
+    }
+
     fn refuse_open(&mut self, now: Instant, request: &Request, refusal: &OpenRefusal) {
         if let OpenRefusal::Redirect(location) = refusal
             && let Some(response) = reply::redirect(&self.config.server, location, request)

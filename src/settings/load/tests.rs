@@ -268,6 +268,34 @@ fn nothing_to_serve_is_refused() {
 }
 
 #[test]
+fn what_has_no_effect_is_a_warning() {
+    let demo = "[[publishing_point]]\nname = 'a'\nsource = { type = 'demo' }\n";
+    let warned = |text: &str| -> Vec<String> {
+        let warnings = Folder::new(&[("w.toml", &format!("{text}{demo}")), ("keys", "")]).warnings();
+        warnings.iter().map(|warning| warning.split(": ").nth(1).unwrap().to_owned()).collect()
+    };
+    for (text, expected) in [
+        ("access_log.rotate_daily = true\n", "access_log.rotate_daily"),
+        ("access_log.hash_addresses = true\n", "access_log.hash_addresses"),
+        ("access_log.rotate_bytes = 1000000\n", "access_log.rotate_bytes"),
+        ("access_log.keep = 3\n", "access_log.keep"),
+        ("access_log = { file = 'a.log', keep = 3, rotate_bytes = 0 }\n", "access_log.keep"),
+        ("publish.create_limit = 3\n", "publish.create_limit"),
+        ("signing.key_file = 'keys'\n", "signing.key_file"),
+    ] {
+        assert_eq!(warned(text), [expected], "{text}");
+    }
+    for text in [
+        "access_log = { file = 'a.log', keep = 3, hash_addresses = true }\n",
+        "access_log = { file = 'a.log', keep = 3, rotate_bytes = 0, rotate_daily = true }\n",
+        "access_log.rotate_bytes = 0\n",
+        "signing.key_file = 'keys'\naccess.viewers = 'signed'\n",
+    ] {
+        assert_eq!(warned(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn what_was_probably_not_meant_is_a_warning() {
     let folder = file(
         "admin.listen = '*:9755'\nlimits.joins_burst = 5\nlimits.idle_s = 0\nudp.max_datagram = 1500\nudp.client_ports = '1-2000'\n\

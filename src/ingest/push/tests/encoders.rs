@@ -279,6 +279,28 @@ async fn a_new_session_of_the_same_encoder_takes_over() {
     assert_eq!((bench.encoders.count(), bench.status(&start(&id, 100)).await.as_str()), (1, "404"));
 }
 
+/// Each time another publisher had the name in between.
+#[tokio::test(start_paused = true)]
+async fn a_session_begun_anew_is_watched_once() {
+    let bench = creating();
+    let mut client = bench.connect(&setup("/new", "", "")).await;
+    let id = id_in(&response(&mut client).await);
+    let put = format!("PUT /publish/new HTTP/1.1\r\nHost: h\r\nContent-Length: {FOR_EVER}\r\n\r\n");
+    for round in 1..4 {
+        // Who is silent for so long may be superseded by the same user.
+        sleep(Duration::from_secs(3)).await;
+        let plain = bench.connect(&[put.as_bytes(), &header(), &packets(0..2)].concat()).await;
+        bench.until_packets(2 * round).await;
+        sleep(Duration::from_secs(3)).await;
+        let again = bench.status(&setup("/new", &format!("Cookie: push-id={id}\r\n"), "")).await;
+        assert_eq!((again.as_str(), bench.encoders.count()), ("204", 1), "round {round}");
+        drop(plain);
+    }
+    drop(client);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(Arc::weak_count(&bench.encoders), 1);
+}
+
 /// The same credentials by another way: the session is over, and what took its place is not disturbed.
 #[tokio::test(start_paused = true)]
 async fn a_plain_publisher_takes_over() {
