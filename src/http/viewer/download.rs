@@ -1,5 +1,7 @@
 //! The response to a download of a file: the whole, or one range of it. Source: RFC 9110 13, 14.
 
+use std::time::{Duration, SystemTime};
+
 use super::reply::Reply;
 use super::request::Request;
 use crate::http::response::Status;
@@ -16,6 +18,15 @@ enum Part {
 /// The head of the response, with the body where that is words; and which bytes of the file follow.
 pub(super) fn response(server: &str, request: &Request, file: &FileFacts, keeps: bool) -> (Vec<u8>, Option<(u64, u64)>) {
     let etag = etag(file);
+    let modified = file.modified.and_then(date);
+    if is_known(request, &etag, modified.as_deref()) {
+        let mut reply = Reply::new(server, request.http_1_0, Status::NotModified).field("ETag", &etag);
+        if let Some(date) = &modified {
+            reply = reply.field("Last-Modified", date);
+        }
+        let reply = reply.field("Cache-Control", &request.cache_control("no-cache"));
+        return (reply.connection(keeps).open(), None);
+    }
     let may_have_part = request.if_range.as_ref().is_none_or(|tag| *tag == etag);
     let range = request.range.as_deref().filter(|_| may_have_part && !request.head_only);
     let part = range.map_or(Part::Whole, |range| part(range, file.len));
@@ -38,11 +49,22 @@ pub(super) fn response(server: &str, request: &Request, file: &FileFacts, keeps:
     if status == Status::PartialContent {
         reply = reply.field("Content-Range", &format!("bytes {first}-{}/{}", first + len - 1, file.len));
     }
-    if let Some(date) = file.modified.and_then(date) {
-        reply = reply.field("Last-Modified", &date);
+    if let Some(date) = &modified {
+        reply = reply.field("Last-Modified", date);
     }
     let wanted = !request.head_only && len > 0;
     (reply.connection(keeps).open(), wanted.then_some((first, len)))
+}
+
+/// Whether the client has it already. A tag says more than a date, which is compared by its letters: it is ours. RFC 9110 13.2.2.
+fn is_known(request: &Request, etag: &str, modified: Option<&str>) -> bool {
+    match &request.if_none_match {
+        Some(tags) => tags.split(',').any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+        }),
+        None => request.if_modified_since.as_deref().is_some_and(|since| Some(since.trim()) == modified),
+    }
 }
 
 fn etag(file: &FileFacts) -> String {
@@ -72,30 +94,12 @@ fn part(range: &str, len: u64) -> Part {
     }
 }
 
-/// A date as in `Sun, 06 Nov 1994 08:49:37 GMT`, for the years 1 to 9999.
-///
-/// Source: RFC 9110 5.6.7; the days of the proleptic Gregorian calendar, counted in years that begin in March.
+/// A date as in `Sun, 06 Nov 1994 08:49:37 GMT`, for the years 1970 to 9999. Source: RFC 9110 5.6.7.
 fn date(unix_s: i64) -> Option<String> {
-    const DAY_S: i64 = 86_400;
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let (days, second) = (unix_s.div_euclid(DAY_S), unix_s.rem_euclid(DAY_S));
-    // Days since 0000-03-01; 400 years are 146,097 of them.
-    let since = days.checked_add(719_468)?;
-    let (era, day) = (since.div_euclid(146_097), since.rem_euclid(146_097));
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March on have 153 days in fives.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12;
-    let year = year_of_era + era * 400 + i64::from(month < 2);
-    let month = MONTHS.get(usize::try_from(month).ok()?)?;
-    let week_day = DAYS.get(usize::try_from(days.rem_euclid(7)).ok()?)?;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    (1..=9999)
-        .contains(&year)
-        .then(|| format!("{week_day}, {day_of_month:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT"))
+    /// The begin of the year 10000, which the form has no room for.
+    const END_S: u64 = 253_402_300_800;
+    let unix_s = u64::try_from(unix_s).ok().filter(|unix_s| *unix_s < END_S)?;
+    Some(httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(unix_s)))
 }
 
 #[cfg(test)]
@@ -131,9 +135,11 @@ mod tests {
         for (unix_s, expected) in [
             (784_111_777, Some("Sun, 06 Nov 1994 08:49:37 GMT")),
             (0, Some("Thu, 01 Jan 1970 00:00:00 GMT")),
-            (-1, Some("Wed, 31 Dec 1969 23:59:59 GMT")),
+            (-1, None),
             (951_782_400, Some("Tue, 29 Feb 2000 00:00:00 GMT")),
             (4_107_542_400, Some("Mon, 01 Mar 2100 00:00:00 GMT")),
+            (253_402_300_799, Some("Fri, 31 Dec 9999 23:59:59 GMT")),
+            (253_402_300_800, None),
             (i64::MAX, None),
             (i64::MIN, None),
         ] {

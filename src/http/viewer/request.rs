@@ -141,6 +141,9 @@ pub(super) struct Request {
     pub(super) host: Option<String>,
     pub(super) range: Option<String>,
     pub(super) if_range: Option<String>,
+    /// Tags of what the client has, and when what it has was changed last.
+    pub(super) if_none_match: Option<String>,
+    pub(super) if_modified_since: Option<String>,
     /// The sender waits for leave to send the body.
     pub(super) expects: bool,
 }
@@ -190,6 +193,8 @@ impl Request {
             host: field("Host"),
             range: field("Range"),
             if_range: field("If-Range"),
+            if_none_match: field("If-None-Match"),
+            if_modified_since: field("If-Modified-Since"),
             expects: head.first("Expect").is_some(),
         })
     }

@@ -84,6 +84,34 @@ fn a_file() {
 }
 
 #[test]
+fn a_file_that_is_known() {
+    let etag = "\"30d78d-2ebc98a1-beef\"";
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (fields, known) in [
+        (format!("If-None-Match: {etag}\r\n"), true),
+        (format!("If-None-Match: \"x\", W/{etag}\r\n"), true),
+        ("If-None-Match: *\r\n".into(), true),
+        ("If-None-Match: \"x\"\r\n".into(), false),
+        (format!("If-Modified-Since: {date}\r\n"), true),
+        ("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n".into(), false),
+        (format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {date}\r\n"), false),
+        (format!("If-None-Match: {etag}\r\nRange: bytes=0-1\r\n"), true),
+    ] {
+        let (log, mut link) = ask("GET /film.wmv", &fields);
+        let head = link.text();
+        if known {
+            assert_eq!(log, ["admit None", "facts film.wmv"], "{fields}");
+            let expected =
+                format!("ETag: {etag}\r\nLast-Modified: {date}\r\nCache-Control: no-cache\r\nConnection: Keep-Alive\r\n\r\n");
+            assert!(head.starts_with("HTTP/1.1 304 Not Modified\r\n") && head.ends_with(&expected), "{head}");
+        } else {
+            assert_eq!(log.len(), 3, "{fields}");
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        }
+    }
+}
+
+#[test]
 fn requests_behind_a_file_wait_for_its_end() {
     let mut rig = Rig::new();
     let mut link = rig.connect();
