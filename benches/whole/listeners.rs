@@ -254,6 +254,8 @@ fn send(outlet: &mut TcpStream, chunked: bool, bytes: &[u8]) {
 /// Listeners of one server, which a thread drains.
 struct Listeners {
     taken: Arc<AtomicU64>,
+    /// Connections that the server has closed.
+    gone: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -275,8 +277,9 @@ impl Listeners {
             stream.read_exact(&mut status).unwrap_or_else(|error| panic!("{} answers nothing: {error}", server.name));
             assert_eq!(&status[8..], b" 200", "{}: {}", server.name, String::from_utf8_lossy(&status));
         }
-        let (taken, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, stopped) = (Arc::clone(&taken), Arc::clone(&stop));
+        let [taken, gone] = [(), ()].map(|()| Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (count, closed, stopped) = (Arc::clone(&taken), Arc::clone(&gone), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut poll = Poll::new().expect("epoll");
             for (token, stream) in streams.iter().enumerate() {
@@ -290,13 +293,20 @@ impl Listeners {
                 poll.poll(&mut events, Some(Duration::ZERO)).expect("epoll");
                 for event in &events {
                     let stream = streams[event.token().0].as_raw_fd();
-                    while let Ok(bytes @ 1..) = recv(stream, &mut nowhere, flags) {
-                        count.fetch_add(bytes as u64, Ordering::Relaxed);
+                    loop {
+                        match recv(stream, &mut nowhere, flags) {
+                            Ok(0) => {
+                                closed.fetch_add(1, Ordering::Relaxed);
+                                break;
+                            }
+                            Ok(bytes) => count.fetch_add(bytes as u64, Ordering::Relaxed),
+                            Err(_) => break,
+                        };
                     }
                 }
             }
         });
-        Self { taken, stop, thread: Some(thread) }
+        Self { taken, gone, stop, thread: Some(thread) }
     }
 }
 
@@ -317,6 +327,10 @@ fn cost(server: &Server, span: Duration) -> (f64, f64) {
     let (cpu, taken, begin) = (server.cpu_ns(), listeners.taken.load(Ordering::Relaxed), now());
     std::thread::sleep(span);
     let bytes = (listeners.taken.load(Ordering::Relaxed) - taken) as f64;
+    let gone = listeners.gone.load(Ordering::Relaxed);
+    if gone > 0 {
+        println!("{} has closed the connections of {gone} listeners", server.name);
+    }
     let kbps = bytes * 8.0 / begin.elapsed().as_secs_f64() / 1000.0 / LISTENERS as f64;
     ((server.cpu_ns() - cpu) / (bytes / UNIT_BYTES), kbps)
 }

@@ -78,9 +78,12 @@ pub(super) fn acceleration(
     let (name, asked) = accel.or_else(burst)?;
     let most = if version.0 == 8 { BANDWIDTH_OF_8 } else { u32::MAX };
     let most = most.min(bit_rate.max(1).saturating_mul(config.burst_rate));
+    // A burst beyond what the player's link takes only fills buffers on the way.
+    let link = pragmas.number("linkbw").filter(|link| *link != 0).unwrap_or(u32::MAX);
     let longest = u32::try_from(config.burst.as_millis()).unwrap_or(u32::MAX);
-    let granted = Acceleration { bandwidth: asked.bandwidth.min(most), duration_ms: asked.duration_ms.min(longest) };
-    Some((name, granted))
+    let bandwidth = asked.bandwidth.min(most).min(link);
+    let is_faster = bandwidth == asked.bandwidth || bandwidth > bit_rate;
+    is_faster.then_some((name, Acceleration { bandwidth, duration_ms: asked.duration_ms.min(longest) }))
 }
 
 /// What `stream-switch-entry` makes of a selection; `None` without one, or where it names nothing that exists. Entries are
@@ -177,6 +180,9 @@ mod tests {
         };
         let wish = "AccelBW=2147483647, AccelDuration=18000";
         assert_eq!(of(wish, 12), Some(("Accel", 5_000_000, 5000)));
+        assert_eq!(of(&format!("{wish}, LinkBW=2000000"), 12), Some(("Accel", 2_000_000, 5000)));
+        assert_eq!(of(&format!("{wish}, LinkBW=900000"), 12), None, "the link takes no more than the stream has");
+        assert_eq!(of(&format!("{wish}, LinkBW=0"), 12), Some(("Accel", 5_000_000, 5000)), "it does not know");
         assert_eq!(of(wish, 8), Some(("Accel", 1_048_576, 5000)));
         assert_eq!(of(wish, 7), None);
         assert_eq!(of("BurstBW=3500000, BurstDuration=4000", 9), Some(("Burst", 3_500_000, 4000)));
