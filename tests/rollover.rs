@@ -116,3 +116,117 @@ fn players_that_have_forgotten_mms() {
         plays_over_http(address, "NSPlayer/12.00.7601.17514 WMFSDK/12.00.7601.17514");
     }
 }
+
+/// One connection of a player that sends requests behind each other, read response by response.
+struct Pipelined {
+    connection: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Pipelined {
+    fn connect(address: SocketAddr) -> Self {
+        let connection = TcpStream::connect(address).unwrap();
+        connection.set_read_timeout(Some(MINUTE)).unwrap();
+        Self { connection, unread: Vec::new() }
+    }
+
+    fn send(&mut self, requests: &str) {
+        self.connection.write_all(requests.as_bytes()).unwrap();
+    }
+
+    fn fill(&mut self) {
+        let mut buffer = [0; 16 << 10];
+        let count = self.connection.read(&mut buffer).unwrap();
+        assert!(count > 0, "closed behind {:?}", String::from_utf8_lossy(&self.unread));
+        self.unread.extend_from_slice(&buffer[..count]);
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.unread.len() < count {
+            self.fill();
+        }
+        self.unread.drain(..count).collect()
+    }
+
+    /// A line with its end.
+    fn line(&mut self) -> String {
+        loop {
+            if let Some(at) = self.unread.windows(2).position(|two| two == b"\r\n") {
+                return String::from_utf8(self.take(at + 2)).unwrap();
+            }
+            self.fill();
+        }
+    }
+
+    /// The head of a response, and its body where that has a length.
+    fn response(&mut self) -> (String, Vec<u8>) {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head += &self.line();
+        }
+        let len = head.split("Content-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+        let body = self.take(len.unwrap_or(0));
+        (head, body)
+    }
+
+    /// A chunk; empty: the last one.
+    fn chunk(&mut self) -> Vec<u8> {
+        let line = self.line();
+        let len = usize::from_str_radix(line.trim_end(), 16).unwrap_or_else(|_| panic!("no chunk: {line:?}"));
+        let chunk = self.take(len);
+        assert_eq!(self.take(2), b"\r\n");
+        chunk
+    }
+}
+
+/// Windows Media Player 12 over HTTP on one connection: Describe, the test of pipelining, Play, Log and Stop behind media, and Play
+/// once more. Source: MS-WMSP 4.
+#[test]
+fn a_session_on_one_connection() {
+    let daemon = Daemon::start("");
+    let mut link = Pipelined::connect(daemon.http);
+    let agent = "User-Agent: NSPlayer/12.00.7601.17514 WMFSDK/12.00.7601.17514\r\nHost: h\r\n\
+                 Supported: com.microsoft.wm.srvppair, com.microsoft.wm.sswitch, com.microsoft.wm.predstrm, com.microsoft.wm.startupprofile\r\n";
+    let get = |tokens: &str| {
+        format!("GET /demo HTTP/1.1\r\n{agent}Pragma: no-cache,rate=1.000,stream-time=0,stream-offset=0:0,{tokens}\r\n\r\n")
+    };
+    link.send(&get("version11-enabled=1,pipeline-experiment=1,packet-pair-experiment=1"));
+    let (head, body) = link.response();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("pipeline-experiment=1"), "{head}");
+    assert!(body.starts_with(b"$M") && body.windows(2).any(|two| two == b"$H"));
+    let id = head.split("client-id=").nth(1).unwrap().split([',', '\r']).next().unwrap().to_owned();
+
+    link.send(&get(&format!("pipeline-request=1,client-id={id}")).repeat(2));
+    assert!(link.response().0.contains("Transfer-Encoding: chunked"));
+    assert_eq!((link.chunk(), link.chunk()), (b"$T\0\0".to_vec(), Vec::new()));
+    let (head, _) = link.response();
+    assert!(head.starts_with("HTTP/1.1 204 ") && head.contains("pipeline-result=1"), "{head}");
+
+    let play = get(&format!("xPlayStrm=1,version11-enabled=1,client-id={id},LinkBW=2147483647"));
+    let post = |fields: &str, body: &str| {
+        format!("POST /demo HTTP/1.1\r\n{agent}Pragma: client-id={id}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    for _ in 0..2 {
+        link.send(&play);
+        let (head, _) = link.response();
+        assert!(head.contains("Transfer-Encoding: chunked") && head.contains("x-mms-framed"), "{head}");
+        assert!(link.chunk().starts_with(b"$M"));
+        assert!(link.chunk().starts_with(b"$H"));
+        let mut last = None;
+        for _ in 0..10 {
+            let frame = link.chunk();
+            assert_eq!(&frame[..2], b"$D", "one frame a chunk");
+            let number = u32::from_le_bytes(frame[4..8].try_into().unwrap());
+            assert!(last.is_none_or(|last| number == last + 1), "{last:?} {number}");
+            last = Some(number);
+        }
+        // All of these are answered behind the media that runs, in their order.
+        link.send(&post("Content-Type: application/x-wms-LogStats;charset=UTF-8\r\n", "<XML><Summary>x</Summary></XML>"));
+        link.send(&format!("OPTIONS * HTTP/1.1\r\n{agent}Pragma: client-id={id}\r\n\r\n"));
+        link.send(&post("Content-Type: application/x-wms-sendevent\r\n", "1\r\n1,28,0\r\n"));
+        link.send(&post("Pragma: xStopStrm=1\r\n", ""));
+        while !link.chunk().is_empty() {}
+        let statuses: Vec<String> = (0..4).map(|_| link.response().0[9..12].to_owned()).collect();
+        assert_eq!(statuses, ["204", "200", "200", "200"]);
+    }
+}
