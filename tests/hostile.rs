@@ -221,6 +221,20 @@ fn a_viewer_that_stops_reading_slows_none_of_fifty() {
     let mut stopped = Control::connect(daemon.mms);
     let funnel = format!("\\\\{}\\TCP\\1037", stopped.local());
     open(&mut stopped, "cam1", &funnel, None);
+    // And one over HTTP of each kind: plain, in frames, in frames that are chunks.
+    let _stopped_over_http = [
+        "GET /cam1 HTTP/1.0\r\n",
+        "GET /cam1 HTTP/1.0\r\nUser-Agent: NSPlayer/9.0\r\nPragma: xPlayStrm=1\r\n",
+        "GET /cam1 HTTP/1.1\r\nUser-Agent: NSPlayer/9.0\r\nPragma: xPlayStrm=1,version11-enabled=1\r\n",
+    ]
+    .map(|request| {
+        let mut connection = TcpStream::connect(daemon.http).unwrap();
+        write!(connection, "{request}Host: h\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        connection.read_exact(&mut status).unwrap();
+        assert_eq!(&status[8..], b" 200");
+        connection
+    });
     let before = daemon.resident_kib();
 
     // Ten megabytes: more than the system's socket buffers take, so the daemon must have let go of some.
