@@ -146,7 +146,7 @@ pub struct SignArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// How viewers reach the server, such as mms://media.example or http://media.example:8080: whole addresses are printed
+    /// How viewers reach the server, such as mms://media.example: whole addresses are printed
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
 

@@ -153,7 +153,7 @@ pub enum ClientEvent {
         /// As in [`ClientEvent::Packet`].
         settled: u32,
     },
-    /// One ASF packet, with [`ClientConfig::count_only`].
+    /// One ASF packet, with `count_only` of the engine.
     Counted {
         /// The server's packet number.
         location: u32,
