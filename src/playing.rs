@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::asf::StreamSet;
+use crate::asf::{self, StreamSet};
 use crate::wire::Hresult;
 
 /// Where to begin to play.
@@ -257,6 +257,20 @@ pub struct ClientStats {
     pub duplicates: u64,
     /// Data packets of an earlier play (of before a seek, too), or of a size that cannot be.
     pub stale: u64,
+}
+
+/// A packet of the fixed size: servers may send it without its padding. One that is broken stays as it came, for the player to judge.
+///
+/// Source: MS-MMSP 2.2.2, MS-WMSP 2.2.3.3.
+pub(crate) fn restored(packet: Bytes, packet_size: usize) -> Bytes {
+    if packet.len() == packet_size {
+        return packet;
+    }
+    let mut out = BytesMut::with_capacity(packet_size);
+    match asf::restore(&packet, packet_size, &mut out) {
+        Ok(()) => out.freeze(),
+        Err(_) => packet,
+    }
 }
 
 /// `1, 2, 7`.

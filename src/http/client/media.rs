@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::frames::{Frame, Frames};
 use super::plain::{Piece, Plain};
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::asf;
 use crate::http::body::Body;
-use crate::playing::{ClientEnd, ClientEvent, ClientOutput, DataPath, StartAt};
+use crate::playing::{ClientEnd, ClientEvent, ClientOutput, DataPath, StartAt, restored};
 use crate::text::Challenge;
 use crate::wire::Hresult;
 
@@ -476,18 +476,5 @@ impl Client {
         } else {
             ClientEvent::Packet { location, sequence, bytes: restored(packet, size), resent: false, settled: self.sequence }
         });
-    }
-}
-
-/// A packet of the fixed size: servers may send it without its padding (MS-WMSP 2.2.3.3).
-fn restored(packet: Bytes, packet_size: usize) -> Bytes {
-    if packet.len() == packet_size {
-        return packet;
-    }
-    let mut out = BytesMut::with_capacity(packet_size);
-    match asf::restore(&packet, packet_size, &mut out) {
-        Ok(()) => out.freeze(),
-        // Broken, but the player is to judge that.
-        Err(_) => packet,
     }
 }

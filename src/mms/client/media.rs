@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::gaps::Place;
 use super::{Client, Step, Transport};
 use crate::asf;
 use crate::mms::data::{CHANGED_INCARNATION, DataHead};
 use crate::mms::resend::Request;
-use crate::playing::{ClientEvent, ClientOutput};
+use crate::playing::{ClientEvent, ClientOutput, restored};
 
 /// What follows the head of a data packet; copied only where somebody keeps it.
 pub(super) enum Payload<'a> {
@@ -117,18 +117,5 @@ impl Client {
             self.outputs.push_back(ClientOutput::Datagram(request.bytes().into()));
         }
         self.leave_if_whole();
-    }
-}
-
-/// A packet of the fixed size: servers may send it without its padding (MS-MMSP 2.2.2).
-fn restored(packet: Bytes, packet_size: usize) -> Bytes {
-    if packet.len() == packet_size {
-        return packet;
-    }
-    let mut out = BytesMut::with_capacity(packet_size);
-    match asf::restore(&packet, packet_size, &mut out) {
-        Ok(()) => out.freeze(),
-        // Broken, but the player is to judge that.
-        Err(_) => packet,
     }
 }
