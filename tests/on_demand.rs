@@ -232,6 +232,8 @@ fn a_file_that_changes_ends_its_viewers_and_nobody_else() {
     let out = tempfile::tempdir().unwrap();
     let watched = |name: &str| play(&daemon.url("mmst", &format!("archive/{name}")), &out.path().join(name), &[]);
     let other = watched("vod-wmv2-wmav2-indexed.wmv");
+    // Else it could be taken for the first of the others, whose file would change before it is opened.
+    wait_until("the other plays", MINUTE, || daemon.metric("wmrelay_viewers", &[]) == 1.0);
     for (name, change) in change {
         let path: PathBuf = root.path().join(name);
         std::fs::copy(root.path().join("vod-wmv2-wmav2-indexed.wmv"), &path).unwrap();
