@@ -5,8 +5,9 @@
 //! each process by the bytes that its listeners took, one server after the other within each round.
 //!
 //! Measured on a virtual machine with 2 processors: 0.23 x with video of 2 Mbit/s (beside other work), 0.51 x with 1 Mbit/s. Icecast
-//! then sends its listeners less than the stream has (a quarter to a half of it), so that its bytes come in larger pieces than if it
-//! kept up. With 300 and 32 kbit/s both send each packet by itself as it comes, and cost the same: 1.0 x.
+//! then sent its listeners less than the stream has, a tenth to a half of it, though it used a third of a core at most; why is not
+//! known, so neither figure is settled. With 32 kbit/s both send each packet by itself as it comes: 1.05 x and 1.10 x in two rounds
+//! beside other work. With 300 kbit/s there was one round, in which Icecast worked off what it had kept: 2.6 x.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
