@@ -193,25 +193,10 @@ mod tests {
 
     use super::*;
     use crate::asf::samples;
-    use crate::relay::testing::base;
+    use crate::relay::testing::{Shard, base};
     use crate::relay::{Delivery, PublisherId, Relay, ShardPort};
     use crate::settings::{Publish, Source};
     use crate::wire::Guid;
-
-    #[derive(Default)]
-    struct Shard(Mutex<Vec<Delivery>>);
-
-    impl ShardPort for Shard {
-        fn deliver(&self, delivery: Delivery) {
-            self.0.lock().unwrap().push(delivery);
-        }
-    }
-
-    impl Shard {
-        fn told(&self) -> Vec<Delivery> {
-            std::mem::take(&mut *self.0.lock().unwrap())
-        }
-    }
 
     const SECOND: Duration = Duration::from_secs(1);
 

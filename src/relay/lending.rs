@@ -134,21 +134,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::asf::samples;
-    use crate::relay::testing::base;
+    use crate::relay::testing::{Shard, base};
     use crate::relay::{Delivery, PointId, PublisherId, Relay, ShardPort};
     use crate::settings::{PublishingPoint, Settings, Source, Start};
     use crate::wire::Guid;
     use std::time::Duration;
-
-    /// Keeps what it is told until it is taken.
-    #[derive(Default)]
-    struct Shard(Mutex<Vec<Delivery>>);
-
-    impl ShardPort for Shard {
-        fn deliver(&self, delivery: Delivery) {
-            self.0.lock().unwrap().push(delivery);
-        }
-    }
 
     fn relay() -> (Arc<Relay>, [Arc<Shard>; 2]) {
         let source = Source::Pull { url: "mms://h/".into(), start: Start::Watched, linger: Duration::ZERO };
@@ -200,7 +190,7 @@ mod tests {
         loan.unwrap().give_back().unwrap_or_else(|_| panic!("nobody watches"));
         for shard in &shards {
             assert!(relay.lend(FOLDER, "one more").is_none(), "not all have let go");
-            let told = std::mem::take(&mut *shard.0.lock().unwrap());
+            let told = shard.told();
             assert!(matches!(&told[..], [Delivery::Vacated { point, .. }] if *point == id), "{told:?}");
         }
         assert_eq!(relay.lend(FOLDER, "one more").unwrap().0.point().id(), id);
@@ -210,7 +200,7 @@ mod tests {
     fn nothing_of_one_loan_is_left_for_the_next() {
         let (relay, shards) = relay();
         let (header, packets) = samples::stream("live-asf-pipe.asf");
-        let told = || shards.iter().map(|shard| std::mem::take(&mut *shard.0.lock().unwrap())).next_back().unwrap();
+        let told = || shards.iter().map(|shard| shard.told()).next_back().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         for name in ["a", "b"] {
             let (watch, loan) = relay.lend(FOLDER, name).unwrap();
@@ -228,7 +218,7 @@ mod tests {
             assert!(loan.unwrap().give_back().is_ok() && point.generation().is_none());
             assert!(matches!(&told()[..], [Delivery::SourceLost { .. }, Delivery::Vacated { .. }]));
             drop(told_of);
-            shards.iter().for_each(|shard| shard.0.lock().unwrap().clear());
+            shards.iter().for_each(|shard| drop(shard.told()));
         }
         assert_eq!(*heard.lock().unwrap(), [("a", 1), ("a", 0), ("b", 1), ("b", 0)], "the first one does not listen any more");
     }

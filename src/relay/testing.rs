@@ -1,11 +1,12 @@
 //! Batches and times for the tests of this layer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::batch::{Batch, BatchPacket, Generation};
+use super::delivery::{Delivery, ShardPort};
 use crate::asf::StreamSet;
 
 /// Size of the packets of [`generation`].
@@ -42,4 +43,21 @@ pub(super) fn batch(generation: &Arc<Generation>, first: u64, due: Instant, pack
 /// `base` and so many milliseconds.
 pub(super) fn at(base: Instant, ms: u64) -> Instant {
     base + Duration::from_millis(ms)
+}
+
+/// Keeps what it is told until it is taken.
+#[derive(Default)]
+pub(super) struct Shard(Mutex<Vec<Delivery>>);
+
+impl Shard {
+    /// What it was told since it was asked last.
+    pub(super) fn told(&self) -> Vec<Delivery> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl ShardPort for Shard {
+    fn deliver(&self, delivery: Delivery) {
+        self.0.lock().unwrap().push(delivery);
+    }
 }
