@@ -4,18 +4,17 @@
 //! it as the body of a GET, to connections that one thread drains as the swarm does. What is compared is the processor time of
 //! each process by the bytes that its listeners took, one server after the other within each round.
 //!
-//! Measured on a virtual machine with 2 processors: 0.23 x with video of 2 Mbit/s (beside other work), 0.51 x with 1 Mbit/s. Icecast
-//! then sent its listeners less than the stream has, a tenth to a half of it, though it used a third of a core at most; why is not
-//! known, so neither figure is settled. With 32 kbit/s both send each packet by itself as it comes: 1.05 x and 1.10 x in two rounds
-//! beside other work. With 300 kbit/s there was one round, in which Icecast worked off what it had kept: 2.6 x.
+//! Measured on a virtual machine with 2 processors: 0.23 x with video of 2 Mbit/s (1.5 us beside 6.2 us for 1400 bytes; Icecast then
+//! delivered nine tenths of the stream), 0.37 x with 1 Mbit/s (2.9 us beside 8.0 us, the whole stream each). With 32 kbit/s both send
+//! each packet by itself as it comes: 1.05 x and 1.10 x in two rounds beside other work.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,6 +30,8 @@ use crate::media::{self, Medium, PACKET_SIZE, SMOOTH, VIDEO};
 use crate::{ROUNDS, SPAN, TICK, median};
 
 const LISTENERS: usize = 1000;
+/// Connections made at once: Icecast's backlog is five, and the kernel tries again after a second.
+const TOGETHER: usize = 4;
 /// From the last join until all have what was sent before they came.
 const SETTLED: Duration = Duration::from_secs(8);
 /// What encoders and Icecast know each other by here.
@@ -262,52 +263,62 @@ struct Listeners {
 }
 
 impl Listeners {
+    /// Those who have come are drained while others join: unread, they would have megabytes before them when the span begins.
     fn of(server: &Server) -> Self {
-        // All requests first: each answer may wait for the next packet.
-        let mut streams: Vec<TcpStream> = (0..LISTENERS)
-            .map(|_| {
-                let mut stream = TcpStream::connect(server.address).expect("descriptors");
-                write!(stream, "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: bench\r\n\r\n", server.target, server.address)
-                    .expect("a request");
-                stream
-            })
-            .collect();
-        for stream in &mut streams {
-            stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
-            let mut status = [0; 12];
-            stream.read_exact(&mut status).unwrap_or_else(|error| panic!("{} answers nothing: {error}", server.name));
-            assert_eq!(&status[8..], b" 200", "{}: {}", server.name, String::from_utf8_lossy(&status));
-        }
         let [taken, gone] = [(), ()].map(|()| Arc::new(AtomicU64::new(0)));
         let stop = Arc::new(AtomicBool::new(false));
+        let (sender, joined) = mpsc::channel();
         let (count, closed, stopped) = (Arc::clone(&taken), Arc::clone(&gone), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let mut poll = Poll::new().expect("epoll");
-            for (token, stream) in streams.iter().enumerate() {
-                let source = &mut SourceFd(&stream.as_raw_fd());
-                poll.registry().register(source, Token(token), Interest::READABLE).expect("epoll");
+        let thread = std::thread::spawn(move || drain(&joined, &count, &closed, &stopped));
+        for _ in 0..LISTENERS / TOGETHER {
+            // The requests of some first: each answer may wait for the next packet.
+            let mut streams: Vec<TcpStream> = (0..TOGETHER)
+                .map(|_| {
+                    let mut stream = TcpStream::connect(server.address).expect("descriptors");
+                    write!(stream, "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: bench\r\n\r\n", server.target, server.address)
+                        .expect("a request");
+                    stream
+                })
+                .collect();
+            for stream in &mut streams {
+                stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+                let mut status = [0; 12];
+                stream.read_exact(&mut status).unwrap_or_else(|error| panic!("{} answers nothing: {error}", server.name));
+                assert_eq!(&status[8..], b" 200", "{}: {}", server.name, String::from_utf8_lossy(&status));
             }
-            let (mut nowhere, mut events) = (vec![0; 256 << 10], Events::with_capacity(8192));
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-            while !stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(5));
-                poll.poll(&mut events, Some(Duration::ZERO)).expect("epoll");
-                for event in &events {
-                    let stream = streams[event.token().0].as_raw_fd();
-                    loop {
-                        match recv(stream, &mut nowhere, flags) {
-                            Ok(0) => {
-                                closed.fetch_add(1, Ordering::Relaxed);
-                                break;
-                            }
-                            Ok(bytes) => count.fetch_add(bytes as u64, Ordering::Relaxed),
-                            Err(_) => break,
-                        };
-                    }
-                }
-            }
-        });
+            streams.into_iter().for_each(|stream| sender.send(stream).expect("the thread runs"));
+        }
         Self { taken, gone, stop, thread: Some(thread) }
+    }
+}
+
+/// Takes what comes for listeners, and throws it away, until stopped.
+fn drain(joined: &mpsc::Receiver<TcpStream>, taken: &AtomicU64, gone: &AtomicU64, stop: &AtomicBool) {
+    let mut poll = Poll::new().expect("epoll");
+    let mut streams: Vec<TcpStream> = Vec::new();
+    let (mut nowhere, mut events) = (vec![0; 256 << 10], Events::with_capacity(8192));
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+        for stream in joined.try_iter() {
+            let source = &mut SourceFd(&stream.as_raw_fd());
+            poll.registry().register(source, Token(streams.len()), Interest::READABLE).expect("epoll");
+            streams.push(stream);
+        }
+        poll.poll(&mut events, Some(Duration::ZERO)).expect("epoll");
+        for event in &events {
+            let stream = streams[event.token().0].as_raw_fd();
+            loop {
+                match recv(stream, &mut nowhere, flags) {
+                    Ok(0) => {
+                        gone.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                    Ok(bytes) => taken.fetch_add(bytes as u64, Ordering::Relaxed),
+                    Err(_) => break,
+                };
+            }
+        }
     }
 }
 
