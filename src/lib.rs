@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod mms;
 pub mod playing;
 pub mod relay;
+pub mod rtsp;
 pub mod run;
 pub mod settings;
 pub mod shard;

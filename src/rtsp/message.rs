@@ -1,0 +1,1 @@
+//! Requests, responses and interleaved frames on one TCP connection, read and written.

@@ -1,0 +1,9 @@
+//! Windows Media RTSP, sans-IO: messages, descriptions, RTP for ASF.
+//!
+//! Source: MS-RTSP; RFC 2326.
+
+pub mod media;
+pub mod message;
+pub mod recovery;
+pub mod sdp;
+pub mod transport;

@@ -1,0 +1,1 @@
+//! How media is to travel, as players and servers say it.
