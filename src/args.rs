@@ -84,6 +84,10 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
 
+    /// Where viewers connect by RTSP, such as "*:8554"; "" for nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub rtsp_listen: Option<String>,
+
     /// Where metrics and health are served, such as "127.0.0.1:9755"; "" for nowhere
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
@@ -99,6 +103,7 @@ impl SettingsArgs {
         let flags = [
             ("--mms-listen", "mms.listen", &self.mms_listen),
             ("--http-listen", "http.listen", &self.http_listen),
+            ("--rtsp-listen", "rtsp.listen", &self.rtsp_listen),
             ("--admin-listen", "admin.listen", &self.admin_listen),
             ("--log-format", "log.format", &self.log_format),
         ];

@@ -129,6 +129,37 @@ pub enum Until {
     After(u32),
 }
 
+/// UDP ports of a player that one of its flows is to go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpPorts {
+    /// What goes there.
+    pub flow: Flow,
+    /// The first, not 0.
+    pub first: u16,
+    /// The next one is asked for too.
+    pub pair: bool,
+    /// The port that the player will ask for next, in so far as it is known: if that cannot be leased, these are not wanted.
+    pub then: Option<u16>,
+}
+
+/// A flow of datagrams to a player that has more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Media.
+    Media,
+    /// Packets sent again, and those by which the path is tested.
+    Resends,
+}
+
+/// The first packet that a play begins with, where it is numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cue {
+    /// Its RTP sequence number.
+    pub sequence: u16,
+    /// Its RTP timestamp: its send time, milliseconds.
+    pub timestamp: u32,
+}
+
 /// What the relay answers, or tells.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -136,6 +167,10 @@ pub enum Answer {
     Admitted(Result<(), Hresult>),
     /// To [`Ask::ClaimPort`]. After a failure the player may ask for another funnel.
     Funnel(Result<(), Hresult>),
+    /// To [`Ask::Lease`].
+    Leased(Result<(), Hresult>),
+    /// To [`Ask::Play`], [`Ask::PlayFile`] and [`Ask::Resume`], where packets are numbered for all: media follows.
+    Cued(Cue),
     /// To [`Ask::Open`].
     Opened(Result<Description, OpenRefusal>),
     /// News: another header from the next packet on.
@@ -196,6 +231,8 @@ pub struct Description {
     pub streams: StreamSet,
     /// Whether it is a broadcast or a file.
     pub content: Content,
+    /// By which its RTP packets are known.
+    pub ssrc: u32,
 }
 
 /// What kind of content a description is of.
@@ -224,8 +261,10 @@ pub enum Ask {
         /// The address that the player says it has.
         announced: Option<IpAddr>,
     },
-    /// The port granted last is not wanted any more.
+    /// The ports granted are not wanted any more.
     ReleasePort,
+    /// May a flow go to these UDP ports of the player's address? Answer: [`Answer::Leased`].
+    Lease(UdpPorts),
     /// What is this? Answer: [`Answer::Opened`].
     Open {
         /// Name of a publishing point, without leading slash: MMS as sent, HTTP percent-decoded once.
@@ -264,6 +303,13 @@ pub enum Ask {
         until: Option<Until>,
         /// How fast to begin; `None`: as the server does by itself.
         acceleration: Option<Acceleration>,
+    },
+    /// Go on where [`Ask::Stop`] stopped: a file behind the last packet that was sent, a broadcast where it is now.
+    Resume {
+        /// For each packet.
+        incarnation: u8,
+        /// Where to end, before the end of the file.
+        until: Option<Until>,
     },
     /// Of what is sent from here on: these streams.
     Select(Selection),

@@ -18,7 +18,7 @@ use crate::control::{self, Control, Health, systemd};
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::Settings;
-use crate::shard::listen::{self, MmsListener};
+use crate::shard::listen::{self, MmsListener, RtspListener};
 use crate::shard::{Doors, Gate, Mailboxes, Shards, Surroundings};
 use crate::text::{Authenticator, Users};
 use crate::wire::Guid;
@@ -43,8 +43,9 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     let gate = Arc::new(gate(&settings, users.as_ref())?);
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
     let http = listen::bind_tcp("http.listen", &settings.http)?;
+    let rtsp = listen::bind_rtsp(&settings.rtsp, settings.rtsp_server_port, &settings.udp)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
-    let bound = Bound::new(&mms, &http, &admin);
+    let bound = Bound::new(&mms, &http, &rtsp, &admin);
     let wall_clock = wall_clock();
     let started = AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock));
     let (access_log, scribe) = started.map_err(|error| no_access_log(&settings, error))?;
@@ -58,7 +59,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
-        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
+        let doors = Doors { mms, http, rtsp, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
@@ -128,22 +129,24 @@ fn no_access_log(settings: &Settings, error: std::io::Error) -> anyhow::Error {
 struct Bound {
     mms: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    rtsp: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
 }
 
 impl Bound {
-    fn new(mms: &[MmsListener], http: &[TcpListener], admin: &[TcpListener]) -> Self {
+    fn new(mms: &[MmsListener], http: &[TcpListener], rtsp: &[RtspListener], admin: &[TcpListener]) -> Self {
         let local = |listener: &TcpListener| listener.local_addr().ok();
         Self {
             mms: mms.iter().filter_map(|listener| local(&listener.tcp)).collect(),
             http: http.iter().filter_map(local).collect(),
+            rtsp: rtsp.iter().filter_map(|listener| local(&listener.tcp)).collect(),
             admin: admin.iter().filter_map(local).collect(),
         }
     }
 
     /// Writes the ready file in one step: whoever sees it sees it whole.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let json = serde_json::json!({ "mms": self.mms, "http": self.http, "admin": self.admin });
+        let json = serde_json::json!({ "mms": self.mms, "http": self.http, "rtsp": self.rtsp, "admin": self.admin });
         let part = path.with_extension("part");
         std::fs::write(&part, format!("{json}\n"))
             .and_then(|()| std::fs::rename(&part, path))
@@ -158,10 +161,11 @@ impl Bound {
         let at = if port == 1755 { String::new() } else { format!(":{port}") };
         let first = points.first().map_or("", String::as_str);
         format!(
-            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, admin on {}",
+            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, RTSP on {}, admin on {}",
             points.join(", "),
             list(&self.mms),
             list(&self.http),
+            list(&self.rtsp),
             list(&self.admin)
         )
     }

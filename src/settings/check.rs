@@ -62,6 +62,9 @@ pub(super) fn settings(
         mms_protocols: check.protocols("mms.protocols", raw.mms.protocols.as_ref(), built_in.mms_protocols),
         http: check.listen("http.listen", raw.http.listen.as_ref(), built_in.http),
         http_protocols: check.protocols("http.protocols", raw.http.protocols.as_ref(), built_in.http_protocols),
+        rtsp: check.listen("rtsp.listen", raw.rtsp.listen.as_ref(), built_in.rtsp),
+        rtsp_protocols: check.protocols("rtsp.protocols", raw.rtsp.protocols.as_ref(), built_in.rtsp_protocols),
+        rtsp_server_port: check.server_port(raw.rtsp.server_port, built_in.rtsp_server_port),
         admin: check.listen("admin.listen", raw.admin.listen.as_ref(), built_in.admin),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
@@ -148,18 +151,33 @@ impl Check<'_> {
 
     fn protocols(&mut self, key: &str, raw: Option<&List>, built_in: Protocols) -> Protocols {
         let Some(List(items)) = raw else { return built_in };
-        let mut protocols = Protocols { mms: false, http: false };
+        let mut protocols = Protocols { mms: false, http: false, rtsp: false };
         for (i, item) in items.iter().enumerate() {
             match item.to_ascii_lowercase().as_str() {
                 "mms" => protocols.mms = true,
                 "http" => protocols.http = true,
+                "rtsp" => protocols.rtsp = true,
                 _ => self.problem(
                     &format!("{key}[{i}]"),
-                    format!("{item:?} is no protocol for viewers; there are \"mms\" and \"http\""),
+                    format!("{item:?} is no protocol for viewers; there are \"mms\", \"http\" and \"rtsp\""),
                 ),
             }
         }
         protocols
+    }
+
+    /// The number of the first of two ports, of which players expect that it is even.
+    fn server_port(&mut self, raw: Option<u16>, built_in: u16) -> u16 {
+        let Some(port) = raw else { return built_in };
+        if port % 2 == 1 {
+            self.problem(
+                "rtsp.server_port",
+                format!("{port} is odd; media goes from an even port, and requests come to the next"),
+            );
+        } else if port > 0 && port < PORT_UNPRIVILEGED {
+            self.problem("rtsp.server_port", format!("{port} is below {PORT_UNPRIVILEGED}; 0 lets the system choose"));
+        }
+        port
     }
 
     fn listen(&mut self, key: &str, raw: Option<&List>, built_in: Listen) -> Listen {
@@ -465,27 +483,31 @@ impl Check<'_> {
     /// What only the whole can say.
     fn whole(&mut self, settings: &Settings) {
         self.proofs(settings);
-        let Settings { mms, http, admin, .. } = settings;
+        let Settings { mms, http, rtsp, admin, .. } = settings;
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
         let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);
         if mms.addresses.is_empty() && !listen_failed {
             self.problem("mms.listen", "is empty, so there is nothing to serve; write \"*:1755\", or leave it out".into());
         }
-        if !settings.mms_protocols.mms && !settings.mms_protocols.http && !protocols_failed {
+        let Protocols { mms: over_mms, http: over_http, rtsp: over_rtsp } = settings.mms_protocols;
+        if !(over_mms || over_http || over_rtsp || protocols_failed) {
             self.problem(
                 "mms.protocols",
-                "is empty, so the listener serves nobody; write [\"mms\", \"http\"], or leave it out".into(),
+                "is empty, so the listener serves nobody; write [\"mms\", \"http\", \"rtsp\"], or leave it out".into(),
             );
         }
-        for (key, listen) in [("mms.listen", mms), ("http.listen", http), ("admin.listen", admin)] {
+        for (key, listen) in [("mms.listen", mms), ("http.listen", http), ("rtsp.listen", rtsp), ("admin.listen", admin)] {
             if let Some((one, two)) = listen.collides_itself() {
                 self.problem(key, format!("{one} and {two} take the same port"));
             }
         }
         for (key, later, earlier_key, earlier) in [
             ("http.listen", http, "mms.listen", mms),
+            ("rtsp.listen", rtsp, "mms.listen", mms),
+            ("rtsp.listen", rtsp, "http.listen", http),
             ("admin.listen", admin, "mms.listen", mms),
             ("admin.listen", admin, "http.listen", http),
+            ("admin.listen", admin, "rtsp.listen", rtsp),
         ] {
             if let Some((one, two)) = later.collides(earlier) {
                 self.problem(key, format!("{one} takes the port of {two} ({earlier_key})"));

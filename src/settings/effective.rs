@@ -15,18 +15,22 @@ pub fn effective(loaded: &Loaded) -> String {
 
     page.line("shards", settings.shards);
     page.line("source_timeout_s", seconds_or_never(settings.source_timeout));
-    for (table, of) in [("mms", &settings.mms), ("http", &settings.http), ("admin", &settings.admin)] {
+    for (table, of) in [("mms", &settings.mms), ("http", &settings.http), ("rtsp", &settings.rtsp), ("admin", &settings.admin)] {
         page.table(table);
         page.line("listen", listen(of));
         let protocols = match table {
             "mms" => Some(settings.mms_protocols),
             "http" => Some(settings.http_protocols),
+            "rtsp" => Some(settings.rtsp_protocols),
             _ => None,
         };
         if let Some(protocols) = protocols {
-            let names = [(protocols.mms, "\"mms\""), (protocols.http, "\"http\"")];
+            let names = [(protocols.mms, "\"mms\""), (protocols.http, "\"http\""), (protocols.rtsp, "\"rtsp\"")];
             let served: Vec<_> = names.iter().filter(|(served, _)| *served).map(|(_, name)| *name).collect();
             page.line("protocols", format!("[{}]", served.join(", ")));
+        }
+        if table == "rtsp" {
+            page.line("server_port", settings.rtsp_server_port);
         }
     }
 

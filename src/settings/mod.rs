@@ -37,6 +37,12 @@ pub struct Settings {
     pub http: Listen,
     /// What viewers may speak there.
     pub http_protocols: Protocols,
+    /// RTSP listeners.
+    pub rtsp: Listen,
+    /// What viewers may speak there.
+    pub rtsp_protocols: Protocols,
+    /// UDP port that media over RTSP comes from; requests for lost packets come to the next. Even; 0: the system's choice.
+    pub rtsp_server_port: u16,
     /// The admin listeners: metrics and health.
     pub admin: Listen,
     /// UDP delivery.
@@ -94,11 +100,13 @@ pub struct Protocols {
     pub mms: bool,
     /// Windows Media over HTTP, and downloads.
     pub http: bool,
+    /// Windows Media RTSP.
+    pub rtsp: bool,
 }
 
 impl Default for Protocols {
     fn default() -> Self {
-        Self { mms: true, http: true }
+        Self { mms: true, http: true, rtsp: true }
     }
 }
 
@@ -430,6 +438,9 @@ impl Default for Settings {
             http: Listen::anywhere(8080),
             mms_protocols: Protocols::default(),
             http_protocols: Protocols::default(),
+            rtsp: Listen::anywhere(8554),
+            rtsp_protocols: Protocols::default(),
+            rtsp_server_port: 5004,
             admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
             udp: Udp {
                 enabled: true,

@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) source_timeout_s: Option<u32>,
     pub(super) mms: RawMedia,
     pub(super) http: RawMedia,
+    pub(super) rtsp: RawRtsp,
     pub(super) admin: RawListen,
     pub(super) udp: RawUdp,
     pub(super) delivery: RawDelivery,
@@ -42,6 +43,14 @@ pub(super) struct RawListen {
 pub(super) struct RawMedia {
     pub(super) listen: Option<List>,
     pub(super) protocols: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
+pub(super) struct RawRtsp {
+    pub(super) listen: Option<List>,
+    pub(super) protocols: Option<List>,
+    pub(super) server_port: Option<u16>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

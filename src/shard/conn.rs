@@ -42,8 +42,11 @@ pub(super) struct Conn {
     pub(super) udp: Option<Arc<UdpPort>>,
     pub(super) entry: Entry,
     pub(super) permit: Option<SessionPermit>,
-    pub(super) lease: Option<Lease>,
+    /// Of the ports that media goes to: one, or two where a player asks for a pair.
+    pub(super) leases: Vec<Lease>,
     pub(super) route: Option<Route>,
+    /// Where packets go that are sent again, if not there.
+    pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.
@@ -71,6 +74,14 @@ pub(super) struct Conn {
     pub(super) closing: Option<Ending>,
     /// Bytes and packets written when progress was last looked at, and when that was.
     pub(super) progress: (u64, Instant),
+}
+
+/// A flow of its own for packets that are sent again.
+#[derive(Debug)]
+pub(super) struct ResendPath {
+    pub(super) route: Route,
+    /// Its ports, and the one that the player is expected to ask for next.
+    pub(super) _leases: Vec<Lease>,
 }
 
 /// Why a session ends.

@@ -190,6 +190,27 @@ impl State {
         self.flush(key, now);
     }
 
+    /// Goes on behind the last packet that was sent.
+    pub(super) fn resume_title(&mut self, key: usize, now: Instant, incarnation: u8, until: Option<Until>) {
+        self.park(key);
+        let Some(conn) = self.conns.get(key) else { return };
+        let Place::Parked(viewer) = &conn.place else { return };
+        let next = viewer.hot.next.packet;
+        match conn.opened.as_ref().and_then(|opened| opened.title.clone()) {
+            Some(Title::File(opening)) => {
+                let (rate, size) = (opening.bit_rate(), opening.packet_size);
+                let speed = Speed::new(&self.context.settings, None, conn.route.is_some(), rate, size);
+                let feed = FileFeed::new(Rc::clone(&opening), conn.selection, next, until.map(|until| opening.until(until)));
+                self.seat(key, now, Feed::File(Box::new(feed)), speed, incarnation, next);
+            }
+            Some(Title::Relayed(relayed)) => {
+                let place = Position::Packet(u32::try_from(next).unwrap_or(u32::MAX));
+                self.play_relayed(key, now, &relayed, place, (incarnation, until, None));
+            }
+            None => {}
+        }
+    }
+
     /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
     fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: Position, seek: Wanted) {
         let mailbox = self.context.mailbox(self.index).clone();

@@ -14,7 +14,7 @@ use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
 use super::handoff::Handed;
-use super::listen::MmsListener;
+use super::listen::{MmsListener, RtspListener};
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
@@ -30,11 +30,15 @@ use crate::settings::Protocols;
 const RESEND_REQUESTS_PER_S: u32 = 20_000;
 /// Longest resend request, bytes (MS-MMSP 2.2.5).
 const RESEND_REQUEST_BYTES: usize = 140;
+/// The same of RTSP: reports, a name, 32 generic requests of one pair of numbers each (MS-RTSP 2.2.4).
+const NACK_BYTES: usize = 1024;
 /// Resend requests are 140 bytes at most; the kernel may merge 64 of them.
 const DATAGRAM_BYTES: usize = 16 << 10;
 const DATAGRAMS: usize = 4;
 /// Bytes of a head that are read here at most.
 const LONG_HEAD_BYTES: usize = 8 << 10;
+/// Bytes of one read of the first line.
+const LINE_BYTES: usize = 512;
 /// Bytes of one read of a head.
 const HEAD_BYTES: usize = 2 << 10;
 
@@ -50,7 +54,7 @@ struct Door {
 
 /// Runs the doors until told to stop.
 pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver<bool>) {
-    let Doors { mms, http, handoff, undecided_max, .. } = doors;
+    let Doors { mms, http, rtsp, handoff, undecided_max, .. } = doors;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime to accept connections"),
@@ -62,9 +66,17 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
             (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false })
         };
         let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true });
-        for (listener, door) in mms.into_iter().map(of_mms).chain(http.into_iter().map(of_http)) {
+        let of_rtsp = |listener: RtspListener| {
+            (listener.tcp, Door { protocols: settings.rtsp_protocols, udp: None, takes_publishers: false })
+        };
+        for ports in &context.rtp_ports {
+            tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.requests), Requests::Rtsp));
+            tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.media), Requests::Nothing));
+        }
+        let doors = mms.into_iter().map(of_mms).chain(http.into_iter().map(of_http)).chain(rtsp.into_iter().map(of_rtsp));
+        for (listener, door) in doors {
             if let Some(port) = &door.udp {
-                tokio::spawn(receive(Arc::clone(&context), Arc::clone(port)));
+                tokio::spawn(receive(Arc::clone(&context), Arc::clone(port), Requests::Mms));
             }
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
@@ -141,8 +153,10 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol, Errand), 
     let mut head = Vec::new();
     loop {
         stream.readable().await.map_err(|_| Stray::Silent)?;
-        let mut buffer = [0; DECIDING_BYTES];
-        let room = buffer.get_mut(..DECIDING_BYTES.saturating_sub(head.len()).max(1)).unwrap_or_default();
+        let mut buffer = [0; LINE_BYTES];
+        // What decides is at the begin; only a method that two protocols have needs the line.
+        let most = if head.len() < DECIDING_BYTES { DECIDING_BYTES - head.len() } else { LINE_BYTES };
+        let room = buffer.get_mut(..most).unwrap_or_default();
         match stream.try_read(room) {
             Ok(0) => return Err(Stray::Silent),
             Ok(read) => head.extend_from_slice(room.get(..read).unwrap_or_default()),
@@ -152,6 +166,7 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol, Errand), 
         match sniff(&head) {
             Sniffed::Is(Protocol::Mms) => return Ok((head, Protocol::Mms, Errand::Watch { client_id: None })),
             Sniffed::Is(Protocol::Http) => return http_errand(stream, head).await,
+            Sniffed::Is(Protocol::Rtsp) => return Ok((head, Protocol::Rtsp, Errand::Watch { client_id: None })),
             Sniffed::Undecided => {}
             Sniffed::Unknown => {
                 tracing::debug!(peer = ?stream.peer_addr().ok(), first = %head.escape_ascii(), "speaks nothing that is served here");
@@ -195,6 +210,7 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
     let served = match accepted.protocol {
         Protocol::Mms => door.protocols.mms,
         Protocol::Http => door.protocols.http || (door.takes_publishers && errand == Errand::Publish),
+        Protocol::Rtsp => door.protocols.rtsp,
     };
     if !served {
         tracing::debug!(peer = %accepted.peer, local = %accepted.local, protocol = ?accepted.protocol, "not served on this port");
@@ -211,7 +227,11 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
             context.assign_to(home, Accepted { udp: door.udp.clone(), ..accepted });
         }
         Errand::Publish | Errand::Watch { client_id: None } => {
-            context.assign(Accepted { udp: door.udp.clone(), ..accepted });
+            let udp = match accepted.protocol {
+                Protocol::Rtsp => None,
+                Protocol::Mms | Protocol::Http => door.udp.clone(),
+            };
+            context.assign(Accepted { udp, ..accepted });
         }
     }
     Ok(())
@@ -224,8 +244,38 @@ fn readable(socket: UdpSocket) -> std::io::Result<AsyncFd<UdpSocket>> {
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
 }
 
+/// What is asked for at a UDP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Requests {
+    /// Lost packets, as MMS asks for them.
+    Mms,
+    /// Lost packets, as RTSP asks for them.
+    Rtsp,
+    /// Nothing: players send there so that what stands between opens.
+    Nothing,
+}
+
+impl Requests {
+    /// The session that asks.
+    fn asked_by(self, datagram: &[u8]) -> Option<u32> {
+        match self {
+            Self::Mms => Request::parse(datagram).ok().map(|request| request.client_id),
+            Self::Rtsp => None,
+            Self::Nothing => None,
+        }
+    }
+
+    /// Longest request, bytes.
+    const fn longest(self) -> usize {
+        match self {
+            Self::Mms => RESEND_REQUEST_BYTES,
+            Self::Rtsp | Self::Nothing => NACK_BYTES,
+        }
+    }
+}
+
 /// Receives resend requests on one UDP port.
-async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
+async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
     // Not tokio's own UDP socket: that would be told of room for sending too, and the shards send here. It would wake this thread
     // with nearly every datagram.
     let socket = match port.another_handle().and_then(readable) {
@@ -247,9 +297,9 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                 for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
-                        let datagram = datagram.get(..RESEND_REQUEST_BYTES).unwrap_or(datagram);
-                        let result = match Request::parse(datagram) {
-                            Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram, || {
+                        let datagram = datagram.get(..of.longest()).unwrap_or(datagram);
+                        let result = match of.asked_by(datagram) {
+                            Some(client_id) => match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
                                 budget.as_mut().is_none_or(|budget| budget.take(now))
                             }) {
                                 Routed::Taken => {
@@ -259,7 +309,8 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                                 Routed::Stranger => "stranger",
                                 Routed::Flood => "limited",
                             },
-                            Err(_) => "stranger",
+                            None if of == Requests::Nothing => continue,
+                            None => "stranger",
                         };
                         metrics::counter!(names::RESENDS, "result" => result).increment(1);
                     }

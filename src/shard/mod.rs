@@ -54,7 +54,7 @@ use command::{Accepted, Command, CommandSender};
 pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed};
 pub use inflow::{Inflow, Item};
-use listen::MmsListener;
+use listen::{MmsListener, RtpPorts, RtspListener};
 pub use mirror::{Finder, Found, Refused, Wish};
 pub use relayed::RelayedFile;
 use routes::Routes;
@@ -82,6 +82,8 @@ struct Context {
     shards: Vec<CommandSender>,
     routes: Arc<Routes>,
     udp_ports: Vec<Arc<UdpPort>>,
+    /// Where media over RTSP comes from, whatever the listener.
+    rtp_ports: Vec<Arc<RtpPorts>>,
     mms_with_udp: Arc<mms::session::Config>,
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
@@ -177,6 +179,8 @@ pub struct Doors {
     pub mms: Vec<MmsListener>,
     /// For viewers, by TCP alone, and for publishers.
     pub http: Vec<TcpListener>,
+    /// For viewers.
+    pub rtsp: Vec<RtspListener>,
     /// Gets the publishers.
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
@@ -233,11 +237,15 @@ impl Shards {
                 ..Default::default()
             })
         };
+        let rtp_ports: Vec<_> = doors.rtsp.iter().filter_map(|listener| listener.udp.clone()).collect();
         let context = Arc::new(Context {
             relay,
             archive,
             routes: Arc::new(Routes::default()),
-            udp_ports: doors.mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
+            udp_ports: (doors.mms.iter().filter_map(|listener| listener.udp.clone()))
+                .chain(rtp_ports.iter().map(|ports| Arc::clone(&ports.media)))
+                .collect(),
+            rtp_ports,
             mms_with_udp: config(true),
             mms_without_udp: config(false),
             http: Arc::new(http::viewer::Config {
@@ -305,6 +313,7 @@ impl Context {
             shards: vec![CommandSender(mailbox)],
             routes: Arc::default(),
             udp_ports: Vec::new(),
+            rtp_ports: Vec::new(),
             mms_with_udp: Arc::default(),
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),

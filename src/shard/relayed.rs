@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::conn::Opened;
 use super::file_pace::FilePace;
 use super::inflow::{Inflow, Item};
+use super::opening::ssrc_of;
 use super::seat::{Served, Title, Turn};
 use super::stage::Stage;
 use super::state::State;
@@ -89,6 +90,7 @@ impl Relayed {
                 duration_ms: self.file.duration_ms,
                 packets: self.file.packets.saturating_mul(self.parts()),
             },
+            ssrc: ssrc_of(&self.header),
         }
     }
 

@@ -163,8 +163,9 @@ impl State {
             udp: arrival.udp,
             entry,
             permit: None,
-            lease: None,
+            leases: Vec::new(),
             route: None,
+            resend_path: None,
             key: None,
             granted: None,
             opened: None,
@@ -497,5 +498,6 @@ pub(super) fn describe(generation: &Generation) -> Description {
         bit_rate: generation.bit_rate,
         streams: generation.streams,
         content: Content::Live,
+        ssrc: 0,
     }
 }

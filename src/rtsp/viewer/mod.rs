@@ -1,0 +1,403 @@
+//! The connection of a viewer over RTSP, sans-IO.
+//!
+//! Requests are taken one at a time, and answered in their order. While the relay thinks about one, later bytes wait.
+//!
+//! ```text
+//! DESCRIBE ─→ Admit ─→ Open ─→ description
+//! SETUP ───→ (the same) ─→ Lease, over UDP ─→ Ready ⇄ Playing ─→ end of stream ─→ Ready, or closed
+//!                                             PLAY: Play, PlayFile, Resume ─→ Cued ─→ answer, then media
+//! ```
+//!
+//! Source: MS-RTSP 3.2; RFC 2326.
+
+mod api;
+mod describe;
+mod ends;
+mod parameters;
+mod play;
+mod reply;
+mod setup;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use api::{CloseReason, Config, Input, Output, Report};
+use bytes::Bytes;
+
+use super::media::Carriage;
+use super::message::{Agent, Bounds, MessageError, Method, Reader, Request, ResponseWriter, Target, Unit, player_of};
+use super::recovery::Nack;
+use super::sdp::Tracks;
+use super::transport::Spec;
+use crate::asf::StreamSet;
+use crate::text::signed::key_of;
+use crate::viewing::{Answer, Ask, Description, Login, OpenRefusal, Pass, Until};
+use crate::wire::{Hresult, TokenBucket};
+
+/// Bytes that may wait while the relay thinks: some pipelined requests with a log among them.
+const AHEAD_BOUND: usize = 96 << 10;
+/// Requests of one session in [`HEARTBEAT_S`]. Source: MS-RTSP 3.2.5.1.
+const MOST_REQUESTS: u32 = 240;
+const HEARTBEAT_S: u32 = 30;
+/// Packets sent again to one session, a second; more than any stream loses that can be watched.
+const RESENDS_PER_S: u32 = 100;
+const RESENDS_AT_ONCE: u32 = 200;
+/// Packets that one request for lost ones may name. Source: MS-RTSP 3.2.5.10.
+const MOST_OF_A_NACK: usize = 128;
+
+/// Where a viewer's connection is, besides what it plays.
+#[derive(Debug)]
+pub struct Connection {
+    config: Arc<Config>,
+    peer: IpAddr,
+    local: SocketAddr,
+    /// The first of our two UDP ports for RTP; `None` where there is no UDP.
+    server_port: Option<u16>,
+    /// By which requests for lost packets name the session. Unpredictable.
+    client_id: u32,
+    /// The id of the next session. Unpredictable.
+    next_id: u64,
+    reader: Reader,
+    /// Bytes that came while the relay owed an answer.
+    ahead: usize,
+    waiting: Option<Waiting>,
+    admitted: bool,
+    opened: Option<Opened>,
+    session: Option<Session>,
+    /// UDP was refused once: all streams are to end on one transport.
+    udp_refused: bool,
+    /// Of the last play.
+    incarnation: u8,
+    /// Of our own requests.
+    cseq: u64,
+    requests: TokenBucket,
+    resends: TokenBucket,
+    deadline: Option<Instant>,
+    closed: bool,
+    outputs: VecDeque<Output>,
+    report: Report,
+}
+
+/// A request, and what is owed for it.
+#[derive(Debug)]
+struct Waiting {
+    request: Box<Request>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Admitted,
+    Opened,
+    Leased(Box<setup::Leasing>),
+    Cued,
+}
+
+/// What is described to the player.
+#[derive(Debug)]
+struct Opened {
+    /// The whole of it, as the player wrote it.
+    target: Target,
+    name: String,
+    description: Description,
+    tracks: Tracks,
+    /// Counts the headers told: `X-Playlist-Gen-Id`.
+    entry: u32,
+}
+
+/// What is set up.
+#[derive(Debug)]
+struct Session {
+    id: u64,
+    /// Tokens of the streams, in the order of their SETUPs, and their numbers.
+    streams: Vec<(super::message::StreamToken, u8)>,
+    carriage: Option<Carriage>,
+    /// First port and whether it is a pair, as they were leased for media.
+    ports: Option<(u16, bool)>,
+    /// Lost packets are sent again.
+    resends: bool,
+    state: Play,
+    /// The player understands the dialect's end of stream and change of header.
+    is_windows_media: bool,
+    /// The play in hand ends there.
+    until: Option<Until>,
+    /// Of these only key frames.
+    thinned: StreamSet,
+    /// Tests of the UDP path so far.
+    tests: u8,
+}
+
+/// Source: MS-RTSP 3.2.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Play {
+    /// Nothing was played yet, or what was played is over.
+    Ready,
+    Playing,
+    Paused,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    ///
+    /// `client_id` and `secret` are unpredictable numbers for the session that begins here; requests for lost packets name the
+    /// first. `local` is the address that the peer connected to, `server_port` the even one of our UDP ports there.
+    pub fn new(
+        now: Instant,
+        config: Arc<Config>,
+        peer: IpAddr,
+        local: SocketAddr,
+        server_port: Option<u16>,
+        client_id: u32,
+        secret: u32,
+    ) -> Self {
+        let deadline = Some(now + config.head);
+        Self {
+            config,
+            peer: peer.to_canonical(),
+            local,
+            server_port,
+            client_id,
+            next_id: u64::from(secret) << 32 | u64::from(client_id),
+            reader: Reader::new(Bounds::VIEWER),
+            ahead: 0,
+            waiting: None,
+            admitted: false,
+            opened: None,
+            session: None,
+            udp_refused: false,
+            incarnation: 0,
+            cseq: 0,
+            requests: TokenBucket::new(now, MOST_REQUESTS / HEARTBEAT_S, MOST_REQUESTS),
+            resends: TokenBucket::new(now, RESENDS_PER_S, RESENDS_AT_ONCE),
+            deadline,
+            closed: false,
+            outputs: VecDeque::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Takes one input in; drain [`Connection::poll_output`] behind it. After [`Output::Close`] inputs do nothing.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        if self.closed {
+            return;
+        }
+        match input {
+            Input::Bytes(bytes) => {
+                if self.waiting.is_some() {
+                    self.ahead += bytes.len();
+                    if self.ahead > AHEAD_BOUND {
+                        return self.close(CloseReason::Flood);
+                    }
+                }
+                self.reader.push(bytes);
+            }
+            Input::Datagram(bytes) => return self.lost(now, bytes),
+            Input::Answer(answer) => self.answer(now, answer),
+            Input::Timeout => self.timeout(now),
+        }
+        self.read(now);
+    }
+
+    /// What is to be done next, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() {
+            // Hardly anything is said while media flows.
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How media travels; `None` before a SETUP.
+    pub fn carriage(&self) -> Option<Carriage> {
+        self.session.as_ref().and_then(|session| session.carriage)
+    }
+
+    /// Whether [`Output::Close`] was given.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Facts for the log.
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Acts on what has come, as far as the relay lets it.
+    fn read(&mut self, now: Instant) {
+        while !self.closed && self.waiting.is_none() {
+            self.ahead = 0;
+            match self.reader.next() {
+                Ok(None) => return,
+                Ok(Some(Unit::Request(request))) => {
+                    self.report.requests += 1;
+                    if self.requests.take(now) {
+                        self.act(now, Box::new(request));
+                    } else {
+                        self.refuse(now, &request, 503);
+                    }
+                }
+                // Of a request of ours: whatever it says, nothing follows from it.
+                Ok(Some(Unit::Response(_))) => self.reader.expects_echo(false),
+                Ok(Some(Unit::Frame { .. })) => {}
+                Err(error) => self.misread(now, &error),
+            }
+        }
+    }
+
+    fn misread(&mut self, now: Instant, error: &MessageError) {
+        let mut response = ResponseWriter::new(error.status);
+        if let Some(cseq) = error.cseq {
+            response.header("CSeq", cseq);
+        }
+        response.header("Server", &self.config.server);
+        self.send(response.finish());
+        if error.goes_on {
+            self.heard(now);
+        } else {
+            self.close(CloseReason::Protocol);
+        }
+    }
+
+    /// Source: MS-RTSP 3.2.5.1.
+    fn act(&mut self, now: Instant, request: Box<Request>) {
+        if request.headers.number::<u64>("CSeq").is_none() {
+            return self.refuse(now, &request, 400);
+        }
+        if let Some(required) = request.headers.get("Require") {
+            let unsupported = required.to_owned();
+            return self.refuse_with(now, &request, 551, &[("Unsupported", &unsupported)]);
+        }
+        if self.names_another_session(&request) {
+            return self.refuse(now, &request, 454);
+        }
+        match &request.method {
+            Method::Options => self.options(now, &request),
+            Method::Describe => self.describe(now, request),
+            Method::Setup => self.setup(now, request),
+            Method::Play => self.play(now, request),
+            Method::Pause => self.pause(now, &request),
+            Method::Teardown => self.teardown(now, &request),
+            Method::GetParameter => self.get_parameter(now, &request),
+            Method::SetParameter => self.set_parameter(now, &request),
+            Method::Announce | Method::Record | Method::Redirect => {
+                self.refuse_with(now, &request, 405, &[("Allow", reply::METHODS)]);
+            }
+            Method::Other(_) => self.refuse_with(now, &request, 501, &[("Public", reply::METHODS)]),
+        }
+    }
+
+    /// Whether it is for a session that is not ours. The first SETUP has none, and there are requests that need none.
+    fn names_another_session(&self, request: &Request) -> bool {
+        let Some(named) = request.headers.get("Session") else { return false };
+        let id = named.split(';').next().unwrap_or_default().trim();
+        let known = self.session.as_ref().is_some_and(|session| id.len() <= 20 && id.parse() == Ok(session.id));
+        let needs_none = matches!(request.method, Method::Options | Method::Describe)
+            || request.headers.is_type("application/x-wms-sendevent")
+            || request.headers.is_type("application/x-wms-getcontentinfo")
+            || request.headers.is_type("application/x-rtsp-packetpair");
+        !known && !needs_none
+    }
+
+    fn answer(&mut self, now: Instant, answer: Answer) {
+        match answer {
+            Answer::NewGeneration(description) => return self.new_generation(now, description),
+            Answer::Ended => return self.ended(now, true),
+            Answer::Finished { incarnation } => return self.finished(now, incarnation),
+            Answer::Broken => return self.close(CloseReason::Broken),
+            _ => {}
+        }
+        let Some(Waiting { request, step }) = self.waiting.take() else { return };
+        match (step, answer) {
+            (Step::Admitted, Answer::Admitted(Ok(()))) => {
+                self.admitted = true;
+                self.open(request);
+            }
+            (Step::Admitted, Answer::Admitted(Err(hr))) => self.not_opened(now, &request, &OpenRefusal::Status(hr)),
+            (Step::Opened, Answer::Opened(Ok(description))) => self.opened(now, request, description),
+            (Step::Opened, Answer::Opened(Err(refusal))) => self.not_opened(now, &request, &refusal),
+            (Step::Leased(leasing), Answer::Leased(result)) => self.leased(now, request, *leasing, result.is_ok()),
+            (Step::Cued, Answer::Cued(cue)) => self.cued(now, &request, cue),
+            // An answer to something else: the one that is owed is still to come.
+            (step, _) => self.waiting = Some(Waiting { request, step }),
+        }
+    }
+
+    fn wait(&mut self, request: Box<Request>, step: Step, ask: Ask) {
+        self.deadline = None;
+        self.waiting = Some(Waiting { request, step });
+        self.ask(ask);
+    }
+
+    /// Requests for lost packets that name this session.
+    fn lost(&mut self, now: Instant, datagram: &[u8]) {
+        let Ok(nack) = Nack::parse(datagram) else { return };
+        let Some(session) = self.session.as_ref().filter(|session| session.resends && session.state != Play::Ready) else { return };
+        if session.ports.is_none() || nack.ssrc != self.client_id {
+            return;
+        }
+        let mut sequences: Vec<u32> = nack.sequences.iter().take(MOST_OF_A_NACK).map(|sequence| u32::from(*sequence)).collect();
+        self.report.resends_asked += sequences.len() as u64;
+        sequences.retain(|_| self.resends.take(now));
+        if !sequences.is_empty() {
+            self.report.resends_granted += sequences.len() as u64;
+            self.ask(Ask::Resend { sequences });
+        }
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            let ended = self.session.as_ref().is_some_and(|session| session.state == Play::Ready) && self.report.ended;
+            self.close(if ended { CloseReason::Ended } else { CloseReason::Idle });
+        }
+    }
+
+    /// A request was answered: how long the next may take.
+    fn heard(&mut self, now: Instant) {
+        self.deadline = match &self.session {
+            None => Some(now + self.config.unsettled),
+            // Who is gone is found out by what cannot be written.
+            Some(session) if session.state == Play::Playing && session.ports.is_none() => None,
+            Some(_) => Some(now + self.config.idle),
+        };
+    }
+
+    fn send(&mut self, bytes: Bytes) {
+        self.outputs.push_back(Output::Send(bytes));
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.outputs.push_back(Output::Ask(ask));
+    }
+
+    /// Ends what is set up. What is described stays.
+    fn end_session(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        if session.state == Play::Playing {
+            self.ask(Ask::Stop);
+        }
+        if session.ports.is_some() || session.resends {
+            self.ask(Ask::ReleasePort);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.end_session();
+        self.outputs.push_back(Output::Close(reason));
+        self.closed = true;
+        self.deadline = None;
+        self.waiting = None;
+        self.reader = Reader::new(Bounds::VIEWER);
+    }
+}

@@ -1,0 +1,175 @@
+//! Media begun, stopped and ended by the player.
+
+use std::time::Instant;
+
+use super::describe::aggregate;
+use super::reply::METHODS;
+use super::{Ask, CloseReason, Connection, Opened, Play, Request, Session, Step, Target, Until};
+use crate::rtsp::message::StreamToken;
+use crate::rtsp::transport::{Range, RtpInfo, rtp_info};
+use crate::viewing::{Acceleration, Content, Cue, Position};
+
+impl Connection {
+    /// Whether a request is about what is set up; requests for one of its streams alone are `None` but as `token`.
+    pub(super) fn is_about_session(&self, request: &Request) -> Result<Option<StreamToken>, u16> {
+        let Some(opened) = self.opened.as_ref().filter(|_| self.session.is_some()) else { return Err(454) };
+        let target = Target::parse(&request.target).map_err(|_| 400_u16)?;
+        if target.is_server() || opened.target.same_path(&target) {
+            return Ok(None);
+        }
+        match target.split_stream() {
+            Some((whole, token)) if opened.target.same_path(&whole) => Ok(Some(token)),
+            _ => Err(404),
+        }
+    }
+
+    /// Source: MS-RTSP 3.2.5.8.
+    pub(super) fn play(&mut self, now: Instant, request: Box<Request>) {
+        match self.is_about_session(&request) {
+            Ok(None) => {}
+            Ok(Some(_)) => return self.refuse(now, &request, 460),
+            Err(status) => return self.refuse(now, &request, status),
+        }
+        let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
+        if session.streams.is_empty() || session.carriage.is_none() {
+            return self.refuse_with(now, &request, 455, &[("Allow", METHODS)]);
+        }
+        if request.headers.get("X-Playlist").is_some() {
+            // There is no entry before or behind this one.
+            return self.refuse(now, &request, 400);
+        }
+        let range = match request.headers.get("Range").map(Range::parse) {
+            None => None,
+            Some(Some(range)) => Some(range),
+            Some(None) => return self.refuse(now, &request, 457),
+        };
+        let is_file = matches!(opened.description.content, Content::File { .. });
+        if session.state == Play::Playing && (range.is_none() || !is_file) {
+            // It confirms what is played already.
+            return self.accept(now, &request);
+        }
+        let paused = session.state == Play::Paused && range.is_none();
+        self.incarnation = self.incarnation.wrapping_add(1);
+        let incarnation = self.incarnation;
+        let ask = match range {
+            _ if paused => Ask::Resume { incarnation, until: session.until },
+            _ if !is_file => Ask::Play { incarnation },
+            range => {
+                let Some((from, until)) = place(range, &opened.description.content, opened) else {
+                    return self.refuse(now, &request, 457);
+                };
+                session.until = until;
+                Ask::PlayFile { from: from, until, incarnation, acceleration: acceleration(&request) }
+            }
+        };
+        self.select();
+        self.report.ended = false;
+        self.wait(request, Step::Cued, ask);
+    }
+
+    /// Media begins behind the answer.
+    pub(super) fn cued(&mut self, now: Instant, request: &Request, cue: Cue) {
+        let host = self.host();
+        let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
+        session.state = Play::Playing;
+        let infos: Vec<RtpInfo> = session
+            .streams
+            .iter()
+            .map(|(token, _)| RtpInfo {
+                url: opened.target.stream_url(&host, *token),
+                sequence: Some(cue.sequence),
+                timestamp: Some(cue.timestamp),
+            })
+            .collect();
+        let range = match opened.description.content {
+            Content::Live => None,
+            Content::File { duration_ms, .. } => Some((cue.timestamp, duration_ms)),
+        };
+        let mut response = self.reply(request, 200);
+        response.header("RTP-Info", rtp_info(&infos));
+        if let Some((from_ms, duration_ms)) = range {
+            let end_ms = duration_ms.max(u64::from(from_ms));
+            response.header(
+                "Range",
+                format_args!("npt={}.{:03}-{}.{:03}", from_ms / 1000, from_ms % 1000, end_ms / 1000, end_ms % 1000),
+            );
+        }
+        for name in ["Scale", "Speed"] {
+            if request.headers.get(name).is_some() {
+                response.header(name, "1.0");
+            }
+        }
+        self.respond(now, response);
+    }
+
+    /// Source: MS-RTSP 3.2.5.11.
+    pub(super) fn pause(&mut self, now: Instant, request: &Request) {
+        match self.is_about_session(request) {
+            Ok(None) => {}
+            Ok(Some(_)) => return self.refuse(now, request, 460),
+            Err(status) => return self.refuse(now, request, status),
+        }
+        let Some(session) = &mut self.session else { return };
+        match session.state {
+            Play::Playing => {
+                session.state = Play::Paused;
+                self.ask(Ask::Stop);
+                self.accept(now, request);
+            }
+            // What ended by itself is paused as well.
+            _ if self.report.ended => self.accept(now, request),
+            _ => self.refuse_with(now, request, 455, &[("Allow", METHODS)]),
+        }
+    }
+
+    /// Source: MS-RTSP 3.2.5.17.
+    pub(super) fn teardown(&mut self, now: Instant, request: &Request) {
+        match self.is_about_session(request) {
+            Ok(Some(token)) => {
+                self.deselect(token);
+                self.accept(now, request);
+            }
+            Ok(None) => {
+                let response = self.reply(request, 200);
+                self.end_session();
+                self.respond(now, response);
+                self.close(CloseReason::Left);
+            }
+            // Whoever leaves need not have come.
+            Err(454) if aggregate(request).is_ok() => {
+                self.accept(now, request);
+                self.close(CloseReason::Left);
+            }
+            Err(status) => self.refuse(now, request, status),
+        }
+    }
+}
+
+/// Where a play begins, and where it ends. Times are those of packets, with the preroll; players begin at 0 all the same.
+fn place(range: Option<Range>, content: &Content, opened: &Opened) -> Option<(Position, Option<Until>)> {
+    let Content::File { duration_ms, packets } = *content else { return None };
+    let _ = opened;
+    match range {
+        None => Some((Position::Time(0), None)),
+        Some(Range::Npt { start, end }) => {
+            let from = start.unwrap_or(0);
+            let until = end.filter(|end| *end < duration_ms).and_then(|end| u32::try_from(end).ok()).map(Until::Time);
+            (from <= duration_ms.saturating_add(1000)).then_some((Position::Time(from), until))
+        }
+        Some(Range::Packet { start, .. }) => {
+            let start = u32::try_from(start).ok().filter(|start| u64::from(*start) < packets)?;
+            Some((Position::Packet(start), None))
+        }
+        Some(Range::Byte { start, .. }) => Some((Position::Offset(u32::try_from(start).ok()?), None)),
+    }
+}
+
+/// `AccelBandwidth` and `AccelDuration`. Source: MS-RTSP 2.2.6.13.
+fn acceleration(request: &Request) -> Option<Acceleration> {
+    let value = request.headers.get("X-Accelerate-Streaming")?;
+    let number = |key: &str| {
+        let mut pairs = value.split(';').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case(key)).and_then(|(_, number)| number.trim().parse().ok())
+    };
+    Some(Acceleration { bandwidth: number("AccelBandwidth")?, duration_ms: number("AccelDuration")? })
+}
