@@ -509,7 +509,19 @@ fn settings_that_could_let_nobody_in_are_told() {
         assert_eq!(done.status.code(), Some(2), "{settings}: {told}");
         assert!(told.contains(place) && told.contains(word), "{settings}: {told}");
         let serve = wmrelay(
-            &["serve", "--mms-listen", "127.0.0.1:0", "--http-listen", "", "--admin-listen", "", "--config", path(&file)],
+            &[
+                "serve",
+                "--mms-listen",
+                "127.0.0.1:0",
+                "--http-listen",
+                "",
+                "--rtsp-listen",
+                "",
+                "--admin-listen",
+                "",
+                "--config",
+                path(&file),
+            ],
             "",
         );
         assert_eq!(serve.status.code(), Some(2), "{settings}: {}", text(&serve.stderr));

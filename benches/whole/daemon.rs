@@ -40,7 +40,7 @@ impl Daemon {
         std::fs::write(&config, text).expect("a settings file");
         let any = "127.0.0.1:0";
         let child = Command::new(env!("CARGO_BIN_EXE_wmrelay"))
-            .args(["serve", "--mms-listen", any, "--http-listen", "", "--admin-listen", any, "--config"])
+            .args(["serve", "--mms-listen", any, "--http-listen", "", "--rtsp-listen", "", "--admin-listen", any, "--config"])
             .arg(&config)
             .arg("--ready-file")
             .arg(&ready)

@@ -71,6 +71,8 @@ impl Server {
         let child = Command::new(env!("CARGO_BIN_EXE_wmrelay"))
             .args([
                 "serve",
+                "--rtsp-listen",
+                "",
                 "--mms-listen",
                 "127.0.0.1:0",
                 "--admin-listen",

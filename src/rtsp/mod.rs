@@ -7,3 +7,4 @@ pub mod message;
 pub mod recovery;
 pub mod sdp;
 pub mod transport;
+pub mod viewer;

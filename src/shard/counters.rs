@@ -11,6 +11,7 @@ pub(super) struct Counters {
     pub(super) connections: Gauge,
     mms_sessions: Counter,
     http_sessions: Counter,
+    rtsp_sessions: Counter,
     pub(super) join_seconds: Histogram,
     pub(super) send_delay_seconds: Histogram,
     pub(super) late_sends: Counter,
@@ -32,6 +33,7 @@ impl Counters {
             connections: gauge!(names::CONNECTIONS),
             mms_sessions: counter!(names::SESSIONS, "protocol" => "mms"),
             http_sessions: counter!(names::SESSIONS, "protocol" => "http"),
+            rtsp_sessions: counter!(names::SESSIONS, "protocol" => "rtsp"),
             join_seconds: histogram!(names::JOIN_SECONDS),
             send_delay_seconds: histogram!(names::SEND_DELAY_SECONDS),
             late_sends: counter!(names::LATE_SENDS),
@@ -50,6 +52,7 @@ impl Counters {
         match protocol {
             Protocol::Mms => &self.mms_sessions,
             Protocol::Http => &self.http_sessions,
+            Protocol::Rtsp => &self.rtsp_sessions,
         }
     }
 

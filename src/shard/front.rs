@@ -24,6 +24,7 @@ use crate::http::{Errand, HeadReader};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
+use crate::rtsp::recovery::Nack;
 use crate::settings::Protocols;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
@@ -260,7 +261,7 @@ impl Requests {
     fn asked_by(self, datagram: &[u8]) -> Option<u32> {
         match self {
             Self::Mms => Request::parse(datagram).ok().map(|request| request.client_id),
-            Self::Rtsp => None,
+            Self::Rtsp => Nack::parse(datagram).ok().flatten().map(|nack| nack.v_ssrc),
             Self::Nothing => None,
         }
     }

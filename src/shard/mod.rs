@@ -66,6 +66,7 @@ use crate::archive::Archive;
 use crate::http;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
+use crate::rtsp;
 use crate::settings::{Settings, Viewers};
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
@@ -87,6 +88,7 @@ struct Context {
     mms_with_udp: Arc<mms::session::Config>,
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
+    rtsp: Arc<rtsp::viewer::Config>,
     sessions: AtomicU64,
     next_shard: AtomicUsize,
     beat: Heartbeat,
@@ -254,6 +256,12 @@ impl Shards {
                 burst_rate: settings.delivery.burst_rate,
                 ..Default::default()
             }),
+            rtsp: Arc::new(rtsp::viewer::Config {
+                head: settings.limits.handshake,
+                burst: settings.delivery.burst,
+                burst_rate: settings.delivery.burst_rate,
+                ..Default::default()
+            }),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat,
@@ -317,6 +325,7 @@ impl Context {
             mms_with_udp: Arc::default(),
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),
+            rtsp: Arc::default(),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat: Arc::new(|_, _| {}),

@@ -64,10 +64,10 @@ impl State {
         Some("sent")
     }
 
-    /// One fragment of the header over the UDP funnel; a lost one is asked for again by the client.
-    pub(super) fn send_header_packet(&mut self, key: usize, packet: &[u8]) {
+    /// What an engine makes: a fragment of the header over an MMS funnel, a test of a path. Nobody looks after a lost one here.
+    pub(super) fn send_datagram(&mut self, key: usize, packet: &[u8]) {
         let Some(conn) = self.conns.get(key) else { return };
-        let Some(route) = &conn.route else { return };
+        let Some(route) = conn.resend_path.as_ref().map(|path| &path.route).or(conn.route.as_ref()) else { return };
         let sent = self.origins.send(route, &[IoSlice::new(packet)], packet.len());
         self.tally.udp_calls += u64::from(sent.calls);
         self.tally.icmp_pending |= sent.errors_pending;

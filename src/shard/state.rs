@@ -33,6 +33,7 @@ use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::Session;
 use crate::relay::Generation;
+use crate::rtsp::viewer as rtsp;
 use crate::settings::Oversize;
 use crate::viewing::{Answer, Content, Description};
 
@@ -150,6 +151,19 @@ impl State {
                 arrival.local,
                 entry.client_id(),
             ))),
+            Protocol::Rtsp => {
+                let local = arrival.local.ip().to_canonical();
+                let ports = self.context.rtp_ports.iter().find(|ports| ports.serves(local));
+                Engine::Rtsp(Box::new(rtsp::Connection::new(
+                    now,
+                    Arc::clone(&self.context.rtsp),
+                    peer.ip(),
+                    arrival.local,
+                    ports.map(|ports| ports.media.local().port()),
+                    entry.client_id(),
+                    super::random_u32(),
+                )))
+            }
         };
         slot.insert(Conn {
             session: self.context.next_session(),
@@ -218,7 +232,7 @@ impl State {
                 Output::Datagram(packet) => {
                     // VLC gives up when the header arrives before the answer that announces it.
                     self.flush(key, now);
-                    self.send_header_packet(key, &packet);
+                    self.send_datagram(key, &packet);
                 }
                 Output::Ask(ask) => {
                     self.note_ask(key, now, &ask);

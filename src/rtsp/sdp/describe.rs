@@ -234,6 +234,7 @@ mod tests {
             streams: parsed.streams().iter().map(|stream| stream.number).collect(),
             header: header.into(),
             content,
+            ssrc: 0,
         }
     }
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::reply::{METHODS, status_of};
 use super::{
-    Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target, Tracks,
-    key_of, player_of,
+    Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target,
+    Tracks, key_of, player_of,
 };
 use crate::rtsp::sdp::{self, Facts};
 use crate::viewing::Content;

@@ -37,7 +37,7 @@ use super::transport::Spec;
 use crate::asf::StreamSet;
 use crate::text::signed::key_of;
 use crate::viewing::{Answer, Ask, Description, Login, OpenRefusal, Pass, Until};
-use crate::wire::{Hresult, TokenBucket};
+use crate::wire::TokenBucket;
 
 /// Bytes that may wait while the relay thinks: some pipelined requests with a log among them.
 const AHEAD_BOUND: usize = 96 << 10;
@@ -47,8 +47,6 @@ const HEARTBEAT_S: u32 = 30;
 /// Packets sent again to one session, a second; more than any stream loses that can be watched.
 const RESENDS_PER_S: u32 = 100;
 const RESENDS_AT_ONCE: u32 = 200;
-/// Packets that one request for lost ones may name. Source: MS-RTSP 3.2.5.10.
-const MOST_OF_A_NACK: usize = 128;
 
 /// Where a viewer's connection is, besides what it plays.
 #[derive(Debug)]
@@ -341,12 +339,14 @@ impl Connection {
 
     /// Requests for lost packets that name this session.
     fn lost(&mut self, now: Instant, datagram: &[u8]) {
-        let Ok(nack) = Nack::parse(datagram) else { return };
-        let Some(session) = self.session.as_ref().filter(|session| session.resends && session.state != Play::Ready) else { return };
-        if session.ports.is_none() || nack.ssrc != self.client_id {
+        let Ok(Some(nack)) = Nack::parse(datagram) else { return };
+        let Some(session) = self.session.as_ref().filter(|session| session.resends && session.state != Play::Ready) else {
+            return;
+        };
+        if session.ports.is_none() || nack.v_ssrc != self.client_id {
             return;
         }
-        let mut sequences: Vec<u32> = nack.sequences.iter().take(MOST_OF_A_NACK).map(|sequence| u32::from(*sequence)).collect();
+        let mut sequences: Vec<u32> = nack.sequences.iter().map(|sequence| u32::from(*sequence)).collect();
         self.report.resends_asked += sequences.len() as u64;
         sequences.retain(|_| self.resends.take(now));
         if !sequences.is_empty() {
@@ -367,6 +367,8 @@ impl Connection {
     fn heard(&mut self, now: Instant) {
         self.deadline = match &self.session {
             None => Some(now + self.config.unsettled),
+            // Players outside the dialect wait for ever behind the end.
+            Some(session) if self.report.ended && !session.is_windows_media => Some(now + self.config.farewell),
             // Who is gone is found out by what cannot be written.
             Some(session) if session.state == Play::Playing && session.ports.is_none() => None,
             Some(_) => Some(now + self.config.idle),

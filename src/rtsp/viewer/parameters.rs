@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::describe::cache_control;
 use super::{Ask, Connection, Output, Request};
 use crate::asf::Selection;
-use crate::rtsp::recovery;
-use crate::rtsp::transport::{SwitchEntry, Thinning};
+use crate::rtsp::recovery::{PairSizes, TCP_PAIR_BYTES, tcp_packet_pair, udp_packet_pair};
 use crate::rtsp::sdp::Control;
+use crate::rtsp::transport::{Switch, Thinning};
 
 /// Longest report that is kept, bytes.
 const LOG_BOUND: usize = 8 << 10;
@@ -55,25 +55,25 @@ impl Connection {
     fn packet_pair(&mut self, now: Instant, request: &Request) {
         let mut response = self.reply(request, 200);
         response.header("Content-Type", "application/x-rtsp-packetpair");
-        let head = response.head_for(recovery::TCP_PACKET_PAIR_LEN);
-        let noise = Noise(self.next_id).bytes();
-        let body = recovery::tcp_packet_pair(head.len(), &noise);
-        let mut bytes = head.to_vec();
-        bytes.extend_from_slice(&body);
-        self.send(bytes.into());
+        let head = response.head_for(TCP_PAIR_BYTES);
+        let [first, second, third] = tcp_packet_pair(head.len(), &noise(self.next_id));
+        // Head and first packet fill a segment.
+        self.send([head.as_ref(), &first].concat().into());
+        self.send(second.into());
+        self.send(third.into());
         self.heard(now);
     }
 
     /// The same over UDP, which tells a player that it can be reached: never left out. Source: MS-RTSP 3.2.5.14.
     fn udp_packet_pair(&mut self, now: Instant, request: &Request) {
+        let Some(sizes) = PairSizes::parse(&request.body) else { return self.refuse(now, request, 400) };
         let Some(session) = self.session.as_mut().filter(|session| session.resends) else {
             return self.refuse(now, request, 455);
         };
         if session.tests < MOST_TESTS {
             session.tests += 1;
-            let variable = request.body.windows(13).any(|part| part.eq_ignore_ascii_case(b"variable-size"));
-            let noise = Noise(self.next_id ^ u64::from(session.tests)).bytes();
-            for packet in recovery::udp_packet_pair(self.client_id, 0, variable, &noise) {
+            let sequence = u16::from(session.tests) * 3;
+            for packet in udp_packet_pair(sizes, sequence, self.client_id, &noise(self.next_id ^ u64::from(sequence))) {
                 self.outputs.push_back(Output::Datagram(packet.into()));
             }
         }
@@ -85,11 +85,11 @@ impl Connection {
         if let Err(status) = self.is_about_session(request) {
             return self.refuse(now, request, status);
         }
-        let Some(entries) = SwitchEntry::parse_all(&request.body) else { return self.refuse(now, request, 400) };
+        let Ok(entries) = Switch::parse_all(&request.body) else { return self.refuse(now, request, 400) };
         let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
         let mut thinned = session.thinned;
         for entry in entries {
-            let number = |stream: Option<u32>| stream.map(|stream| opened.tracks.find(&format!("stream={stream}")));
+            let number = |stream: Option<(u32, _)>| stream.map(|(stream, _)| opened.tracks.find(&format!("stream={stream}")));
             let (old, new) = (number(entry.old), number(entry.new));
             if matches!(old, Some(None)) || matches!(new, Some(None)) {
                 return self.refuse(now, request, 400);
@@ -122,17 +122,13 @@ impl Connection {
 }
 
 /// Bytes that no link on the way makes smaller. Nothing hangs on their being unknown.
-struct Noise(u64);
-
-impl Noise {
-    fn bytes(mut self) -> Vec<u8> {
-        let mut next = || {
-            // xorshift64.
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0
-        };
-        (0..recovery::NOISE_LEN.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect()
-    }
+fn noise<const N: usize>(seed: u64) -> [u8; N] {
+    let mut state = seed | 1;
+    std::array::from_fn(|_| {
+        // xorshift64.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[4]
+    })
 }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::describe::aggregate;
 use super::reply::METHODS;
-use super::{Ask, CloseReason, Connection, Opened, Play, Request, Session, Step, Target, Until};
+use super::{Ask, CloseReason, Connection, Play, Request, Step, Target, Until};
 use crate::rtsp::message::StreamToken;
-use crate::rtsp::transport::{Range, RtpInfo, rtp_info};
+use crate::rtsp::transport::{BadRange, From, Range, RtpInfo};
 use crate::viewing::{Acceleration, Content, Cue, Position};
 
 impl Connection {
@@ -38,10 +38,10 @@ impl Connection {
             // There is no entry before or behind this one.
             return self.refuse(now, &request, 400);
         }
-        let range = match request.headers.get("Range").map(Range::parse) {
-            None => None,
-            Some(Some(range)) => Some(range),
-            Some(None) => return self.refuse(now, &request, 457),
+        let range = match request.headers.get("Range").map(Range::parse).transpose() {
+            Ok(range) => range,
+            Err(BadRange::Syntax) => return self.refuse(now, &request, 400),
+            Err(BadRange::Unit) => return self.refuse(now, &request, 457),
         };
         let is_file = matches!(opened.description.content, Content::File { .. });
         if session.state == Play::Playing && (range.is_none() || !is_file) {
@@ -55,11 +55,11 @@ impl Connection {
             _ if paused => Ask::Resume { incarnation, until: session.until },
             _ if !is_file => Ask::Play { incarnation },
             range => {
-                let Some((from, until)) = place(range, &opened.description.content, opened) else {
+                let Some((from, until)) = place(range, opened.description.content) else {
                     return self.refuse(now, &request, 457);
                 };
                 session.until = until;
-                Ask::PlayFile { from: from, until, incarnation, acceleration: acceleration(&request) }
+                Ask::PlayFile { from, until, incarnation, acceleration: acceleration(&request) }
             }
         };
         self.select();
@@ -77,8 +77,8 @@ impl Connection {
             .iter()
             .map(|(token, _)| RtpInfo {
                 url: opened.target.stream_url(&host, *token),
-                sequence: Some(cue.sequence),
-                timestamp: Some(cue.timestamp),
+                seq: Some(cue.sequence),
+                rtptime: Some(cue.timestamp),
             })
             .collect();
         let range = match opened.description.content {
@@ -86,13 +86,10 @@ impl Connection {
             Content::File { duration_ms, .. } => Some((cue.timestamp, duration_ms)),
         };
         let mut response = self.reply(request, 200);
-        response.header("RTP-Info", rtp_info(&infos));
+        response.header("RTP-Info", RtpInfo::list(&infos));
         if let Some((from_ms, duration_ms)) = range {
             let end_ms = duration_ms.max(u64::from(from_ms));
-            response.header(
-                "Range",
-                format_args!("npt={}.{:03}-{}.{:03}", from_ms / 1000, from_ms % 1000, end_ms / 1000, end_ms % 1000),
-            );
+            response.header("Range", Range::Time { from: From::Ms(from_ms.into()), to_ms: Some(end_ms) });
         }
         for name in ["Scale", "Speed"] {
             if request.headers.get(name).is_some() {
@@ -146,21 +143,20 @@ impl Connection {
 }
 
 /// Where a play begins, and where it ends. Times are those of packets, with the preroll; players begin at 0 all the same.
-fn place(range: Option<Range>, content: &Content, opened: &Opened) -> Option<(Position, Option<Until>)> {
-    let Content::File { duration_ms, packets } = *content else { return None };
-    let _ = opened;
+fn place(range: Option<Range>, content: Content) -> Option<(Position, Option<Until>)> {
+    let Content::File { duration_ms, packets } = content else { return None };
     match range {
         None => Some((Position::Time(0), None)),
-        Some(Range::Npt { start, end }) => {
-            let from = start.unwrap_or(0);
-            let until = end.filter(|end| *end < duration_ms).and_then(|end| u32::try_from(end).ok()).map(Until::Time);
+        Some(Range::Time { from, to_ms }) => {
+            let from = if let From::Ms(ms) = from { ms } else { 0 };
+            let until = to_ms.filter(|end| *end < duration_ms).and_then(|end| u32::try_from(end).ok()).map(Until::Time);
             (from <= duration_ms.saturating_add(1000)).then_some((Position::Time(from), until))
         }
-        Some(Range::Packet { start, .. }) => {
-            let start = u32::try_from(start).ok().filter(|start| u64::from(*start) < packets)?;
+        Some(Range::Packet { from, .. }) => {
+            let start = u32::try_from(from).ok().filter(|start| u64::from(*start) < packets)?;
             Some((Position::Packet(start), None))
         }
-        Some(Range::Byte { start, .. }) => Some((Position::Offset(u32::try_from(start).ok()?), None)),
+        Some(Range::Byte { from, .. }) => Some((Position::Offset(u32::try_from(from).ok()?), None)),
     }
 }
 

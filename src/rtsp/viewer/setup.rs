@@ -7,7 +7,7 @@ use super::{Agent, Ask, Carriage, Connection, Play, Request, Session, Spec, Step
 use crate::asf::{Selection, StreamSet};
 use crate::rtsp::message::StreamToken;
 use crate::rtsp::sdp::Control;
-use crate::rtsp::transport::{Lower, parse};
+use crate::rtsp::transport::{Lower, Mode};
 use crate::viewing::{Flow, UdpPorts};
 
 /// Datagrams below this are too small to be worth it. Source: RFC 2326 12.7.
@@ -31,7 +31,10 @@ enum Choice {
     /// To ports that are leased already.
     Leased(Spec),
     /// To ports that are still to be leased.
-    Lease { spec: Spec, instead: Option<Spec> },
+    Lease {
+        spec: Spec,
+        instead: Option<Spec>,
+    },
     Refused,
 }
 
@@ -44,7 +47,8 @@ impl Connection {
             (_, Err(status)) => return self.refuse(now, &request, status),
         };
         // Players set up without a description too. A session is of one name.
-        let known = self.opened.as_ref().is_some_and(|opened| opened.target.same_path(&whole) || opened.target.same_path(&target));
+        let known =
+            self.opened.as_ref().is_some_and(|opened| opened.target.same_path(&whole) || opened.target.same_path(&target));
         if !known {
             return match self.session {
                 Some(_) if request.headers.get("Session").is_some() => self.refuse(now, &request, 400),
@@ -62,7 +66,10 @@ impl Connection {
             Some(Control::Rtx) => None,
             None => return self.refuse(now, &request, 400),
         };
-        let Some(Ok(specs)) = request.headers.get("Transport").map(parse) else { return self.refuse(now, &request, 400) };
+        let specs = match Spec::parse_all(request.headers.all("Transport")) {
+            Ok(specs) if !specs.is_empty() || request.headers.get("Transport").is_some() => specs,
+            _ => return self.refuse(now, &request, 400),
+        };
         if request.headers.get("Session").is_none() && self.session.is_some() {
             // A player that changes from UDP to TCP begins anew, on the same connection.
             self.end_session();
@@ -81,10 +88,7 @@ impl Connection {
                 };
                 self.wait(request, Step::Leased(Box::new(Leasing { token, stream, spec, instead })), Ask::Lease(ports));
             }
-            Choice::Refused => {
-                self.udp_refused = true;
-                self.refuse(now, &request, 461);
-            }
+            Choice::Refused => self.refuse_transport(now, &request),
         }
     }
 
@@ -94,17 +98,13 @@ impl Connection {
         let has_media = session.is_some_and(|session| session.carriage.is_some());
         let leased = session.and_then(|session| session.ports);
         let is_small = request.headers.number::<u32>("Blocksize").is_some_and(|bytes| bytes < SMALLEST_BLOCK);
-        let mut specs = specs.into_iter().filter(|spec| spec.unicast && self.is_for_peer(spec));
-        let mut tcp = None;
+        let mut specs =
+            specs.into_iter().filter(|spec| spec.unicast && spec.mode != Some(Mode::Record) && self.is_for_peer(spec));
         while let Some(spec) = specs.next() {
             match spec.lower {
                 // One transport for the whole of a session; and what comes on the connection needs no repetition.
                 Lower::Tcp if stream.is_none() || leased.is_some() => {}
-                Lower::Tcp => {
-                    if distinct(&spec) {
-                        return Choice::Interleaved(spec);
-                    }
-                }
+                Lower::Tcp => return Choice::Interleaved(spec),
                 Lower::Udp if self.udp_refused || self.server_port.is_none() || is_small => {}
                 Lower::Udp if has_media && leased.is_none() => {}
                 Lower::Udp => {
@@ -119,12 +119,12 @@ impl Connection {
                         }
                         continue;
                     }
-                    tcp = specs.find(|spec| spec.lower == Lower::Tcp && stream.is_some() && distinct(spec));
-                    return Choice::Lease { spec, instead: tcp };
+                    let instead = specs.find(|spec| spec.lower == Lower::Tcp && stream.is_some());
+                    return Choice::Lease { spec, instead };
                 }
             }
         }
-        tcp.map_or(Choice::Refused, Choice::Interleaved)
+        Choice::Refused
     }
 
     /// Media goes to the peer's own address only.
@@ -137,12 +137,17 @@ impl Connection {
         if granted {
             return self.set_up(now, &request, token, stream, &spec);
         }
-        // GStreamer's second stream asks for other ports first: that says nothing about UDP.
-        self.udp_refused |= self.session.as_ref().is_none_or(|session| session.ports.is_none());
         match instead {
             Some(spec) => self.set_up(now, &request, token, stream, &spec),
-            None => self.refuse(now, &request, 461),
+            None => self.refuse_transport(now, &request),
         }
+    }
+
+    /// Source: RFC 2326 11.3.14.
+    fn refuse_transport(&mut self, now: Instant, request: &Request) {
+        // GStreamer's second stream asks for other ports first: that says nothing about UDP.
+        self.udp_refused |= self.session.as_ref().is_none_or(|session| session.ports.is_none());
+        self.refuse(now, request, 461);
     }
 
     /// Enters a stream into the session, which begins with the first one.
@@ -190,6 +195,7 @@ impl Connection {
             server_port: self.server_port.filter(|_| spec.lower == Lower::Udp).map(|port| (port, port.checked_add(1))),
             source: (spec.lower == Lower::Udp).then(|| self.local.ip().to_canonical().to_string()),
             ssrc: Some(ssrc),
+            mode: Some(Mode::Play),
             destination: None,
             ..spec.clone()
         };
@@ -222,8 +228,4 @@ impl Connection {
             self.select();
         }
     }
-}
-
-fn distinct(spec: &Spec) -> bool {
-    spec.interleaved.is_none_or(|(media, control)| control != Some(media))
 }
