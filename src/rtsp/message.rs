@@ -13,6 +13,7 @@ mod write;
 
 pub use agent::{Agent, player_of};
 pub use headers::Headers;
+pub(super) use headers::decimal;
 pub use method::Method;
 pub use reader::{Bounds, Frames, Reader, Skipped};
 pub use target::{BadTarget, StreamToken, Target};
