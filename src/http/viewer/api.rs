@@ -29,6 +29,8 @@ pub struct Config {
     pub burst_rate: u32,
     /// Host name for addresses in what people and players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
+    /// The port of RTSP, for descriptions; there are none without.
+    pub rtsp_port: Option<u16>,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             burst: Duration::from_secs(5),
             burst_rate: 5,
             public_name: None,
+            rtsp_port: None,
         }
     }
 }

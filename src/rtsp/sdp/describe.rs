@@ -39,8 +39,12 @@ pub struct Facts {
 impl Facts {
     /// What follows from the stream: ids of `url` and of the header, the header's File ID as tag, its title; not reduced.
     pub fn of(description: &Description, url: String, is_ipv6: bool) -> Self {
-        let etag = Header::parse(&description.header).map_or_else(|_| Guid::default(), |header| header.file_id());
         let (session, version) = (number_of(url.as_bytes()), number_of(&description.header));
+        let file_id = Header::parse(&description.header).map_or_else(|_| Guid::default(), |header| header.file_id());
+        // There are writers that leave it empty.
+        let (low, high) = (version, number_of(&version.to_le_bytes()));
+        let etag =
+            if file_id == Guid::default() { Guid((u128::from(high) << 64 | u128::from(low)).to_le_bytes()) } else { file_id };
         Self { url, session, version, is_ipv6, title: None, reduced: false, etag }
     }
 }
@@ -376,5 +380,11 @@ mod tests {
         assert_eq!(facts(&one, "a").session, facts(&other, "a").session);
         assert_ne!(facts(&one, "a").version, facts(&other, "a").version);
         assert_ne!(facts(&one, "a").session, facts(&one, "b").session);
+        let nameless = |title: &str| {
+            let mut file = file_properties(1400, 1);
+            file[24..40].fill(0);
+            description(header(&[file, audio(2), content_description_object(title, "")]), Content::Live)
+        };
+        assert_ne!(facts(&nameless("x"), "a").etag, facts(&nameless("y"), "a").etag);
     }
 }

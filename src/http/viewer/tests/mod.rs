@@ -46,7 +46,7 @@ impl Rig {
     fn new() -> Self {
         Self {
             sessions: Rc::default(),
-            config: Arc::new(Config { server: SERVER.into(), ..Config::default() }),
+            config: Arc::new(Config { server: SERVER.into(), rtsp_port: Some(8554), ..Config::default() }),
             now: base(),
             admit: Ok(()),
             live: Some(Ok(testing::live())),
