@@ -254,6 +254,7 @@ impl Shards {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
+                rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),
             rtsp: Arc::new(rtsp::viewer::Config {

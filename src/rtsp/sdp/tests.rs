@@ -16,7 +16,7 @@ fn live(name: &str) -> Description {
     let header = source.broadcast(Guid([9; 16]), 1);
     let streams = source.streams().iter().map(|stream| stream.number).collect();
     let packet_size = u32::try_from(source.packet_size()).unwrap();
-    Description { header, packet_size, bit_rate: source.bit_rate(), streams, content: Content::Live }
+    Description { header, packet_size, bit_rate: source.bit_rate(), streams, content: Content::Live, ssrc: 0 }
 }
 
 fn described(description: &Description, reduced: bool) -> String {
