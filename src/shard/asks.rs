@@ -359,6 +359,8 @@ mod tests {
             bit_rate: 0,
             streams: StreamSet::EMPTY,
             video: StreamSet::EMPTY,
+            ssrc: 0,
+            sequence: 0,
         }));
         state.every_source_is_oversize(&UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap())
     }

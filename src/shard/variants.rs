@@ -85,7 +85,7 @@ impl Variant {
                 continue;
             };
             let join_point = cutter.joins.notes(&info);
-            packets.push(BatchPacket { join_point, used_len: info.used_len, ..*source });
+            packets.push(BatchPacket { join_point, key: info.key, used_len: info.used_len, ..*source });
         }
         bytes.shrink_to_fit();
         let (generation, due) = (Arc::clone(generation), batch.due);
