@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
 use super::conn::{Conn, Opened, Place};
+use super::rtp::flow_of;
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
@@ -244,6 +245,7 @@ impl State {
             return refused(self.refused(key, refusal));
         }
         opened.generation = Some(generation.number);
+        opened.flow = flow_of(generation);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
         conn.selection = Selection::all(generation.streams);

@@ -12,7 +12,7 @@ use super::opening::Opening;
 use super::origins::Origins;
 use super::pace::TICK;
 use super::relayed::{Relayed, RelayedFeed};
-use super::stage::{Backlog, Blocked, Moment, Stage};
+use super::stage::{Backlog, Blocked, Moment, Stage, Staging};
 use super::viewer::most_packets;
 use crate::archive::Wake;
 use crate::asf::Selection;
@@ -100,7 +100,7 @@ impl OnDemandSeat {
         turn.framing = self.viewer.hot.framing;
         let stride = turn.framing.stride(self.feed.packet_size());
         let moment = Moment { now: turn.now, free_since: self.free_since };
-        stage.begin(self.backlog.take());
+        stage.begin(self.viewer.cold.flow, self.backlog.take());
         loop {
             turn.most = most_packets(&self.viewer.hot.link, origins, stride).min(self.pace.packets(turn.now)) as usize;
             let stopped = match turn.most {
@@ -110,8 +110,9 @@ impl OnDemandSeat {
             };
             let count = stage.len().min(turn.most);
             if count > 0 {
-                let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, count, origins, turn.tally)?;
-                self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
+                let Staging { begun, bytes, blocked } =
+                    stage.send(&mut self.viewer, moment, stride, count, origins, turn.tally)?;
+                self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), bytes);
                 self.backlog = stage.behind(begun, stride);
                 if let Some(blocked) = blocked {
                     return Ok(Served::Blocked(blocked));
@@ -121,7 +122,7 @@ impl OnDemandSeat {
             }
             match stopped {
                 Some(stopped) if self.backlog.is_none() || turn.most == 0 => return Ok(stopped),
-                _ => stage.begin(self.backlog.take()),
+                _ => stage.begin(self.viewer.cold.flow, self.backlog.take()),
             }
         }
     }

@@ -22,6 +22,7 @@ use super::opening::Opening;
 use super::origins::Origins;
 use super::out_queue::Flushed;
 use super::routes::Entry;
+use super::rtp::flow_of;
 use super::sniff::Protocol;
 use super::stage::Stage;
 use super::udp::UdpPort;
@@ -98,7 +99,7 @@ impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
         let points = context.relay.all_points();
-        let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
+        let broadcasts = points.iter().map(|_| context.new_broadcast()).collect();
         let window_bytes = match index {
             0 => points
                 .iter()
@@ -106,6 +107,7 @@ impl State {
                 .collect(),
             _ => Vec::new(),
         };
+        let stage = Stage::new(context.max_rtp_datagram());
         Self {
             context,
             index,
@@ -118,7 +120,7 @@ impl State {
             file_timers: BTreeSet::new(),
             files_rest: None,
             openings: Vec::new(),
-            stage: Stage::default(),
+            stage,
             http_sessions: Rc::default(),
             http_homes: HashMap::new(),
             waiting_visits: Waiting::default(),
@@ -165,6 +167,7 @@ impl State {
             permit: None,
             lease: None,
             route: None,
+            resends_to: None,
             key: None,
             granted: None,
             opened: None,
@@ -357,6 +360,14 @@ impl State {
         self.follow(channel, index, now, served)
     }
 
+    /// A viewer over RTP that waited for a key frame knows now with which packet it begins. Whoever is to tell its player does it
+    /// here: what is queued now goes before the packet.
+    fn cued(&self, channel: usize, index: usize) {
+        if let Some(cue) = self.broadcasts.get(channel).and_then(|broadcast| broadcast.cue(index)) {
+            tracing::trace!(channel, sequence = cue.sequence, timestamp_ms = cue.timestamp_ms, "a viewer begins");
+        }
+    }
+
     /// Serves a viewer that has found another place.
     fn serve_again(&mut self, key: usize, now: Instant) {
         if let Some(Conn { opened: Some(opened), place: Place::Seat(index), .. }) = self.conns.get(key) {
@@ -397,6 +408,10 @@ impl State {
                 self.pump_wake.notify_one();
                 return if blocked == Served::UdpBlocked { Room::NoneInSocket } else { Room::NoneOnPath };
             }
+            Ok(Served::Cued) => {
+                self.cued(channel, index);
+                self.serve_again(key, now);
+            }
             Ok(Served::TooSlow) => {
                 self.thin(key);
                 self.serve_again(key, now);
@@ -433,6 +448,7 @@ impl State {
             return self.close(key, "oversize", "packets of the new header do not fit a datagram");
         }
         opened.generation = Some(generation.number);
+        opened.flow = flow_of(generation);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
         conn.selection = Selection::all(generation.streams);
