@@ -143,7 +143,7 @@ impl Engine {
         match self {
             Self::Mms(_) => Framing::Mms,
             Self::Http(connection) => connection.wrap().map_or_else(Framing::default, Framing::Http),
-            Self::Rtsp(_) => Framing::default(),
+            Self::Rtsp(connection) => connection.carriage().map_or_else(Framing::default, Framing::Rtp),
         }
     }
 

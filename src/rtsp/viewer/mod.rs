@@ -310,8 +310,14 @@ impl Connection {
     fn answer(&mut self, now: Instant, answer: Answer) {
         match answer {
             Answer::NewGeneration(description) => return self.new_generation(now, description),
-            Answer::Ended => return self.ended(now, true),
-            Answer::Finished { incarnation } => return self.finished(now, incarnation),
+            Answer::Ended => {
+                self.cue_nothing(now);
+                return self.ended(now, true);
+            }
+            Answer::Finished { incarnation } => {
+                self.cue_nothing(now);
+                return self.finished(now, incarnation);
+            }
             Answer::Broken => return self.close(CloseReason::Broken),
             _ => {}
         }
@@ -328,6 +334,16 @@ impl Connection {
             (Step::Cued, Answer::Cued(cue)) => self.cued(now, &request, cue),
             // An answer to something else: the one that is owed is still to come.
             (step, _) => self.waiting = Some(Waiting { request, step }),
+        }
+    }
+
+    /// What was to be played is over before its first packet.
+    fn cue_nothing(&mut self, now: Instant) {
+        if let Some(Waiting { request, .. }) = self.waiting.take_if(|waiting| matches!(waiting.step, Step::Cued)) {
+            if let Some(session) = &mut self.session {
+                session.state = Play::Playing;
+            }
+            self.accept(now, &request);
         }
     }
 
