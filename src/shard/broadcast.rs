@@ -17,11 +17,11 @@ use super::rtp::{self, in_flow};
 use super::variants::Variant;
 pub use super::viewer::{Cold, Hot, Link, Phase, Seats, Viewer};
 use super::viewer::{Full, Run, account, most_packets};
-use crate::viewing::Cue;
 use crate::mms::media::Next;
 use crate::relay::{Batch, BatchPacket, Generation, Window};
 use crate::rtsp::media::{Carriage, MAX_DATAGRAM, Stretch, fragments};
 use crate::settings::WindowBounds;
+use crate::viewing::Cue;
 
 /// Batches whose delay is measured one by one; more wait only while a socket is full.
 const MOST_UNSENT: usize = 1000;

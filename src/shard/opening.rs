@@ -166,4 +166,3 @@ pub(super) enum End {
     /// So long after the first packet.
     After(u32),
 }
-
