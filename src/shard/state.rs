@@ -78,6 +78,9 @@ pub(super) struct State {
     /// Sessions over HTTP, which outlive their connections; and how connections of theirs find here after that.
     pub(super) http_sessions: Rc<RefCell<Sessions>>,
     pub(super) http_homes: HashMap<u32, Entry>,
+    /// The same over RTSP.
+    pub(super) rtsp_sessions: Rc<RefCell<rtsp::Sessions>>,
+    pub(super) rtsp_homes: HashMap<u32, Entry>,
     /// Lines of the access log that wait for what their players say.
     pub(super) waiting_visits: Waiting,
     /// The last variant's tag.
@@ -124,6 +127,8 @@ impl State {
             stage,
             http_sessions: Rc::default(),
             http_homes: HashMap::new(),
+            rtsp_sessions: Rc::default(),
+            rtsp_homes: HashMap::new(),
             waiting_visits: Waiting::default(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
@@ -159,6 +164,7 @@ impl State {
                 Engine::Rtsp(Box::new(rtsp::Connection::new(
                     now,
                     Arc::clone(&self.context.rtsp),
+                    Rc::clone(&self.rtsp_sessions),
                     peer.ip(),
                     arrival.local,
                     ports.map(|ports| ports.media.local().port()),

@@ -51,7 +51,12 @@ impl Connection {
         let paused = session.state == Play::Paused && range.is_none();
         self.incarnation = self.incarnation.wrapping_add(1);
         let incarnation = self.incarnation;
+        let goes_on = self.goes_on.take().filter(|_| paused && is_file);
         let ask = match range {
+            _ if goes_on.is_some() => {
+                let from = Position::Packet(goes_on.unwrap_or_default());
+                Ask::PlayFile { from, until: session.until, incarnation, acceleration: None }
+            }
             _ if paused => Ask::Resume { incarnation, until: session.until },
             _ if !is_file => Ask::Play { incarnation },
             range => {
@@ -127,9 +132,7 @@ impl Connection {
                 self.accept(now, request);
             }
             Ok(None) => {
-                let response = self.reply(request, 200);
-                self.end_session();
-                self.respond(now, response);
+                self.accept(now, request);
                 self.close(CloseReason::Left);
             }
             // Whoever leaves need not have come.
