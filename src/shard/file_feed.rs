@@ -86,6 +86,20 @@ impl FileFeed {
         None
     }
 
+    /// When the packet that is looked at next is to be sent, on the file's clock, milliseconds; `None` where it is not in memory.
+    pub(super) fn next_send_time_ms(&self) -> Option<u32> {
+        let number = self.opening.source_packet(self.cursor);
+        let file = &self.opening.file;
+        let read = match &self.block {
+            Some(block) if block.packet(number).is_some() => Some(Arc::clone(block)),
+            _ => match file.block(number / file.packets_per_block(), || Box::new(|_| ())) {
+                Lookup::Here(block) => Some(block),
+                Lookup::Pending | Lookup::Failed(_) => None,
+            },
+        };
+        asf::send_time_ms(read?.packet(number)?)
+    }
+
     /// The block of a packet; `None` while it is being read.
     fn block(&mut self, number: u64, pace: &FilePace, turn: &mut Turn<'_>) -> Result<Option<Arc<Block>>, ReadError> {
         let file = &self.opening.file;

@@ -186,6 +186,7 @@ impl State {
         viewer.cold.track.jump(&mut viewer.hot.next, from);
         self.counters.viewers(&viewer.hot).increment(1.0);
         conn.place = Place::OnDemand(Box::new(OnDemandSeat::new(now, viewer, feed, FilePace::new(now, speed))));
+        self.cued(key);
         // The media follows the report that is still in the queue.
         self.flush(key, now);
     }

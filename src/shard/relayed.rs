@@ -189,6 +189,11 @@ pub(super) struct RelayedFeed {
 }
 
 impl RelayedFeed {
+    /// When the packet that is held back is to be sent, on the upstream's clock, milliseconds; `None` where none is.
+    pub(super) fn next_send_time_ms(&self) -> Option<u32> {
+        asf::send_time_ms(&self.next.as_ref()?.1)
+    }
+
     /// Gathers what is due; tells why there is no more, where that is not for want of room.
     pub(super) fn gather(&mut self, turn: &Turn<'_>, pace: &mut FilePace, stage: &mut Stage) -> Option<Served> {
         let now = turn.now;

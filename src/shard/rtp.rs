@@ -4,10 +4,12 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::broadcast::Tally;
+use super::broadcast::{Cue, Tally};
+use super::conn::Place;
 use super::image::PARTS;
 use super::origins::Origins;
 use super::out_queue::Partial;
+use super::state::State;
 use super::udp::Route;
 use super::viewer::{Full, Run, Wire, account};
 use crate::mms::media::Next;
@@ -204,6 +206,27 @@ pub(super) fn over_tcp(
     tally.tcp_packets += begun.packets as u64;
     tally.tcp_bytes += begun.bytes as u64;
     Ok((begun, rest))
+}
+
+impl State {
+    /// The packet that a playing viewer over RTP gets next; `None` while it waits for one to begin with, or for a block of its
+    /// file.
+    pub(super) fn cue(&self, key: usize) -> Option<Cue> {
+        let conn = self.conns.get(key)?;
+        match &conn.place {
+            Place::Seat(index) => self.broadcasts.get(conn.opened.as_ref()?.channel)?.cue(*index),
+            Place::OnDemand(seat) => seat.cue(self.context.max_rtp_datagram()),
+            _ => None,
+        }
+    }
+
+    /// It is known now with which packet a viewer begins: of one that waited for a key frame, or for its place in a file. Whoever
+    /// tells its player does it here: what is queued now goes before that packet.
+    pub(super) fn cued(&self, key: usize) {
+        if let Some(Cue { sequence, timestamp_ms }) = self.cue(key) {
+            tracing::trace!(key, sequence, timestamp_ms, "a viewer begins");
+        }
+    }
 }
 
 #[cfg(test)]

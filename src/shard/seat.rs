@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::broadcast::{Tally, Viewer};
+use super::broadcast::{Cue, Tally, Viewer};
 use super::file_feed::FileFeed;
 use super::file_pace::FilePace;
 use super::framing::Framing;
@@ -12,7 +12,7 @@ use super::opening::Opening;
 use super::origins::Origins;
 use super::pace::TICK;
 use super::relayed::{Relayed, RelayedFeed};
-use super::stage::{Backlog, Blocked, Moment, Stage, Staging};
+use super::stage::{Backlog, Blocked, Moment, Stage, Staging, file_fragments};
 use super::viewer::most_packets;
 use crate::archive::Wake;
 use crate::asf::Selection;
@@ -125,6 +125,18 @@ impl OnDemandSeat {
                 _ => stage.begin(self.viewer.cold.flow, self.backlog.take()),
             }
         }
+    }
+
+    /// What it gets next in RTP; `None` where that is not in memory, or does not go in RTP.
+    pub(super) fn cue(&self, max_datagram: usize) -> Option<Cue> {
+        let (hot, cold) = (&self.viewer.hot, &self.viewer.cold);
+        let Framing::Rtp(carriage) = hot.framing else { return None };
+        let fragments = file_fragments(carriage, self.feed.packet_size(), max_datagram);
+        let timestamp_ms = match &self.feed {
+            Feed::File(feed) => feed.next_send_time_ms()?,
+            Feed::Relayed(feed) => feed.next_send_time_ms()?,
+        };
+        Some(Cue { sequence: cold.flow.sequence_of(hot.next.sequence, fragments), timestamp_ms })
     }
 
     /// It plays no more; what is left is the viewer.

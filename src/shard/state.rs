@@ -360,14 +360,6 @@ impl State {
         self.follow(channel, index, now, served)
     }
 
-    /// A viewer over RTP that waited for a key frame knows now with which packet it begins. Whoever is to tell its player does it
-    /// here: what is queued now goes before the packet.
-    fn cued(&self, channel: usize, index: usize) {
-        if let Some(cue) = self.broadcasts.get(channel).and_then(|broadcast| broadcast.cue(index)) {
-            tracing::trace!(channel, sequence = cue.sequence, timestamp_ms = cue.timestamp_ms, "a viewer begins");
-        }
-    }
-
     /// Serves a viewer that has found another place.
     fn serve_again(&mut self, key: usize, now: Instant) {
         if let Some(Conn { opened: Some(opened), place: Place::Seat(index), .. }) = self.conns.get(key) {
@@ -409,7 +401,7 @@ impl State {
                 return if blocked == Served::UdpBlocked { Room::NoneInSocket } else { Room::NoneOnPath };
             }
             Ok(Served::Cued) => {
-                self.cued(channel, index);
+                self.cued(key);
                 self.serve_again(key, now);
             }
             Ok(Served::TooSlow) => {
