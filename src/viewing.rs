@@ -303,6 +303,8 @@ pub enum Ask {
         until: Option<Until>,
         /// How fast to begin; `None`: as the server does by itself.
         acceleration: Option<Acceleration>,
+        /// How many times faster than it plays all of it is wanted, at least 1.
+        speed: u8,
     },
     /// Go on where [`Ask::Stop`] stopped: a file behind the last packet that was sent, a broadcast where it is now.
     Resume {

@@ -172,9 +172,15 @@ fn a_file_is_paused_gone_on_with_and_sought_in() {
             incarnation: 3,
             from: Position::Time(30_000),
             until: Some(Until::Time(40_500)),
-            acceleration: None
+            acceleration: None,
+            speed: 1
         })
     );
+    let fast = "Speed: 2.5\r\nX-Accelerate-Streaming: AccelDuration = 9000;AccelBandwidth=1000000\r\n";
+    let answer = rig.ask(&format!("PLAY {U}/"), &format!("{session}Range: npt=0-\r\n{fast}"));
+    assert_eq!(field(&answer, "Speed"), "2.0");
+    assert_eq!(field(&answer, "X-Accelerate-Streaming"), "AccelDuration=5000;AccelBandwidth=900000;");
+    assert!(matches!(rig.asks.last(), Some(Ask::PlayFile { speed: 2, .. })));
     // Seeking while it plays, by packet.
     rig.ask(&format!("PLAY {U}/"), &format!("{session}Range: x-asf-packet=10-\r\n"));
     assert!(matches!(rig.asks.last(), Some(Ask::PlayFile { from: Position::Packet(10), .. })));
