@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// Media begins behind the answer.
-    pub(super) fn cued(&mut self, now: Instant, request: &Request, cue: Cue) {
+    pub(super) fn cued(&mut self, now: Instant, request: &Request, cue: &Cue) {
         let host = self.host();
         let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
         session.state = Play::Playing;
@@ -91,7 +91,12 @@ impl Connection {
             Content::Live => None,
             Content::File { duration_ms, .. } => Some((cue.timestamp, duration_ms)),
         };
-        let accelerated = range.and_then(|_| granted(request, &self.config, opened.description.bit_rate));
+        let bit_rate = opened.description.bit_rate;
+        let head_start = cue.head_start.as_deref().zip(acceleration(request)).map(|(start, wish)| Acceleration {
+            bandwidth: wish.bandwidth.min(bit_rate.saturating_mul(start.rate)),
+            duration_ms: wish.duration_ms.min(start.media_ms),
+        });
+        let accelerated = range.and_then(|_| granted(request, &self.config, bit_rate)).or(head_start);
         let mut response = self.reply(request, 200);
         response.header("RTP-Info", RtpInfo::list(&infos));
         if let Some((from_ms, duration_ms)) = range {
@@ -107,6 +112,10 @@ impl Connection {
         }
         if let Some(Acceleration { bandwidth, duration_ms }) = accelerated.filter(|wish| wish.duration_ms > 0) {
             response.header("X-Accelerate-Streaming", format_args!("AccelDuration={duration_ms};AccelBandwidth={bandwidth};"));
+            let profile = cue.head_start.as_ref().and_then(|start| start.profile.as_ref());
+            if let Some(profile) = profile.filter(|_| self.reads_profiles) {
+                response.header("X-StartupProfile", profile);
+            }
         }
         self.respond(now, response);
     }
@@ -188,7 +197,7 @@ fn granted(request: &Request, config: &Config, bit_rate: u32) -> Option<Accelera
 }
 
 /// `AccelBandwidth` and `AccelDuration`. Source: MS-RTSP 2.2.6.13.
-fn acceleration(request: &Request) -> Option<Acceleration> {
+pub(super) fn acceleration(request: &Request) -> Option<Acceleration> {
     let value = request.headers.get("X-Accelerate-Streaming")?;
     let number = |key: &str| {
         let mut pairs = value.split(';').filter_map(|pair| pair.split_once('='));

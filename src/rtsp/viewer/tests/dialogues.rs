@@ -273,6 +273,19 @@ fn the_tests_of_the_path_are_answered() {
 }
 
 #[test]
+fn a_player_is_told_how_fast_a_broadcast_begins() {
+    let wish = format!("Session: {SESSION}\r\nX-Accelerate-Streaming: AccelDuration=9000;AccelBandwidth=1048576\r\n");
+    for (supported, profile) in [("", false), ("Supported: com.microsoft.wm.eosmsg, com.microsoft.wm.startupprofile\r\n", true)] {
+        let mut rig = Rig::new(live());
+        rig.ask(&format!("DESCRIBE {U}"), supported);
+        rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+        let playing = rig.ask(&format!("PLAY {U}/"), &wish);
+        assert_eq!(field(&playing, "X-Accelerate-Streaming"), "AccelDuration=3000;AccelBandwidth=1048576;");
+        assert_eq!(playing.contains("\r\nX-StartupProfile: Rate=10\r\n"), profile, "{playing}");
+    }
+}
+
+#[test]
 fn challenges_and_refusals() {
     let mut rig = Rig::new(live());
     rig.open = Err(OpenRefusal::Login(crate::viewing::Challenge {
