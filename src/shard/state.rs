@@ -168,8 +168,7 @@ impl State {
                     peer.ip(),
                     arrival.local,
                     ports.map(|ports| ports.media.local().port()),
-                    entry.client_id(),
-                    super::random_u32(),
+                    u64::from(super::random_u32()) << 32 | u64::from(entry.client_id()),
                 )))
             }
         };

@@ -155,8 +155,7 @@ enum Play {
 impl Connection {
     /// A connection that was just accepted.
     ///
-    /// `client_id` and `secret` are unpredictable numbers for the session that begins here; requests for lost packets name the
-    /// first. `local` is the address that the peer connected to, `server_port` the even one of our UDP ports there.
+    /// `session` is an unpredictable number for the session that begins here; requests for lost packets name its lower half. `local` is the address that the peer connected to, `server_port` the even one of our UDP ports there.
     pub fn new(
         now: Instant,
         config: Arc<Config>,
@@ -164,8 +163,7 @@ impl Connection {
         peer: IpAddr,
         local: SocketAddr,
         server_port: Option<u16>,
-        client_id: u32,
-        secret: u32,
+        session: u64,
     ) -> Self {
         let deadline = Some(now + config.head);
         Self {
@@ -174,8 +172,8 @@ impl Connection {
             peer: peer.to_canonical(),
             local,
             server_port,
-            client_id,
-            next_id: u64::from(secret) << 32 | u64::from(client_id),
+            client_id: client_id_of(session),
+            next_id: session,
             reader: Reader::new(Bounds::VIEWER),
             ahead: 0,
             waiting: None,

@@ -67,7 +67,15 @@ impl Rig {
         let now = base();
         let peer = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 40_000));
         let local = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 554));
-        let connection = Connection::new(now, Arc::default(), Rc::clone(sessions), peer.ip(), local, Some(5004), CLIENT_ID, 7);
+        let connection = Connection::new(
+            now,
+            Arc::default(),
+            Rc::clone(sessions),
+            peer.ip(),
+            local,
+            Some(5004),
+            7 << 32 | u64::from(CLIENT_ID),
+        );
         Self {
             connection,
             now,
