@@ -132,6 +132,8 @@ pub enum Until {
 /// UDP ports of a player that one of its flows is to go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpPorts {
+    /// By which the session is known: its own ports do not rest for it.
+    pub owner: u32,
     /// What goes there.
     pub flow: Flow,
     /// The first, not 0.
@@ -186,6 +188,8 @@ pub enum Answer {
     Cued(Cue),
     /// To [`Ask::Open`].
     Opened(Result<Description, OpenRefusal>),
+    /// News, where packets are numbered for all: the number behind the last packet that was sent. What ended is said next.
+    NextSequence(u16),
     /// News: another header from the next packet on.
     NewGeneration(Description),
     /// News: nothing more will come.

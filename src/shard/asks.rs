@@ -167,7 +167,7 @@ impl State {
             self.context.drain_errors(port, now);
         }
         let Some(conn) = self.conns.get_mut(key) else { return Err(Hresult::UDP_DISABLED) };
-        let UdpPorts { flow, first, pair, then } = ports;
+        let UdpPorts { owner, flow, first, pair, then } = ports;
         let local = conn.local.ip().to_canonical();
         let ours = self.context.rtp_ports.iter().find(|ours| ours.serves(local));
         let Some(origin) = ours.and_then(|ours| self.origins.id(&ours.media, local)) else {
@@ -177,12 +177,18 @@ impl State {
         if pair && first == u16::MAX {
             return Err(udp_refused(conn, first, LeaseRefusal::OutsidePool));
         }
-        let (address, owner) = (conn.peer.ip(), u64::from(conn.entry.client_id()));
+        let (address, owner) = (conn.peer.ip(), u64::from(owner));
         let mut leases = Vec::new();
         for port in wanted.into_iter().flatten() {
-            let claim = Claim { address, port, announced: None, player: None, owner };
+            // A player that comes again is the same one, where it says who it is.
+            let claim = Claim { address, port, announced: Some(address), player: conn.engine.guid(), owner };
             match self.context.relay.admission().ports().claim(now, claim) {
-                Ok(lease) => leases.push(lease),
+                Ok(lease) => {
+                    if let Some(owner) = lease.superseded() {
+                        self.context.routes.superseded(owner);
+                    }
+                    leases.push(lease);
+                }
                 Err(refusal) => return Err(udp_refused(conn, port, refusal)),
             }
         }

@@ -194,7 +194,9 @@ impl State {
     pub(super) fn resume_title(&mut self, key: usize, now: Instant, incarnation: u8, until: Option<Until>) {
         self.park(key);
         let Some(conn) = self.conns.get(key) else { return };
-        let Place::Parked(viewer) = &conn.place else { return };
+        let Place::Parked(viewer) = &conn.place else {
+            return self.play_title(key, now, Position::Time(0), (incarnation, until, Wish::default()));
+        };
         let next = viewer.hot.next.packet;
         match conn.opened.as_ref().and_then(|opened| opened.title.clone()) {
             Some(Title::File(opening)) => {
@@ -344,6 +346,7 @@ impl State {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
                 let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
+                self.tell_next_sequence(key, now);
                 self.drive(key, now, Event::Answer(Answer::Finished { incarnation }));
             }
             Ok(Served::Broken(reason)) => self.title_broken(key, now, reason),

@@ -168,7 +168,10 @@ impl State {
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_) | Place::OnDemand(_)) => self.drive(key, now, Event::Answer(Answer::Ended)),
+                        Some(Place::Seat(_) | Place::OnDemand(_)) => {
+                            self.tell_next_sequence(key, now);
+                            self.drive(key, now, Event::Answer(Answer::Ended));
+                        }
                         _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }

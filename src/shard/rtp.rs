@@ -1,18 +1,24 @@
 //! ASF packets in RTP on their way: runs of datagrams, writes of interleaved frames.
 
 use std::io::{self, IoSlice};
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::broadcast::Tally;
+use super::broadcast::{Framing, Tally};
+use super::conn::Place;
+use super::engine::Event;
 use super::image::PARTS;
 use super::origins::Origins;
 use super::out_queue::Partial;
+use super::stage::file_fragments;
+use super::state::State;
 use super::udp::Route;
 use super::viewer::{Full, Run, Wire, account};
 use crate::mms::media::Next;
 use crate::relay::{Batch, Generation};
 use crate::rtsp::media::{self, Carriage, Facts, Flow, Packets, Stretch};
+use crate::viewing::Answer;
 
 /// Packets as they go out by datagram, and between the responses of a connection; each made when its first viewer needs it.
 #[derive(Debug, Default)]
@@ -204,6 +210,28 @@ pub(super) fn over_tcp(
     tally.tcp_packets += begun.packets as u64;
     tally.tcp_bytes += begun.bytes as u64;
     Ok((begun, rest))
+}
+
+impl State {
+    /// Lets the engine of a viewer over RTP know the number behind its last packet, before it hears that there is no more.
+    pub(super) fn tell_next_sequence(&mut self, key: usize, now: Instant) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Some(opened) = &conn.opened else { return };
+        let (hot, fragments) = match &conn.place {
+            Place::Seat(index) => {
+                let hot = self.broadcasts.get(opened.channel).and_then(|broadcast| broadcast.viewers.hot(*index));
+                (hot, media::fragments(opened.packet_size, self.context.max_rtp_datagram()))
+            }
+            Place::Parked(viewer) if opened.title.is_some() => {
+                let Framing::Rtp(carriage) = viewer.hot.framing else { return };
+                (Some(&viewer.hot), file_fragments(carriage, opened.packet_size, self.context.max_rtp_datagram()))
+            }
+            _ => return,
+        };
+        let Some(hot) = hot.filter(|hot| hot.is_in_rtp()) else { return };
+        let next = opened.flow.sequence_of(hot.next.sequence, fragments);
+        self.drive(key, now, Event::Answer(Answer::NextSequence(next)));
+    }
 }
 
 #[cfg(test)]

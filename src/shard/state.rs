@@ -443,6 +443,7 @@ impl State {
             }
             Ok(Served::NewGeneration) => self.cross_boundary(key, channel, index, now),
             Ok(Served::Finished) => {
+                self.tell_next_sequence(key, now);
                 self.drive(key, now, Event::Answer(Answer::Ended));
                 // It has asked for this by itself; whatever it said, a viewer that has everything leaves its seat.
                 self.park(key);

@@ -124,8 +124,6 @@ pub struct Report {
     pub player: Option<Player>,
     /// Name of the publishing point that was asked for last, decoded; it has no control characters.
     pub name: Option<String>,
-    /// What was played last has ended by itself.
-    pub ended: bool,
     /// Requests understood.
     pub requests: u64,
     /// What the player said last about its playing, as sent.

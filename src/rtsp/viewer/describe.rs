@@ -7,6 +7,7 @@ use super::{
     Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target,
     Tracks, key_of, player_of,
 };
+use crate::rtsp::message::StreamToken;
 use crate::rtsp::sdp::{self, Facts};
 use crate::viewing::Content;
 
@@ -27,24 +28,24 @@ impl Connection {
             // A session is of one name; the player ends it first.
             _ if plays => self.refuse_with(now, &request, 455, &[("Allow", METHODS)]),
             _ => {
-                self.end_session();
-                self.seek_entry(request);
+                self.end_session(now);
+                self.seek_entry(now, request);
             }
         }
     }
 
     /// Asks the relay for what a request is about; who has not been admitted is introduced first.
-    pub(super) fn seek_entry(&mut self, request: Box<Request>) {
+    pub(super) fn seek_entry(&mut self, now: Instant, request: Box<Request>) {
         if self.admitted {
-            return self.open(request);
+            return self.open(now, request);
         }
         let host = Target::parse(&request.target).ok().and_then(|target| target.host().map(str::to_owned));
         let player = player_of(request.headers.get("User-Agent"), host.as_deref());
         self.report.player = Some(player.clone());
-        self.wait(request, Step::Admitted, Ask::Admit(player));
+        self.wait(now, request, Step::Admitted, Ask::Admit(player));
     }
 
-    pub(super) fn open(&mut self, request: Box<Request>) {
+    pub(super) fn open(&mut self, now: Instant, request: Box<Request>) {
         // It was read before.
         let target = aggregate(&request).ok();
         let name = target.as_ref().and_then(Target::name).unwrap_or_default();
@@ -52,19 +53,22 @@ impl Connection {
             key: target.as_ref().and_then(|target| key_of(target.query.as_deref()?)).map(str::to_owned),
             login: request.headers.get("Authorization").map(|authorization| Login {
                 method: request.method.as_str().to_owned(),
-                target: request.target.clone(),
+                target: proven_target(authorization, request.target.as_str()).to_owned(),
                 authorization: authorization.to_owned(),
             }),
         };
-        self.report.name = Some(name.clone());
-        self.wait(request, Step::Opened, Ask::Open { name, pass });
+        self.wait(now, request, Step::Opened, Ask::Open { name, pass });
     }
 
     pub(super) fn opened(&mut self, now: Instant, request: Box<Request>, description: Description) {
         let Ok(target) = aggregate(&request) else { return self.refuse(now, &request, 400) };
+        if self.report.name.is_none() {
+            self.unsettled = now;
+        }
         let entry = self.opened.as_ref().map_or(1, |opened| opened.entry.wrapping_add(1).max(1));
         let name = target.name().unwrap_or_default();
         let tracks = Tracks::of(&description);
+        self.report.name = Some(name.clone());
         self.opened = Some(Opened { target, name, description, tracks, entry });
         match request.method {
             Method::Describe => self.described(now, &request),
@@ -112,6 +116,12 @@ impl Connection {
         }
     }
 
+    /// The URL of one stream as players make it of the description.
+    pub(super) fn stream_url(&self, opened: &Opened, token: StreamToken) -> String {
+        let whole = self.aggregate_url(opened);
+        format!("{}/{token}", whole.strip_suffix('/').unwrap_or(&whole))
+    }
+
     /// For those who have not said by which name they came.
     pub(super) fn host(&self) -> String {
         self.config.public_name.clone().unwrap_or_else(|| self.local.to_string())
@@ -136,6 +146,15 @@ impl Connection {
             _ => self.refuse(now, request, status),
         }
     }
+}
+
+/// What the proof of a Digest is to be for: the request's target, in the form that the client had in mind if that differs by nothing
+/// but what does not count.
+fn proven_target<'a>(authorization: &'a str, target: &'a str) -> &'a str {
+    let named = authorization.split_once("uri=\"").and_then(|(_, rest)| rest.split('"').next());
+    let parsed = named.and_then(|named| Target::parse(named).ok()).zip(Target::parse(target).ok());
+    let same = parsed.is_some_and(|(named, asked)| named.same_path(&asked) && named.query == asked.query);
+    named.filter(|_| same).unwrap_or(target)
 }
 
 /// What may be kept of a description, and what kind it is of. Source: MS-RTSP 2.2.6.2.

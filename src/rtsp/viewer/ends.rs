@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use super::{Ask, CloseReason, Connection, Description, Method, Play, Tracks};
+use crate::asf::StreamSet;
 use crate::rtsp::message::RequestWriter;
 use crate::rtsp::sdp::{self, Facts};
+use crate::rtsp::transport::RtpInfo;
 
 impl Connection {
     /// Everything was sent that the player asked for. It may go on to another place of the file.
@@ -25,8 +27,9 @@ impl Connection {
         let played = session.state == Play::Playing;
         session.state = Play::Ready;
         let waits = session.is_windows_media;
-        self.report.ended = true;
+        session.ended = true;
         if played {
+            self.ask(Ask::Stop);
             self.tell_end(None);
         }
         // Players outside the dialect take note, and wait for the connection to close.
@@ -39,6 +42,11 @@ impl Connection {
         let mut request = RequestWriter::new(&Method::SetParameter, &opened.target.url(&self.host()));
         request.header("Content-Type", "application/x-wms-extension-cmd");
         request.header("X-Notice", "2101 \"End-of-Stream Reached\"");
+        if self.next_sequence.is_some() {
+            let of = |token| RtpInfo { url: self.stream_url(opened, token), seq: self.next_sequence, rtptime: None };
+            let infos: Vec<RtpInfo> = session.streams.iter().map(|(token, _)| of(*token)).collect();
+            request.header("RTP-Info", RtpInfo::list(&infos));
+        }
         request.header("X-Playlist-Gen-Id", opened.entry);
         let mut body = format!("Session: {}\r\nEOF: true\r\n", session.id);
         if let Some(line) = more {
@@ -56,6 +64,8 @@ impl Connection {
     ///
     /// Source: MS-RTSP 3.2.4.2.
     pub(super) fn new_generation(&mut self, now: Instant, description: Description) {
+        // It was to be played, and nothing of it was said: what follows is of the new one.
+        self.cue_nothing(now);
         let tells = self.session.as_ref().is_some_and(|session| session.is_windows_media && session.state == Play::Playing);
         let plays = self.session.as_ref().is_some_and(|session| session.state == Play::Playing);
         if plays && !tells {
@@ -75,6 +85,7 @@ impl Connection {
         if let Some(session) = &mut self.session {
             session.state = Play::Ready;
             session.streams.clear();
+            session.thinned = StreamSet::EMPTY;
         }
         let Some((session, opened)) = self.session.as_ref().zip(self.opened.as_ref()) else { return };
         let facts = Facts::of(&opened.description, self.aggregate_url(opened), self.local.ip().to_canonical().is_ipv6());

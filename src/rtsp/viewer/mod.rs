@@ -49,6 +49,8 @@ use crate::wire::TokenBucket;
 const STARTUP_PROFILE: &str = "com.microsoft.wm.startupprofile";
 /// Bytes that may wait while the relay thinks: some pipelined requests with a log among them.
 const AHEAD_BOUND: usize = 96 << 10;
+/// Bytes of frames from a player, a second: reports are far less.
+const FRAME_BYTES_PER_S: u64 = 64 << 10;
 /// Requests of one session in [`HEARTBEAT_S`]. Source: MS-RTSP 3.2.5.1.
 const MOST_REQUESTS: u32 = 240;
 const HEARTBEAT_S: u32 = 30;
@@ -84,8 +86,17 @@ pub struct Connection {
     udp_refused: bool,
     /// Of the last play.
     incarnation: u8,
+    /// How the play in hand goes, as its player is told.
+    promise: play::Promise,
+    /// The RTP sequence number behind the last packet that was sent.
+    next_sequence: Option<u16>,
     /// Of our own requests.
     cseq: u64,
+    /// Tests of UDP paths, and the last one.
+    tests: (u8, Option<Instant>),
+    /// Since then nothing is set up, and was not described for the first time.
+    unsettled: Instant,
+    since: Instant,
     requests: TokenBucket,
     resends: TokenBucket,
     deadline: Option<Instant>,
@@ -121,10 +132,19 @@ struct Opened {
     entry: u32,
 }
 
+impl Opened {
+    /// Whether a target is the whole of it. A stream's token may stand in the path or, behind a key, in the query.
+    fn is_whole(&self, target: &Target) -> bool {
+        self.target.same_path(target) && (target.query.is_none() || target.query == self.target.query)
+    }
+}
+
 /// What is set up.
 #[derive(Debug)]
 struct Session {
     id: u64,
+    /// What it is of.
+    name: String,
     /// Tokens of the streams, in the order of their SETUPs, and their numbers.
     streams: Vec<(super::message::StreamToken, u8)>,
     carriage: Option<Carriage>,
@@ -139,8 +159,27 @@ struct Session {
     until: Option<Until>,
     /// Of these only key frames.
     thinned: StreamSet,
-    /// Tests of the UDP path so far.
-    tests: u8,
+    /// What was played last has ended by itself.
+    ended: bool,
+}
+
+impl Session {
+    /// Of this name; nothing is set up yet.
+    fn new(id: u64, name: &str, is_windows_media: bool) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            streams: Vec::new(),
+            carriage: None,
+            ports: None,
+            resends: false,
+            state: Play::Ready,
+            is_windows_media,
+            until: None,
+            thinned: StreamSet::EMPTY,
+            ended: false,
+        }
+    }
 }
 
 /// Source: MS-RTSP 3.2.1.
@@ -184,7 +223,12 @@ impl Connection {
             reads_profiles: false,
             udp_refused: false,
             incarnation: 0,
+            promise: play::Promise::default(),
+            next_sequence: None,
             cseq: 0,
+            tests: (0, None),
+            unsettled: now,
+            since: now,
             requests: TokenBucket::new(now, MOST_REQUESTS / HEARTBEAT_S, MOST_REQUESTS),
             resends: TokenBucket::new(now, RESENDS_PER_S, RESENDS_AT_ONCE),
             deadline,
@@ -208,6 +252,10 @@ impl Connection {
                     }
                 }
                 self.reader.push(bytes);
+                let allowed = FRAME_BYTES_PER_S * (now.saturating_duration_since(self.since).as_secs() + 1);
+                if self.reader.skipped().bytes > allowed {
+                    return self.close(CloseReason::Flood);
+                }
             }
             Input::Datagram(bytes) => return self.lost(now, bytes),
             Input::End { next } => return self.left(now, next),
@@ -295,14 +343,25 @@ impl Connection {
             return self.refuse(now, &request, 400);
         }
         if let Some(required) = request.headers.get("Require") {
-            let unsupported = required.to_owned();
+            let is_tag = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let unsupported: String = required.chars().take_while(is_tag).take(64).collect();
             return self.refuse_with(now, &request, 551, &[("Unsupported", &unsupported)]);
         }
         if let Some(supported) = request.headers.get("Supported") {
             self.reads_profiles = supported.contains(STARTUP_PROFILE);
         }
         if self.names_another_session(&request) {
-            return if self.take_up(&request) { self.seek_entry(request) } else { self.refuse(now, &request, 454) };
+            return if self.take_up(&request) { self.seek_entry(now, request) } else { self.refuse(now, &request, 454) };
+        }
+        let leaves = matches!(request.method, Method::Options | Method::Describe | Method::Teardown);
+        if self.session.is_some() && self.opened.is_none() && !leaves {
+            // It came again, and was not let in.
+            return self.seek_entry(now, request);
+        }
+        let stale =
+            |opened: &Opened| request.headers.number::<u32>("X-Playlist-Gen-Id").is_some_and(|id| id != 0 && id != opened.entry);
+        if !leaves && request.method != Method::Play && self.opened.as_ref().is_some_and(stale) {
+            return self.refuse(now, &request, 412);
         }
         match &request.method {
             Method::Options => self.options(now, &request),
@@ -336,7 +395,8 @@ impl Connection {
     fn take_up(&mut self, request: &Request) -> bool {
         let named = request.headers.get("Session").and_then(|named| named.split(';').next()?.trim().parse().ok());
         let Some(id) = named.filter(|_| self.session.is_none() && aggregate(request).is_ok()) else { return false };
-        let Some(resting) = self.sessions.borrow_mut().take(id, self.peer) else { return false };
+        let name = aggregate(request).ok().and_then(|target| target.name()).unwrap_or_default();
+        let Some(resting) = self.sessions.borrow_mut().take(id, self.peer, &name) else { return false };
         (self.session, self.goes_on) = (Some(resting.session), resting.next);
         true
     }
@@ -363,13 +423,17 @@ impl Connection {
                 return self.finished(now, incarnation);
             }
             Answer::Broken => return self.close(CloseReason::Broken),
+            Answer::NextSequence(next) => {
+                self.next_sequence = Some(next);
+                return;
+            }
             _ => {}
         }
         let Some(Waiting { request, step }) = self.waiting.take() else { return };
         match (step, answer) {
             (Step::Admitted, Answer::Admitted(Ok(()))) => {
                 self.admitted = true;
-                self.open(request);
+                self.open(now, request);
             }
             (Step::Admitted, Answer::Admitted(Err(hr))) => self.not_opened(now, &request, &OpenRefusal::Status(hr)),
             (Step::Opened, Answer::Opened(Ok(description))) => self.opened(now, request, description),
@@ -391,8 +455,9 @@ impl Connection {
         }
     }
 
-    fn wait(&mut self, request: Box<Request>, step: Step, ask: Ask) {
-        self.deadline = None;
+    fn wait(&mut self, now: Instant, request: Box<Request>, step: Step, ask: Ask) {
+        // A key frame may be long in coming; one that never comes holds nobody's place.
+        self.deadline = matches!(step, Step::Cued).then(|| now + self.config.idle);
         self.waiting = Some(Waiting { request, step });
         self.ask(ask);
     }
@@ -400,7 +465,9 @@ impl Connection {
     /// Requests for lost packets that name this session.
     fn lost(&mut self, now: Instant, datagram: &[u8]) {
         let Ok(Some(nack)) = Nack::parse(datagram) else { return };
-        let Some(session) = self.session.as_ref().filter(|session| session.resends && session.state != Play::Ready) else {
+        let Some(session) =
+            self.session.as_ref().filter(|session| session.resends && (session.state != Play::Ready || session.ended))
+        else {
             return;
         };
         if session.ports.is_none() || nack.v_ssrc != self.client_id {
@@ -418,7 +485,7 @@ impl Connection {
     fn timeout(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
-            let ended = self.session.as_ref().is_some_and(|session| session.state == Play::Ready) && self.report.ended;
+            let ended = self.session.as_ref().is_some_and(|session| session.ended);
             self.close(if ended { CloseReason::Ended } else { CloseReason::Idle });
         }
     }
@@ -426,9 +493,10 @@ impl Connection {
     /// A request was answered: how long the next may take.
     fn heard(&mut self, now: Instant) {
         self.deadline = match &self.session {
-            None => Some(now + self.config.unsettled),
+            // Whatever is asked meanwhile: it holds a place.
+            None => Some(self.unsettled + self.config.unsettled),
             // Players outside the dialect wait for ever behind the end.
-            Some(session) if self.report.ended && !session.is_windows_media => Some(now + self.config.farewell),
+            Some(session) if session.ended && !session.is_windows_media => Some(now + self.config.farewell),
             // Who is gone is found out by what cannot be written.
             Some(session) if session.state == Play::Playing && session.ports.is_none() => None,
             Some(_) => Some(now + self.config.idle),
@@ -444,9 +512,12 @@ impl Connection {
     }
 
     /// Ends what is set up. What is described stays.
-    fn end_session(&mut self) {
+    fn end_session(&mut self, now: Instant) {
         let Some(session) = self.session.take() else { return };
+        self.unsettled = now;
         self.sessions.borrow_mut().forget(session.id);
+        // Another one is another session; the lower half is by which requests find it.
+        self.next_id = self.next_id.wrapping_add(0x9E37_79B9 << 32);
         self.goes_on = None;
         if session.state == Play::Playing {
             self.ask(Ask::Stop);
@@ -459,7 +530,7 @@ impl Connection {
     fn close(&mut self, reason: CloseReason) {
         // The ports go with the connection.
         self.closed = true;
-        self.end_session();
+        self.end_session(self.since);
         self.outputs.push_back(Output::Close(reason));
         self.deadline = None;
         self.waiting = None;

@@ -1,10 +1,10 @@
 //! GET_PARAMETER and SET_PARAMETER: what keeps a session alive, what players report, the tests of their path.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::describe::cache_control;
-use super::{Ask, Connection, Output, Request};
-use crate::asf::Selection;
+use super::setup::SWITCH;
+use super::{Connection, Output, Request};
 use crate::rtsp::recovery::{PairSizes, TCP_PAIR_BYTES, tcp_packet_pair, udp_packet_pair};
 use crate::rtsp::sdp::Control;
 use crate::rtsp::transport::{Switch, Thinning};
@@ -13,6 +13,8 @@ use crate::rtsp::transport::{Switch, Thinning};
 const LOG_BOUND: usize = 8 << 10;
 /// Runs of the UDP test for one session. Source: the daemon's own, against reflection.
 const MOST_TESTS: u8 = 3;
+/// Between two of them.
+const TEST_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Connection {
     pub(super) fn get_parameter(&mut self, now: Instant, request: &Request) {
@@ -29,7 +31,7 @@ impl Connection {
 
     pub(super) fn set_parameter(&mut self, now: Instant, request: &Request) {
         let is = |kind: &str| request.headers.is_type(kind);
-        if is("application/x-wms-streamswitch") {
+        if is(SWITCH) {
             return self.switch(now, request);
         }
         if is("application/x-rtsp-udp-packetpair") {
@@ -67,12 +69,14 @@ impl Connection {
     /// The same over UDP, which tells a player that it can be reached: never left out. Source: MS-RTSP 3.2.5.14.
     fn udp_packet_pair(&mut self, now: Instant, request: &Request) {
         let Some(sizes) = PairSizes::parse(&request.body) else { return self.refuse(now, request, 400) };
-        let Some(session) = self.session.as_mut().filter(|session| session.resends) else {
+        if self.session.as_ref().is_none_or(|session| !session.resends) {
             return self.refuse(now, request, 455);
-        };
-        if session.tests < MOST_TESTS {
-            session.tests += 1;
-            let sequence = u16::from(session.tests) * 3;
+        }
+        // Of the connection: who begins session after session gets no more.
+        let (tests, last) = self.tests;
+        if tests < MOST_TESTS && last.is_none_or(|last| now.saturating_duration_since(last) >= TEST_INTERVAL) {
+            self.tests = (tests + 1, Some(now));
+            let sequence = u16::from(tests) * 3;
             for packet in udp_packet_pair(sizes, sequence, self.client_id, &noise(self.next_id ^ u64::from(sequence))) {
                 self.outputs.push_back(Output::Datagram(packet.into()));
             }
@@ -81,13 +85,13 @@ impl Connection {
     }
 
     /// Source: MS-RTSP 2.2.7.10.
-    fn switch(&mut self, now: Instant, request: &Request) {
+    pub(super) fn switch(&mut self, now: Instant, request: &Request) {
         if let Err(status) = self.is_about_session(request) {
             return self.refuse(now, request, status);
         }
         let Ok(entries) = Switch::parse_all(&request.body) else { return self.refuse(now, request, 400) };
         let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
-        let mut thinned = session.thinned;
+        let (mut streams, mut thinned) = (session.streams.clone(), session.thinned);
         for entry in entries {
             let number = |stream: Option<(u32, _)>| stream.map(|(stream, _)| opened.tracks.find(&format!("stream={stream}")));
             let (old, new) = (number(entry.old), number(entry.new));
@@ -99,12 +103,12 @@ impl Connection {
                 _ => None,
             };
             let (old, new) = (stream(old), stream(new));
-            if entry.thinning == Thinning::Nothing {
-                session.streams.retain(|(_, known)| Some(*known) != new && Some(*known) != old);
+            if entry.thinning == Thinning::Nothing || new.is_none() {
+                streams.retain(|(_, known)| Some(*known) != new && Some(*known) != old);
                 continue;
             }
             if let (Some(old), Some(new)) = (old, new)
-                && let Some(place) = session.streams.iter_mut().find(|(_, known)| *known == old)
+                && let Some(place) = streams.iter_mut().find(|(_, known)| *known == old)
             {
                 // The URL of the first SETUP stays the stream's name.
                 place.1 = new;
@@ -114,10 +118,9 @@ impl Connection {
                 thinned = if entry.thinning == Thinning::KeyFrames { thinned.union(one) } else { thinned.difference(one) };
             }
         }
-        session.thinned = thinned;
-        let streams = session.streams.iter().map(|(_, stream)| *stream).collect();
-        self.ask(Ask::Select(Selection { thinned, ..Selection::all(streams) }));
+        (session.streams, session.thinned) = (streams, thinned);
         self.accept(now, request);
+        self.reselect(now);
     }
 }
 

@@ -4,17 +4,36 @@ use std::time::Instant;
 
 use super::describe::aggregate;
 use super::reply::METHODS;
+use super::setup::SWITCH;
 use super::{Ask, CloseReason, Config, Connection, Play, Request, Step, Target, Until};
 use crate::rtsp::message::StreamToken;
 use crate::rtsp::transport::{BadRange, Range, RangeStart, RtpInfo};
 use crate::viewing::{Acceleration, Content, Cue, Position};
+
+/// Media time per real time over UDP, at most.
+const UDP_RATE: u32 = 3;
+/// No preroll is longer.
+const PREROLL_BOUND_MS: u64 = 60_000;
+
+/// How a play goes, as its player is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Promise {
+    acceleration: Option<Acceleration>,
+    speed: u8,
+}
+
+impl Default for Promise {
+    fn default() -> Self {
+        Self { acceleration: None, speed: 1 }
+    }
+}
 
 impl Connection {
     /// Whether a request is about what is set up; requests for one of its streams alone are `None` but as `token`.
     pub(super) fn is_about_session(&self, request: &Request) -> Result<Option<StreamToken>, u16> {
         let Some(opened) = self.opened.as_ref().filter(|_| self.session.is_some()) else { return Err(454) };
         let target = Target::parse(&request.target).map_err(|_| 400_u16)?;
-        if target.is_server() || opened.target.same_path(&target) {
+        if target.is_server() || opened.is_whole(&target) {
             return Ok(None);
         }
         match target.split_stream() {
@@ -29,6 +48,9 @@ impl Connection {
             Ok(None) => {}
             Ok(Some(_)) => return self.refuse(now, &request, 460),
             Err(status) => return self.refuse(now, &request, status),
+        }
+        if request.headers.get("Session").is_none() {
+            return self.refuse(now, &request, 454);
         }
         let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
         if session.streams.is_empty() || session.carriage.is_none() {
@@ -49,9 +71,9 @@ impl Connection {
             return self.accept(now, &request);
         }
         let paused = session.state == Play::Paused && range.is_none();
-        self.incarnation = self.incarnation.wrapping_add(1);
-        let incarnation = self.incarnation;
-        let goes_on = self.goes_on.take().filter(|_| paused && is_file);
+        let incarnation = self.incarnation.wrapping_add(1);
+        let goes_on = self.goes_on.filter(|_| paused && is_file);
+        let mut promise = Promise::default();
         let ask = match range {
             _ if goes_on.is_some() => {
                 let from = Position::Packet(goes_on.unwrap_or_default());
@@ -64,25 +86,32 @@ impl Connection {
                     return self.refuse(now, &request, 457);
                 };
                 session.until = until;
-                let acceleration = granted(&request, &self.config, opened.description.bit_rate);
-                Ask::PlayFile { from, until, incarnation, acceleration, speed: speed(&request, self.config.burst_rate) }
+                // As the shard has it: over UDP no more than three times.
+                let most = if session.ports.is_some() { self.config.burst_rate.min(UDP_RATE) } else { self.config.burst_rate };
+                promise.acceleration = granted(&request, &self.config, most, opened.description.bit_rate);
+                promise.speed = speed(&request, most);
+                let Promise { acceleration, speed } = promise;
+                Ask::PlayFile { from, until, incarnation, acceleration, speed }
             }
         };
+        (self.incarnation, self.promise) = (incarnation, promise);
+        session.ended = false;
         self.select();
-        self.report.ended = false;
-        self.wait(request, Step::Cued, ask);
+        self.wait(now, request, Step::Cued, ask);
     }
 
     /// Media begins behind the answer.
     pub(super) fn cued(&mut self, now: Instant, request: &Request, cue: &Cue) {
-        let host = self.host();
-        let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
-        session.state = Play::Playing;
+        self.goes_on = None;
+        if let Some(session) = &mut self.session {
+            session.state = Play::Playing;
+        }
+        let (Some(session), Some(opened)) = (&self.session, &self.opened) else { return };
         let infos: Vec<RtpInfo> = session
             .streams
             .iter()
             .map(|(token, _)| RtpInfo {
-                url: opened.target.stream_url(&host, *token),
+                url: self.stream_url(opened, *token),
                 seq: Some(cue.sequence),
                 rtptime: Some(cue.timestamp),
             })
@@ -96,7 +125,7 @@ impl Connection {
             bandwidth: wish.bandwidth.min(bit_rate.saturating_mul(start.rate)),
             duration_ms: wish.duration_ms.min(start.media_ms),
         });
-        let accelerated = range.and_then(|_| granted(request, &self.config, bit_rate)).or(head_start);
+        let accelerated = self.promise.acceleration.or(head_start);
         let mut response = self.reply(request, 200);
         response.header("RTP-Info", RtpInfo::list(&infos));
         if let Some((from_ms, duration_ms)) = range {
@@ -107,8 +136,7 @@ impl Connection {
             response.header("Scale", "1.0");
         }
         if request.headers.get("Speed").is_some() {
-            let speed = if range.is_some() { speed(request, self.config.burst_rate) } else { 1 };
-            response.header("Speed", format_args!("{speed}.0"));
+            response.header("Speed", format_args!("{}.0", self.promise.speed));
         }
         if let Some(Acceleration { bandwidth, duration_ms }) = accelerated.filter(|wish| wish.duration_ms > 0) {
             response.header("X-Accelerate-Streaming", format_args!("AccelDuration={duration_ms};AccelBandwidth={bandwidth};"));
@@ -135,7 +163,7 @@ impl Connection {
                 self.accept(now, request);
             }
             // What ended by itself is paused as well.
-            _ if self.report.ended => self.accept(now, request),
+            _ if session.ended => self.accept(now, request),
             _ => self.refuse_with(now, request, 455, &[("Allow", METHODS)]),
         }
     }
@@ -143,9 +171,10 @@ impl Connection {
     /// Source: MS-RTSP 3.2.5.17.
     pub(super) fn teardown(&mut self, now: Instant, request: &Request) {
         match self.is_about_session(request) {
+            Ok(_) if request.headers.is_type(SWITCH) => self.switch(now, request),
             Ok(Some(token)) => {
-                self.deselect(token);
                 self.accept(now, request);
+                self.deselect(now, token);
             }
             Ok(None) => {
                 self.accept(now, request);
@@ -161,7 +190,7 @@ impl Connection {
     }
 }
 
-/// Where a play begins, and where it ends. Times are those of packets, with the preroll; players begin at 0 all the same.
+/// Where a play begins, and where it ends. Times are of content, without the preroll: so players ask, whatever they are told.
 fn place(range: Option<Range>, content: Content) -> Option<(Position, Option<Until>)> {
     let Content::File { duration_ms, packets } = content else { return None };
     match range {
@@ -169,7 +198,9 @@ fn place(range: Option<Range>, content: Content) -> Option<(Position, Option<Unt
         Some(Range::Time { from, to_ms }) => {
             let from = if let RangeStart::Ms(ms) = from { ms } else { 0 };
             let until = to_ms.filter(|end| *end < duration_ms).and_then(|end| u32::try_from(end).ok()).map(Until::Time);
-            (from <= duration_ms.saturating_add(1000)).then_some((Position::Time(from), until))
+            // Windows Media players count with the preroll, so that the end is later for them.
+            let is_there = from <= duration_ms.saturating_add(PREROLL_BOUND_MS);
+            is_there.then_some((Position::Time(from.min(duration_ms)), until))
         }
         Some(Range::Packet { from, .. }) => {
             let start = u32::try_from(from).ok().filter(|start| u64::from(*start) < packets)?;
@@ -186,9 +217,9 @@ fn speed(request: &Request, most: u32) -> u8 {
 }
 
 /// What of a wish for a fast start of a file is granted: no more than asked for, and than the settings have.
-fn granted(request: &Request, config: &Config, bit_rate: u32) -> Option<Acceleration> {
+fn granted(request: &Request, config: &Config, most: u32, bit_rate: u32) -> Option<Acceleration> {
     let wish = acceleration(request)?;
-    let rate = (wish.bandwidth / bit_rate.max(1)).clamp(1, config.burst_rate);
+    let rate = (wish.bandwidth / bit_rate.max(1)).clamp(1, most.max(1));
     let burst_ms = u32::try_from(config.burst.as_millis()).unwrap_or(u32::MAX);
     Some(Acceleration {
         bandwidth: wish.bandwidth.min(bit_rate.saturating_mul(rate)),

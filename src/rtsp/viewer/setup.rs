@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use super::describe::aggregate;
-use super::{Agent, Ask, Carriage, Connection, Play, Request, Session, Spec, Step, Target};
+use super::{Agent, Ask, Carriage, Connection, Play, Request, Session, Spec, Step, Target, client_id_of};
 use crate::asf::{Selection, StreamSet};
 use crate::rtsp::message::StreamToken;
 use crate::rtsp::sdp::Control;
-use crate::rtsp::transport::{Lower, Mode};
+use crate::rtsp::transport::{Lower, Mode, Switch, Thinning};
 use crate::viewing::{Flow, UdpPorts};
 
+/// The type of bodies that switch streams.
+pub(super) const SWITCH: &str = "application/x-wms-streamswitch";
 /// Datagrams below this are too small to be worth it. Source: RFC 2326 12.7.
 const SMALLEST_BLOCK: u32 = 1200;
 
@@ -53,13 +55,13 @@ impl Connection {
             return match self.session {
                 Some(_) if request.headers.get("Session").is_some() => self.refuse(now, &request, 400),
                 _ => {
-                    self.end_session();
-                    self.seek_entry(request);
+                    self.end_session(now);
+                    self.seek_entry(now, request);
                 }
             };
         }
         let Some(opened) = &self.opened else { return };
-        let token = target.split_stream().filter(|_| !opened.target.same_path(&target)).map(|(_, token)| token);
+        let token = target.split_stream().filter(|_| !opened.is_whole(&target)).map(|(_, token)| token);
         let Some(token) = token else { return self.refuse(now, &request, 459) };
         let stream = match opened.tracks.find(&token.to_string()) {
             Some(Control::Stream(stream)) => Some(stream),
@@ -72,21 +74,23 @@ impl Connection {
         };
         if request.headers.get("Session").is_none() && self.session.is_some() {
             // A player that changes from UDP to TCP begins anew, on the same connection.
-            self.end_session();
+            self.end_session(now);
         }
         match self.choose(&request, stream, specs) {
             Choice::Interleaved(spec) | Choice::Leased(spec) => self.set_up(now, &request, token, stream, &spec),
             Choice::Lease { spec, instead } => {
                 let Some((first, second)) = spec.client_port else { return self.refuse(now, &request, 461) };
                 let is_ffmpeg = Agent::of(request.headers.get("User-Agent")) == Agent::Lavf;
+                let id = self.session.as_ref().map_or(self.next_id, |session| session.id);
                 let ports = UdpPorts {
+                    owner: client_id_of(id),
                     flow: if stream.is_some() { Flow::Media } else { Flow::Resends },
                     first,
                     pair: second.is_some(),
                     // FFmpeg takes ports one after the other, and gives up where the next one is refused.
                     then: (stream.is_none() && is_ffmpeg).then(|| first.saturating_add(2)),
                 };
-                self.wait(request, Step::Leased(Box::new(Leasing { token, stream, spec, instead })), Ask::Lease(ports));
+                self.wait(now, request, Step::Leased(Box::new(Leasing { token, stream, spec, instead })), Ask::Lease(ports));
             }
             Choice::Refused => self.refuse_transport(now, &request),
         }
@@ -156,18 +160,7 @@ impl Connection {
         let Some(opened) = &self.opened else { return };
         let ssrc = if stream.is_some() { opened.description.ssrc } else { self.client_id };
         let id = self.next_id;
-        let session = self.session.get_or_insert_with(|| Session {
-            id,
-            streams: Vec::new(),
-            carriage: None,
-            ports: None,
-            resends: false,
-            state: Play::Ready,
-            is_windows_media: agent.is_windows_media(),
-            until: None,
-            thinned: StreamSet::EMPTY,
-            tests: 0,
-        });
+        let session = self.session.get_or_insert_with(|| Session::new(id, &opened.name, agent.is_windows_media()));
         let channels = spec.interleaved.unwrap_or_else(|| {
             // As many as there are streams: the next pair.
             let first = u8::try_from(session.streams.len() * 2).unwrap_or(0);
@@ -188,6 +181,13 @@ impl Connection {
             && !session.streams.iter().any(|(_, known)| *known == stream)
         {
             session.streams.push((token, stream));
+        }
+        if let Some(stream) = stream
+            && request.headers.is_type(SWITCH)
+            && let Ok(entries) = Switch::parse_all(&request.body)
+            && entries.iter().any(|entry| entry.thinning == Thinning::KeyFrames)
+        {
+            session.thinned = session.thinned.union([stream].into_iter().collect());
         }
         let plays = session.state == Play::Playing;
         let answer = Spec {
@@ -212,18 +212,32 @@ impl Connection {
         let (Some(session), Some(opened)) = (&self.session, &self.opened) else { return };
         let all = opened.description.streams;
         let set_up: StreamSet = session.streams.iter().map(|(_, stream)| *stream).collect();
-        let streams = if session.is_windows_media { all.intersection(set_up) } else { all };
-        self.ask(Ask::Select(Selection::all(streams)));
+        let selection = if session.is_windows_media {
+            let streams = all.intersection(set_up);
+            Selection { thinned: session.thinned.intersection(streams), ..Selection::all(streams) }
+        } else {
+            Selection::all(all)
+        };
+        self.ask(Ask::Select(selection));
     }
 
     /// Takes a stream out; the last one ends the session.
-    pub(super) fn deselect(&mut self, token: StreamToken) {
-        let Some(opened) = &self.opened else { return };
-        let Some(Control::Stream(stream)) = opened.tracks.find(&token.to_string()) else { return };
+    pub(super) fn deselect(&mut self, now: Instant, token: StreamToken) {
         let Some(session) = &mut self.session else { return };
-        session.streams.retain(|(_, known)| *known != stream);
+        if token == StreamToken::Rtx {
+            session.resends = false;
+            return;
+        }
+        // By the URL of its SETUP, whatever was switched to since.
+        session.streams.retain(|(known, _)| *known != token);
+        self.reselect(now);
+    }
+
+    /// The streams have changed.
+    pub(super) fn reselect(&mut self, now: Instant) {
+        let Some(session) = &self.session else { return };
         if session.streams.is_empty() {
-            self.end_session();
+            self.end_session(now);
         } else if session.state == Play::Playing {
             self.select();
         }

@@ -57,8 +57,8 @@ fn ffmpeg_over_udp_and_what_it_loses() {
     assert_eq!(
         leases,
         [
-            &Ask::Lease(UdpPorts { flow: Flow::Resends, first: 3000, pair: true, then: Some(3002) }),
-            &Ask::Lease(UdpPorts { flow: Flow::Media, first: 3002, pair: false, then: None }),
+            &Ask::Lease(UdpPorts { owner: CLIENT_ID, flow: Flow::Resends, first: 3000, pair: true, then: Some(3002) }),
+            &Ask::Lease(UdpPorts { owner: CLIENT_ID, flow: Flow::Media, first: 3002, pair: false, then: None }),
         ]
     );
     assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &session)), 200);
@@ -187,6 +187,98 @@ fn a_file_is_paused_gone_on_with_and_sought_in() {
     assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &format!("{session}Range: clock=1\r\n"))), 457);
 }
 
+/// It changed between the description and the play: the shard says so while it seats the viewer.
+#[test]
+fn another_header_before_the_first_packet() {
+    let mut rig = Rig::new(live());
+    rig.cues = false;
+    rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    assert_eq!(rig.ask(&format!("PLAY {U}/"), &format!("Session: {SESSION}\r\n")), "");
+    let told = rig.input(Input::Answer(Answer::NewGeneration(live())));
+    assert_eq!((status(&told), rig.closed), (200, Some(CloseReason::Changed)));
+
+    let mut rig = Rig::new(live());
+    rig.cues = false;
+    let wmp = "WMPlayer/9.0.0.2833";
+    rig.ask_as(wmp, &format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    rig.ask_as(wmp, &format!("PLAY {U}"), &format!("Session: {SESSION}\r\n"));
+    let told = rig.input(Input::Answer(Answer::NewGeneration(live())));
+    assert!(told.starts_with("RTSP/1.0 200 OK\r\n") && told.contains("ANNOUNCE rtsp://"), "{told}");
+    assert_eq!(rig.asks.last(), Some(&Ask::Stop));
+    let stale = format!("Session: {SESSION}\r\nX-Playlist-Gen-Id: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    assert_eq!(status(&rig.ask_as(wmp, &format!("SETUP {U}/video"), &stale)), 412);
+}
+
+#[test]
+fn a_key_frame_that_never_comes_is_not_waited_for() {
+    let mut rig = Rig::new(live());
+    rig.cues = false;
+    rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    rig.ask(&format!("PLAY {U}/"), &format!("Session: {SESSION}\r\n"));
+    rig.wait(Duration::from_secs(91));
+    assert_eq!(rig.closed, Some(CloseReason::Idle));
+}
+
+#[test]
+fn addresses_are_those_that_players_make_of_the_description() {
+    for (asked, whole) in [(U.to_owned(), format!("{U}/")), (format!("{U}?k=abc"), format!("{U}/?k=abc"))] {
+        let mut rig = Rig::new(live());
+        let described = rig.ask(&format!("DESCRIBE {asked}"), "");
+        assert!(described.contains(&format!("\r\na=control:{whole}\r\n")), "{described}");
+        let stream = format!("{}/video", whole.trim_end_matches('/'));
+        assert_eq!(status(&rig.ask(&format!("SETUP {stream}"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n")), 200);
+        let session = format!("Session: {SESSION}\r\n");
+        let playing = rig.ask(&format!("PLAY {whole}"), &session);
+        assert!(field(&playing, "RTP-Info").starts_with(&format!("url={stream};seq=")), "{playing}");
+        rig.input(Input::Answer(Answer::NextSequence(77)));
+        let end = rig.input(Input::Answer(Answer::Ended));
+        assert!(end.contains(&format!("\r\nRTP-Info: url={stream};seq=77\r\n")), "{end}");
+    }
+}
+
+#[test]
+fn streams_are_switched_and_dropped_under_the_names_of_their_setups() {
+    let wmp = "WMPlayer/9.0.0.2833";
+    let mut rig = Rig::new(live());
+    rig.ask_as(wmp, &format!("SETUP {U}/audio"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    let session = format!("Session: {SESSION}\r\n");
+    rig.ask_as(wmp, &format!("PLAY {U}"), &session);
+    let mut switch = |method: &str, name: &str, body: &str| {
+        let kind = "Content-Type: application/x-wms-streamswitch";
+        let text = format!(
+            "{method} {U}/{name} RTSP/1.0\r\nCSeq: 50\r\nUser-Agent: {wmp}\r\n{session}{kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let status = status(&rig.bytes(text.as_bytes()));
+        (status, rig.asks.last().cloned())
+    };
+    let select = |streams: &[u8], thinned: &[u8]| {
+        let [streams, thinned] = [streams, thinned].map(|list| list.iter().copied().collect());
+        Some(Ask::Select(Selection { thinned, ..Selection::all(streams) }))
+    };
+    let before = switch("SET_PARAMETER", "audio", "SSEntry: 1 1 2\r\nSSEntry: 9 9 0\r\n");
+    assert_eq!(before.0, 400);
+    assert!(matches!(before.1, Some(Ask::Play { .. })), "nothing of it counts: {before:?}");
+    assert_eq!(switch("SET_PARAMETER", "audio", "SSEntry: 1 2 1\r\n"), (200, select(&[2], &[2])));
+    assert_eq!(switch("SET_PARAMETER", "audio", "5 5 2\r\n").0, 400);
+    assert_eq!(switch("TEARDOWN", "audio", "SSEntry: 2 4294967295 0\r\n"), (200, Some(Ask::Stop)), "the last one");
+}
+
+#[test]
+fn a_session_that_comes_again_is_let_in_again() {
+    let sessions = Rc::default();
+    let session = format!("Session: {SESSION}\r\n");
+    let mut rig = Rig::with(live(), &sessions);
+    rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    rig.input(Input::End { next: None });
+    let mut rig = Rig::with(live(), &sessions);
+    assert_eq!(status(&rig.ask("PLAY rtsp://media.example/other", &session)), 454, "another name");
+    rig.open = Err(OpenRefusal::Login(crate::viewing::Challenge { values: vec!["Basic realm=\"r\"".into()], realm: "r".into() }));
+    assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &session)), 401);
+    rig.open = Ok(live());
+    assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &format!("{session}Authorization: Basic x\r\n"))), 200);
+}
+
 #[test]
 fn a_session_goes_on_over_another_connection() {
     let sessions = Rc::default();
@@ -216,6 +308,10 @@ fn a_session_goes_on_over_another_connection() {
     let again =
         rig.ask(&format!("SETUP {U}/video"), &format!("{session}Transport: RTP/AVP/UDP;unicast;client_port=3000-3001\r\n"));
     assert_eq!(field(&again, "Session"), format!("{SESSION};timeout=60"));
+    assert!(
+        rig.asks.iter().any(|ask| matches!(ask, Ask::Lease(UdpPorts { owner: CLIENT_ID, .. }))),
+        "its ports do not rest for it"
+    );
     assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &session)), 200);
 
     // Not from elsewhere, and not for ever.
@@ -266,7 +362,10 @@ fn the_tests_of_the_path_are_answered() {
     let text = format!("SET_PARAMETER {U} RTSP/1.0\r\nCSeq: 40\r\n{ask}");
     assert_eq!(status(&rig.bytes(text.as_bytes())), 200);
     assert_eq!(rig.datagrams.iter().map(Bytes::len).collect::<Vec<_>>(), [1470, 1471, 1472]);
+    rig.bytes(text.as_bytes());
+    assert_eq!(rig.datagrams.len(), 3, "not so soon again");
     for _ in 0..5 {
+        rig.wait(Duration::from_secs(6));
         rig.bytes(text.as_bytes());
     }
     assert_eq!(rig.datagrams.len(), 9, "three runs, and no more");
@@ -296,6 +395,12 @@ fn challenges_and_refusals() {
     assert_eq!((status(&challenged), challenged.matches("WWW-Authenticate: ").count()), (401, 2));
     assert_eq!(rig.closed, None, "it comes again on the same connection");
     rig.open = Ok(live());
+    // The same thing in another form; what differs in more than form is not taken for it.
+    for (uri, target) in [("/cam1/?k=abc", "/cam1/?k=abc".to_owned()), ("/cam2?k=abc", format!("{U}?k=abc"))] {
+        rig.ask(&format!("DESCRIBE {U}?k=abc"), &format!("Authorization: Digest uri=\"{uri}\", response=\"\"\r\n"));
+        let Some(Ask::Open { pass, .. }) = rig.asks.last() else { panic!("{:?}", rig.asks) };
+        assert_eq!(pass.login.as_ref().map(|login| login.target.clone()), Some(target));
+    }
     rig.ask(&format!("DESCRIBE {U}?k=abc"), "Authorization: Digest x\r\n");
     let Some(Ask::Open { name, pass }) = rig.asks.last() else { panic!("{:?}", rig.asks) };
     assert_eq!((name.as_str(), pass.key.as_deref()), ("cam1", Some("abc")));

@@ -67,10 +67,26 @@ fn who_says_nothing_is_let_go() {
     let mut rig = Rig::new(live());
     rig.wait(Duration::from_secs(11));
     assert_eq!(rig.closed, Some(CloseReason::Idle));
+    // Nor does it help to say something that sets nothing up: it holds a place.
     let mut rig = Rig::new(live());
-    rig.ask(&format!("DESCRIBE {U}"), "");
-    rig.wait(Duration::from_secs(31));
+    for _ in 0..2 {
+        assert_eq!(status(&rig.ask(&format!("DESCRIBE {U}"), "")), 200);
+        rig.wait(Duration::from_secs(14));
+        rig.ask(&format!("OPTIONS {U}"), "");
+    }
+    assert_eq!(rig.closed, None);
+    rig.wait(Duration::from_secs(3));
     assert_eq!(rig.closed, Some(CloseReason::Idle));
+}
+
+#[test]
+fn frames_of_a_flood_end_it() {
+    let mut rig = Rig::new(live());
+    let frame = [&b"$\x01\x40\0"[..], &[0; 0x4000]].concat();
+    for _ in 0..5 {
+        rig.bytes(&frame);
+    }
+    assert_eq!(rig.closed, Some(CloseReason::Flood));
 }
 
 #[test]
