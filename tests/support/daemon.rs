@@ -128,6 +128,11 @@ impl Daemon {
         format!("{scheme}://{}/{name}", self.mms)
     }
 
+    /// `rtsp://127.0.0.1:PORT/NAME`; for GStreamer the scheme also tells the transport.
+    pub fn rtsp_url(&self, scheme: &str, name: &str) -> String {
+        format!("{scheme}://{}/{name}", self.rtsp)
+    }
+
     /// Where a publisher posts to.
     pub fn publish_url(&self, user: &str, name: &str) -> String {
         format!("http://{user}{}/publish/{name}", self.http)
