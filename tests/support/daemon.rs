@@ -15,6 +15,7 @@ pub struct Launch {
     namespace: Option<String>,
     listen: [&'static str; 3],
     rtsp: Option<&'static str>,
+    protocols: [Option<&'static str>; 3],
     open_files: Option<u32>,
 }
 
@@ -36,7 +37,14 @@ pub struct Daemon {
 impl Launch {
     /// Settings as of `wmrelay.toml`; the listeners are added behind them, so keys without a table go first.
     pub fn new(settings: impl Into<String>) -> Self {
-        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3], rtsp: None, open_files: None }
+        Self {
+            settings: settings.into(),
+            namespace: None,
+            listen: ["127.0.0.1:0"; 3],
+            rtsp: None,
+            protocols: [None; 3],
+            open_files: None,
+        }
     }
 
     /// Runs it in a network namespace.
@@ -57,6 +65,12 @@ impl Launch {
         self
     }
 
+    /// Serves these protocols, as TOML arrays, on the listeners of MMS, HTTP and RTSP.
+    pub fn protocols(mut self, protocols: [&'static str; 3]) -> Self {
+        self.protocols = protocols.map(Some);
+        self
+    }
+
     /// Lets it have so many open files and no more.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
@@ -70,9 +84,14 @@ impl Launch {
         let [mms, http, admin] = self.listen;
         // Where HTTP is, at a port of its own; and UDP from whatever is free, since daemons of other tests run beside this one.
         let (host, _) = http.rsplit_once(':').unwrap_or((http, ""));
+        let [mms_protocols, http_protocols, rtsp_protocols] =
+            self.protocols.map(|protocols| protocols.map(|protocols| format!("protocols = {protocols}\n")).unwrap_or_default());
         let settings = format!(
-            "{}\n[mms]\nlisten = \"{mms}\"\n[http]\nlisten = \"{http}\"\n[rtsp]\nlisten = \"{}\"\nserver_port = 0\n[admin]\nlisten = \"{admin}\"\n",
+            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = 0\n{}listen = \"{}\"\n[admin]\nlisten = \"{admin}\"\n",
             self.settings,
+            mms_protocols,
+            http_protocols,
+            rtsp_protocols,
             self.rtsp.map_or_else(|| format!("{host}:0"), str::to_owned),
         );
         let config = folder.path().join("wmrelay.toml");
@@ -126,6 +145,11 @@ impl Daemon {
     /// `mmst://127.0.0.1:PORT/NAME`.
     pub fn url(&self, scheme: &str, name: &str) -> String {
         format!("{scheme}://{}/{name}", self.mms)
+    }
+
+    /// `rtsp://127.0.0.1:PORT/NAME`; for GStreamer the scheme also tells the transport.
+    pub fn rtsp_url(&self, scheme: &str, name: &str) -> String {
+        format!("{scheme}://{}/{name}", self.rtsp)
     }
 
     /// Where a publisher posts to.

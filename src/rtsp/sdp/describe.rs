@@ -32,12 +32,16 @@ pub struct Facts {
     pub title: Option<String>,
     /// One block for all streams, as GStreamer's players need it: it takes each block for a flow of its own.
     pub reduced: bool,
+    /// Times begin at 0, as players outside the dialect count them, and not at the preroll as Windows Media Services does: FFmpeg and
+    /// GStreamer take the begin for their own, and ask for it.
+    pub from_zero: bool,
     /// Another for another header; clients repeat it.
     pub etag: Guid,
 }
 
 impl Facts {
-    /// What follows from the stream: ids of `url` and of the header, the header's File ID as tag, its title; not reduced.
+    /// What follows from the stream: ids of `url` and of the header, the header's File ID as tag, its title; not reduced, times
+    /// with the preroll.
     pub fn of(description: &Description, url: String, is_ipv6: bool) -> Self {
         let (session, version) = (number_of(url.as_bytes()), number_of(&description.header));
         let file_id = Header::parse(&description.header).map_or_else(|_| Guid::default(), |header| header.file_id());
@@ -45,7 +49,7 @@ impl Facts {
         let (low, high) = (version, number_of(&version.to_le_bytes()));
         let etag =
             if file_id == Guid::default() { Guid((u128::from(high) << 64 | u128::from(low)).to_le_bytes()) } else { file_id };
-        Self { url, session, version, is_ipv6, title: None, reduced: false, etag }
+        Self { url, session, version, is_ipv6, title: None, reduced: false, from_zero: false, etag }
     }
 }
 
@@ -58,8 +62,8 @@ fn number_of(bytes: &[u8]) -> u64 {
 /// The description of a Windows Media stream: the lines of Windows Media Services, in their order.
 ///
 /// The header in it has no more than 12,249 bytes with the head of the Data Object, wherever dropping what no player needs
-/// gets it there (see [`Header::compact`]). Times are those of packets, with the preroll. A header that cannot be read is
-/// passed on as it is, without streams.
+/// gets it there (see [`Header::compact`]). Times are those of packets, with the preroll, unless they are to begin at 0. A header
+/// that cannot be read is passed on as it is, without streams.
 ///
 /// Source: MS-RTSP 2.2.5.
 pub fn describe(description: &Description, facts: &Facts) -> String {
@@ -83,7 +87,7 @@ pub fn describe(description: &Description, facts: &Facts) -> String {
     out.line("t=0 0");
     out.line(&format!("a=control:{}", facts.url));
     out.line(&format!("a=etag:{{{}}}", facts.etag));
-    let preroll_ms = header.as_ref().map_or(0, |header| u64::from(header.preroll_ms()));
+    let preroll_ms = header.as_ref().filter(|_| !facts.from_zero).map_or(0, |header| u64::from(header.preroll_ms()));
     match description.content {
         Content::Live => out.line("a=type:broadcast,notseekable,notstridable"),
         Content::File { duration_ms, .. } => {
@@ -225,6 +229,7 @@ mod tests {
             version: 201_011_221_030_000_002,
             is_ipv6: false,
             title: None,
+            from_zero: false,
             reduced: false,
             etag: ETAG,
         }
@@ -314,6 +319,8 @@ mod tests {
                 file_id: None,
             });
             let content = Content::File { duration_ms: 170_803, packets: 94 };
+            let from_zero = describe(&description(file.to_vec(), content), &Facts { from_zero: true, ..facts() });
+            assert!(from_zero.contains("\r\na=range:npt=0.000-170.803\r\n"), "{from_zero}");
             let text = describe(&description(file.to_vec(), content), &facts());
             assert_eq!(source.preroll_ms(), 3100);
             assert!(text.contains("\r\na=range:npt=3.100-173.903\r\n"), "{text}");

@@ -97,7 +97,9 @@ impl Connection {
         let opened = self.opened.as_ref()?;
         let mut facts = Facts::of(&opened.description, self.aggregate_url(opened), self.local.ip().to_canonical().is_ipv6());
         facts.version = facts.version.wrapping_add(u64::from(opened.entry));
-        facts.reduced = Agent::of(request.headers.get("User-Agent")) == Agent::GStreamer;
+        let agent = Agent::of(request.headers.get("User-Agent"));
+        facts.reduced = agent == Agent::GStreamer;
+        facts.from_zero = !agent.is_windows_media();
         Some((sdp::describe(&opened.description, &facts), opened.description.content))
     }
 
