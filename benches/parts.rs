@@ -142,6 +142,7 @@ fn batch(generation: &Arc<Generation>, first: u64, now: Instant) -> Arc<Batch> {
             number: first + u64::from(index),
             send_time_ms: (first as u32 + index) * 5,
             join_point: (first + u64::from(index)).is_multiple_of(200),
+            key: false,
             used_len: 1400,
         })
         .collect();
@@ -161,6 +162,8 @@ fn window(criterion: &mut Criterion) {
         bit_rate: 2_000_000,
         streams: video,
         video,
+        ssrc: 7,
+        sequence: 9,
     });
     let bounds = WindowBounds { seconds: 20, bytes: 32 << 20 };
     let mut group = criterion.benchmark_group("window");

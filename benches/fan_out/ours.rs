@@ -80,6 +80,8 @@ fn broadcast(viewers: impl Iterator<Item = Viewer>, numbers: &[Numbers]) -> Broa
         bit_rate: 1_000_000,
         streams: video,
         video,
+        ssrc: 0x90CB_CAAC,
+        sequence: 0x1234,
     }));
     for (mut viewer, numbers) in viewers.zip(numbers) {
         viewer.start(numbers.incarnation, 0, PACKET_SIZE);
@@ -111,7 +113,8 @@ impl Source {
         let first = self.next;
         self.next += self.packets as u64;
         let send_time_ms = u32::try_from(first * PACKET_MS).expect("short runs");
-        let packet = |number| BatchPacket { number, send_time_ms, join_point: first == 0, used_len: PACKET_SIZE as u32 };
+        let packet =
+            |number| BatchPacket { number, send_time_ms, join_point: first == 0, key: first == 0, used_len: PACKET_SIZE as u32 };
         #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
         let due = Instant::now();
         let packets = (first..).map(packet).take(self.packets).collect();

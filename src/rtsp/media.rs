@@ -284,6 +284,11 @@ impl Packets {
         self.bytes.len()
     }
 
+    /// Bytes in front of each RTP packet.
+    pub const fn prefix_len(&self) -> usize {
+        self.carriage.prefix_len()
+    }
+
     /// RTP packets of each ASF packet.
     pub const fn fragments(&self) -> u16 {
         self.fragments

@@ -5,7 +5,7 @@ mod rtp_info;
 mod spec;
 mod switch;
 
-pub use range::{BadRange, From, Range};
+pub use range::{BadRange, Range, RangeStart};
 pub use rtp_info::{BadRtpInfo, RtpInfo};
 pub use spec::{BadTransport, Channels, Lower, Mode, Ports, Spec};
 pub use switch::{BadSwitch, Switch, Thinning};

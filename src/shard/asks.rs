@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
 use super::conn::{Conn, Opened, Place, ResendPath};
+use super::rtp::flow_of;
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
@@ -54,7 +55,7 @@ impl State {
                 let conn = self.conns.get_mut(key)?;
                 conn.framing = conn.engine.framing();
                 self.play(key, now, incarnation);
-                None
+                self.cue(key)
             }
             Ask::PlayFile { incarnation, from, until, acceleration } => {
                 let conn = self.conns.get_mut(key)?;
@@ -67,10 +68,10 @@ impl State {
                 conn.framing = conn.engine.framing();
                 if conn.opened.as_ref().is_some_and(|opened| opened.title.is_some()) {
                     self.resume_title(key, now, incarnation, until);
-                } else {
-                    self.play(key, now, incarnation);
+                    return None;
                 }
-                None
+                self.play(key, now, incarnation);
+                self.cue(key)
             }
             Ask::Select(selection) => {
                 self.select(key, selection);
@@ -289,6 +290,7 @@ impl State {
             return refused(self.refused(key, refusal));
         }
         opened.generation = Some(generation.number);
+        opened.flow = flow_of(generation);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
         conn.selection = Selection::all(generation.streams);
@@ -416,6 +418,8 @@ mod tests {
             bit_rate: 0,
             streams: StreamSet::EMPTY,
             video: StreamSet::EMPTY,
+            ssrc: 0,
+            sequence: 0,
         }));
         state.every_source_is_oversize(&UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap())
     }

@@ -21,6 +21,7 @@ use crate::archive::AsfFile;
 use crate::asf::Selection;
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
+use crate::rtsp::media::Flow;
 use crate::text::percent_encode;
 use crate::viewing::{Login, Position};
 
@@ -110,6 +111,8 @@ pub(super) struct Opened {
     pub(super) header_bytes: usize,
     /// Bytes of each of its packets.
     pub(super) packet_size: usize,
+    /// The flow of its packets in RTP: that of all viewers of a header, its own for what is on demand.
+    pub(super) flow: Flow,
     /// Counts the viewer for sources that run while they are watched.
     pub(super) _watch: Watch,
 }
@@ -137,10 +140,17 @@ impl Opened {
             generation: None,
             header_bytes: 0,
             packet_size: 0,
+            flow: random_flow(),
             _watch: watch,
             point,
         }
     }
+}
+
+/// A flow that nobody else has.
+fn random_flow() -> Flow {
+    let [_, _, n1, n0] = super::random_u32().to_be_bytes();
+    Flow { ssrc: super::random_u32(), sequence: u16::from_be_bytes([n1, n0]) }
 }
 
 /// Where a session's sequence numbers and cursor are.
@@ -165,6 +175,7 @@ impl Conn {
             None => Viewer::over_tcp(key, Rc::clone(&self.stream)),
         };
         new.hot.framing = self.framing;
+        new.cold.flow = self.opened.as_ref().map(|opened| opened.flow).unwrap_or_default();
         match std::mem::replace(&mut self.place, Place::Nowhere) {
             Place::Parked(mut viewer) => {
                 viewer.goes_like(new);

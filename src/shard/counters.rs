@@ -18,6 +18,8 @@ pub(super) struct Counters {
     mms_viewers_tcp: Gauge,
     mms_viewers_udp: Gauge,
     http_viewers: Gauge,
+    rtsp_viewers_tcp: Gauge,
+    rtsp_viewers_udp: Gauge,
     sent: [[Counter; 3]; 2],
     udp_failed: Counter,
     skipped: Counter,
@@ -40,6 +42,8 @@ impl Counters {
             mms_viewers_tcp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "tcp"),
             mms_viewers_udp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "udp"),
             http_viewers: gauge!(names::VIEWERS, "protocol" => "http", "transport" => "tcp"),
+            rtsp_viewers_tcp: gauge!(names::VIEWERS, "protocol" => "rtsp", "transport" => "tcp"),
+            rtsp_viewers_udp: gauge!(names::VIEWERS, "protocol" => "rtsp", "transport" => "udp"),
             sent,
             udp_failed: counter!(names::UDP_SEND_ERRORS, "cause" => "refused"),
             skipped: counter!(names::SKIPPED_PACKETS),
@@ -62,6 +66,8 @@ impl Counters {
             (Framing::Mms, Link::Udp(_)) => &self.mms_viewers_udp,
             (Framing::Mms, Link::Tcp(_)) => &self.mms_viewers_tcp,
             (Framing::Http(_), _) => &self.http_viewers,
+            (Framing::Rtp(_), Link::Udp(_)) => &self.rtsp_viewers_udp,
+            (Framing::Rtp(_), Link::Tcp(_)) => &self.rtsp_viewers_tcp,
         }
     }
 
@@ -70,6 +76,7 @@ impl Counters {
         let protocol = match viewer.framing {
             Framing::Mms => "mms",
             Framing::Http(_) => "http",
+            Framing::Rtp(_) => "rtsp",
         };
         let labels =
             [("protocol", protocol.into()), ("transport", viewer.link.label().into()), ("point", names::point_label(point))];

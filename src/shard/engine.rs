@@ -34,8 +34,8 @@ pub(super) enum Event<'a> {
     Answer(Answer),
     /// Another connection of its session says so.
     Told(http::Told),
-    /// The peer is gone, or is given up.
-    Left,
+    /// The peer is gone, or is given up; the packet behind the last one that it was sent, of a file.
+    Left(Option<u32>),
     /// The time has come that the engine waits for.
     Timeout,
 }
@@ -71,7 +71,7 @@ impl Engine {
                     Event::Datagram(bytes) => mms::Input::Datagram(bytes),
                     Event::Answer(answer) => mms::Input::Answer(answer),
                     Event::Timeout => mms::Input::Timeout,
-                    Event::Told(_) | Event::Left => return Ok(()),
+                    Event::Told(_) | Event::Left(_) => return Ok(()),
                 };
                 session.handle(now, input).map_err(|error| (error.reason().label(), error.to_string()))
             }
@@ -82,7 +82,7 @@ impl Engine {
                         Event::Bytes(bytes) => http::Input::Bytes(bytes),
                         Event::Answer(answer) => http::Input::Answer(answer),
                         Event::Told(told) => http::Input::Told(told),
-                        Event::Left => http::Input::End,
+                        Event::Left(_) => http::Input::End,
                         Event::Timeout => http::Input::Timeout,
                         Event::Datagram(_) => return Ok(()),
                     },
@@ -97,7 +97,8 @@ impl Engine {
                         Event::Datagram(bytes) => rtsp::Input::Datagram(bytes),
                         Event::Answer(answer) => rtsp::Input::Answer(answer),
                         Event::Timeout => rtsp::Input::Timeout,
-                        Event::Told(_) | Event::Left => return Ok(()),
+                        Event::Left(next) => rtsp::Input::End { next },
+                        Event::Told(_) => return Ok(()),
                     },
                 );
                 Ok(())
@@ -143,7 +144,7 @@ impl Engine {
         match self {
             Self::Mms(_) => Framing::Mms,
             Self::Http(connection) => connection.wrap().map_or_else(Framing::default, Framing::Http),
-            Self::Rtsp(_) => Framing::default(),
+            Self::Rtsp(connection) => connection.carriage().map_or_else(Framing::default, Framing::Rtp),
         }
     }
 

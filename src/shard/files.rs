@@ -25,7 +25,7 @@ use crate::mms::media::HEAD_LEN;
 use crate::relay::Point;
 use crate::settings::{Oversize, Source};
 use crate::viewing::{Acceleration, Position, Until};
-use crate::viewing::{Answer, OpenRefusal};
+use crate::viewing::{Answer, Description, OpenRefusal};
 use crate::wire::Hresult;
 
 /// How long a turn over the viewers of files goes on before it lets others in.
@@ -104,7 +104,7 @@ impl State {
         if let Err(refusal) = admission.open(permit, opened.point.id(), opening.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
-        let description = opening.describe();
+        let description = Description { ssrc: opened.flow.ssrc, ..opening.describe() };
         opened.generation = Some(0);
         opened.header_bytes = opening.header.len();
         opened.packet_size = opening.packet_size;
@@ -325,6 +325,10 @@ impl State {
             Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
             Ok(Served::Until(at)) => self.schedule(key, Some(at)),
             Ok(Served::Waiting) => self.schedule(key, None),
+            Ok(Served::Cued(cue)) => {
+                self.schedule(key, Some(now));
+                self.drive(key, now, Event::Answer(Answer::Cued(cue)));
+            }
             Ok(Served::Blocked(Blocked::Udp(full))) => {
                 if full == Full::Socket {
                     self.files_rest = Some(now + ROOM);

@@ -25,6 +25,7 @@ use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
 use crate::rtsp::recovery::Nack;
+use crate::rtsp::viewer::client_id_of;
 use crate::settings::Protocols;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
@@ -167,7 +168,7 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol, Errand), 
         match sniff(&head) {
             Sniffed::Is(Protocol::Mms) => return Ok((head, Protocol::Mms, Errand::Watch { client_id: None })),
             Sniffed::Is(Protocol::Http) => return http_errand(stream, head).await,
-            Sniffed::Is(Protocol::Rtsp) => return Ok((head, Protocol::Rtsp, Errand::Watch { client_id: None })),
+            Sniffed::Is(Protocol::Rtsp) => return rtsp_errand(stream, head).await,
             Sniffed::Undecided => {}
             Sniffed::Unknown => {
                 tracing::debug!(peer = ?stream.peer_addr().ok(), first = %head.escape_ascii(), "speaks nothing that is served here");
@@ -203,6 +204,29 @@ async fn http_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, 
     }
 }
 
+/// Reads the first request's head for the session that it goes on with: that is served where it was before.
+async fn rtsp_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, Protocol, Errand), Stray> {
+    loop {
+        let is_whole = head.windows(4).any(|part| part == b"\r\n\r\n") || head.windows(2).any(|part| part == b"\n\n");
+        if is_whole || head.len() > LONG_HEAD_BYTES {
+            let mut lines = head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+            let id = lines.find_map(|line| {
+                let (name, value) = str::from_utf8(line).ok()?.split_once(':')?;
+                name.eq_ignore_ascii_case("Session").then(|| value.split(';').next()?.trim().parse().ok())?
+            });
+            return Ok((head, Protocol::Rtsp, Errand::Watch { client_id: id.map(client_id_of) }));
+        }
+        stream.readable().await.map_err(|_| Stray::Silent)?;
+        let mut buffer = [0; HEAD_BYTES];
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Err(Stray::Silent),
+            Ok(count) => head.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Stray::Silent),
+        }
+    }
+}
+
 /// Gives a connection to whoever serves its protocol.
 ///
 /// # Errors
@@ -225,13 +249,11 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
         }
         Errand::Watch { client_id: Some(client_id) } => {
             let home = context.routes.home(client_id, accepted.peer.ip());
-            context.assign_to(home, Accepted { udp: door.udp.clone(), ..accepted });
+            let udp = door.udp.clone().filter(|_| accepted.protocol != Protocol::Rtsp);
+            context.assign_to(home, Accepted { udp, ..accepted });
         }
         Errand::Publish | Errand::Watch { client_id: None } => {
-            let udp = match accepted.protocol {
-                Protocol::Rtsp => None,
-                Protocol::Mms | Protocol::Http => door.udp.clone(),
-            };
+            let udp = door.udp.clone().filter(|_| accepted.protocol != Protocol::Rtsp);
             context.assign(Accepted { udp, ..accepted });
         }
     }

@@ -31,6 +31,7 @@ mod pump;
 mod relayed;
 mod resends;
 mod routes;
+mod rtp;
 mod seat;
 mod sniff;
 mod stage;
@@ -67,6 +68,7 @@ use crate::http;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
 use crate::rtsp;
+use crate::rtsp::media::MAX_DATAGRAM;
 use crate::settings::{Settings, Viewers};
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
@@ -118,6 +120,17 @@ impl Context {
         while let Some((destination, error)) = port.next_error() {
             self.routes.path_error(now, destination, error);
         }
+    }
+
+    /// A broadcast of which nothing has come yet, with the bounds of the settings.
+    fn new_broadcast(&self) -> broadcast::Broadcast {
+        broadcast::Broadcast::new(&self.settings.window).with_datagrams(self.max_rtp_datagram())
+    }
+
+    /// Longest RTP packet, bytes: the same for all viewers, so that they can share them.
+    fn max_rtp_datagram(&self) -> usize {
+        let udp = &self.settings.udp;
+        udp.max_datagram_v4.min(udp.max_datagram_v6).min(MAX_DATAGRAM)
     }
 
     fn next_session(&self) -> u64 {

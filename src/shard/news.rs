@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::command::Command;
-use super::conn::{Conn, Place, channel_of};
+use super::conn::{Conn, Opened, Place, channel_of};
 use super::engine::{Engine, Event};
 use super::state::State;
 use crate::http::viewer as http;
@@ -207,6 +207,10 @@ impl State {
                 self.http_homes.remove(&expired.client_id);
             }
         }
+        let mut sessions = self.rtsp_sessions.borrow_mut();
+        sessions.sweep(now);
+        self.rtsp_homes.retain(|client_id, _| sessions.holds(*client_id));
+        drop(sessions);
         self.tell_of_visits(now, false);
     }
 
@@ -216,7 +220,11 @@ impl State {
         self.end_visit(key, now);
         let Some(mut conn) = self.conns.try_remove(key) else { return };
         // Its session, where that outlives it, plays here no more.
-        let _ = conn.engine.handle(now, Event::Left);
+        let next = match (&conn.place, &conn.opened) {
+            (Place::Parked(viewer), Some(Opened { title: Some(_), .. })) => u32::try_from(viewer.hot.next.packet).ok(),
+            _ => None,
+        };
+        let _ = conn.engine.handle(now, Event::Left(next));
         if let Some(opened) = &conn.opened
             && let Some(broadcast) = self.broadcasts.get_mut(channel_of(opened.point.id()))
         {
@@ -240,6 +248,8 @@ impl State {
         if self.http_sessions.borrow().holds(client_id) {
             // Further connections of that session are to find here.
             self.http_homes.insert(client_id, conn.entry);
+        } else if self.rtsp_sessions.borrow().holds(client_id) {
+            self.rtsp_homes.insert(client_id, conn.entry);
         }
     }
 

@@ -75,7 +75,7 @@ impl Opening {
             bit_rate: self.bit_rate(),
             streams: self.file.description().header.streams().iter().map(|stream| stream.number).collect(),
             content: Content::File { duration_ms: self.file.description().play_duration_ms, packets: self.packets() },
-            ssrc: ssrc_of(&self.header),
+            ssrc: 0,
         }
     }
 
@@ -165,12 +165,4 @@ pub(super) enum End {
     At(u64),
     /// So long after the first packet.
     After(u32),
-}
-
-/// By which the RTP packets of a file are known: its id, folded.
-pub(super) fn ssrc_of(header: &[u8]) -> u32 {
-    /// Where the id stands in the head of the Data Object, from the end of the header.
-    const ID_AT: usize = 50 - 24;
-    let id = header.len().checked_sub(ID_AT).and_then(|at| header.get(at..at + 16)).unwrap_or_default();
-    id.chunks_exact(4).filter_map(|part| part.first_chunk().copied().map(u32::from_le_bytes)).fold(1, |all, part| all ^ part)
 }

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::conn::Opened;
 use super::file_pace::FilePace;
 use super::inflow::{Inflow, Item};
-use super::opening::ssrc_of;
 use super::seat::{Served, Title, Turn};
 use super::stage::Stage;
 use super::state::State;
@@ -90,7 +89,7 @@ impl Relayed {
                 duration_ms: self.file.duration_ms,
                 packets: self.file.packets.saturating_mul(self.parts()),
             },
-            ssrc: ssrc_of(&self.header),
+            ssrc: 0,
         }
     }
 
@@ -265,7 +264,7 @@ impl State {
         if let Err(refusal) = admission.open(permit, opened.point.id(), relayed.parsed.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
-        let description = relayed.describe();
+        let description = Description { ssrc: opened.flow.ssrc, ..relayed.describe() };
         opened.generation = Some(0);
         opened.header_bytes = relayed.header.len();
         opened.packet_size = relayed.packet_size;

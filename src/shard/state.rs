@@ -22,6 +22,7 @@ use super::opening::Opening;
 use super::origins::Origins;
 use super::out_queue::Flushed;
 use super::routes::Entry;
+use super::rtp::flow_of;
 use super::sniff::Protocol;
 use super::stage::Stage;
 use super::udp::UdpPort;
@@ -77,6 +78,9 @@ pub(super) struct State {
     /// Sessions over HTTP, which outlive their connections; and how connections of theirs find here after that.
     pub(super) http_sessions: Rc<RefCell<Sessions>>,
     pub(super) http_homes: HashMap<u32, Entry>,
+    /// The same over RTSP.
+    pub(super) rtsp_sessions: Rc<RefCell<rtsp::Sessions>>,
+    pub(super) rtsp_homes: HashMap<u32, Entry>,
     /// Lines of the access log that wait for what their players say.
     pub(super) waiting_visits: Waiting,
     /// The last variant's tag.
@@ -99,7 +103,7 @@ impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
         let points = context.relay.all_points();
-        let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
+        let broadcasts = points.iter().map(|_| context.new_broadcast()).collect();
         let window_bytes = match index {
             0 => points
                 .iter()
@@ -107,6 +111,7 @@ impl State {
                 .collect(),
             _ => Vec::new(),
         };
+        let stage = Stage::new(context.max_rtp_datagram());
         Self {
             context,
             index,
@@ -119,9 +124,11 @@ impl State {
             file_timers: BTreeSet::new(),
             files_rest: None,
             openings: Vec::new(),
-            stage: Stage::default(),
+            stage,
             http_sessions: Rc::default(),
             http_homes: HashMap::new(),
+            rtsp_sessions: Rc::default(),
+            rtsp_homes: HashMap::new(),
             waiting_visits: Waiting::default(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
@@ -157,6 +164,7 @@ impl State {
                 Engine::Rtsp(Box::new(rtsp::Connection::new(
                     now,
                     Arc::clone(&self.context.rtsp),
+                    Rc::clone(&self.rtsp_sessions),
                     peer.ip(),
                     arrival.local,
                     ports.map(|ports| ports.media.local().port()),
@@ -372,6 +380,13 @@ impl State {
         self.follow(channel, index, now, served)
     }
 
+    /// With which packet a viewer over RTP begins; nothing while it waits for one. What its player is told now goes before the packet.
+    pub(super) fn cue(&self, key: usize) -> Option<Answer> {
+        let conn = self.conns.get(key).filter(|conn| matches!(conn.framing, Framing::Rtp(_)))?;
+        let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return None };
+        self.broadcasts.get(opened.channel)?.cue(*index).map(Answer::Cued)
+    }
+
     /// Serves a viewer that has found another place.
     fn serve_again(&mut self, key: usize, now: Instant) {
         if let Some(Conn { opened: Some(opened), place: Place::Seat(index), .. }) = self.conns.get(key) {
@@ -412,6 +427,12 @@ impl State {
                 self.pump_wake.notify_one();
                 return if blocked == Served::UdpBlocked { Room::NoneInSocket } else { Room::NoneOnPath };
             }
+            Ok(Served::Cued) => {
+                if let Some(cue) = self.cue(key) {
+                    self.drive(key, now, Event::Answer(cue));
+                }
+                self.serve_again(key, now);
+            }
             Ok(Served::TooSlow) => {
                 self.thin(key);
                 self.serve_again(key, now);
@@ -448,6 +469,7 @@ impl State {
             return self.close(key, "oversize", "packets of the new header do not fit a datagram");
         }
         opened.generation = Some(generation.number);
+        opened.flow = flow_of(generation);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
         conn.selection = Selection::all(generation.streams);
@@ -512,6 +534,6 @@ pub(super) fn describe(generation: &Generation) -> Description {
         bit_rate: generation.bit_rate,
         streams: generation.streams,
         content: Content::Live,
-        ssrc: 0,
+        ssrc: generation.ssrc,
     }
 }

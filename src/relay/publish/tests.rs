@@ -126,6 +126,7 @@ fn shards_get_the_generation_and_then_its_batches() {
             number,
             send_time_ms: info.send_time_ms,
             join_point: info.key_starts.contains(1),
+            key: info.key,
             used_len: info.used_len,
         };
         assert_eq!(*packet, expected);

@@ -129,20 +129,15 @@ impl Target {
     /// The aggregate's URL for this client, in printable ASCII without `"`; `host` stands in for an authority that is not known.
     pub fn url(&self, host: &str) -> String {
         let scheme = if self.is_tls { "rtsps" } else { "rtsp" };
-        let mut url = format!("{scheme}://{}", self.authority.as_deref().unwrap_or(host));
+        let mut url = format!("{scheme}://");
+        push_printable(&mut url, self.authority.as_deref().unwrap_or(host));
         for segment in &self.segments {
             url.push('/');
             url.push_str(&percent_encode(segment).replace('/', "%2F"));
         }
         if let Some(query) = &self.query {
             url.push('?');
-            for c in query.chars() {
-                if c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\') {
-                    url.push(c);
-                } else {
-                    url.push_str(&percent_encode(c.encode_utf8(&mut [0; 4])));
-                }
-            }
+            push_printable(&mut url, query);
         }
         url
     }
@@ -150,6 +145,17 @@ impl Target {
     /// The URL of one stream of this aggregate: the aggregate's, a slash and the token, as clients build it.
     pub fn stream_url(&self, host: &str, token: StreamToken) -> String {
         format!("{}/{token}", self.url(host))
+    }
+}
+
+/// Appends what is not decoded: printable ASCII as it is, the rest escaped.
+fn push_printable(url: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\') {
+            url.push(c);
+        } else {
+            url.push_str(&percent_encode(c.encode_utf8(&mut [0; 4])));
+        }
     }
 }
 
@@ -313,6 +319,7 @@ mod tests {
     fn urls_for_clients() {
         let target = parse("rtspt://u@media.example:8554/K%C3%B6ln/a%2fb?k=1,2 \"ü");
         assert_eq!(target.url("x"), "rtsp://media.example:8554/K%C3%B6ln/a%2Fb?k=1,2%20%22%C3%BC");
+        assert_eq!(parse("rtsp://Köln.example/a").url("x"), "rtsp://K%C3%B6ln.example/a");
         assert_eq!(parse("/a").stream_url("h:1", StreamToken::Number(2)), "rtsp://h:1/a/stream=2");
         let url = parse("rtsps://h/a?k=v").stream_url("x", StreamToken::Rtx);
         assert_eq!(url, "rtsps://h/a?k=v/rtx");
@@ -324,7 +331,7 @@ mod tests {
         fn any_text(text in "((rtsp://|/)[a-z%0-9./?=&\\PC]{0,40})|\\PC{0,40}") {
             if let Ok(target) = Target::parse(&text) {
                 let url = target.url("h");
-                prop_assert!(!url.contains(char::is_control) && !url.contains('"'));
+                prop_assert!(url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('"'));
                 let again = Target::parse(&url).unwrap();
                 prop_assert!(again.same_path(&target) || target.segments.last().is_some_and(String::is_empty));
                 let _ = (target.split_stream(), target.name(), target.host());

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What GStreamer 1.22 makes of our end-of-stream: our message, headers of its own in front and behind, a NUL as last byte of the body.
+/// In the form of what GStreamer 1.22 makes of our end-of-stream: headers of its own before and behind ours, a NUL behind the body.
 const ECHO: &[u8] = b"SET_PARAMETER rtsp://h/a RTSP/1.0\r\nCSeq: 7\r\nUser-Agent: GStreamer/1.22.0\r\n\
 Content-Type: application/x-wms-extension-cmd\r\nX-Notice: 2101 \"End-of-Stream Reached\"\r\n\
 RTP-Info: url=rtsp://h/a/audio;seq=1\r\nRTP-Info: url=rtsp://h/a/video;seq=1\r\n\

@@ -10,7 +10,7 @@ pub enum Range {
     /// Of time: `npt=` and `smpte=`. Written as `npt=`.
     Time {
         /// Where it begins.
-        from: From,
+        from: RangeStart,
         /// Where it ends, milliseconds; may lie before the beginning.
         to_ms: Option<u64>,
     },
@@ -32,7 +32,7 @@ pub enum Range {
 
 /// Where a range of time begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum RangeStart {
     /// The live edge.
     Now,
     /// So many milliseconds.
@@ -66,9 +66,9 @@ impl Range {
             let (from, to) = parts?;
             let from = match from {
                 "" if to.is_empty() => return Err(BadRange::Syntax),
-                "" => From::Unsaid,
-                now if now.eq_ignore_ascii_case("now") => From::Now,
-                time => From::Ms(clock(time).ok_or(BadRange::Syntax)?),
+                "" => RangeStart::Unsaid,
+                now if now.eq_ignore_ascii_case("now") => RangeStart::Now,
+                time => RangeStart::Ms(clock(time).ok_or(BadRange::Syntax)?),
             };
             Ok(Self::Time { from, to_ms: optional(to, clock)? })
         };
@@ -95,9 +95,9 @@ impl fmt::Display for Range {
             Self::Time { from, to_ms } => {
                 f.write_str("npt=")?;
                 match from {
-                    From::Now => f.write_str("now")?,
-                    From::Ms(ms) => seconds(f, ms)?,
-                    From::Unsaid => {}
+                    RangeStart::Now => f.write_str("now")?,
+                    RangeStart::Ms(ms) => seconds(f, ms)?,
+                    RangeStart::Unsaid => {}
                 }
                 f.write_str("-")?;
                 return to_ms.map_or(Ok(()), |ms| seconds(f, ms));
@@ -168,21 +168,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const fn time(from: From, to_ms: Option<u64>) -> Result<Range, BadRange> {
+    const fn time(from: RangeStart, to_ms: Option<u64>) -> Result<Range, BadRange> {
         Ok(Range::Time { from, to_ms })
     }
 
     #[test]
     fn read() {
         for (value, range) in [
-            ("npt=0.000-", time(From::Ms(0), None)),
-            ("npt=0-12", time(From::Ms(0), Some(12_000))),
-            ("NPT = 3.1 - 173.9039", time(From::Ms(3100), Some(173_903))),
-            ("npt=1:02:03.5-", time(From::Ms(3_723_500), None)),
-            ("npt=now-", time(From::Now, None)),
-            ("npt=-7", time(From::Unsaid, Some(7000))),
-            ("npt=5-4;time=19970123T153600Z", time(From::Ms(5000), Some(4000))),
-            ("npt=5.-", time(From::Ms(5000), None)),
+            ("npt=0.000-", time(RangeStart::Ms(0), None)),
+            ("npt=0-12", time(RangeStart::Ms(0), Some(12_000))),
+            ("NPT = 3.1 - 173.9039", time(RangeStart::Ms(3100), Some(173_903))),
+            ("npt=1:02:03.5-", time(RangeStart::Ms(3_723_500), None)),
+            ("npt=now-", time(RangeStart::Now, None)),
+            ("npt=-7", time(RangeStart::Unsaid, Some(7000))),
+            ("npt=5-4;time=19970123T153600Z", time(RangeStart::Ms(5000), Some(4000))),
+            ("npt=5.-", time(RangeStart::Ms(5000), None)),
             ("npt=-", Err(BadRange::Syntax)),
             ("npt=5", Err(BadRange::Syntax)),
             ("npt=+5-", Err(BadRange::Syntax)),
@@ -196,9 +196,9 @@ mod tests {
             ("", Err(BadRange::Syntax)),
             ("clock=19961108T142300Z-", Err(BadRange::Unit)),
             ("bytes=0-", Err(BadRange::Unit)),
-            ("smpte=0:00:00-0:01:00:02", time(From::Ms(0), Some(60_060))),
-            ("smpte=10:00:00-", time(From::Ms(35_999_964), None)),
-            ("smpte-25=10:07:33:05.01-", time(From::Ms(36_453_200), None)),
+            ("smpte=0:00:00-0:01:00:02", time(RangeStart::Ms(0), Some(60_060))),
+            ("smpte=10:00:00-", time(RangeStart::Ms(35_999_964), None)),
+            ("smpte-25=10:07:33:05.01-", time(RangeStart::Ms(36_453_200), None)),
             ("smpte-25=0:0:0:25-", Err(BadRange::Syntax)),
             ("smpte=100:0:0-", Err(BadRange::Syntax)),
             ("smpte=1-", Err(BadRange::Syntax)),

@@ -55,6 +55,11 @@ pub enum Input<'a> {
     Datagram(&'a [u8]),
     /// Answer to an [`Ask`], or news of what is played.
     Answer(Answer),
+    /// The connection is gone.
+    End {
+        /// The packet behind the last one that was sent, if a file was played.
+        next: Option<u32>,
+    },
     /// The instant of `Connection::poll_timeout` has come.
     Timeout,
 }

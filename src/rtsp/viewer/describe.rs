@@ -66,10 +66,12 @@ impl Connection {
         let name = target.name().unwrap_or_default();
         let tracks = Tracks::of(&description);
         self.opened = Some(Opened { target, name, description, tracks, entry });
-        if request.method == Method::Setup {
-            return self.setup(now, request);
+        match request.method {
+            Method::Describe => self.described(now, &request),
+            Method::Setup => self.setup(now, request),
+            // Of a session that came again.
+            _ => self.act(now, request),
         }
-        self.described(now, &request);
     }
 
     /// Source: MS-RTSP 3.2.5.4.

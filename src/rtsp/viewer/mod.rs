@@ -16,18 +16,24 @@ mod ends;
 mod parameters;
 mod play;
 mod reply;
+mod sessions;
 mod setup;
 
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use api::{CloseReason, Config, Input, Output, Report};
 use bytes::Bytes;
+pub use sessions::{Sessions, client_id_of};
+
+use describe::aggregate;
 
 use super::media::Carriage;
 use super::message::{Agent, Bounds, MessageError, Method, Reader, Request, ResponseWriter, Target, Unit, player_of};
@@ -52,6 +58,7 @@ const RESENDS_AT_ONCE: u32 = 200;
 #[derive(Debug)]
 pub struct Connection {
     config: Arc<Config>,
+    sessions: Rc<RefCell<Sessions>>,
     peer: IpAddr,
     local: SocketAddr,
     /// The first of our two UDP ports for RTP; `None` where there is no UDP.
@@ -67,6 +74,8 @@ pub struct Connection {
     admitted: bool,
     opened: Option<Opened>,
     session: Option<Session>,
+    /// The packet of the file with which a session goes on that came again.
+    goes_on: Option<u32>,
     /// UDP was refused once: all streams are to end on one transport.
     udp_refused: bool,
     /// Of the last play.
@@ -147,6 +156,7 @@ impl Connection {
     pub fn new(
         now: Instant,
         config: Arc<Config>,
+        sessions: Rc<RefCell<Sessions>>,
         peer: IpAddr,
         local: SocketAddr,
         server_port: Option<u16>,
@@ -156,6 +166,7 @@ impl Connection {
         let deadline = Some(now + config.head);
         Self {
             config,
+            sessions,
             peer: peer.to_canonical(),
             local,
             server_port,
@@ -167,6 +178,7 @@ impl Connection {
             admitted: false,
             opened: None,
             session: None,
+            goes_on: None,
             udp_refused: false,
             incarnation: 0,
             cseq: 0,
@@ -195,6 +207,7 @@ impl Connection {
                 self.reader.push(bytes);
             }
             Input::Datagram(bytes) => return self.lost(now, bytes),
+            Input::End { next } => return self.left(now, next),
             Input::Answer(answer) => self.answer(now, answer),
             Input::Timeout => self.timeout(now),
         }
@@ -277,7 +290,7 @@ impl Connection {
             return self.refuse_with(now, &request, 551, &[("Unsupported", &unsupported)]);
         }
         if self.names_another_session(&request) {
-            return self.refuse(now, &request, 454);
+            return if self.take_up(&request) { self.seek_entry(request) } else { self.refuse(now, &request, 454) };
         }
         match &request.method {
             Method::Options => self.options(now, &request),
@@ -307,11 +320,36 @@ impl Connection {
         !known && !needs_none
     }
 
+    /// A player that lost its connection goes on with its session on this one.
+    fn take_up(&mut self, request: &Request) -> bool {
+        let named = request.headers.get("Session").and_then(|named| named.split(';').next()?.trim().parse().ok());
+        let Some(id) = named.filter(|_| self.session.is_none() && aggregate(request).is_ok()) else { return false };
+        let Some(resting) = self.sessions.borrow_mut().take(id, self.peer) else { return false };
+        (self.session, self.goes_on) = (Some(resting.session), resting.next);
+        true
+    }
+
+    /// The connection is gone. A session that plays over it, or to ports, may come again.
+    fn left(&mut self, now: Instant, next: Option<u32>) {
+        if let Some(session) = self.session.take() {
+            let until = now + self.config.idle;
+            self.sessions.borrow_mut().rest(session, next.or(self.goes_on), self.peer, until);
+        }
+        self.closed = true;
+        (self.deadline, self.waiting) = (None, None);
+    }
+
     fn answer(&mut self, now: Instant, answer: Answer) {
         match answer {
             Answer::NewGeneration(description) => return self.new_generation(now, description),
-            Answer::Ended => return self.ended(now, true),
-            Answer::Finished { incarnation } => return self.finished(now, incarnation),
+            Answer::Ended => {
+                self.cue_nothing(now);
+                return self.ended(now, true);
+            }
+            Answer::Finished { incarnation } => {
+                self.cue_nothing(now);
+                return self.finished(now, incarnation);
+            }
             Answer::Broken => return self.close(CloseReason::Broken),
             _ => {}
         }
@@ -328,6 +366,16 @@ impl Connection {
             (Step::Cued, Answer::Cued(cue)) => self.cued(now, &request, cue),
             // An answer to something else: the one that is owed is still to come.
             (step, _) => self.waiting = Some(Waiting { request, step }),
+        }
+    }
+
+    /// What was to be played is over before its first packet.
+    fn cue_nothing(&mut self, now: Instant) {
+        if let Some(Waiting { request, .. }) = self.waiting.take_if(|waiting| matches!(waiting.step, Step::Cued)) {
+            if let Some(session) = &mut self.session {
+                session.state = Play::Playing;
+            }
+            self.accept(now, &request);
         }
     }
 
@@ -386,18 +434,21 @@ impl Connection {
     /// Ends what is set up. What is described stays.
     fn end_session(&mut self) {
         let Some(session) = self.session.take() else { return };
+        self.sessions.borrow_mut().forget(session.id);
+        self.goes_on = None;
         if session.state == Play::Playing {
             self.ask(Ask::Stop);
         }
-        if session.ports.is_some() || session.resends {
+        if !self.closed && (session.ports.is_some() || session.resends) {
             self.ask(Ask::ReleasePort);
         }
     }
 
     fn close(&mut self, reason: CloseReason) {
+        // The ports go with the connection.
+        self.closed = true;
         self.end_session();
         self.outputs.push_back(Output::Close(reason));
-        self.closed = true;
         self.deadline = None;
         self.waiting = None;
         self.reader = Reader::new(Bounds::VIEWER);

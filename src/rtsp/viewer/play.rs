@@ -6,7 +6,7 @@ use super::describe::aggregate;
 use super::reply::METHODS;
 use super::{Ask, CloseReason, Connection, Play, Request, Step, Target, Until};
 use crate::rtsp::message::StreamToken;
-use crate::rtsp::transport::{BadRange, From, Range, RtpInfo};
+use crate::rtsp::transport::{BadRange, Range, RangeStart, RtpInfo};
 use crate::viewing::{Acceleration, Content, Cue, Position};
 
 impl Connection {
@@ -51,7 +51,12 @@ impl Connection {
         let paused = session.state == Play::Paused && range.is_none();
         self.incarnation = self.incarnation.wrapping_add(1);
         let incarnation = self.incarnation;
+        let goes_on = self.goes_on.take().filter(|_| paused && is_file);
         let ask = match range {
+            _ if goes_on.is_some() => {
+                let from = Position::Packet(goes_on.unwrap_or_default());
+                Ask::PlayFile { from, until: session.until, incarnation, acceleration: None }
+            }
             _ if paused => Ask::Resume { incarnation, until: session.until },
             _ if !is_file => Ask::Play { incarnation },
             range => {
@@ -89,7 +94,7 @@ impl Connection {
         response.header("RTP-Info", RtpInfo::list(&infos));
         if let Some((from_ms, duration_ms)) = range {
             let end_ms = duration_ms.max(u64::from(from_ms));
-            response.header("Range", Range::Time { from: From::Ms(from_ms.into()), to_ms: Some(end_ms) });
+            response.header("Range", Range::Time { from: RangeStart::Ms(from_ms.into()), to_ms: Some(end_ms) });
         }
         for name in ["Scale", "Speed"] {
             if request.headers.get(name).is_some() {
@@ -127,9 +132,7 @@ impl Connection {
                 self.accept(now, request);
             }
             Ok(None) => {
-                let response = self.reply(request, 200);
-                self.end_session();
-                self.respond(now, response);
+                self.accept(now, request);
                 self.close(CloseReason::Left);
             }
             // Whoever leaves need not have come.
@@ -148,7 +151,7 @@ fn place(range: Option<Range>, content: Content) -> Option<(Position, Option<Unt
     match range {
         None => Some((Position::Time(0), None)),
         Some(Range::Time { from, to_ms }) => {
-            let from = if let From::Ms(ms) = from { ms } else { 0 };
+            let from = if let RangeStart::Ms(ms) = from { ms } else { 0 };
             let until = to_ms.filter(|end| *end < duration_ms).and_then(|end| u32::try_from(end).ok()).map(Until::Time);
             (from <= duration_ms.saturating_add(1000)).then_some((Position::Time(from), until))
         }

@@ -44,11 +44,22 @@ fn shard() -> State {
 fn generation(number: u32) -> Arc<Generation> {
     let video: StreamSet = [1].into_iter().collect();
     let header = Bytes::from_static(b"header");
-    Arc::new(Generation { number, header, packet_size: SIZE, preroll_ms: 0, bit_rate: 1_000_000, streams: video, video })
+    Arc::new(Generation {
+        number,
+        header,
+        packet_size: SIZE,
+        preroll_ms: 0,
+        bit_rate: 1_000_000,
+        streams: video,
+        video,
+        ssrc: 7,
+        sequence: 9,
+    })
 }
 
 fn batch(generation: &Arc<Generation>, first: u64, count: usize) -> Arc<Batch> {
-    let packet = |number| BatchPacket { number: u64::from(number), send_time_ms: number, join_point: true, used_len: 1000 };
+    let packet =
+        |number| BatchPacket { number: u64::from(number), send_time_ms: number, join_point: true, key: true, used_len: 1000 };
     let packets = (u32::try_from(first).unwrap()..).map(packet).take(count).collect();
     Arc::new(Batch { generation: Arc::clone(generation), first, bytes: vec![0; SIZE * count].into(), packets, due: now() })
 }

@@ -395,6 +395,7 @@ async fn a_cut_begins_at_a_stand_in_for_a_key_frame() {
             number,
             send_time_ms: 0,
             join_point: stand_in == Some(number),
+            key: false,
             used_len: 0,
         });
         let bytes: Vec<u8> = packets.iter().flat_map(|packet| packet.iter().copied()).collect();

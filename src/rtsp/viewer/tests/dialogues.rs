@@ -182,6 +182,46 @@ fn a_file_is_paused_gone_on_with_and_sought_in() {
 }
 
 #[test]
+fn a_session_goes_on_over_another_connection() {
+    let sessions = Rc::default();
+    let session = format!("Session: {SESSION}\r\n");
+    let mut rig = Rig::with(file(), &sessions);
+    rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    rig.ask(&format!("PLAY {U}/"), &format!("{session}Range: npt=0.000-\r\n"));
+    rig.input(Input::End { next: Some(77) });
+
+    let mut rig = Rig::with(file(), &sessions);
+    assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), "Session: 5\r\n")), 454);
+    let playing = rig.ask(&format!("PLAY {U}/"), &session);
+    assert_eq!(field(&playing, "Session"), format!("{SESSION};timeout=60"));
+    assert!(matches!(rig.asks.last(), Some(Ask::PlayFile { from: Position::Packet(77), .. })), "{:?}", rig.asks);
+    assert_eq!(rig.connection.carriage(), Some(Carriage::Interleaved { channel: 0 }));
+    assert!(sessions.borrow().holds(CLIENT_ID));
+    rig.ask(&format!("TEARDOWN {U}/"), &session);
+    assert!(!sessions.borrow().holds(CLIENT_ID));
+
+    // Over UDP the ports are to be asked for again, in the same session.
+    let mut rig = Rig::with(live(), &sessions);
+    rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/UDP;unicast;client_port=3000-3001\r\n");
+    rig.ask(&format!("PLAY {U}/"), &session);
+    rig.input(Input::End { next: None });
+    let mut rig = Rig::with(live(), &sessions);
+    assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &session)), 455);
+    let again =
+        rig.ask(&format!("SETUP {U}/video"), &format!("{session}Transport: RTP/AVP/UDP;unicast;client_port=3000-3001\r\n"));
+    assert_eq!(field(&again, "Session"), format!("{SESSION};timeout=60"));
+    assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &session)), 200);
+
+    // Not from elsewhere, and not for ever.
+    rig.input(Input::End { next: None });
+    let mut rig = Rig::with(live(), &sessions);
+    rig.connection.peer = Ipv4Addr::new(192, 0, 2, 8).into();
+    assert_eq!(status(&rig.ask(&format!("PLAY {U}/"), &session)), 454);
+    sessions.borrow_mut().sweep(base() + Duration::from_secs(91));
+    assert!(!sessions.borrow().holds(CLIENT_ID));
+}
+
+#[test]
 fn another_header_is_announced_to_who_understands_and_ends_the_others() {
     let another = Description { ssrc: 5, ..live() };
     let mut rig = Rig::new(live());

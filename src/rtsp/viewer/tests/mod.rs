@@ -59,10 +59,15 @@ pub(super) fn file() -> Description {
 
 impl Rig {
     pub(super) fn new(open: Description) -> Self {
+        Self::with(open, &Rc::default())
+    }
+
+    /// A connection to a shard that has these sessions.
+    pub(super) fn with(open: Description, sessions: &Rc<RefCell<Sessions>>) -> Self {
         let now = base();
         let peer = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 40_000));
         let local = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 554));
-        let connection = Connection::new(now, Arc::default(), peer.ip(), local, Some(5004), CLIENT_ID, 7);
+        let connection = Connection::new(now, Arc::default(), Rc::clone(sessions), peer.ip(), local, Some(5004), CLIENT_ID, 7);
         Self {
             connection,
             now,
