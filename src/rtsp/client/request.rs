@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{ANSWER_TIME, Client, Errand, STOP_TIME, Step};
 use crate::playing::{ClientOutput, StartAt};
 use crate::rtsp::message::{Method, RequestWriter};
-use crate::rtsp::transport::{From, Range};
+use crate::rtsp::transport::{Range, RangeStart};
 
 /// What we understand of what may be left out: the end of a stream. Switches and packet pairs we might ask for, and do not.
 const SUPPORTED: &str = "com.microsoft.wm.srvppair, com.microsoft.wm.sswitch, com.microsoft.wm.eosmsg";
@@ -100,11 +100,11 @@ impl Client {
 /// Where to begin. Times count from the beginning of the content; servers that count the preroll too begin so much earlier.
 fn range(at: StartAt) -> Range {
     match at {
-        StartAt::Beginning => Range::Time { from: From::Ms(0), to_ms: None },
+        StartAt::Beginning => Range::Time { from: RangeStart::Ms(0), to_ms: None },
         StartAt::Time { s } => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is cut to what milliseconds can be")]
             let ms = (s.max(0.0) * 1000.0).round() as u64;
-            Range::Time { from: From::Ms(ms), to_ms: None }
+            Range::Time { from: RangeStart::Ms(ms), to_ms: None }
         }
         StartAt::Packet(packet) => Range::Packet { from: packet.into(), to: None },
         StartAt::Offset(byte) => Range::Byte { from: byte.into(), to: None },

@@ -175,6 +175,10 @@ impl Client {
         }
         self.end_due = None;
         self.flush(now);
+        if self.is_udp() && self.stats.packets == 0 && self.config.fall_back {
+            // It was over before that could show.
+            return self.leave_udp(now, "no datagram came");
+        }
         self.end();
         if self.config.stays {
             self.step = Step::Resting;

@@ -9,6 +9,7 @@ mod scripted;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -388,7 +389,8 @@ impl Rig {
 fn server(now: Instant, client_id: u32) -> viewer::Connection {
     let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
     let config = Arc::new(viewer::Config::default());
-    viewer::Connection::new(now, config, peer, "192.0.2.1:554".parse().unwrap(), Some(5004), 0x2F73_0000 + client_id, 7)
+    let sessions = Rc::default();
+    viewer::Connection::new(now, config, sessions, peer, "192.0.2.1:554".parse().unwrap(), Some(5004), 0x2F73_0000 + client_id, 7)
 }
 
 /// The header of what was opened.
