@@ -205,3 +205,6 @@ pub(super) fn over_tcp(
     tally.tcp_bytes += begun.bytes as u64;
     Ok((begun, rest))
 }
+
+#[cfg(test)]
+mod tests;
