@@ -115,7 +115,7 @@ impl Viewer {
 
     /// Whose token it is, and whether it is a UDP socket's.
     pub(super) const fn of_token(token: Token) -> (usize, bool) {
-        (token.0 / 3, token.0 % 3 != 0)
+        (token.0 / 3, !token.0.is_multiple_of(3))
     }
 
     /// Begins to connect.

@@ -205,7 +205,7 @@ fn streams_are_chosen_before_and_while_it_plays() {
     rig.run_to(5);
     let selected = |rig: &Rig| {
         let last = rig.asks.iter().rev().find_map(|ask| match ask {
-            Ask::Select(selection) => Some(selection.clone()),
+            Ask::Select(selection) => Some(*selection),
             _ => None,
         });
         last.unwrap()

@@ -269,7 +269,7 @@ impl Rig {
             Ask::PlayFile { from, .. } => {
                 let at = match from {
                     Position::Packet(packet) => packet as usize,
-                    Position::Time(ms) => ms as usize / 1000,
+                    Position::Time(ms) => usize::try_from(ms).unwrap() / 1000,
                     Position::Offset(_) => 0,
                 };
                 self.play(at)
