@@ -319,12 +319,33 @@ mod tests {
             ("http://h?k=v", "/?k=v", "h"),
             ("http://h:8080/a%2fb/K\u{f6}ln x?k=a%20b&c=/d#frag", "/a%2fb/K%C3%B6ln%20x?k=a%20b&c=/d", "h:8080"),
             ("mmsh://[::1]:81/a\"b", "/a%22b", "[::1]:81"),
+            ("rtsp://h:554/a b?k=v", "/a%20b?k=v", "h"),
+            ("rtspu://[::1]:8554", "/", "[::1]:8554"),
         ] {
             let url: StreamUrl = text.parse().unwrap();
             assert_eq!((url.target.as_str(), url.host_field().as_str()), (target, host), "{text}");
         }
         let url: StreamUrl = "http://us%40er:p%3Aw:x@h/".parse().unwrap();
         assert_eq!(url.login, Some(Login { user: "us@er".into(), password: "p:w:x".into() }));
+        let url: StreamUrl = "RTSPT://cam:pw@h:8554/live/K\u{f6}ln?k=v".parse().unwrap();
+        assert_eq!((url.scheme, url.port, url.name.as_str()), (Scheme::Rtspt, 8554, "live/K\u{f6}ln"));
+        assert_eq!(url.rtsp_url(), "rtsp://h:8554/live/K%C3%B6ln?k=v");
+        assert!(url.login.is_some() && url.to_string() == "rtspt://h:8554/live/K\u{f6}ln?…", "{url}");
+    }
+
+    #[test]
+    fn what_schemes_say_of_the_data_path() {
+        for scheme in Scheme::ALL {
+            let (tcp, falls_back) = (scheme.is_tcp_alone(), scheme.falls_back());
+            let expected = match scheme.name() {
+                "mms" | "rtsp" => (false, true),
+                "mmsu" | "rtspu" => (false, false),
+                _ => (true, false),
+            };
+            assert_eq!((tcp, falls_back), expected, "{}", scheme.name());
+            let kinds = [scheme.is_mms(), scheme.is_rtsp(), scheme.is_http()];
+            assert_eq!(kinds.iter().filter(|kind| **kind).count(), 1, "{}", scheme.name());
+        }
     }
 
     #[test]

@@ -100,17 +100,24 @@ impl Client {
     }
 
     fn redirected(&mut self, place: &str) {
+        match self.place(place) {
+            Some(place) => self.close(ClientEnd::Redirected(place)),
+            None => self.fail("it names a place that cannot be one"),
+        }
+    }
+
+    /// A place that the server names, as a URL.
+    pub(super) fn place(&self, place: &str) -> Option<String> {
         let place = place.trim();
         if place.is_empty() || place.len() > PLACE_BOUND || place.chars().any(char::is_control) {
-            return self.fail("it names a place that cannot be one");
+            return None;
         }
-        let place = if place.starts_with('/') {
+        Some(if place.starts_with('/') {
             let end = self.config.url.splitn(4, '/').take(3).map(|part| part.len() + 1).sum::<usize>();
             format!("{}{place}", self.config.url.get(..end.saturating_sub(1)).unwrap_or(&self.config.url))
         } else {
             place.to_owned()
-        };
-        self.close(ClientEnd::Redirected(place));
+        })
     }
 
     fn described(&mut self, now: Instant, response: &Response) {
@@ -208,7 +215,8 @@ impl Client {
         let told = response.headers.get("Session").unwrap_or_default();
         let mut parts = told.split(';').map(str::trim);
         let id = parts.next().unwrap_or_default();
-        let id = if id.len() <= SESSION_BOUND { id } else { "" };
+        let is_sendable = id.len() <= SESSION_BOUND && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let id = if is_sendable { id } else { "" };
         let timeout = parts.find_map(|part| {
             let (name, value) = part.split_once('=')?;
             if name.trim().eq_ignore_ascii_case("timeout") { value.trim().parse::<u64>().ok() } else { None }

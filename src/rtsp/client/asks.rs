@@ -16,7 +16,7 @@ impl Client {
         if let Some(cseq) = request.headers.number::<u64>("CSeq") {
             response.header("CSeq", cseq);
         }
-        if let Some(session) = &self.session {
+        if let Some(session) = self.session.as_ref().filter(|session| !session.id.is_empty()) {
             response.header("Session", &session.id);
         }
         self.outputs.push_back(ClientOutput::Send(response.finish()));
@@ -26,9 +26,8 @@ impl Client {
             Method::Announce if self.session.is_some() && !matches!(self.step, Step::Leaving(_)) => self.announced(now, request),
             // Of RFC 2326; Windows Media servers do without. Source: RFC 2326 10.10.
             Method::Redirect => {
-                if let Some(place) = request.headers.get("Location") {
-                    let end = ClientEnd::Redirected(place.trim().to_owned());
-                    self.leave(now, end);
+                if let Some(place) = request.headers.get("Location").and_then(|place| self.place(place)) {
+                    self.leave(now, ClientEnd::Redirected(place));
                 }
             }
             _ => {}

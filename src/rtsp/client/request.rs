@@ -36,7 +36,7 @@ impl Client {
         if let Some(authorization) = self.authorization(&method, &target) {
             request.header("Authorization", authorization);
         }
-        if let Some(session) = &self.session {
+        if let Some(session) = self.session.as_ref().filter(|session| !session.id.is_empty()) {
             request.header("Session", &session.id);
         }
         if let Some(entry) = self.entry {

@@ -44,6 +44,8 @@ impl Client {
     pub(super) fn begin_setups(&mut self, now: Instant, remote: &Remote) {
         self.step = Step::SettingUp;
         self.setups.clear();
+        // Of streams that are not wanted any more.
+        self.pending.retain(|pending| pending.errand != Errand::Setup);
         self.window.set_asks(false);
         let is_asf = remote.windows_media.is_some();
         let wanted = self.wanted();
