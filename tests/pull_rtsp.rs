@@ -183,7 +183,7 @@ fn with_user_and_password() {
     let users = folder.path().join("viewers");
     let mut passwd = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
     passwd.arg("passwd").arg(&users).args(["anna", "--realm", "studio"]);
-    let mut passwd = passwd.stdin(Stdio::piped()).spawn().unwrap();
+    let mut passwd = passwd.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     passwd.stdin.take().unwrap().write_all(b"s3cret\n").unwrap();
     assert!(passwd.wait().unwrap().success());
     let upstream = Daemon::start(format!("[users]\nviewers_file = {users:?}\n{DEMO}access = \"users\"\n"));
