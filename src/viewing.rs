@@ -152,12 +152,25 @@ pub enum Flow {
 }
 
 /// The first packet that a play begins with, where it is numbered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cue {
     /// Its RTP sequence number.
     pub sequence: u16,
     /// Its RTP timestamp: its send time, milliseconds.
     pub timestamp: u32,
+    /// Of a broadcast that begins in the past, if that was asked about: what is sent faster than it plays.
+    pub head_start: Option<Box<HeadStart>>,
+}
+
+/// The begin of a broadcast that is sent faster than it plays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadStart {
+    /// Media time of it, milliseconds.
+    pub media_ms: u32,
+    /// Media time per real time.
+    pub rate: u32,
+    /// Its profile, see `rtsp::startup`.
+    pub profile: Option<String>,
 }
 
 /// What the relay answers, or tells.
@@ -303,6 +316,8 @@ pub enum Ask {
         until: Option<Until>,
         /// How fast to begin; `None`: as the server does by itself.
         acceleration: Option<Acceleration>,
+        /// How many times faster than it plays all of it is wanted, at least 1.
+        speed: u8,
     },
     /// Go on where [`Ask::Stop`] stopped: a file behind the last packet that was sent, a broadcast where it is now.
     Resume {

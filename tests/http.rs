@@ -376,6 +376,23 @@ fn push_other_pictures(url: &str) -> Process {
 }
 
 #[test]
+fn the_description_for_players_of_rtsp_leads_to_the_stream() {
+    if !ready("the_description_for_players_of_rtsp_leads_to_the_stream", &[Program("ffmpeg"), Program("curl")]) {
+        return;
+    }
+    let daemon = Daemon::start(NOTHING);
+    let out = tempfile::tempdir().unwrap();
+    let sdp = curl(out.path(), &[], &http_url(&daemon, "http", "demo.sdp"));
+    sdp.assert_status(200);
+    assert_eq!(sdp.field("Content-Type"), "application/sdp");
+    let text = sdp.text();
+    let control = text.lines().find_map(|line| line.strip_prefix("a=control:rtsp://")).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(control, format!("{}/demo/", daemon.rtsp));
+    let played = player::ffmpeg(&format!("rtsp://{control}"), 1);
+    wait_until("ten pictures over RTSP", MINUTE, || of_stream(&frames(&played.stdout()), 1).len() >= 10);
+}
+
+#[test]
 fn another_source_is_taken_or_ends_a_play_cleanly() {
     if !ready("another_source_is_taken_or_ends_a_play_cleanly", FFMPEG) {
         return;

@@ -8,5 +8,6 @@ pub mod media;
 pub mod message;
 pub mod recovery;
 pub mod sdp;
+pub mod startup;
 pub mod transport;
 pub mod viewer;

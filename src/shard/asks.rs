@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
 use super::conn::{Conn, Opened, Place, ResendPath};
+use super::file_pace::Wish;
 use super::rtp::flow_of;
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
@@ -57,10 +58,10 @@ impl State {
                 self.play(key, now, incarnation);
                 self.cue(key)
             }
-            Ask::PlayFile { incarnation, from, until, acceleration } => {
+            Ask::PlayFile { incarnation, from, until, acceleration, speed } => {
                 let conn = self.conns.get_mut(key)?;
                 conn.framing = conn.engine.framing();
-                self.play_title(key, now, from, (incarnation, until, acceleration));
+                self.play_title(key, now, from, (incarnation, until, Wish { acceleration, speed }));
                 None
             }
             Ask::Resume { incarnation, until } => {

@@ -17,11 +17,13 @@ use super::rtp::{self, in_flow};
 use super::variants::Variant;
 pub use super::viewer::{Cold, Hot, Link, Phase, Seats, Viewer};
 use super::viewer::{Full, Run, account, most_packets};
+use crate::asf::StreamSet;
 use crate::mms::media::Next;
 use crate::relay::{Batch, BatchPacket, Generation, Window};
 use crate::rtsp::media::{Carriage, MAX_DATAGRAM, Stretch, fragments};
+use crate::rtsp::startup::StartupProfile;
 use crate::settings::WindowBounds;
-use crate::viewing::Cue;
+use crate::viewing::{Cue, HeadStart};
 
 /// Batches whose delay is measured one by one; more wait only while a socket is full.
 const MOST_UNSENT: usize = 1000;
@@ -163,7 +165,29 @@ impl Broadcast {
         Some(Cue {
             sequence: rtp::flow_of(&batch.generation).sequence_of(hot.next.sequence, fragments),
             timestamp: batch.packets.get(at)?.send_time_ms,
+            head_start: None,
         })
+    }
+
+    /// What a viewer that was just placed is sent faster than it plays, as far as `limit_ms` goes: the window from there on.
+    pub(super) fn head_start(&self, index: usize, streams: StreamSet, limit_ms: u32) -> Option<HeadStart> {
+        let (hot, cold) = (self.viewers.hot(index)?, self.viewers.cold(index)?);
+        cold.pace?;
+        let (first, _) = self.window.packet(hot.next.packet)?;
+        let generation = Arc::clone(&first.generation);
+        let mut profile = StartupProfile::new(streams, generation.video, generation.bit_rate, limit_ms);
+        let (begin_ms, mut number, mut end_ms) = (self.send_time(hot.next.packet)?, hot.next.packet, 0);
+        while let Some((batch, at)) = self.window.packet(number).filter(|(batch, _)| batch.generation.number == generation.number)
+        {
+            let (Some(packet), Some(bytes)) = (batch.packets.get(at), batch.packet(at)) else { break };
+            if !profile.push(bytes, packet.send_time_ms) {
+                break;
+            }
+            (end_ms, number) = (packet.send_time_ms, number + 1);
+        }
+        let udp = matches!(hot.link, Link::Udp(_));
+        let rate = u32::try_from(Pace::rate(udp)).unwrap_or(1);
+        Some(HeadStart { media_ms: end_ms.saturating_sub(begin_ms).min(limit_ms), rate, profile: profile.header() })
     }
 
     /// Takes a batch in. It is due a `tick` after the last pass; almost at once when that is over, at once when a send is full.

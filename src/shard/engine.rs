@@ -209,6 +209,14 @@ impl Engine {
         matches!(self, Self::Http(connection) if connection.tries_bare_name())
     }
 
+    /// Media time of a broadcast that the player wants faster than it plays, milliseconds, where it wants to know about it.
+    pub(super) fn head_start_ms(&self) -> Option<u32> {
+        match self {
+            Self::Mms(_) | Self::Http(_) => None,
+            Self::Rtsp(connection) => connection.head_start_ms(),
+        }
+    }
+
     /// The session by which the player knows itself, and under which it may come again.
     pub(super) fn returns_as(&self) -> Option<u32> {
         match self {

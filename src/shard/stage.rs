@@ -231,7 +231,7 @@ impl Stage {
         let first = packets.stretch(0, 1).fragment(0)?;
         let timestamp = first.get(packets.prefix_len() + TIMESTAMP_AT..)?.first_chunk()?;
         let sequence = flow.sequence_of(next.sequence, packets.fragments());
-        Some(Cue { sequence, timestamp: u32::from_be_bytes(*timestamp) })
+        Some(Cue { sequence, timestamp: u32::from_be_bytes(*timestamp), head_start: None })
     }
 
     /// Adds a packet, framed.

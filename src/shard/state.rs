@@ -168,8 +168,7 @@ impl State {
                     peer.ip(),
                     arrival.local,
                     ports.map(|ports| ports.media.local().port()),
-                    entry.client_id(),
-                    super::random_u32(),
+                    u64::from(super::random_u32()) << 32 | u64::from(entry.client_id()),
                 )))
             }
         };
@@ -384,7 +383,12 @@ impl State {
     pub(super) fn cue(&self, key: usize) -> Option<Answer> {
         let conn = self.conns.get(key).filter(|conn| matches!(conn.framing, Framing::Rtp(_)))?;
         let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return None };
-        self.broadcasts.get(opened.channel)?.cue(*index).map(Answer::Cued)
+        let broadcast = self.broadcasts.get(opened.channel)?;
+        let mut cue = broadcast.cue(*index)?;
+        if let Some(limit_ms) = conn.engine.head_start_ms() {
+            cue.head_start = broadcast.head_start(*index, conn.selection.streams, limit_ms).map(Box::new);
+        }
+        Some(Answer::Cued(cue))
     }
 
     /// Serves a viewer that has found another place.

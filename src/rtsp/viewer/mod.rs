@@ -45,6 +45,8 @@ use crate::text::signed::key_of;
 use crate::viewing::{Answer, Ask, Description, Login, OpenRefusal, Pass, Until};
 use crate::wire::TokenBucket;
 
+/// By which a player says that it reads profiles of the begin. Source: MS-RTSP 2.2.6.10.
+const STARTUP_PROFILE: &str = "com.microsoft.wm.startupprofile";
 /// Bytes that may wait while the relay thinks: some pipelined requests with a log among them.
 const AHEAD_BOUND: usize = 96 << 10;
 /// Requests of one session in [`HEARTBEAT_S`]. Source: MS-RTSP 3.2.5.1.
@@ -76,6 +78,8 @@ pub struct Connection {
     session: Option<Session>,
     /// The packet of the file with which a session goes on that came again.
     goes_on: Option<u32>,
+    /// The player reads `X-StartupProfile`.
+    reads_profiles: bool,
     /// UDP was refused once: all streams are to end on one transport.
     udp_refused: bool,
     /// Of the last play.
@@ -151,8 +155,7 @@ enum Play {
 impl Connection {
     /// A connection that was just accepted.
     ///
-    /// `client_id` and `secret` are unpredictable numbers for the session that begins here; requests for lost packets name the
-    /// first. `local` is the address that the peer connected to, `server_port` the even one of our UDP ports there.
+    /// `session` is an unpredictable number for the session that begins here; requests for lost packets name its lower half. `local` is the address that the peer connected to, `server_port` the even one of our UDP ports there.
     pub fn new(
         now: Instant,
         config: Arc<Config>,
@@ -160,8 +163,7 @@ impl Connection {
         peer: IpAddr,
         local: SocketAddr,
         server_port: Option<u16>,
-        client_id: u32,
-        secret: u32,
+        session: u64,
     ) -> Self {
         let deadline = Some(now + config.head);
         Self {
@@ -170,8 +172,8 @@ impl Connection {
             peer: peer.to_canonical(),
             local,
             server_port,
-            client_id,
-            next_id: u64::from(secret) << 32 | u64::from(client_id),
+            client_id: client_id_of(session),
+            next_id: session,
             reader: Reader::new(Bounds::VIEWER),
             ahead: 0,
             waiting: None,
@@ -179,6 +181,7 @@ impl Connection {
             opened: None,
             session: None,
             goes_on: None,
+            reads_profiles: false,
             udp_refused: false,
             incarnation: 0,
             cseq: 0,
@@ -232,6 +235,12 @@ impl Connection {
     /// How media travels; `None` before a SETUP.
     pub fn carriage(&self) -> Option<Carriage> {
         self.session.as_ref().and_then(|session| session.carriage)
+    }
+
+    /// Media time, milliseconds, of which the play that is to be cued wants to be told how fast it goes; `None` where it does not.
+    pub fn head_start_ms(&self) -> Option<u32> {
+        let waiting = self.waiting.as_ref().filter(|waiting| matches!(waiting.step, Step::Cued))?;
+        play::acceleration(&waiting.request).map(|wish| wish.duration_ms).filter(|ms| *ms > 0)
     }
 
     /// Whether [`Output::Close`] was given.
@@ -288,6 +297,9 @@ impl Connection {
         if let Some(required) = request.headers.get("Require") {
             let unsupported = required.to_owned();
             return self.refuse_with(now, &request, 551, &[("Unsupported", &unsupported)]);
+        }
+        if let Some(supported) = request.headers.get("Supported") {
+            self.reads_profiles = supported.contains(STARTUP_PROFILE);
         }
         if self.names_another_session(&request) {
             return if self.take_up(&request) { self.seek_entry(request) } else { self.refuse(now, &request, 454) };
@@ -363,7 +375,7 @@ impl Connection {
             (Step::Opened, Answer::Opened(Ok(description))) => self.opened(now, request, description),
             (Step::Opened, Answer::Opened(Err(refusal))) => self.not_opened(now, &request, &refusal),
             (Step::Leased(leasing), Answer::Leased(result)) => self.leased(now, request, *leasing, result.is_ok()),
-            (Step::Cued, Answer::Cued(cue)) => self.cued(now, &request, cue),
+            (Step::Cued, Answer::Cued(cue)) => self.cued(now, &request, &cue),
             // An answer to something else: the one that is owed is still to come.
             (step, _) => self.waiting = Some(Waiting { request, step }),
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::describe::aggregate;
 use super::reply::METHODS;
-use super::{Ask, CloseReason, Connection, Play, Request, Step, Target, Until};
+use super::{Ask, CloseReason, Config, Connection, Play, Request, Step, Target, Until};
 use crate::rtsp::message::StreamToken;
 use crate::rtsp::transport::{BadRange, Range, RangeStart, RtpInfo};
 use crate::viewing::{Acceleration, Content, Cue, Position};
@@ -55,7 +55,7 @@ impl Connection {
         let ask = match range {
             _ if goes_on.is_some() => {
                 let from = Position::Packet(goes_on.unwrap_or_default());
-                Ask::PlayFile { from, until: session.until, incarnation, acceleration: None }
+                Ask::PlayFile { from, until: session.until, incarnation, acceleration: None, speed: 1 }
             }
             _ if paused => Ask::Resume { incarnation, until: session.until },
             _ if !is_file => Ask::Play { incarnation },
@@ -64,7 +64,8 @@ impl Connection {
                     return self.refuse(now, &request, 457);
                 };
                 session.until = until;
-                Ask::PlayFile { from, until, incarnation, acceleration: acceleration(&request) }
+                let acceleration = granted(&request, &self.config, opened.description.bit_rate);
+                Ask::PlayFile { from, until, incarnation, acceleration, speed: speed(&request, self.config.burst_rate) }
             }
         };
         self.select();
@@ -73,7 +74,7 @@ impl Connection {
     }
 
     /// Media begins behind the answer.
-    pub(super) fn cued(&mut self, now: Instant, request: &Request, cue: Cue) {
+    pub(super) fn cued(&mut self, now: Instant, request: &Request, cue: &Cue) {
         let host = self.host();
         let (Some(session), Some(opened)) = (&mut self.session, &self.opened) else { return };
         session.state = Play::Playing;
@@ -90,15 +91,30 @@ impl Connection {
             Content::Live => None,
             Content::File { duration_ms, .. } => Some((cue.timestamp, duration_ms)),
         };
+        let bit_rate = opened.description.bit_rate;
+        let head_start = cue.head_start.as_deref().zip(acceleration(request)).map(|(start, wish)| Acceleration {
+            bandwidth: wish.bandwidth.min(bit_rate.saturating_mul(start.rate)),
+            duration_ms: wish.duration_ms.min(start.media_ms),
+        });
+        let accelerated = range.and_then(|_| granted(request, &self.config, bit_rate)).or(head_start);
         let mut response = self.reply(request, 200);
         response.header("RTP-Info", RtpInfo::list(&infos));
         if let Some((from_ms, duration_ms)) = range {
             let end_ms = duration_ms.max(u64::from(from_ms));
             response.header("Range", Range::Time { from: RangeStart::Ms(from_ms.into()), to_ms: Some(end_ms) });
         }
-        for name in ["Scale", "Speed"] {
-            if request.headers.get(name).is_some() {
-                response.header(name, "1.0");
+        if request.headers.get("Scale").is_some() {
+            response.header("Scale", "1.0");
+        }
+        if request.headers.get("Speed").is_some() {
+            let speed = if range.is_some() { speed(request, self.config.burst_rate) } else { 1 };
+            response.header("Speed", format_args!("{speed}.0"));
+        }
+        if let Some(Acceleration { bandwidth, duration_ms }) = accelerated.filter(|wish| wish.duration_ms > 0) {
+            response.header("X-Accelerate-Streaming", format_args!("AccelDuration={duration_ms};AccelBandwidth={bandwidth};"));
+            let profile = cue.head_start.as_ref().and_then(|start| start.profile.as_ref());
+            if let Some(profile) = profile.filter(|_| self.reads_profiles) {
+                response.header("X-StartupProfile", profile);
             }
         }
         self.respond(now, response);
@@ -163,8 +179,25 @@ fn place(range: Option<Range>, content: Content) -> Option<(Position, Option<Unt
     }
 }
 
+/// How many times faster than it plays all of a file is sent: whole times, and no more than a begin. Source: RFC 2326 12.35.
+fn speed(request: &Request, most: u32) -> u8 {
+    let wish = request.headers.get("Speed").and_then(|value| value.split('.').next()?.trim().parse::<u32>().ok());
+    u8::try_from(wish.unwrap_or(1).clamp(1, most.max(1))).unwrap_or(u8::MAX)
+}
+
+/// What of a wish for a fast start of a file is granted: no more than asked for, and than the settings have.
+fn granted(request: &Request, config: &Config, bit_rate: u32) -> Option<Acceleration> {
+    let wish = acceleration(request)?;
+    let rate = (wish.bandwidth / bit_rate.max(1)).clamp(1, config.burst_rate);
+    let burst_ms = u32::try_from(config.burst.as_millis()).unwrap_or(u32::MAX);
+    Some(Acceleration {
+        bandwidth: wish.bandwidth.min(bit_rate.saturating_mul(rate)),
+        duration_ms: wish.duration_ms.min(burst_ms),
+    })
+}
+
 /// `AccelBandwidth` and `AccelDuration`. Source: MS-RTSP 2.2.6.13.
-fn acceleration(request: &Request) -> Option<Acceleration> {
+pub(super) fn acceleration(request: &Request) -> Option<Acceleration> {
     let value = request.headers.get("X-Accelerate-Streaming")?;
     let number = |key: &str| {
         let mut pairs = value.split(';').filter_map(|pair| pair.split_once('='));

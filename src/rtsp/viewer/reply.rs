@@ -11,7 +11,7 @@ use crate::wire::Hresult;
 pub(super) const METHODS: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
 /// What we do for players that know the dialect. Source: MS-RTSP 2.2.6.10.
 const SUPPORTED: &str = "com.microsoft.wm.srvppair, com.microsoft.wm.sswitch, com.microsoft.wm.eosmsg, \
-                         com.microsoft.wm.fastcache, com.microsoft.wm.packetpairssrc";
+                         com.microsoft.wm.fastcache, com.microsoft.wm.packetpairssrc, com.microsoft.wm.startupprofile";
 
 impl Connection {
     /// The begin of an answer: what is the same in all.

@@ -80,7 +80,7 @@ impl Bench {
     }
 
     async fn play(&mut self, from: Position, until: Option<Until>) {
-        let ask = Ask::PlayFile { incarnation: 10, from, until, acceleration: None };
+        let ask = Ask::PlayFile { incarnation: 10, from, until, acceleration: None, speed: 1 };
         self.shard.answer(self.key, now(), ask);
         self.command().await;
     }
@@ -284,7 +284,7 @@ async fn a_cap_slows_a_file_down() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_an_earlier_seek_comes_too_late() {
     let mut bench = Bench::open(FILE, None, |_| {}).await;
-    let seek = |from| Ask::PlayFile { incarnation: 10, from, until: None, acceleration: None };
+    let seek = |from| Ask::PlayFile { incarnation: 10, from, until: None, acceleration: None, speed: 1 };
     bench.shard.answer(bench.key, now(), seek(Position::Time(9000)));
     bench.shard.answer(bench.key, now(), seek(Position::Time(0)));
     bench.command().await;

@@ -178,7 +178,7 @@ fn all_viewers_get_the_very_datagrams_at_the_live_edge_and_behind_it() {
         push(&mut broadcast, batch(0, 10, start));
         push(&mut broadcast, batch(10, 21, start));
         udp.seat(&mut broadcast, start);
-        assert_eq!(broadcast.cue(0), Some(Cue { sequence: 0xFFF0, timestamp: 0 }));
+        assert_eq!(broadcast.cue(0), Some(Cue { sequence: 0xFFF0, timestamp: 0, head_start: None }));
         assert_eq!(udp.serve(&mut broadcast, 0, start).0, expected(Carriage::Datagrams, fragments, 0..31, 0), "caught up");
         udp.seat(&mut broadcast, start);
         udp.serve(&mut broadcast, 1, start);
@@ -278,7 +278,7 @@ fn who_waits_for_a_key_frame_is_cued_before_it_comes() {
     push(&mut broadcast, batch(30, 30, start));
     assert_eq!(serve(&mut broadcast), Served::Cued);
     assert!(udp.receive(0).is_empty(), "first it is told");
-    let cue = Some(Cue { sequence: FLOW.sequence.wrapping_add(100), timestamp: 50 });
+    let cue = Some(Cue { sequence: FLOW.sequence.wrapping_add(100), timestamp: 50, head_start: None });
     assert_eq!(broadcast.cue(0), cue);
     assert_eq!(serve(&mut broadcast), Served::Live);
     assert_eq!(udp.receive(0), expected(Carriage::Datagrams, 2, 50..60, 0));
@@ -459,7 +459,7 @@ async fn what_is_asked_for_again_is_the_very_datagram() {
         shard.play(key, start, 0);
         let Place::Seat(index) = shard.conns[key].place else { panic!("it plays") };
         let next = FLOW.sequence_of(50, fragments);
-        assert_eq!(shard.broadcasts[0].cue(index), Some(Cue { sequence: next, timestamp: 50 }));
+        assert_eq!(shard.broadcasts[0].cue(index), Some(Cue { sequence: next, timestamp: 50, head_start: None }));
         let (hot, cold) = shard.broadcasts[0].viewers.both_mut(index).unwrap();
         (hot.phase, cold.pace) = (Phase::Live, None);
         shard.broadcasts[0].serve(index, start, &shard.origins, &mut shard.tally).unwrap();

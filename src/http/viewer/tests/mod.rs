@@ -158,7 +158,7 @@ impl Rig {
             }
             Ask::SendBytes { first, len } => (format!("bytes {first} {len}"), None),
             Ask::Play { incarnation } => (format!("play {incarnation}"), None),
-            Ask::PlayFile { incarnation, from, until, acceleration } => {
+            Ask::PlayFile { incarnation, from, until, acceleration, .. } => {
                 let fast = acceleration.map(|fast| (fast.bandwidth, fast.duration_ms));
                 (format!("play file {incarnation} {from:?} {until:?} {fast:?}"), None)
             }

@@ -172,9 +172,15 @@ fn a_file_is_paused_gone_on_with_and_sought_in() {
             incarnation: 3,
             from: Position::Time(30_000),
             until: Some(Until::Time(40_500)),
-            acceleration: None
+            acceleration: None,
+            speed: 1
         })
     );
+    let fast = "Speed: 2.5\r\nX-Accelerate-Streaming: AccelDuration = 9000;AccelBandwidth=1000000\r\n";
+    let answer = rig.ask(&format!("PLAY {U}/"), &format!("{session}Range: npt=0-\r\n{fast}"));
+    assert_eq!(field(&answer, "Speed"), "2.0");
+    assert_eq!(field(&answer, "X-Accelerate-Streaming"), "AccelDuration=5000;AccelBandwidth=900000;");
+    assert!(matches!(rig.asks.last(), Some(Ask::PlayFile { speed: 2, .. })));
     // Seeking while it plays, by packet.
     rig.ask(&format!("PLAY {U}/"), &format!("{session}Range: x-asf-packet=10-\r\n"));
     assert!(matches!(rig.asks.last(), Some(Ask::PlayFile { from: Position::Packet(10), .. })));
@@ -264,6 +270,19 @@ fn the_tests_of_the_path_are_answered() {
         rig.bytes(text.as_bytes());
     }
     assert_eq!(rig.datagrams.len(), 9, "three runs, and no more");
+}
+
+#[test]
+fn a_player_is_told_how_fast_a_broadcast_begins() {
+    let wish = format!("Session: {SESSION}\r\nX-Accelerate-Streaming: AccelDuration=9000;AccelBandwidth=1048576\r\n");
+    for (supported, profile) in [("", false), ("Supported: com.microsoft.wm.eosmsg, com.microsoft.wm.startupprofile\r\n", true)] {
+        let mut rig = Rig::new(live());
+        rig.ask(&format!("DESCRIBE {U}"), supported);
+        rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+        let playing = rig.ask(&format!("PLAY {U}/"), &wish);
+        assert_eq!(field(&playing, "X-Accelerate-Streaming"), "AccelDuration=3000;AccelBandwidth=1048576;");
+        assert_eq!(playing.contains("\r\nX-StartupProfile: Rate=10\r\n"), profile, "{playing}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::*;
 use crate::asf::Selection;
 use crate::asf::fabricate::{audio, data_head, file_properties, header, video};
-use crate::viewing::{Content, Cue, Flow, Position, UdpPorts};
+use crate::viewing::{Content, Cue, Flow, HeadStart, Position, UdpPorts};
 use crate::wire::Hresult;
 
 pub(super) const CLIENT_ID: u32 = 0x2F73_682B;
@@ -67,7 +67,15 @@ impl Rig {
         let now = base();
         let peer = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7), 40_000));
         let local = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 554));
-        let connection = Connection::new(now, Arc::default(), Rc::clone(sessions), peer.ip(), local, Some(5004), CLIENT_ID, 7);
+        let connection = Connection::new(
+            now,
+            Arc::default(),
+            Rc::clone(sessions),
+            peer.ip(),
+            local,
+            Some(5004),
+            7 << 32 | u64::from(CLIENT_ID),
+        );
         Self {
             connection,
             now,
@@ -104,7 +112,13 @@ impl Rig {
                             Some(Answer::Leased(if granted { Ok(()) } else { Err(Hresult::INVALID_PORT) }))
                         }
                         Ask::Play { .. } | Ask::PlayFile { .. } | Ask::Resume { .. } if self.cues => {
-                            Some(Answer::Cued(Cue { sequence: 0x1234, timestamp: 2000 }))
+                            let head_start = self.connection.head_start_ms().map(|ms| HeadStart {
+                                media_ms: ms.min(3000),
+                                rate: 5,
+                                profile: Some("Rate=10".into()),
+                            });
+                            let head_start = head_start.filter(|_| matches!(ask, Ask::Play { .. })).map(Box::new);
+                            Some(Answer::Cued(Cue { sequence: 0x1234, timestamp: 2000, head_start }))
                         }
                         _ => None,
                     };
