@@ -296,7 +296,7 @@ impl Rig {
     fn play(&mut self, at: usize) -> Answer {
         (self.at, self.plays) = (at, true);
         self.later(Duration::ZERO, Arrival::Packet);
-        Answer::Cued(Cue { sequence: self.flow.sequence_of(self.number, self.fragments), timestamp: 0 })
+        Answer::Cued(Cue { sequence: self.flow.sequence_of(self.number, self.fragments), timestamp: 0, head_start: None })
     }
 
     /// Sends the next packet of the content; at its end that is told.
@@ -390,7 +390,15 @@ fn server(now: Instant, client_id: u32) -> viewer::Connection {
     let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
     let config = Arc::new(viewer::Config::default());
     let sessions = Rc::default();
-    viewer::Connection::new(now, config, sessions, peer, "192.0.2.1:554".parse().unwrap(), Some(5004), 0x2F73_0000 + client_id, 7)
+    viewer::Connection::new(
+        now,
+        config,
+        sessions,
+        peer,
+        "192.0.2.1:554".parse().unwrap(),
+        Some(5004),
+        7 << 32 | 0x2F73_0000 | u64::from(client_id),
+    )
 }
 
 /// The header of what was opened.
