@@ -155,6 +155,81 @@ fn a_camera_over_udp() {
     assert_eq!(script.end, None);
 }
 
+/// The description of a Windows Media server, and a packet of it.
+fn windows_media() -> (String, Vec<u8>) {
+    let (description, packets) = content("live-asf-pipe.asf", true);
+    let facts = crate::rtsp::sdp::Facts::of(&description, "rtsp://media.example/live/".into(), false);
+    (crate::rtsp::sdp::describe(&description, &facts), packets[0].clone())
+}
+
+#[test]
+fn a_windows_media_server_over_udp() {
+    let (sdp, packet) = windows_media();
+    let datagram = |sequence: u16, ssrc: u32| {
+        let mut rtp = rtp(sequence, ssrc);
+        rtp.truncate(12);
+        rtp[1] |= 0x80;
+        [&rtp[..], &[0xC0, 0, 0, 0], &packet].concat()
+    };
+    let mut script = Script::new(ClientConfig { salt: *b"\x11\x22\x33\x44....", ..ClientConfig::new(URL.into(), UDP) });
+    script.answer("OPTIONS", "200 OK", "Server: WMServer/9.5.6001.18000\r\n", "");
+    assert!(script.last().contains("Supported: com.microsoft.wm.srvppair, com.microsoft.wm.sswitch, com.microsoft.wm.eosmsg"));
+    script.answer("DESCRIBE", "200 OK", "Content-Type: application/sdp\r\nX-Playlist-Gen-Id: 5\r\n", &sdp);
+    // What is sent again has ports of its own; all media has the same.
+    assert!(script.last().contains("client_port=2002-2003;") && !script.last().contains("Session"), "{}", script.last());
+    let granted =
+        |ssrc: &str| format!("Session: 77;timeout=60\r\nTransport: RTP/AVP/UDP;unicast;server_port=5004-5005;ssrc={ssrc}\r\n");
+    script.answer("SETUP rtsp://media.example/live/rtx RTSP", "200 OK", &granted("2f73682b"), "");
+    for token in ["audio", "video"] {
+        let last = script.last().to_owned();
+        for header in ["client_port=2000-2001;", "Session: 77\r\n", "X-Playlist-Gen-Id: 5\r\n"] {
+            assert!(last.contains(header), "{header}: {last}");
+        }
+        script.answer(&format!("SETUP rtsp://media.example/live/{token} RTSP"), "200 OK", &granted("90cbcaac"), "");
+    }
+    assert!(script.last().contains("Range: npt=0.000-\r\n"), "{}", script.last());
+    assert_eq!(script.datagrams.drain(..).map(|(from, to, _)| (from, to)).collect::<Vec<_>>(), [(2000, 5004), (2002, 5004)]);
+    // Media may overtake the answer; what tests the path is none.
+    script.client.handle(script.now, ClientInput::Datagram(&datagram(4664, 0x90CB_CAAC)));
+    script.client.handle(script.now, ClientInput::Datagram(&datagram(9000, 0x2F73_682B)));
+    let info =
+        "RTP-Info: url=rtsp://media.example/live/audio;seq=4661;rtptime=0, url=rtsp://media.example/live/video;seq=4661\r\n";
+    script.answer("PLAY rtsp://media.example/live/ RTSP", "200 OK", info, "");
+    script.client.handle(script.now, ClientInput::Datagram(&datagram(4661, 0x90CB_CAAC)));
+    script.drain();
+    let packets = |script: &Script| script.events.iter().filter(|event| matches!(event, ClientEvent::Packet { .. })).count();
+    assert_eq!((packets(&script), script.datagrams.len()), (1, 0));
+    script.pass(Duration::from_millis(40));
+    // MS-RTSP 2.2.4: in session 796092459 we ask for 4662 and 4663, to the second port.
+    let (from, to, nack) = script.datagrams.pop().unwrap();
+    let expected = crate::rtsp::recovery::Nack { v_ssrc: 0x2F73_682B, media_ssrc: 0x90CB_CAAC, sequences: vec![4662, 4663] };
+    assert_eq!((from, to, &nack[..]), (2003, 5005, &expected.bytes(0x1122_3344)[..]));
+    for sequence in [4663, 4662, 4662] {
+        script.client.handle(script.now, ClientInput::Datagram(&datagram(sequence, 0x90CB_CAAC)));
+    }
+    script.drain();
+    assert_eq!(packets(&script), 4);
+    // The end names the next number: one is still missing.
+    let body = "Session: 77\r\nEOF: true\r\n";
+    let end = format!(
+        "SET_PARAMETER rtsp://media.example/live RTSP/1.0\r\nCSeq: 3\r\nContent-Type: application/x-wms-extension-cmd\r\n\
+         RTP-Info: url=x;seq=4666\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    script.bytes(end.as_bytes());
+    assert!(script.last().starts_with("RTSP/1.0 200 OK\r\nCSeq: 3\r\n"), "{}", script.last());
+    script.pass(STRAGGLER_TIME * 2);
+    assert_eq!((script.end.as_ref(), script.datagrams.is_empty()), (None, false));
+    script.client.handle(script.now, ClientInput::Datagram(&datagram(4665, 0x90CB_CAAC)));
+    script.drain();
+    script.answer("TEARDOWN rtsp://media.example/live/ RTSP", "200 OK", "", "");
+    assert_eq!((script.end.clone(), packets(&script)), (Some(ClientEnd::Ended), 5));
+    let stats = script.client.stats();
+    // The first one only came late.
+    assert_eq!((stats.gaps, stats.recovered, stats.reordered, stats.lost), (4, 4, 1, 0), "{stats:?}");
+    assert_eq!(stats.duplicates, 1);
+}
+
 #[test]
 fn logins() {
     let login = Some(Login { user: "cam".into(), password: "secret".into() });
