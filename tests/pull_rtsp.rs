@@ -178,6 +178,20 @@ fn a_file_pulled_begins_again() {
 }
 
 #[test]
+fn headers_that_change_are_followed() {
+    let files = [support::media::data(INDEXED), support::media::data("audio-wmav2.wma")];
+    let loops = format!("[[publishing_point]]\nname = \"loop\"\nsource = {{ type = \"file\", paths = {files:?} }}\n");
+    let upstream = Daemon::start(loops);
+    wait_for_source(&upstream, "loop");
+    let over = |scheme: &str| Daemon::start(pulled(&rtsp_url(&upstream, scheme, "loop"), ""));
+    let daemons = [over("rtspt"), over("rtspu")];
+    for daemon in &daemons {
+        wait_until("two changes", MINUTE, || daemon.log().matches("the stream changes").count() >= 2);
+        assert_eq!(daemon.log().matches("connects").count(), 1, "{}", daemon.log());
+    }
+}
+
+#[test]
 fn with_user_and_password() {
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("viewers");
