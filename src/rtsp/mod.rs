@@ -2,6 +2,7 @@
 //!
 //! Source: MS-RTSP; RFC 2326.
 
+pub mod client;
 pub mod depacketize;
 pub mod media;
 pub mod message;

@@ -367,6 +367,10 @@ fn files_and_other_servers_as_sources() {
         ("{ type = 'pull', url = 'mms://u:secret@h/x' }", "cannot be given"),
         ("{ type = 'pull', url = 'mms://h:99999/x' }", "the port is not"),
         ("{ type = 'pull', url = 'mms://[::1]:x/x' }", "the port is not"),
+        ("{ type = 'pull', url = 'rtsp://u:secret@h:0/x?k=secret' }", "the port is not"),
+        ("{ type = 'pull', url = 'rtspt://h' }", "names nothing"),
+        ("{ type = 'pull', url = 'rtsp://u:secret@h/x/' }", "no folder is pulled"),
+        ("{ type = 'pull', url = 'rtsps://h/x' }", "does not begin with mms://"),
         // Only a folder has a slash at the end of its name.
         ("{ type = 'pull', url = 'mms://h/x' }", "without / at its ends"),
     ] {
@@ -383,6 +387,9 @@ fn secrets_in_urls_are_taken_and_not_shown() {
         ("http://h/a/", "http://h/a/", true),
         ("http://h/a?k=secret/", "http://h/a?…", false),
         ("mms://h/live?k=secret", "mms://h/live?…", false),
+        ("rtsp://cam:secret@h:8554/live?k=secret", "rtsp://…@h:8554/live?…", false),
+        ("rtspt://h/live", "rtspt://h/live", false),
+        ("RTSPU://h/live", "RTSPU://h/live", false),
     ] {
         let name = if is_folder { "a/" } else { "a" };
         let text = format!("[[publishing_point]]\nname = '{name}'\nsource = {{ type = 'pull', url = '{url}' }}");

@@ -166,7 +166,7 @@ impl World {
                     self.ended = Some(end);
                     self.disconnect();
                 }
-                ClientOutput::Datagram(_) => unreachable!(),
+                ClientOutput::Datagram(_) | ClientOutput::DatagramTo { .. } => unreachable!(),
             }
         }
     }

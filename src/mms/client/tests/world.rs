@@ -189,7 +189,9 @@ impl World {
                 ClientOutput::Datagram(bytes) => self.lose_or_put(bytes, false),
                 ClientOutput::Event(event) => self.event(event),
                 ClientOutput::Close(end) => self.client_end = Some(end),
-                output @ (ClientOutput::Connect | ClientOutput::Disconnect) => unreachable!("{output:?}"),
+                output @ (ClientOutput::Connect | ClientOutput::Disconnect | ClientOutput::DatagramTo { .. }) => {
+                    unreachable!("{output:?}")
+                }
             }
         }
         while let Some(output) = self.session.poll_output() {
