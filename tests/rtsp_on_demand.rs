@@ -191,7 +191,7 @@ fn ffmpeg_seeks() {
     let whole = &stored(&[], root.path().join("places.asf").to_str().unwrap())["audio"][0];
     assert_eq!(whole.len(), places.len());
     for (seconds, port) in [("3", "2100"), ("5.77", "2200"), ("0.5", "2300"), ("11.24", "2400")] {
-        let ms = (seconds.parse::<f64>().unwrap() * 1000.0) as u64;
+        let ms = u64::try_from(Duration::from_secs_f64(seconds.parse().unwrap()).as_millis()).unwrap();
         let expected = &whole[places.iter().position(|place| *place >= ms).unwrap()..];
         let url = daemon.rtsp_url("rtsp", "archive/places.asf");
         for transport in ["tcp", "udp"] {
