@@ -4,6 +4,7 @@
 
 mod asks;
 pub mod broadcast;
+mod certificate;
 mod command;
 mod conn;
 mod counters;
@@ -37,6 +38,7 @@ mod sniff;
 mod stage;
 mod state;
 mod strays;
+mod tls;
 pub mod udp;
 mod variants;
 mod viewer;
@@ -51,6 +53,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+pub use certificate::{Certificate, CertificateError};
 use command::{Accepted, Command, CommandSender};
 pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed};
@@ -196,12 +199,22 @@ pub struct Doors {
     pub http: Vec<TcpListener>,
     /// For viewers.
     pub rtsp: Vec<RtspListener>,
+    /// For viewers inside TLS.
+    pub tls: Option<TlsDoor>,
     /// Gets the publishers.
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
     pub undecided_max: usize,
     /// Decides who may watch what not everybody may.
     pub gate: Arc<Gate>,
+}
+
+/// Where connections inside TLS come in.
+pub struct TlsDoor {
+    /// At least one.
+    pub listeners: Vec<TcpListener>,
+    /// By which the server is known.
+    pub certificate: Arc<Certificate>,
 }
 
 /// What shards use of the rest of the daemon.
@@ -235,7 +248,7 @@ impl Shards {
         settings: Arc<Settings>,
         relay: Arc<Relay>,
         mailboxes: Mailboxes,
-        doors: Doors,
+        mut doors: Doors,
         surroundings: Surroundings,
     ) -> std::io::Result<Self> {
         let Surroundings { archive, beat, finder, access_log, wall_clock } = surroundings;
@@ -294,6 +307,12 @@ impl Shards {
             threads.push(thread.spawn(move || worker::run(context, index, mailbox))?);
         }
         let (close_door, stop) = watch::channel(false);
+        if let Some(door) = doors.tls.take() {
+            let (context, handoff, stop) = (Arc::clone(&context), Arc::clone(&doors.handoff), stop.clone());
+            let undecided_max = doors.undecided_max;
+            let thread = std::thread::Builder::new().name("tls".into());
+            threads.push(thread.spawn(move || tls::run(context, door, handoff, undecided_max, stop))?);
+        }
         let at_door = Arc::clone(&context);
         let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, doors, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })

@@ -51,6 +51,8 @@ pub(super) struct Arrival {
     /// The UDP port with the number that it connected to.
     pub(super) udp: Option<Arc<UdpPort>>,
     pub(super) protocol: Protocol,
+    /// It is inside TLS.
+    pub(super) tls: bool,
 }
 
 /// Whether a viewer could be sent what was due.
@@ -160,7 +162,8 @@ impl State {
             ))),
             Protocol::Rtsp => {
                 let local = arrival.local.ip().to_canonical();
-                let ports = self.context.rtp_ports.iter().find(|ports| ports.serves(local));
+                // Media in clear beside it would undo what TLS is for.
+                let ports = self.context.rtp_ports.iter().find(|ports| !arrival.tls && ports.serves(local));
                 Engine::Rtsp(Box::new(rtsp::Connection::new(
                     now,
                     Arc::clone(&self.context.rtsp),
@@ -183,6 +186,7 @@ impl State {
             out: Default::default(),
             wake: Rc::new(Notify::new()),
             udp: arrival.udp,
+            tls: arrival.tls,
             entry,
             permit: None,
             leases: Vec::new(),

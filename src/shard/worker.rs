@@ -79,11 +79,13 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
 
 /// Gives a connection its place and its task.
 fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
-    let Accepted { stream, peer, local, at, head, udp, protocol } = accepted;
+    let Accepted { stream, peer, local, at, head, udp, protocol, tls } = accepted;
     let ready = || {
-        stream.set_nodelay(true)?;
-        // Unsent bytes beyond this would only be late; a viewer that stalls then costs little kernel memory.
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(128 << 10);
+        if !tls {
+            stream.set_nodelay(true)?;
+            // Unsent bytes beyond this would only be late; a viewer that stalls then costs little kernel memory.
+            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(128 << 10);
+        }
         TcpStream::from_std(stream)
     };
     let stream = match ready() {
@@ -93,7 +95,7 @@ fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
     let now = Clock::now().into_std();
     let key = {
         let mut state = state.borrow_mut();
-        let key = state.admit(now, Arrival { peer, local, at, udp, protocol }, Rc::clone(&stream));
+        let key = state.admit(now, Arrival { peer, local, at, udp, protocol, tls }, Rc::clone(&stream));
         state.drive(key, now, Event::Bytes(&head));
         key
     };

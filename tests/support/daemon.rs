@@ -15,6 +15,7 @@ pub struct Launch {
     namespace: Option<String>,
     listen: [&'static str; 3],
     rtsp: Option<&'static str>,
+    tls: Option<[PathBuf; 2]>,
     open_files: Option<u32>,
 }
 
@@ -28,6 +29,8 @@ pub struct Daemon {
     pub http: SocketAddr,
     /// Where RTSP is spoken.
     pub rtsp: SocketAddr,
+    /// Where RTSP is spoken inside TLS; nowhere unless asked for.
+    pub rtsps: SocketAddr,
     /// Metrics and health.
     pub admin: SocketAddr,
     stopped: bool,
@@ -36,7 +39,7 @@ pub struct Daemon {
 impl Launch {
     /// Settings as of `wmrelay.toml`; the listeners are added behind them, so keys without a table go first.
     pub fn new(settings: impl Into<String>) -> Self {
-        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3], rtsp: None, open_files: None }
+        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3], rtsp: None, tls: None, open_files: None }
     }
 
     /// Runs it in a network namespace.
@@ -57,6 +60,12 @@ impl Launch {
         self
     }
 
+    /// Serves RTSP inside TLS too, with this certificate and key.
+    pub fn tls(mut self, files: [PathBuf; 2]) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Lets it have so many open files and no more.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
@@ -70,8 +79,11 @@ impl Launch {
         let [mms, http, admin] = self.listen;
         // Where HTTP is, at a port of its own; and UDP from whatever is free, since daemons of other tests run beside this one.
         let (host, _) = http.rsplit_once(':').unwrap_or((http, ""));
+        let tls = self.tls.map_or_else(String::new, |[certificate, key]| {
+            format!("tls_listen = \"{host}:0\"\ncertificate = {certificate:?}\nkey = {key:?}\n")
+        });
         let settings = format!(
-            "{}\n[mms]\nlisten = \"{mms}\"\n[http]\nlisten = \"{http}\"\n[rtsp]\nlisten = \"{}\"\nserver_port = 0\n[admin]\nlisten = \"{admin}\"\n",
+            "{}\n[mms]\nlisten = \"{mms}\"\n[http]\nlisten = \"{http}\"\n[rtsp]\nlisten = \"{}\"\nserver_port = 0\n{tls}[admin]\nlisten = \"{admin}\"\n",
             self.settings,
             self.rtsp.map_or_else(|| format!("{host}:0"), str::to_owned),
         );
@@ -101,7 +113,8 @@ impl Launch {
 
         // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon = Daemon { child, folder, mms: nowhere, http: nowhere, rtsp: nowhere, admin: nowhere, stopped: false };
+        let mut daemon =
+            Daemon { child, folder, mms: nowhere, http: nowhere, rtsp: nowhere, rtsps: nowhere, admin: nowhere, stopped: false };
         let bound: serde_json::Value = wait_for("the daemon's ready file", Duration::from_secs(20), || {
             assert!(daemon.runs(), "the daemon ended before it was ready");
             serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()
@@ -112,6 +125,9 @@ impl Launch {
         };
         (daemon.mms, daemon.http, daemon.admin) = (first("mms"), first("http"), first("admin"));
         daemon.rtsp = first("rtsp");
+        if !tls.is_empty() {
+            daemon.rtsps = first("rtsps");
+        }
         daemon
     }
 }

@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod player;
 pub mod process;
 pub mod publisher;
+pub mod tls;
 pub mod viewer;
 pub mod web;
 

@@ -69,6 +69,7 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
     assert!(settings.users_file.unwrap().ends_with("users") && settings.viewers_file.unwrap().ends_with("viewers"));
     assert!(settings.key_file.unwrap().ends_with("signing.keys"));
+    assert!(settings.rtsp_tls.certificate.is_some() && settings.rtsp_tls.key.is_some());
     let access = &settings.publishing_points[0].access;
     assert_eq!((access.viewers, access.allow.len(), access.deny.len()), (Viewers::Signed, 2, 1));
 
