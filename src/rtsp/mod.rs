@@ -5,7 +5,9 @@
 pub mod depacketize;
 pub mod media;
 pub mod message;
+pub mod publish;
 pub mod recovery;
+pub mod reorder;
 pub mod sdp;
 pub mod transport;
 pub mod viewer;

@@ -43,6 +43,8 @@ pub(super) struct Conn {
     pub(super) udp: Option<Arc<UdpPort>>,
     /// It is inside TLS.
     pub(super) tls: bool,
+    /// Its socket is somebody else's by now, who publishes.
+    pub(super) handed_over: bool,
     pub(super) entry: Entry,
     pub(super) permit: Option<SessionPermit>,
     /// Of the ports that media goes to: one, or two where a player asks for a pair.

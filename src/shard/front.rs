@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
-use super::handoff::Handed;
+use super::handoff::{Handed, Speaks};
 use super::listen::{MmsListener, RtspListener};
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
@@ -72,7 +72,7 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
         };
         let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true, tls: None });
         let of_rtsp = |listener: RtspListener| {
-            (listener.tcp, Door { protocols: settings.rtsp_protocols, udp: None, takes_publishers: false, tls: None })
+            (listener.tcp, Door { protocols: settings.rtsp_protocols, udp: None, takes_publishers: true, tls: None })
         };
         for ports in &context.rtp_ports {
             tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.requests), Requests::Rtsp));
@@ -131,7 +131,9 @@ pub(super) async fn accept(
                         Ok(Ok((stream, head, protocol, errand))) => match (local, stream.into_std()) {
                             (Ok(local), Ok(stream)) => {
                                 let tls = door.tls.is_some();
-                                let accepted = Accepted { stream, peer, local, at, protocol, head, udp: None, tls };
+                                let takes_publishers = door.takes_publishers;
+                                let accepted =
+                                    Accepted { stream, peer, local, at, protocol, head, udp: None, tls, takes_publishers };
                                 hand_on(&context, &door, &handoff, errand, accepted)
                             }
                             // Gone already.
@@ -261,7 +263,7 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
         // Publishers have a port of their own, which not everybody's firewall opens.
         Errand::Publish if door.takes_publishers => {
             let Accepted { stream, peer, local, head, .. } = accepted;
-            handoff(Handed { stream, peer, local, head });
+            handoff(Handed { stream, peer, local, head, speaks: Speaks::Http });
         }
         Errand::Watch { client_id: Some(client_id) } => {
             let home = context.routes.home(client_id, accepted.peer.ip());

@@ -56,7 +56,7 @@ use tokio::sync::{mpsc, watch};
 pub use certificate::{Certificate, CertificateError};
 use command::{Accepted, Command, CommandSender};
 pub use gate::{Gate, UnixClock};
-pub use handoff::{HandOff, Handed};
+pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
 pub use mirror::{Finder, Found, Refused, Wish};
@@ -94,6 +94,8 @@ struct Context {
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
     rtsp: Arc<rtsp::viewer::Config>,
+    /// Where publishers may come too.
+    rtsp_with_publishers: Arc<rtsp::viewer::Config>,
     sessions: AtomicU64,
     next_shard: AtomicUsize,
     beat: Heartbeat,
@@ -102,6 +104,7 @@ struct Context {
     access_log: AccessLog,
     wall_clock: WallClock,
     gate: Arc<Gate>,
+    handoff: HandOff,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -265,6 +268,15 @@ impl Shards {
                 ..Default::default()
             })
         };
+        let rtsp_config = |publishers| {
+            Arc::new(rtsp::viewer::Config {
+                head: settings.limits.handshake,
+                burst: settings.delivery.burst,
+                burst_rate: settings.delivery.burst_rate,
+                publishers,
+                ..Default::default()
+            })
+        };
         let rtp_ports: Vec<_> = doors.rtsp.iter().filter_map(|listener| listener.udp.clone()).collect();
         let context = Arc::new(Context {
             relay,
@@ -283,12 +295,8 @@ impl Shards {
                 rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),
-            rtsp: Arc::new(rtsp::viewer::Config {
-                head: settings.limits.handshake,
-                burst: settings.delivery.burst,
-                burst_rate: settings.delivery.burst_rate,
-                ..Default::default()
-            }),
+            rtsp: rtsp_config(false),
+            rtsp_with_publishers: rtsp_config(true),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat,
@@ -297,6 +305,7 @@ impl Shards {
             access_log,
             wall_clock,
             gate: Arc::clone(&doors.gate),
+            handoff: Arc::clone(&doors.handoff),
             shards: mailboxes.senders,
             settings,
         });
@@ -359,6 +368,7 @@ impl Context {
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),
             rtsp: Arc::default(),
+            rtsp_with_publishers: Arc::default(),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat: Arc::new(|_, _| {}),
@@ -367,6 +377,7 @@ impl Context {
             access_log: AccessLog::default(),
             wall_clock: Arc::new(|| std::time::SystemTime::UNIX_EPOCH),
             gate: Arc::new(Gate::new(None, None, Arc::new(|| 0))),
+            handoff: Arc::new(drop),
         }
     }
 }

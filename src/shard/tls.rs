@@ -84,7 +84,7 @@ pub(super) fn run(context: Arc<Context>, door: TlsDoor, handoff: HandOff, undeci
             let door = Door {
                 protocols: Protocols { mms: false, http: false, rtsp: true },
                 udp: None,
-                takes_publishers: false,
+                takes_publishers: true,
                 tls: Some(Arc::clone(&terminator)),
             };
             match tokio::net::TcpListener::from_std(listener) {

@@ -79,7 +79,7 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
 
 /// Gives a connection its place and its task.
 fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
-    let Accepted { stream, peer, local, at, head, udp, protocol, tls } = accepted;
+    let Accepted { stream, peer, local, at, head, udp, protocol, tls, takes_publishers } = accepted;
     let ready = || {
         if !tls {
             stream.set_nodelay(true)?;
@@ -95,7 +95,7 @@ fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
     let now = Clock::now().into_std();
     let key = {
         let mut state = state.borrow_mut();
-        let key = state.admit(now, Arrival { peer, local, at, udp, protocol, tls }, Rc::clone(&stream));
+        let key = state.admit(now, Arrival { peer, local, at, udp, protocol, tls, takes_publishers }, Rc::clone(&stream));
         state.drive(key, now, Event::Bytes(&head));
         key
     };
@@ -139,7 +139,9 @@ async fn converse(state: Rc<RefCell<State>>, key: usize, stream: Rc<TcpStream>) 
                     if ready.is_writable() {
                         state.borrow_mut().flush(key, Clock::now().into_std());
                     }
-                    if ready.is_readable() && !read(&state, key, &stream) {
+                    // One that was handed over is read elsewhere by now.
+                    let is_over = state.borrow().conns.get(key).is_none_or(|conn| conn.closing.is_some());
+                    if ready.is_readable() && !is_over && !read(&state, key, &stream) {
                         break;
                     }
                 }
@@ -167,7 +169,7 @@ fn read(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) -> bool {
 
 /// Lets the last answer reach the peer: a close with unread bytes would be a reset that destroys it.
 async fn part(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) {
-    let ends = state.borrow().conns.get(key).is_some_and(|conn| conn.closing.is_some());
+    let ends = state.borrow().conns.get(key).is_some_and(|conn| conn.closing.is_some() && !conn.handed_over);
     if !ends {
         return;
     }

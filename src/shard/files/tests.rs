@@ -66,7 +66,7 @@ impl Bench {
         player.set_nonblocking(true).unwrap();
         let key = shard.admit(
             now(),
-            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false },
+            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false, takes_publishers: false },
             Rc::new(stream),
         );
         assert!(matches!(shard.answer(key, now(), Ask::Admit(Player::default())), Some(Answer::Admitted(Ok(())))));

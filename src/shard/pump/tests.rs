@@ -84,6 +84,7 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
         udp: Some(Arc::clone(&port)),
         protocol: Protocol::Mms,
         tls: false,
+        takes_publishers: false,
     };
     let key = shard.admit(now(), arrival, Rc::new(stream));
     let destination = socket.local_addr().unwrap();

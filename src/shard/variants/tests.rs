@@ -127,7 +127,7 @@ impl Bench {
         player.set_nonblocking(true).unwrap();
         let key = self.shard.admit(
             now(),
-            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false },
+            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false, takes_publishers: false },
             Rc::new(stream),
         );
         let point = self.shard.context.relay.point("cam").unwrap();
