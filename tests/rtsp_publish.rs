@@ -54,9 +54,13 @@ fn film() -> (Header, Vec<Vec<u8>>) {
     (header.unwrap(), packets)
 }
 
-/// The description of the film, as we describe streams to players.
+/// The description of the film.
 fn description() -> String {
-    let (header, _) = film();
+    describe(&film().0)
+}
+
+/// As we describe streams to players.
+fn describe(header: &Header) -> String {
     let description = Description {
         header: [header.bytes(), header.data_head().as_slice()].concat().into(),
         packet_size: u32::try_from(header.packet_size()).unwrap(),
@@ -128,6 +132,9 @@ impl RtspPublisher {
             if over_udp {
                 let (_, ports) = setup.split_once("server_port=").unwrap();
                 let port: u16 = ports.split('-').next().unwrap().parse().unwrap();
+                // From elsewhere nothing is taken.
+                let stranger = UdpSocket::bind("127.0.0.5:0").unwrap();
+                stranger.send_to(&[0x80; 40], (address.ip(), port)).unwrap();
                 socket.connect((address.ip(), port)).unwrap();
             }
         }
@@ -249,6 +256,29 @@ fn one_publishes_at_a_time() {
     assert!(unknown.starts_with("RTSP/1.0 404"), "{unknown}");
     let (free, _) = ask(&mut second, &announce(&format!("rtsp://{}/publish/other", daemon.rtsp), 3, "", &description()));
     assert!(free.starts_with("RTSP/1.0 200"), "{free}");
+}
+
+#[test]
+fn a_name_that_there_is_not_may_be_made_and_its_header_changed() {
+    let daemon = Daemon::start(format!("{POINTS}[publish]\ncreate = true\n"));
+    let url = format!("rtsp://{}/made", daemon.rtsp);
+    let mut stream = connect(daemon.rtsp);
+    let (made, _) = ask(&mut stream, &announce(&url, 1, "", &description()));
+    assert!(made.starts_with("RTSP/1.0 200"), "{made}");
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=record\r\n";
+    ask(&mut stream, &request(&format!("SETUP {url}/audio"), 2, transport));
+    ask(&mut stream, &request(&format!("RECORD {url}"), 3, ""));
+    let other = Synthetic { packet_size: 800, packets_per_second: 10 };
+    let (changed, text) = ask(&mut stream, &announce(&url, 4, "", &describe(&Header::parse(&other.header()).unwrap())));
+    assert!(changed.starts_with("RTSP/1.0 200"), "{changed}{text}");
+    for number in 0..5 {
+        let mut one = Packets::new(Carriage::Datagrams, 1);
+        one.push(&other.packet(number), 800, Flow { ssrc: 1, sequence: 1 }, Facts { packet: number, send_time_ms: 0, key: true });
+        let rtp = one.stretch(0, 1).fragment(0).unwrap();
+        let [high, low] = u16::try_from(rtp.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&[b'$', 0, high, low], rtp].concat()).unwrap();
+    }
+    wait_until("five packets", MINUTE, || daemon.metric("wmrelay_source_packets_total", &[("point", "made")]) == 5.0);
 }
 
 #[test]

@@ -188,6 +188,21 @@ fn who_stops_reading_holds_up_nobody() {
 }
 
 #[test]
+fn the_end_gets_through() {
+    let (daemon, _, _folder) = start("");
+    let mut viewer = tls::connect(daemon.rtsps).unwrap();
+    play(&mut viewer, &daemon);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // An error: the connection ended without the word by which TLS knows that nothing was cut off.
+        viewer.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    assert!(daemon.stop().success());
+    let bytes = reader.join().unwrap().unwrap();
+    assert!(bytes.windows(11).any(|part| part == b"EOF: true\r\n"), "the end of the stream is told");
+}
+
+#[test]
 fn there_is_a_limit_of_its_own() {
     let (daemon, _, _folder) = start("[limits]\ntls_connections = 1");
     let mut first = tls::connect(daemon.rtsps).unwrap();

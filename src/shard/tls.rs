@@ -36,7 +36,7 @@ const READ_BYTES: usize = 4 << 10;
 /// Time for one record to leave. A shard gives a viewer up that takes nothing for a minute; then nobody is left to wait.
 const STALLED: Duration = Duration::from_secs(70);
 /// When one direction is over: time for the other.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(2);
 /// When the daemon stops: how often it is looked whether the last one has gone.
 const LAST_LOOK: Duration = Duration::from_millis(20);
 
