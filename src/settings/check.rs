@@ -553,8 +553,10 @@ impl Check<'_> {
         let mut pushes = settings.publishing_points.iter().filter(|point| point.source == Source::Push);
         let pushed = pushes.next().map(|point| format!("{:?}", point.name));
         if let Some(what) = pushed.or_else(|| settings.publish.create.then(|| "anything (publish.create)".to_owned())) {
-            if http.addresses.is_empty() {
+            if http.addresses.is_empty() && rtsp.addresses.is_empty() {
                 self.warning("http.listen", format!("is empty, so nobody can publish {what}"));
+            } else if http.addresses.is_empty() {
+                self.warning("http.listen", format!("is empty, so {what} is published by RTSP alone, which few encoders can"));
             } else if settings.users_file.is_none() {
                 self.warning("users.file", format!("is not set, so only this machine itself can publish {what}"));
             }

@@ -307,6 +307,9 @@ impl Connection {
         };
         stream.lower = Some(spec.lower);
         if !stream.flows.iter().any(|flow| flow.channel == channel) {
+            if stream.flows.len() >= stream.media.len() {
+                return self.respond(now, request, 461, &[]);
+            }
             let depacketizer = Depacketizer::new(stream.packet_size);
             stream.flows.push(Flow { channel, ssrc: None, reorder: Reorder::default(), depacketizer });
         }

@@ -146,6 +146,9 @@ fn a_stream_is_published_on_the_connection() {
     assert_eq!(status(&rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=4-5;mode=record")), 200);
     assert_eq!(status(&rig.setup("rtx", "RTP/AVP/TCP;unicast;interleaved=6-7;mode=record")), 461);
     assert_eq!(status(&rig.setup("nothing", "RTP/AVP/TCP;unicast;interleaved=6-7;mode=record")), 400);
+    // A flow for each stream at most.
+    let others = [6, 8, 10, 12].map(|channel| status(&rig.setup("video", &format!("RTP/AVP/TCP;unicast;interleaved={channel}"))));
+    assert_eq!(others.last(), Some(&461), "{others:?}");
     let rtp = rtp_of(STREAM, 8, 9);
     rig.frame(4, &rtp[0]);
     assert!(rig.packets.is_empty(), "not before RECORD");

@@ -313,7 +313,7 @@ fn what_was_probably_not_meant_is_a_warning() {
         "w.toml:5: udp.client_ports: ports below 1024",
         "w.toml:6: users.file: nobody is not there",
         "w.toml:7: access.viewers_allow[0]: 10.1.0.0/16 is denied too",
-        "w.toml:9: http.listen: is empty, so nobody can publish \"a\"",
+        "w.toml:9: http.listen: is empty, so \"a\" is published by RTSP alone, which few encoders can",
         "w.toml:15: publishing_point[1].source.argv: ",
         "w.toml:15: publishing_point[1].source.linger_s: ",
     ] {
