@@ -50,6 +50,18 @@ pub struct Request {
     pub body: Bytes,
 }
 
+impl Request {
+    /// The request as bytes again, in its usual form: for another reader.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut writer = RequestWriter::new(&self.method, &self.target);
+        for (name, value) in self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("Content-Length")) {
+            let value: String = value.chars().filter(|c| !c.is_control()).collect();
+            writer.header(name, value);
+        }
+        if self.body.is_empty() { writer.finish() } else { writer.body(&self.body) }
+    }
+}
+
 /// A response. Source: RFC 2326 7.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {

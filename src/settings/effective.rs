@@ -31,6 +31,14 @@ pub fn effective(loaded: &Loaded) -> String {
         }
         if table == "rtsp" {
             page.line("server_port", settings.rtsp_server_port);
+            let tls = &settings.rtsp_tls;
+            page.line("tls_listen", listen(&tls.listen));
+            for (key, file) in [("certificate", &tls.certificate), ("key", &tls.key)] {
+                match file {
+                    Some(file) => page.line(key, quoted(&file.to_string_lossy())),
+                    None => page.note(&format!("{key}: none, so that there is no rtsps://")),
+                }
+            }
         }
     }
 
@@ -77,6 +85,7 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("viewers_per_address", limits.viewers_per_address);
     page.line("bandwidth_kbps", limits.bandwidth_kbps);
     page.line("viewer_kbps", limits.viewer_kbps);
+    page.line("tls_connections", limits.tls_connections);
     page.line("joins_per_s", limits.joins_per_s);
     page.line("joins_burst", limits.joins_burst);
     for (key, time) in [("handshake_s", limits.handshake), ("idle_s", limits.idle)] {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub rtsp_protocols: Protocols,
     /// UDP port that media over RTSP comes from; requests for lost packets come to the next. Even; 0: the system's choice.
     pub rtsp_server_port: u16,
+    /// RTSP inside TLS.
+    pub rtsp_tls: RtspTls,
     /// The admin listeners: metrics and health.
     pub admin: Listen,
     /// UDP delivery.
@@ -91,6 +93,17 @@ impl Listen {
         let addresses = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
         Self { addresses, built_in: true }
     }
+}
+
+/// RTSP inside TLS: `rtsps://`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RtspTls {
+    /// The listeners; none: no TLS. Where there is one there are both files.
+    pub listen: Listen,
+    /// File of the certificate and those between it and its authority, PEM.
+    pub certificate: Option<PathBuf>,
+    /// File of its private key, PEM.
+    pub key: Option<PathBuf>,
 }
 
 /// Protocols that viewers may speak on a listener; the first bytes of a connection tell which it is.
@@ -216,6 +229,8 @@ pub struct Limits {
     pub bandwidth_kbps: u64,
     /// What one viewer of a file gets at most, kbit/s.
     pub viewer_kbps: u32,
+    /// Connections inside TLS, each of which costs more than all else that a viewer needs.
+    pub tls_connections: u32,
     /// New sessions a second.
     pub joins_per_s: u32,
     /// New sessions at once, until the rate holds them back; 0: one second's worth.
@@ -441,6 +456,7 @@ impl Default for Settings {
             rtsp: Listen::anywhere(8554),
             rtsp_protocols: Protocols::default(),
             rtsp_server_port: 5004,
+            rtsp_tls: RtspTls { listen: Listen { addresses: Vec::new(), built_in: false }, certificate: None, key: None },
             admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
             udp: Udp {
                 enabled: true,
@@ -464,6 +480,7 @@ impl Default for Settings {
                 viewers_per_address: 0,
                 bandwidth_kbps: 0,
                 viewer_kbps: 0,
+                tls_connections: 500,
                 joins_per_s: 0,
                 joins_burst: 0,
                 handshake: Duration::from_secs(10),

@@ -51,6 +51,9 @@ pub(super) struct RawRtsp {
     pub(super) listen: Option<List>,
     pub(super) protocols: Option<List>,
     pub(super) server_port: Option<u16>,
+    pub(super) tls_listen: Option<List>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -113,6 +116,7 @@ pub(super) struct RawLimits {
     pub(super) viewers_per_address: Option<u32>,
     pub(super) bandwidth_kbps: Option<u64>,
     pub(super) viewer_kbps: Option<u32>,
+    pub(super) tls_connections: Option<u32>,
     pub(super) joins_per_s: Option<u32>,
     pub(super) joins_burst: Option<u32>,
     pub(super) handshake_s: Option<u32>,

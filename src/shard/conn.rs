@@ -41,6 +41,10 @@ pub(super) struct Conn {
     pub(super) wake: Rc<Notify>,
     /// The UDP port of the listener; `None` while UDP is off.
     pub(super) udp: Option<Arc<UdpPort>>,
+    /// It is inside TLS.
+    pub(super) tls: bool,
+    /// Its socket is somebody else's by now, who publishes.
+    pub(super) handed_over: bool,
     pub(super) entry: Entry,
     pub(super) permit: Option<SessionPermit>,
     /// Of the ports that media goes to: one, or two where a player asks for a pair.
@@ -191,9 +195,13 @@ impl Conn {
         format!("mmst://{}/{}{query}", self.local, percent_encode(name))
     }
 
-    /// The label of the transport in logs and metrics.
+    /// The name of the transport in logs.
     pub(super) const fn transport(&self) -> &'static str {
-        if self.route.is_some() { "udp" } else { "tcp" }
+        match (&self.route, self.tls) {
+            (Some(_), _) => "udp",
+            (None, true) => "tls",
+            (None, false) => "tcp",
+        }
     }
 
     /// Ends the session; the first reason counts. Its seat must be freed too: [`super::state::State::close`].

@@ -46,8 +46,16 @@ pub(super) enum Output {
     Send(Bytes),
     Datagram(Bytes),
     Ask(Ask),
-    Tell { connection: usize, told: http::Told },
-    Close { label: &'static str, text: &'static str },
+    Tell {
+        connection: usize,
+        told: http::Told,
+    },
+    /// It is a publisher's: these bytes come next on it.
+    HandOver(Vec<u8>),
+    Close {
+        label: &'static str,
+        text: &'static str,
+    },
 }
 
 /// What a session tells about itself in its last log line.
@@ -125,6 +133,7 @@ impl Engine {
                 rtsp::Output::Send(bytes) => Output::Send(bytes),
                 rtsp::Output::Datagram(bytes) => Output::Datagram(bytes),
                 rtsp::Output::Ask(ask) => Output::Ask(ask),
+                rtsp::Output::HandOver(bytes) => Output::HandOver(bytes),
                 rtsp::Output::Close(reason) => Output::Close { label: reason.label(), text: rtsp_words(reason) },
             },
         })

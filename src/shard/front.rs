@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
-use super::handoff::Handed;
+use super::handoff::{Handed, Speaks};
 use super::listen::{MmsListener, RtspListener};
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
+use super::tls::Terminator;
 use super::udp::UdpPort;
 use super::{Context, Doors, HandOff};
 use crate::http::{Errand, HeadReader};
@@ -46,12 +47,14 @@ const HEAD_BYTES: usize = 2 << 10;
 
 /// What a listener serves.
 #[derive(Clone)]
-struct Door {
+pub(super) struct Door {
     /// What viewers may speak.
-    protocols: Protocols,
+    pub(super) protocols: Protocols,
     /// The UDP port of the same number.
-    udp: Option<Arc<UdpPort>>,
-    takes_publishers: bool,
+    pub(super) udp: Option<Arc<UdpPort>>,
+    pub(super) takes_publishers: bool,
+    /// Ends the TLS around what is spoken.
+    pub(super) tls: Option<Arc<Terminator>>,
 }
 
 /// Runs the doors until told to stop.
@@ -65,11 +68,11 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
         let strays = Arc::new(Strays::new(undecided_max));
         let settings = Arc::clone(&context.settings);
         let of_mms = |listener: MmsListener| {
-            (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false })
+            (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false, tls: None })
         };
-        let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true });
+        let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true, tls: None });
         let of_rtsp = |listener: RtspListener| {
-            (listener.tcp, Door { protocols: settings.rtsp_protocols, udp: None, takes_publishers: false })
+            (listener.tcp, Door { protocols: settings.rtsp_protocols, udp: None, takes_publishers: true, tls: None })
         };
         for ports in &context.rtp_ports {
             tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.requests), Requests::Rtsp));
@@ -98,7 +101,13 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
 }
 
 /// Accepts at one address.
-async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: Door, handoff: HandOff, strays: Arc<Strays>) {
+pub(super) async fn accept(
+    context: Arc<Context>,
+    listener: tokio::net::TcpListener,
+    door: Door,
+    handoff: HandOff,
+    strays: Arc<Strays>,
+) {
     let mut told = None;
     loop {
         match listener.accept().await {
@@ -107,17 +116,26 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
                 let (context, door, handoff) = (Arc::clone(&context), door.clone(), Arc::clone(&handoff));
                 let (at, at_door) = (Clock::now().into_std(), Arc::clone(&strays));
                 let task = tokio::spawn(async move {
-                    let first = timeout(context.settings.limits.handshake, first_bytes(&stream)).await;
+                    let local = stream.local_addr();
+                    let first = async {
+                        let stream = match &door.tls {
+                            Some(tls) => tls.terminate(stream).await?,
+                            None => stream,
+                        };
+                        let (head, protocol, errand) = first_bytes(&stream).await?;
+                        Ok((stream, head, protocol, errand))
+                    };
+                    let first = timeout(context.settings.limits.handshake, first).await;
                     at_door.leave(ticket);
                     let stray = match first {
-                        Ok(Ok((head, protocol, errand))) => match (stream.local_addr(), stream.into_std()) {
-                            (Ok(local), Ok(stream)) => hand_on(
-                                &context,
-                                &door,
-                                &handoff,
-                                errand,
-                                Accepted { stream, peer, local, at, protocol, head, udp: None },
-                            ),
+                        Ok(Ok((stream, head, protocol, errand))) => match (local, stream.into_std()) {
+                            (Ok(local), Ok(stream)) => {
+                                let tls = door.tls.is_some();
+                                let takes_publishers = door.takes_publishers;
+                                let accepted =
+                                    Accepted { stream, peer, local, at, protocol, head, udp: None, tls, takes_publishers };
+                                hand_on(&context, &door, &handoff, errand, accepted)
+                            }
                             // Gone already.
                             _ => Ok(()),
                         },
@@ -245,7 +263,7 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
         // Publishers have a port of their own, which not everybody's firewall opens.
         Errand::Publish if door.takes_publishers => {
             let Accepted { stream, peer, local, head, .. } = accepted;
-            handoff(Handed { stream, peer, local, head });
+            handoff(Handed { stream, peer, local, head, speaks: Speaks::Http });
         }
         Errand::Watch { client_id: Some(client_id) } => {
             let home = context.routes.home(client_id, accepted.peer.ip());

@@ -4,6 +4,7 @@
 
 mod asks;
 pub mod broadcast;
+mod certificate;
 mod command;
 mod conn;
 mod counters;
@@ -37,6 +38,7 @@ mod sniff;
 mod stage;
 mod state;
 mod strays;
+mod tls;
 pub mod udp;
 mod variants;
 mod viewer;
@@ -51,9 +53,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+pub use certificate::{Certificate, CertificateError};
 use command::{Accepted, Command, CommandSender};
 pub use gate::{Gate, UnixClock};
-pub use handoff::{HandOff, Handed};
+pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
 pub use mirror::{Finder, Found, Refused, Wish};
@@ -91,6 +94,8 @@ struct Context {
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
     rtsp: Arc<rtsp::viewer::Config>,
+    /// Where publishers may come too.
+    rtsp_with_publishers: Arc<rtsp::viewer::Config>,
     sessions: AtomicU64,
     next_shard: AtomicUsize,
     beat: Heartbeat,
@@ -99,6 +104,7 @@ struct Context {
     access_log: AccessLog,
     wall_clock: WallClock,
     gate: Arc<Gate>,
+    handoff: HandOff,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -196,12 +202,22 @@ pub struct Doors {
     pub http: Vec<TcpListener>,
     /// For viewers.
     pub rtsp: Vec<RtspListener>,
+    /// For viewers inside TLS.
+    pub tls: Option<TlsDoor>,
     /// Gets the publishers.
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
     pub undecided_max: usize,
     /// Decides who may watch what not everybody may.
     pub gate: Arc<Gate>,
+}
+
+/// Where connections inside TLS come in.
+pub struct TlsDoor {
+    /// At least one.
+    pub listeners: Vec<TcpListener>,
+    /// By which the server is known.
+    pub certificate: Arc<Certificate>,
 }
 
 /// What shards use of the rest of the daemon.
@@ -235,7 +251,7 @@ impl Shards {
         settings: Arc<Settings>,
         relay: Arc<Relay>,
         mailboxes: Mailboxes,
-        doors: Doors,
+        mut doors: Doors,
         surroundings: Surroundings,
     ) -> std::io::Result<Self> {
         let Surroundings { archive, beat, finder, access_log, wall_clock } = surroundings;
@@ -249,6 +265,15 @@ impl Shards {
                 handshake: settings.limits.handshake,
                 idle: settings.limits.idle,
                 udp,
+                ..Default::default()
+            })
+        };
+        let rtsp_config = |publishers| {
+            Arc::new(rtsp::viewer::Config {
+                head: settings.limits.handshake,
+                burst: settings.delivery.burst,
+                burst_rate: settings.delivery.burst_rate,
+                publishers,
                 ..Default::default()
             })
         };
@@ -270,12 +295,8 @@ impl Shards {
                 rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),
-            rtsp: Arc::new(rtsp::viewer::Config {
-                head: settings.limits.handshake,
-                burst: settings.delivery.burst,
-                burst_rate: settings.delivery.burst_rate,
-                ..Default::default()
-            }),
+            rtsp: rtsp_config(false),
+            rtsp_with_publishers: rtsp_config(true),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat,
@@ -284,6 +305,7 @@ impl Shards {
             access_log,
             wall_clock,
             gate: Arc::clone(&doors.gate),
+            handoff: Arc::clone(&doors.handoff),
             shards: mailboxes.senders,
             settings,
         });
@@ -294,6 +316,12 @@ impl Shards {
             threads.push(thread.spawn(move || worker::run(context, index, mailbox))?);
         }
         let (close_door, stop) = watch::channel(false);
+        if let Some(door) = doors.tls.take() {
+            let (context, handoff, stop) = (Arc::clone(&context), Arc::clone(&doors.handoff), stop.clone());
+            let undecided_max = doors.undecided_max;
+            let thread = std::thread::Builder::new().name("tls".into());
+            threads.push(thread.spawn(move || tls::run(context, door, handoff, undecided_max, stop))?);
+        }
         let at_door = Arc::clone(&context);
         let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, doors, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })
@@ -340,6 +368,7 @@ impl Context {
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),
             rtsp: Arc::default(),
+            rtsp_with_publishers: Arc::default(),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat: Arc::new(|_, _| {}),
@@ -348,6 +377,7 @@ impl Context {
             access_log: AccessLog::default(),
             wall_clock: Arc::new(|| std::time::SystemTime::UNIX_EPOCH),
             gate: Arc::new(Gate::new(None, None, Arc::new(|| 0))),
+            handoff: Arc::new(drop),
         }
     }
 }

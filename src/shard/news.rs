@@ -241,7 +241,9 @@ impl State {
             _ => (0, 0, 0),
         };
         let is_play = matches!(conn.engine, Engine::Mms(_)) || bytes + conn.downloaded > 0;
-        if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {
+        if conn.handed_over {
+            tracing::debug!(session = conn.session, peer = %conn.peer, reason, "handed over");
+        } else if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {
             // A description, a playlist, a report: of a session whose line is another connection's, or of none.
             tracing::debug!(session = conn.session, peer = %conn.peer, reason, "answered");
         } else {

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream as TcpSocket};
+use std::os::fd::AsFd as _;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ use super::broadcast::{Broadcast, Framing, Phase, Served, Tally};
 use super::conn::{Conn, Place};
 use super::counters::Counters;
 use super::engine::{Engine, Event, Output};
+use super::handoff::{Handed, Speaks};
 use super::opening::Opening;
 use super::origins::Origins;
 use super::out_queue::Flushed;
@@ -51,6 +53,10 @@ pub(super) struct Arrival {
     /// The UDP port with the number that it connected to.
     pub(super) udp: Option<Arc<UdpPort>>,
     pub(super) protocol: Protocol,
+    /// It is inside TLS.
+    pub(super) tls: bool,
+    /// A publisher may come here.
+    pub(super) takes_publishers: bool,
 }
 
 /// Whether a viewer could be sent what was due.
@@ -160,10 +166,12 @@ impl State {
             ))),
             Protocol::Rtsp => {
                 let local = arrival.local.ip().to_canonical();
-                let ports = self.context.rtp_ports.iter().find(|ports| ports.serves(local));
+                let config = if arrival.takes_publishers { &self.context.rtsp_with_publishers } else { &self.context.rtsp };
+                // Media in clear beside it would undo what TLS is for.
+                let ports = self.context.rtp_ports.iter().find(|ports| !arrival.tls && ports.serves(local));
                 Engine::Rtsp(Box::new(rtsp::Connection::new(
                     now,
-                    Arc::clone(&self.context.rtsp),
+                    Arc::clone(config),
                     Rc::clone(&self.rtsp_sessions),
                     peer.ip(),
                     arrival.local,
@@ -182,6 +190,8 @@ impl State {
             out: Default::default(),
             wake: Rc::new(Notify::new()),
             udp: arrival.udp,
+            tls: arrival.tls,
+            handed_over: false,
             entry,
             permit: None,
             leases: Vec::new(),
@@ -255,6 +265,7 @@ impl State {
                     }
                 }
                 Output::Tell { connection, told } => tells.push((connection, told)),
+                Output::HandOver(head) => self.hand_over(key, now, head),
                 Output::Close { label, text } => {
                     if let Some(conn) = self.conns.get_mut(key) {
                         let text = conn.trouble.take().unwrap_or_else(|| text.to_owned());
@@ -279,6 +290,24 @@ impl State {
         }
         for (connection, told) in tells {
             self.drive(connection, now, Event::Told(told));
+        }
+    }
+
+    /// Gives a connection to those who take publishers; it ends here.
+    fn hand_over(&mut self, key: usize, now: Instant, head: Vec<u8>) {
+        self.flush(key, now);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if !conn.out.is_empty() {
+            return conn.close("stalled", "asks without reading the answers");
+        }
+        match conn.stream.as_fd().try_clone_to_owned() {
+            Ok(socket) => {
+                conn.handed_over = true;
+                let (peer, local, speaks) = (conn.peer, conn.local, Speaks::Rtsp { tls: conn.tls });
+                (self.context.handoff)(Handed { stream: TcpSocket::from(socket), peer, local, head, speaks });
+                conn.close("publisher", "it publishes");
+            }
+            Err(error) => conn.close("connection_lost", format!("connection lost: {error}")),
         }
     }
 

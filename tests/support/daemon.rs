@@ -16,6 +16,7 @@ pub struct Launch {
     listen: [&'static str; 3],
     rtsp: Option<&'static str>,
     protocols: [Option<&'static str>; 3],
+    tls: Option<[PathBuf; 2]>,
     open_files: Option<u32>,
 }
 
@@ -29,6 +30,8 @@ pub struct Daemon {
     pub http: SocketAddr,
     /// Where RTSP is spoken.
     pub rtsp: SocketAddr,
+    /// Where RTSP is spoken inside TLS; nowhere unless asked for.
+    pub rtsps: SocketAddr,
     /// Metrics and health.
     pub admin: SocketAddr,
     stopped: bool,
@@ -43,6 +46,7 @@ impl Launch {
             listen: ["127.0.0.1:0"; 3],
             rtsp: None,
             protocols: [None; 3],
+            tls: None,
             open_files: None,
         }
     }
@@ -71,6 +75,12 @@ impl Launch {
         self
     }
 
+    /// Serves RTSP inside TLS too, with this certificate and key.
+    pub fn tls(mut self, files: [PathBuf; 2]) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Lets it have so many open files and no more.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
@@ -84,10 +94,13 @@ impl Launch {
         let [mms, http, admin] = self.listen;
         // Where HTTP is, at a port of its own; and UDP from whatever is free, since daemons of other tests run beside this one.
         let (host, _) = http.rsplit_once(':').unwrap_or((http, ""));
+        let tls = self.tls.map_or_else(String::new, |[certificate, key]| {
+            format!("tls_listen = \"{host}:0\"\ncertificate = {certificate:?}\nkey = {key:?}\n")
+        });
         let [mms_protocols, http_protocols, rtsp_protocols] =
             self.protocols.map(|protocols| protocols.map(|protocols| format!("protocols = {protocols}\n")).unwrap_or_default());
         let settings = format!(
-            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = 0\n{}listen = \"{}\"\n[admin]\nlisten = \"{admin}\"\n",
+            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = 0\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n",
             self.settings,
             mms_protocols,
             http_protocols,
@@ -120,7 +133,8 @@ impl Launch {
 
         // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon = Daemon { child, folder, mms: nowhere, http: nowhere, rtsp: nowhere, admin: nowhere, stopped: false };
+        let mut daemon =
+            Daemon { child, folder, mms: nowhere, http: nowhere, rtsp: nowhere, rtsps: nowhere, admin: nowhere, stopped: false };
         let bound: serde_json::Value = wait_for("the daemon's ready file", Duration::from_secs(20), || {
             assert!(daemon.runs(), "the daemon ended before it was ready");
             serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()
@@ -131,6 +145,9 @@ impl Launch {
         };
         (daemon.mms, daemon.http, daemon.admin) = (first("mms"), first("http"), first("admin"));
         daemon.rtsp = first("rtsp");
+        if !tls.is_empty() {
+            daemon.rtsps = first("rtsps");
+        }
         daemon
     }
 }

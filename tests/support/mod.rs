@@ -25,6 +25,7 @@ pub mod player;
 pub mod process;
 pub mod publisher;
 pub mod rtsp;
+pub mod tls;
 pub mod viewer;
 pub mod web;
 

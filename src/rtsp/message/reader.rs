@@ -171,6 +171,11 @@ impl Reader {
         self.bytes.len()
     }
 
+    /// The bytes of no unit given so far, for another reader; between two units only.
+    pub fn take_held(&mut self) -> BytesMut {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// Takes bytes; they are dropped after an error that ends the stream.
     pub fn push(&mut self, mut bytes: &[u8]) {
         match &mut self.state {

@@ -26,6 +26,8 @@ pub struct Config {
     pub burst: Duration,
     /// See there.
     pub burst_rate: u32,
+    /// Whoever announces a stream is handed over: [`Output::HandOver`].
+    pub publishers: bool,
     /// Host name for addresses in what players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
 }
@@ -41,6 +43,7 @@ impl Default for Config {
             farewell: Duration::from_secs(5),
             burst: Duration::from_secs(5),
             burst_rate: 5,
+            publishers: false,
             public_name: None,
         }
     }
@@ -73,6 +76,8 @@ pub enum Output {
     Datagram(Bytes),
     /// For the relay.
     Ask(Ask),
+    /// The connection is a publisher's from here on: what comes next on it, its request first. Nothing follows.
+    HandOver(Vec<u8>),
     /// Close the connection when everything before it is sent. Nothing follows.
     Close(CloseReason),
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::reply::{METHODS, status_of};
+use super::reply::{METHODS, METHODS_OF_PUBLISHERS, status_of};
 use super::{
     Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target,
     Tracks, key_of, player_of,
@@ -13,7 +13,8 @@ use crate::viewing::Content;
 
 impl Connection {
     pub(super) fn options(&mut self, now: Instant, request: &Request) {
-        self.refuse_with(now, request, 200, &[("Public", METHODS)]);
+        let publishers = if self.config.publishers { METHODS_OF_PUBLISHERS } else { "" };
+        self.refuse_with(now, request, 200, &[("Public", &format!("{METHODS}{publishers}"))]);
     }
 
     /// Source: MS-RTSP 2.2.7.2.

@@ -372,6 +372,7 @@ impl Connection {
             Method::Teardown => self.teardown(now, &request),
             Method::GetParameter => self.get_parameter(now, &request),
             Method::SetParameter => self.set_parameter(now, &request),
+            Method::Announce if self.config.publishers && self.session.is_none() => self.hand_over(&request),
             Method::Announce | Method::Record | Method::Redirect => {
                 self.refuse_with(now, &request, 405, &[("Allow", reply::METHODS)]);
             }
@@ -525,6 +526,15 @@ impl Connection {
         if !self.closed && (session.ports.is_some() || session.resends) {
             self.ask(Ask::ReleasePort);
         }
+    }
+
+    /// Somebody publishes: the rest is for others.
+    fn hand_over(&mut self, request: &Request) {
+        let mut bytes = request.to_bytes().to_vec();
+        bytes.extend_from_slice(&self.reader.take_held());
+        self.outputs.push_back(Output::HandOver(bytes));
+        self.closed = true;
+        self.deadline = None;
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -9,6 +9,8 @@ use crate::wire::Hresult;
 
 /// What viewers may ask for. VLC asks to be kept alive only where GET_PARAMETER is among them.
 pub(super) const METHODS: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
+/// What comes to that where somebody may publish.
+pub(super) const METHODS_OF_PUBLISHERS: &str = ", ANNOUNCE, RECORD";
 /// What we do for players that know the dialect. Source: MS-RTSP 2.2.6.10.
 const SUPPORTED: &str = "com.microsoft.wm.srvppair, com.microsoft.wm.sswitch, com.microsoft.wm.eosmsg, \
                          com.microsoft.wm.fastcache, com.microsoft.wm.packetpairssrc, com.microsoft.wm.startupprofile";

@@ -64,7 +64,11 @@ impl Bench {
             socket2::SockRef::from(&stream).set_send_buffer_size(bytes).unwrap();
         }
         player.set_nonblocking(true).unwrap();
-        let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
+        let key = shard.admit(
+            now(),
+            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false, takes_publishers: false },
+            Rc::new(stream),
+        );
         assert!(matches!(shard.answer(key, now(), Ask::Admit(Player::default())), Some(Answer::Admitted(Ok(())))));
         let mut bench = Self { shard, mailbox, key, player: player.into(), bytes: Vec::new() };
         let open = Ask::Open { name: format!("archive/{name}"), pass: Pass::default() };

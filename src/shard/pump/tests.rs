@@ -77,8 +77,15 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
     let (stream, peer) = listener.accept().await.unwrap();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap());
-    let arrival =
-        Arrival { peer, local: listener.local_addr().unwrap(), at: now(), udp: Some(Arc::clone(&port)), protocol: Protocol::Mms };
+    let arrival = Arrival {
+        peer,
+        local: listener.local_addr().unwrap(),
+        at: now(),
+        udp: Some(Arc::clone(&port)),
+        protocol: Protocol::Mms,
+        tls: false,
+        takes_publishers: false,
+    };
     let key = shard.admit(now(), arrival, Rc::new(stream));
     let destination = socket.local_addr().unwrap();
     let opens = Arc::clone(&shard.context.relay.points()[point]);

@@ -446,7 +446,15 @@ async fn what_is_asked_for_again_is_the_very_datagram() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let _player = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let arrival = Arrival { peer, local: peer, at: start, udp: Some(Arc::clone(&udp.port)), protocol: Protocol::Mms };
+        let arrival = Arrival {
+            peer,
+            local: peer,
+            at: start,
+            udp: Some(Arc::clone(&udp.port)),
+            protocol: Protocol::Mms,
+            tls: false,
+            takes_publishers: false,
+        };
         let key = shard.admit(start, arrival, Rc::new(stream));
         let (media, again) = (udp.route(0), udp.route(1));
         shard.origins = std::mem::take(&mut udp.origins);

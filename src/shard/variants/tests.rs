@@ -125,8 +125,11 @@ impl Bench {
         let player = std::net::TcpStream::connect(local).unwrap();
         let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await.unwrap();
         player.set_nonblocking(true).unwrap();
-        let key =
-            self.shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
+        let key = self.shard.admit(
+            now(),
+            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false, takes_publishers: false },
+            Rc::new(stream),
+        );
         let point = self.shard.context.relay.point("cam").unwrap();
         let conn = self.shard.conns.get_mut(key).unwrap();
         let packet_size = self.header.packet_size();

@@ -256,6 +256,7 @@ impl Rig {
             viewer::Output::Datagram(bytes) => self.later(DELAY, Arrival::DatagramToClient(bytes)),
             viewer::Output::Close(_) => self.later(DELAY, Arrival::Closed),
             viewer::Output::Ask(ask) => self.ask(ask),
+            viewer::Output::HandOver(_) => unreachable!("nobody publishes"),
         }
     }
 

@@ -419,3 +419,24 @@ fn challenges_and_refusals() {
     let moved = rig.ask(&format!("DESCRIBE {U}"), "");
     assert_eq!((field(&moved, "Location"), rig.closed), ("rtsp://elsewhere.example/cam1", Some(CloseReason::Redirected)));
 }
+
+#[test]
+fn who_announces_is_handed_over_with_what_it_has_sent() {
+    let announce = "ANNOUNCE rtsp://h/cam1 RTSP/1.0\r\nCSeq: 7\r\nUser-Agent: Lavf59.27.100\r\nContent-Type: application/sdp\r\n\
+                    Content-Length: 5\r\n\r\nv=0\r\nSETUP rtsp://h/cam1/vid";
+    let mut rig = Rig::new(live());
+    assert!(!rig.ask(&format!("OPTIONS {U}"), "").contains("ANNOUNCE"));
+    assert_eq!(status(&rig.bytes(announce.as_bytes())), 405, "not where publishers are not taken");
+
+    let mut rig = Rig::new(live());
+    rig.connection.config = Arc::new(Config { publishers: true, ..Config::default() });
+    assert!(rig.ask(&format!("OPTIONS {U}"), "").contains(", SET_PARAMETER, ANNOUNCE, RECORD\r\n"));
+    assert_eq!(rig.bytes(announce.as_bytes()), "");
+    assert_eq!(String::from_utf8_lossy(&rig.handed), announce);
+    assert!(rig.connection.is_closed() && rig.connection.poll_timeout().is_none());
+    // A player of this connection's does not become a publisher.
+    let mut rig = Rig::new(live());
+    rig.connection.config = Arc::new(Config { publishers: true, ..Config::default() });
+    rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n");
+    assert_eq!(status(&rig.bytes(announce.split_once("SETUP").unwrap().0.as_bytes())), 405);
+}

@@ -33,6 +33,8 @@ pub(super) struct Rig {
     pub(super) asks: Vec<Ask>,
     pub(super) datagrams: Vec<Bytes>,
     pub(super) closed: Option<CloseReason>,
+    /// What came with a publisher that was handed over.
+    pub(super) handed: Vec<u8>,
     pub(super) open: Result<Description, OpenRefusal>,
     /// Ports that are leased; others are refused.
     pub(super) pool: std::ops::RangeInclusive<u16>,
@@ -82,6 +84,7 @@ impl Rig {
             asks: Vec::new(),
             datagrams: Vec::new(),
             closed: None,
+            handed: Vec::new(),
             open: Ok(open),
             pool: 1024..=5000,
             cues: true,
@@ -102,6 +105,7 @@ impl Rig {
                 Output::Send(bytes) => sent.extend_from_slice(&bytes),
                 Output::Datagram(bytes) => self.datagrams.push(bytes),
                 Output::Close(reason) => self.closed = Some(reason),
+                Output::HandOver(bytes) => self.handed = bytes,
                 Output::Ask(ask) => {
                     let answer = match &ask {
                         Ask::Admit(_) => Some(Answer::Admitted(Ok(()))),
