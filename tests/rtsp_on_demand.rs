@@ -180,7 +180,7 @@ fn ffmpeg_seeks() {
     }
     let (root, places) = with_places();
     let daemon = serve(root.path(), HASTE);
-    let first = |options: &[&str], input: &str, seconds: &str| {
+    let from = |options: &[&str], input: &str, seconds: &str| {
         let mut command = Command::new("ffmpeg");
         command.args(["-nostdin", "-loglevel", "error", "-noaccurate_seek"]).args(options).args(["-ss", seconds, "-i", input]);
         command.args(["-c", "copy", "-f", "framemd5", "-"]);
@@ -188,15 +188,22 @@ fn ffmpeg_seeks() {
     };
     let whole = &stored(&[], root.path().join("places.asf").to_str().unwrap())["audio"][0];
     assert_eq!(whole.len(), places.len());
-    for (ms, port) in [(3000, "2100"), (5770, "2200"), (500, "2300"), (11_240, "2400")] {
+    let seek = |ms: u64, transport: &str, port: u16| {
         let seconds = format!("{}.{:03}", ms / 1000, ms % 1000);
         let expected = &whole[places.iter().position(|place| *place >= ms).unwrap()..];
         let url = daemon.rtsp_url("rtsp", "archive/places.asf");
-        for transport in ["tcp", "udp"] {
-            let got = first(&["-rtsp_transport", transport, "-min_port", port, "-max_port", "2498"], &url, &seconds);
-            assert!(got == *expected, "{seconds} s by {transport}: {} of {} frames", got.len(), expected.len());
+        let [first_port, last_port] = [port, port + 98].map(|port| port.to_string());
+        let options = ["-rtsp_transport", transport, "-min_port", &first_port, "-max_port", &last_port];
+        let got = from(&options, &url, &seconds);
+        assert!(got == *expected, "{seconds} s by {transport}: {} of {} frames", got.len(), expected.len());
+    };
+    std::thread::scope(|scope| {
+        for (ms, port) in [(3000, 2100), (5770, 2200), (500, 2300), (11_240, 2400)] {
+            let seek = &seek;
+            scope.spawn(move || seek(ms, "tcp", port));
+            scope.spawn(move || seek(ms, "udp", port));
         }
-    }
+    });
 }
 
 /// The places that it asks for in other files, and where they lead: to the packet of the last key frame in front of them.
