@@ -60,7 +60,7 @@ fn number_behind(text: &str, mark: &str) -> u16 {
 #[test]
 fn all_viewers_get_the_same_datagrams_from_all_shards() {
     let (daemon, _publisher) = published("shards = 2\n");
-    // Connections are dealt out to the shards in turn, or at random: of six, both have some.
+    // Connections are dealt out to the shards in turn.
     let viewers: Vec<_> = std::thread::scope(|scope| {
         let daemon = &daemon;
         let viewers: Vec<_> = (0..6).map(|number| scope.spawn(move || datagrams(daemon, 2600 + 2 * number, 300))).collect();

@@ -28,6 +28,7 @@ use crate::relay::admission::TokenBucket;
 use crate::rtsp::recovery::Nack;
 use crate::rtsp::viewer::client_id_of;
 use crate::settings::Protocols;
+use crate::wire::DecodeError;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
 const RESEND_REQUESTS_PER_S: u32 = 20_000;
@@ -297,12 +298,16 @@ enum Requests {
 }
 
 impl Requests {
-    /// The session that asks.
-    fn asked_by(self, datagram: &[u8]) -> Option<u32> {
+    /// The session that asks; nothing where nobody does.
+    ///
+    /// # Errors
+    /// It is nothing that belongs here.
+    fn asked_by(self, datagram: &[u8]) -> Result<Option<u32>, DecodeError> {
         match self {
-            Self::Mms => Request::parse(datagram).ok().map(|request| request.client_id),
-            Self::Rtsp => Nack::parse(datagram).ok().flatten().map(|nack| nack.v_ssrc),
-            Self::Nothing => None,
+            Self::Mms => Request::parse(datagram).map(|request| Some(request.client_id)),
+            // Players report about media too, which nobody asked for.
+            Self::Rtsp => Nack::parse(datagram).map(|nack| nack.map(|nack| nack.v_ssrc)),
+            Self::Nothing => Ok(None),
         }
     }
 
@@ -340,7 +345,7 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
                     for datagram in bytes.chunks(meta.stride.max(1)) {
                         let datagram = datagram.get(..of.longest()).unwrap_or(datagram);
                         let result = match of.asked_by(datagram) {
-                            Some(client_id) => match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
+                            Ok(Some(client_id)) => match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
                                 budget.as_mut().is_none_or(|budget| budget.take(now))
                             }) {
                                 Routed::Taken => {
@@ -350,8 +355,8 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
                                 Routed::Stranger => "stranger",
                                 Routed::Flood => "limited",
                             },
-                            None if of == Requests::Nothing => continue,
-                            None => "stranger",
+                            Ok(None) => continue,
+                            Err(_) => "stranger",
                         };
                         metrics::counter!(names::RESENDS, "result" => result).increment(1);
                     }

@@ -1,5 +1,7 @@
 //! The description that players get.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -14,6 +16,8 @@ use crate::wire::Guid;
 const BLOB_BOUND: usize = 12_249;
 /// Bytes of the Data Object behind the header. Without them FFmpeg shows nothing, and GStreamer fails.
 const DATA_HEAD_LEN: usize = 50;
+/// Where the Data Object's size is in it.
+const DATA_SIZE: Range<usize> = 16..24;
 /// Longest title, characters.
 const TITLE_BOUND: usize = 256;
 
@@ -32,9 +36,10 @@ pub struct Facts {
     pub title: Option<String>,
     /// One block for all streams, as GStreamer's players need it: it takes each block for a flow of its own.
     pub reduced: bool,
-    /// Times begin at 0, as players outside the dialect count them, and not at the preroll as Windows Media Services does: FFmpeg and
-    /// GStreamer take the begin for their own, and ask for it.
-    pub from_zero: bool,
+    /// For players outside the dialect. Times begin at 0 and not at the preroll as Windows Media Services has it: FFmpeg and GStreamer
+    /// take the begin for their own, and ask for it. The Data Object has the size of its head: FFmpeg counts what comes, seeks or not, and
+    /// takes the size for the end.
+    pub outside_dialect: bool,
     /// Another for another header; clients repeat it.
     pub etag: Guid,
 }
@@ -49,7 +54,7 @@ impl Facts {
         let (low, high) = (version, number_of(&version.to_le_bytes()));
         let etag =
             if file_id == Guid::default() { Guid((u128::from(high) << 64 | u128::from(low)).to_le_bytes()) } else { file_id };
-        Self { url, session, version, is_ipv6, title: None, reduced: false, from_zero: false, etag }
+        Self { url, session, version, is_ipv6, title: None, reduced: false, outside_dialect: false, etag }
     }
 }
 
@@ -87,7 +92,7 @@ pub fn describe(description: &Description, facts: &Facts) -> String {
     out.line("t=0 0");
     out.line(&format!("a=control:{}", facts.url));
     out.line(&format!("a=etag:{{{}}}", facts.etag));
-    let preroll_ms = header.as_ref().filter(|_| !facts.from_zero).map_or(0, |header| u64::from(header.preroll_ms()));
+    let preroll_ms = header.as_ref().filter(|_| !facts.outside_dialect).map_or(0, |header| u64::from(header.preroll_ms()));
     match description.content {
         Content::Live => out.line("a=type:broadcast,notseekable,notstridable"),
         Content::File { duration_ms, .. } => {
@@ -101,7 +106,7 @@ pub fn describe(description: &Description, facts: &Facts) -> String {
     out.line("a=recvonly");
     let words = ContentDescription { title: title.cloned(), author: words.author };
     out.line(&format!("a=pgmpu:data:application/x-wms-contentdesc,{}", content(&words, description.content, preroll_ms)));
-    let blob = header.as_ref().map_or_else(|| description.header.to_vec(), |header| blob(header, &description.header));
+    let blob = header.as_ref().map_or_else(|| description.header.to_vec(), |header| blob(header, &description.header, facts));
     out.line(&format!("a=pgmpu:{HEADER_PREFIX}{}", STANDARD.encode(blob)));
 
     let mut blocks = blocks.iter();
@@ -133,10 +138,16 @@ fn blocks(header: &Header, reduced: bool) -> Vec<(Track, StreamRates)> {
 }
 
 /// Header Object and head of the Data Object.
-fn blob(header: &Header, whole: &[u8]) -> Vec<u8> {
+fn blob(header: &Header, whole: &[u8], facts: &Facts) -> Vec<u8> {
     let compact = header.compact(BLOB_BOUND - DATA_HEAD_LEN);
     let behind = whole.get(header.bytes().len()..).and_then(|behind| behind.first_chunk::<DATA_HEAD_LEN>());
-    [compact.as_ref(), &behind.copied().unwrap_or_else(|| header.data_head())].concat()
+    let mut head = behind.copied().unwrap_or_else(|| header.data_head());
+    if facts.outside_dialect
+        && let Some(size) = head.get_mut(DATA_SIZE)
+    {
+        size.copy_from_slice(&(DATA_HEAD_LEN as u64).to_le_bytes());
+    }
+    [compact.as_ref(), &head].concat()
 }
 
 /// The content in words, percent-encoded. Types: 31 is text, 3 a number; lengths are bytes.
@@ -229,7 +240,7 @@ mod tests {
             version: 201_011_221_030_000_002,
             is_ipv6: false,
             title: None,
-            from_zero: false,
+            outside_dialect: false,
             reduced: false,
             etag: ETAG,
         }
@@ -319,8 +330,11 @@ mod tests {
                 file_id: None,
             });
             let content = Content::File { duration_ms: 170_803, packets: 94 };
-            let from_zero = describe(&description(file.to_vec(), content), &Facts { from_zero: true, ..facts() });
-            assert!(from_zero.contains("\r\na=range:npt=0.000-170.803\r\n"), "{from_zero}");
+            let outside = describe(&description(file.to_vec(), content), &Facts { outside_dialect: true, ..facts() });
+            assert!(outside.contains("\r\na=range:npt=0.000-170.803\r\n"), "{outside}");
+            let blob = blob_of(&outside);
+            assert_eq!(blob[blob.len() - 34..][..8], 50_u64.to_le_bytes());
+            assert_eq!(blob[blob.len() - 26..], file[file.len() - 26..]);
             let text = describe(&description(file.to_vec(), content), &facts());
             assert_eq!(source.preroll_ms(), 3100);
             assert!(text.contains("\r\na=range:npt=3.100-173.903\r\n"), "{text}");

@@ -100,7 +100,7 @@ impl Connection {
         facts.version = facts.version.wrapping_add(u64::from(opened.entry));
         let agent = Agent::of(request.headers.get("User-Agent"));
         facts.reduced = agent == Agent::GStreamer;
-        facts.from_zero = !agent.is_windows_media();
+        facts.outside_dialect = !agent.is_windows_media();
         Some((sdp::describe(&opened.description, &facts), opened.description.content))
     }
 
