@@ -360,6 +360,16 @@ fn pages_and_playlists_escape_names() {
     assert!(named.text().contains(&format!("mms://media.example:8080/{encoded}\"")), "{}", named.text());
     let wild = curl(out.path(), &["--header", "Host: \"><script>"], &format!("{url}.asx"));
     assert!(!wild.text().contains("script"), "{}", wild.text());
+    let titled = Daemon::start("[[publishing_point]]\nname = \"Door\"\ntitle = \"Front <door>\"\nsource = { type = \"push\" }\n");
+    for ending in [".asx", ".m3u", ""] {
+        let shown = curl(
+            out.path(),
+            &["--header", "Accept: text/html", "--user-agent", "Mozilla/5.0"],
+            &http_url(&titled, "http", &format!("door{ending}")),
+        );
+        let expected = if ending == ".m3u" { "Front <door>" } else { "Front &lt;door&gt;" };
+        assert!(shown.text().contains(expected), "{ending}: {}", shown.text());
+    }
     let m3u = curl(out.path(), &[], &format!("{url}.m3u"));
     m3u.assert_status(200);
     assert!(m3u.text().starts_with("#EXTM3U\r\n") && m3u.text().ends_with(&format!("{url}\r\n")), "{}", m3u.text());

@@ -137,7 +137,7 @@ mod tests {
             let mut settings = settings(viewers);
             settings.on_demand.readers = 3;
             settings.publishing_points =
-                vec![PublishingPoint { name: "a".into(), source, source_timeout: None, access: Default::default() }];
+                vec![PublishingPoint { name: "a".into(), source, source_timeout: None, title: None, access: Default::default() }];
             settings
         };
         let files = |viewers| with(viewers, Source::Files { root: "/srv".into() });

@@ -154,6 +154,9 @@ pub fn effective(loaded: &Loaded) -> String {
         page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
         page.line("name", quoted(&point.name));
         page.line("source", source(&point.source));
+        if let Some(title) = &point.title {
+            page.line("title", quoted(title));
+        }
         page.line("source_timeout_s", seconds_or_never(point.source_timeout));
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));

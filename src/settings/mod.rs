@@ -17,6 +17,7 @@ pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -375,6 +376,8 @@ fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
 pub struct PublishingPoint {
     /// The name, as in `mms://host/NAME`.
     pub name: String,
+    /// What people are shown in place of the name.
+    pub title: Option<String>,
     /// Its source.
     pub source: Source,
     /// How long viewers wait for a source that is gone; `None`: for ever.
@@ -504,7 +507,7 @@ impl Default for Settings {
 impl PublishingPoint {
     /// A broadcast that publishers feed and everybody may watch.
     pub fn push(name: String, source_timeout: Option<Duration>) -> Self {
-        Self { name, source: Source::Push, source_timeout, access: PointAccess::default() }
+        Self { name, title: None, source: Source::Push, source_timeout, access: PointAccess::default() }
     }
 }
 
@@ -513,9 +516,16 @@ impl Settings {
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
             let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
-            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: self.source_timeout, access }]
+            let (name, source_timeout) = ("demo".into(), self.source_timeout);
+            vec![PublishingPoint { name, title: None, source: Source::Demo, source_timeout, access }]
         } else {
             self.publishing_points.clone()
         }
+    }
+
+    /// The titles of publishing points that have one, by their names in small letters.
+    pub fn titles(&self) -> BTreeMap<String, String> {
+        let titled = |point: &PublishingPoint| Some((point.name.to_ascii_lowercase(), point.title.clone()?));
+        self.publishing_points.iter().filter_map(titled).collect()
     }
 }

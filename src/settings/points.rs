@@ -83,6 +83,10 @@ pub(super) fn publishing_points(
             let why = format!("{name:?} and {:?} differ only in capitals, which viewers do not keep apart", other.name);
             check.problem(&format!("{key}.name"), why);
         }
+        let title = raw.title.clone();
+        if title.as_ref().is_some_and(|title| title.is_empty() || title.chars().any(char::is_control)) {
+            check.problem(&format!("{key}.title"), "is empty, or holds a line break or another control character".into());
+        }
         let source_timeout = raw.source_timeout_s.map_or(timeout, |seconds| check.time_or_never(seconds));
         let access = PointAccess {
             viewers: viewers(raw.access, of_all),
@@ -90,7 +94,7 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
-        points.extend(source.map(|source| PublishingPoint { name, source, source_timeout, access }));
+        points.extend(source.map(|source| PublishingPoint { name, title, source, source_timeout, access }));
     }
     points
 }

@@ -201,6 +201,7 @@ pub(super) struct RawAccessLog {
 #[serde(default, deny_unknown_fields, expecting = "a [[publishing_point]] table")]
 pub(super) struct RawPoint {
     pub(super) name: Option<String>,
+    pub(super) title: Option<String>,
     pub(super) source: Option<RawSource>,
     pub(super) source_timeout_s: Option<u32>,
     #[serde(deserialize_with = "word")]

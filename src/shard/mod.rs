@@ -273,6 +273,7 @@ impl Shards {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
+                titles: settings.titles(),
                 publishers,
                 ..Default::default()
             })
@@ -292,6 +293,7 @@ impl Shards {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
+                titles: settings.titles(),
                 rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),

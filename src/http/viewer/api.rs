@@ -1,5 +1,6 @@
 //! What a viewer's connection takes in and gives out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct Config {
     pub public_name: Option<String>,
     /// The port of RTSP, for descriptions; there are none without.
     pub rtsp_port: Option<u16>,
+    /// What people are shown in place of names, by those in small letters.
+    pub titles: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             burst_rate: 5,
             public_name: None,
             rtsp_port: None,
+            titles: BTreeMap::new(),
         }
     }
 }

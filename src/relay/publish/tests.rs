@@ -48,6 +48,7 @@ impl Bench {
             name: name.into(),
             source,
             source_timeout: timeout,
+            title: None,
             access: Default::default(),
         };
         let publishing_points = vec![point("cam", Source::Push), point("demo", Source::Demo)];
@@ -139,6 +140,7 @@ fn names_are_found_in_any_case_but_exactly_first() {
         name: name.into(),
         source: Source::Push,
         source_timeout: None,
+        title: None,
         access: Default::default(),
     };
     let bench = Bench::with(|settings| settings.publishing_points = ["Cam", "cam", "Ünï"].map(point).into());

@@ -1,5 +1,6 @@
 //! What a viewer's connection takes in and gives out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct Config {
     pub publishers: bool,
     /// Host name for addresses in what players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
+    /// What people are shown in place of names, by those in small letters.
+    pub titles: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             burst_rate: 5,
             publishers: false,
             public_name: None,
+            titles: BTreeMap::new(),
         }
     }
 }

@@ -42,6 +42,7 @@ impl Bench {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
         let point = PublishingPoint {
             name: "archive".into(),
+            title: None,
             source: Source::Files { root },
             source_timeout: None,
             access: Default::default(),

@@ -69,6 +69,7 @@ impl Bench {
                 name: "cam".into(),
                 source: Source::Push,
                 source_timeout: None,
+                title: None,
                 access: Default::default(),
             }],
             ..Settings::default()
