@@ -245,6 +245,8 @@ impl Connection {
                     };
                     match written {
                         Err(error) if self.client.is_one_connection() => return Err(error),
+                        // Half a message stands there now, and no other one makes sense behind it.
+                        Err(error) if error.kind() == io::ErrorKind::TimedOut => self.lose(Some(error)),
                         // It may have been answered all the same; reading shows.
                         Err(error) => self.broken = Some(error),
                         Ok(()) => {}

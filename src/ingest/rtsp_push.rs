@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -29,6 +30,10 @@ const DATAGRAM_BYTES: usize = 64 << 10;
 const DATAGRAMS: usize = 64;
 /// What the system keeps of datagrams while the feed holds the source back, bytes.
 const AHEAD_BYTES: usize = 1 << 20;
+/// Shortest RTP packet.
+const RTP_HEAD_BYTES: usize = 12;
+/// After so long without media it may come from another port.
+const PORT_SILENCE: Duration = Duration::from_secs(2);
 /// Pairs of ports that are tried.
 const PAIR_ATTEMPTS: usize = 64;
 
@@ -86,8 +91,8 @@ struct Ports {
     rtp: UdpSocket,
     /// The next port, for reports: nothing is made of them.
     _reports: UdpSocket,
-    /// The port that the first datagram came from; all others do.
-    from: Option<u16>,
+    /// The port that media comes from, and when it did last.
+    from: Option<(u16, Instant)>,
 }
 
 impl Push {
@@ -158,7 +163,7 @@ impl Push {
                     self.engine.handle(now(), Input::Answer(answer));
                 }
                 Output::Packets(packets) => {
-                    let Some(current) = &mut self.current else { continue };
+                    let Some(current) = &mut self.current else { return ControlFlow::Break("refused") };
                     if let Err(error) = current.feed.whole_packets(packets).await {
                         warn!(%error, "publisher's stream cannot go on");
                         return ControlFlow::Break("refused");
@@ -217,8 +222,9 @@ impl Push {
         let header = announced.map_err(|why| self.not_asf(&request.name, why))?;
         let goes_on = self.current.as_ref().is_some_and(|current| current.name == request.name && current.id == id);
         if !goes_on {
-            self.end("another stream follows on its connection");
+            // What runs goes on where the other one cannot be had.
             let publisher = self.gate.claim(now(), &request.name, id.clone(), None)?;
+            self.end("another stream follows on its connection");
             let agent = request.user_agent.as_deref().unwrap_or_default();
             info!(point = request.name, id = ?id, agent, protocol = "rtsp", "publisher begins");
             let (feed, name) = (Feed::new(publisher), request.name.clone());
@@ -274,8 +280,14 @@ impl Push {
         let mut buffer = vec![0; DATAGRAM_BYTES];
         for _ in 0..DATAGRAMS {
             let Ok((bytes, from)) = ports.rtp.try_recv_from(&mut buffer) else { return };
-            let is_publisher = canonical(from.ip()) == self.peer.ip() && *ports.from.get_or_insert(from.port()) == from.port();
-            if is_publisher {
+            if canonical(from.ip()) != self.peer.ip() || !self.engine.records() {
+                continue;
+            }
+            // The first RTP packet says where media comes from; after a silence another may.
+            let is_rtp = bytes >= RTP_HEAD_BYTES && buffer.first().is_some_and(|first| first >> 6 == 2);
+            let heard = ports.from.filter(|(_, at)| at.elapsed() < PORT_SILENCE);
+            if is_rtp && heard.is_none_or(|(port, _)| port == from.port()) {
+                ports.from = Some((from.port(), Instant::now()));
                 self.engine.handle(now(), Input::Datagram(buffer.get(..bytes).unwrap_or_default()));
             }
         }

@@ -53,7 +53,10 @@ pub(super) struct Door {
     pub(super) protocols: Protocols,
     /// The UDP port of the same number.
     pub(super) udp: Option<Arc<UdpPort>>,
+    /// By RTSP.
     pub(super) takes_publishers: bool,
+    /// By HTTP, which is not switched on by switching RTSP on.
+    pub(super) takes_http_publishers: bool,
     /// Ends the TLS around what is spoken.
     pub(super) tls: Option<Arc<Terminator>>,
 }
@@ -69,11 +72,40 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
         let strays = Arc::new(Strays::new(undecided_max));
         let settings = Arc::clone(&context.settings);
         let of_mms = |listener: MmsListener| {
-            (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false, tls: None })
+            (
+                listener.tcp,
+                Door {
+                    protocols: settings.mms_protocols,
+                    udp: listener.udp,
+                    takes_publishers: false,
+                    takes_http_publishers: false,
+                    tls: None,
+                },
+            )
         };
-        let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true, tls: None });
+        let of_http = |tcp| {
+            (
+                tcp,
+                Door {
+                    protocols: settings.http_protocols,
+                    udp: None,
+                    takes_publishers: true,
+                    takes_http_publishers: true,
+                    tls: None,
+                },
+            )
+        };
         let of_rtsp = |listener: RtspListener| {
-            (listener.tcp, Door { protocols: settings.rtsp_protocols, udp: None, takes_publishers: true, tls: None })
+            (
+                listener.tcp,
+                Door {
+                    protocols: settings.rtsp_protocols,
+                    udp: None,
+                    takes_publishers: true,
+                    takes_http_publishers: false,
+                    tls: None,
+                },
+            )
         };
         for ports in &context.rtp_ports {
             tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.requests), Requests::Rtsp));
@@ -253,7 +285,7 @@ async fn rtsp_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, 
 fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, accepted: Accepted) -> Result<(), Stray> {
     let served = match accepted.protocol {
         Protocol::Mms => door.protocols.mms,
-        Protocol::Http => door.protocols.http || (door.takes_publishers && errand == Errand::Publish),
+        Protocol::Http => door.protocols.http || (door.takes_http_publishers && errand == Errand::Publish),
         Protocol::Rtsp => door.protocols.rtsp,
     };
     if !served {
@@ -262,7 +294,7 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
     }
     match errand {
         // Publishers have a port of their own, which not everybody's firewall opens.
-        Errand::Publish if door.takes_publishers => {
+        Errand::Publish if door.takes_http_publishers => {
             let Accepted { stream, peer, local, head, .. } = accepted;
             handoff(Handed { stream, peer, local, head, speaks: Speaks::Http });
         }

@@ -78,13 +78,16 @@ pub(super) fn run(context: Arc<Context>, door: TlsDoor, handoff: HandOff, undeci
             live: Arc::downgrade(&live),
             gauge: metrics::gauge!(names::TLS_CONNECTIONS),
         });
-        let strays = Arc::new(Strays::new(undecided_max.min(MOST_HANDSHAKES)));
+        // Those who say nothing make room for others before they fill all places.
+        let undecided = most.map_or(MOST_HANDSHAKES, |most| (most / 2).max(1)).min(MOST_HANDSHAKES);
+        let strays = Arc::new(Strays::new(undecided_max.min(undecided)));
         let mut accepting = Vec::new();
         for listener in listeners {
             let door = Door {
                 protocols: Protocols { mms: false, http: false, rtsp: true },
                 udp: None,
                 takes_publishers: true,
+                takes_http_publishers: false,
                 tls: Some(Arc::clone(&terminator)),
             };
             match tokio::net::TcpListener::from_std(listener) {

@@ -51,11 +51,14 @@ impl Client {
                 self.stats.gaps += u64::from(self.window.sent_to(now, sequence));
             }
         }
-        if says("End-Of-Playlist-Entry") {
-            self.step = Step::Changing;
-            self.change_due = Some(now + ANSWER_TIME);
-            return;
+        match self.step {
+            // Said once, it is under way: a server that says it again and again puts nothing off.
+            Step::Ending | Step::Changing => {}
+            _ if says("End-Of-Playlist-Entry") => {
+                self.step = Step::Changing;
+                self.change_due = Some(now + ANSWER_TIME);
+            }
+            _ => self.begin_end(now),
         }
-        self.begin_end(now);
     }
 }

@@ -302,8 +302,12 @@ impl Client {
         if self.step == Step::Done {
             return None;
         }
-        let end = self.end_due.map(|(least, most)| if self.window.is_whole() { least } else { most });
-        let dues = [self.keep_alive_due, self.udp_due, self.change_due, end, self.window.next_due()];
+        let end = self
+            .end_due
+            .filter(|_| self.step == Step::Ending)
+            .map(|(least, most)| if self.window.is_whole() { least } else { most });
+        let change = self.change_due.filter(|_| self.step == Step::Changing);
+        let dues = [self.keep_alive_due, self.udp_due, change, end, self.window.next_due()];
         let awaited = [self.answer_due(), self.silence_due(), self.media_due()];
         dues.into_iter().chain(awaited).flatten().min()
     }
@@ -361,7 +365,7 @@ impl Client {
         if is_due(self.keep_alive_due) {
             self.ask(now, Errand::KeepAlive);
         }
-        if is_due(self.change_due) {
+        if is_due(self.change_due.filter(|_| self.step == Step::Changing)) {
             // The server announced another stream, which does not come.
             return self.begin_end(now);
         }

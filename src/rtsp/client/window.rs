@@ -13,6 +13,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 const MAX_REQUESTS: u8 = 3;
 /// How long a missing packet is waited for where nobody can be asked.
 const HOLD_TIME: Duration = Duration::from_millis(100);
+/// Numbers that are missing at once; beyond them nobody sends in earnest.
+const MOST_MISSING: usize = 4096;
 /// Numbers that are skipped at once beyond which it is another count, and nothing is missing.
 const MAX_AHEAD: u64 = 1024;
 /// What waits at most for a gap to be filled, bytes.
@@ -108,7 +110,7 @@ impl Window {
             if ahead < HALF { self.end + u64::from(ahead) } else { self.end - (u64::from(u16::MAX) + 1 - u64::from(ahead)) };
         if number >= self.end {
             let missing = number - self.end;
-            if missing > MAX_AHEAD {
+            if missing > MAX_AHEAD || self.missing.len() > MOST_MISSING {
                 return Place::Jump;
             }
             let due = now + if self.asks { REORDER_DELAY } else { HOLD_TIME };

@@ -37,6 +37,12 @@ const UNSETTLED: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(40);
 /// What publishers are told of that.
 const IDLE_TOLD_S: u64 = 30;
+/// Padded packets of one RTP packet, bytes, beyond which no sender has anything to say.
+const RESTORED_BYTES: usize = 256 << 10;
+/// Requests of somebody who does not publish yet.
+const UNSETTLED_REQUESTS: u32 = 32;
+/// Packets in a row by which another sender's flow is known.
+const NEW_FLOW: u8 = 3;
 /// Of what a sender calls itself.
 const AGENT_BYTES: usize = 256;
 /// Before the name, where somebody writes the URL as HTTP has it.
@@ -55,6 +61,9 @@ pub struct Connection {
     waiting: Option<Waiting>,
     stream: Option<Stream>,
     deadline: Option<Instant>,
+    /// When it came.
+    since: Instant,
+    unsettled_requests: u32,
     closed: bool,
     outputs: VecDeque<Output>,
 }
@@ -91,6 +100,8 @@ struct Flow {
     /// Of interleaved frames; `None`: datagrams.
     channel: Option<u8>,
     ssrc: Option<[u8; 4]>,
+    /// Packets in a row of another one.
+    strangers: u8,
     reorder: Reorder,
     depacketizer: Depacketizer,
 }
@@ -105,6 +116,8 @@ impl Connection {
             waiting: None,
             stream: None,
             deadline: Some(now + UNSETTLED),
+            since: now,
+            unsettled_requests: 0,
             closed: false,
             outputs: VecDeque::new(),
         }
@@ -118,6 +131,11 @@ impl Connection {
     /// When [`Input::Timeout`] is due.
     pub const fn poll_timeout(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Whether media is taken now.
+    pub fn records(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.records)
     }
 
     /// What was lost of the stream on its way.
@@ -168,12 +186,20 @@ impl Connection {
     }
 
     fn act(&mut self, now: Instant, request: Box<Request>) {
+        if self.stream.is_none() {
+            self.unsettled_requests += 1;
+            if self.unsettled_requests > UNSETTLED_REQUESTS {
+                self.respond(now, &request, 503, &[]);
+                return self.close(CloseReason::Refused);
+            }
+        }
         if request.headers.number::<u64>("CSeq").is_none() {
             return self.respond(now, &request, 400, &[]);
         }
         if let Some(required) = request.headers.get("Require") {
-            let required = required.to_owned();
-            return self.respond(now, &request, 551, &[("Unsupported", &required)]);
+            let is_tag = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let unsupported: String = required.chars().take_while(is_tag).take(64).collect();
+            return self.respond(now, &request, 551, &[("Unsupported", &unsupported)]);
         }
         let named = request.headers.get("Session").map(|named| named.split(';').next().unwrap_or_default().trim().parse());
         if named.is_some_and(|named| named != Ok(self.id)) {
@@ -311,7 +337,7 @@ impl Connection {
                 return self.respond(now, request, 461, &[]);
             }
             let depacketizer = Depacketizer::new(stream.packet_size);
-            stream.flows.push(Flow { channel, ssrc: None, reorder: Reorder::default(), depacketizer });
+            stream.flows.push(Flow { channel, ssrc: None, strangers: 0, reorder: Reorder::default(), depacketizer });
         }
         self.respond(now, request, 200, &[("Transport", &answer.to_string())]);
     }
@@ -321,17 +347,26 @@ impl Connection {
         let Some(stream) = self.stream.as_mut().filter(|stream| stream.records) else { return };
         // Frames on other channels are reports.
         let Some(flow) = stream.flows.iter_mut().find(|flow| flow.channel == channel) else { return };
-        let ssrc = rtp.get(8..12).and_then(|bytes| bytes.first_chunk()).copied();
-        if flow.ssrc != ssrc {
-            flow.ssrc = ssrc;
+        // Reports may share the channel or port. Source: RFC 5761 4.
+        let is_media = matches!(rtp, [first, kind, ..] if first >> 6 == 2 && !(192..=223).contains(kind));
+        let Some(ssrc) = rtp.get(8..12).and_then(|bytes| bytes.first_chunk()).copied().filter(|_| is_media) else { return };
+        if flow.ssrc.is_some_and(|ours| ours != ssrc) {
+            // A stray one does not tear the flow.
+            flow.strangers += 1;
+            if flow.strangers < NEW_FLOW {
+                return;
+            }
             flow.reorder.restart();
             flow.depacketizer.restart();
         }
+        (flow.ssrc, flow.strangers) = (Some(ssrc), 0);
         let (size, mut packets) = (stream.packet_size, BytesMut::new());
         let mut take = |rtp: &[u8]| {
             // What is no packet is left out, whichever part of it is not sound.
             let _ = flow.depacketizer.push(rtp, |packet| {
-                let _ = padding::restore(packet, size, &mut packets);
+                if packets.len() < RESTORED_BYTES {
+                    let _ = padding::restore(packet, size, &mut packets);
+                }
             });
         };
         match channel {
@@ -383,7 +418,8 @@ impl Connection {
     }
 
     fn heard(&mut self, now: Instant) {
-        self.deadline = Some(now + if self.stream.is_some() { IDLE } else { UNSETTLED });
+        // Who does not publish holds a place, whatever is asked meanwhile.
+        self.deadline = Some(if self.stream.is_some() { now + IDLE } else { self.since + UNSETTLED });
     }
 
     fn send(&mut self, bytes: Bytes) {
