@@ -12,8 +12,8 @@ use super::{ASF_ENCODING, HEADER_PREFIX, RTX_ENCODING};
 use crate::asf::header::DATA_HEAD_LEN;
 use crate::asf::{Header, HeaderError, guids};
 
-/// Longest description taken, bytes.
-pub const SDP_BOUND: usize = 65_536;
+/// Longest description taken, bytes; publishers are allowed less, see `Bounds`.
+pub const SDP_BOUND: usize = 512 << 10;
 /// Most media of a description of ASF: as many as ASF can have streams, and the repetitions.
 const ASF_MEDIA_BOUND: usize = 128;
 /// Most media of another description.

@@ -122,7 +122,7 @@ fn descriptions_of_other_servers() {
 fn what_is_not_taken() {
     let media = "m=audio 0 RTP/AVP 0\r\n";
     let refused = |text: &str, base: &str| Remote::parse(text, base).unwrap_err();
-    assert_eq!(refused(&"v=0\n".repeat(16_385), BASE), SdpError::TooLong(65_540));
+    assert_eq!(refused(&"v=0\n".repeat(131_073), BASE), SdpError::TooLong(524_292));
     assert_eq!(refused(&format!("v=0\n{media}"), "/a"), SdpError::Base);
     assert_eq!(refused("v=0\n", BASE), SdpError::NoMedia);
     assert_eq!(refused(&format!("v=0\n{}", media.repeat(17)), BASE), SdpError::TooManyMedia(17));
