@@ -117,8 +117,13 @@ fn publish(criterion: &mut Criterion) {
     // One packet at a time, as a live encoder sends, and the whole stream at once.
     for (calls, at_once) in [("one_by_one", size), ("at_once", packets.len())] {
         for (name, oversize) in [("as_it_is", Oversize::Fragment), ("recut", Oversize::Recut)] {
-            let point =
-                PublishingPoint { name: "cam".into(), source: Source::Push, source_timeout: None, access: Default::default() };
+            let point = PublishingPoint {
+                name: "cam".into(),
+                source: Source::Push,
+                source_timeout: None,
+                title: None,
+                access: Default::default(),
+            };
             let mut settings = Settings { publishing_points: vec![point], ..Settings::default() };
             settings.udp.oversize = oversize;
             let relay = Relay::new(&settings, Box::new(Guid::default), vec![Arc::new(Nobody)]);
@@ -142,6 +147,7 @@ fn batch(generation: &Arc<Generation>, first: u64, now: Instant) -> Arc<Batch> {
             number: first + u64::from(index),
             send_time_ms: (first as u32 + index) * 5,
             join_point: (first + u64::from(index)).is_multiple_of(200),
+            key: false,
             used_len: 1400,
         })
         .collect();
@@ -161,6 +167,8 @@ fn window(criterion: &mut Criterion) {
         bit_rate: 2_000_000,
         streams: video,
         video,
+        ssrc: 7,
+        sequence: 9,
     });
     let bounds = WindowBounds { seconds: 20, bytes: 32 << 20 };
     let mut group = criterion.benchmark_group("window");

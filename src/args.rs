@@ -84,6 +84,10 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub http_listen: Option<String>,
 
+    /// Where viewers connect by RTSP, such as "*:8554"; "" for nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub rtsp_listen: Option<String>,
+
     /// Where metrics and health are served, such as "127.0.0.1:9755"; "" for nowhere
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
@@ -99,6 +103,7 @@ impl SettingsArgs {
         let flags = [
             ("--mms-listen", "mms.listen", &self.mms_listen),
             ("--http-listen", "http.listen", &self.http_listen),
+            ("--rtsp-listen", "rtsp.listen", &self.rtsp_listen),
             ("--admin-listen", "admin.listen", &self.admin_listen),
             ("--log-format", "log.format", &self.log_format),
         ];
@@ -158,10 +163,10 @@ pub struct SignArgs {
 /// `wmrelay play`
 #[derive(Debug, Clone, clap::Args)]
 pub struct PlayArgs {
-    /// What to play: mms://HOST/NAME, or by HTTP http://HOST/NAME or mmsh://HOST/NAME, each with HOST:PORT too
+    /// What to play: mms://HOST/NAME, rtsp://HOST/NAME, or by HTTP http://HOST/NAME or mmsh://HOST/NAME, each with HOST:PORT too; RTSP that is no Windows Media is counted
     pub url: String,
 
-    /// How the media is to come, in place of what the URL says: mms:// is UDP, or TCP where UDP is refused; mmsu:// is UDP alone, mmst:// TCP alone
+    /// How the media is to come, in place of what the URL says: mms:// and rtsp:// are UDP, or TCP where UDP does not work; mmsu:// and rtspu:// are UDP alone, mmst:// and rtspt:// TCP alone
     #[arg(long, value_enum)]
     pub transport: Option<PlayTransport>,
 
@@ -214,7 +219,7 @@ pub struct Seek {
 /// A transport that `play` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PlayTransport {
-    /// UDP; with mms://, TCP where that is refused
+    /// UDP; with mms:// and rtsp://, TCP where that is refused
     Udp,
     /// TCP, and UDP never
     Tcp,
@@ -227,14 +232,14 @@ pub enum PlayTransport {
                         1 where not, or where nothing could start; 2 for wrong arguments; 130 after a second Ctrl-C."
 )]
 pub struct SwarmArgs {
-    /// What to play: mms://HOST/NAME, mmsh://HOST/NAME, with a port mms://HOST:PORT/NAME, on any server that is yours to load
+    /// What to play: mms://HOST/NAME, rtsp://HOST/NAME, mmsh://HOST/NAME, with a port mms://HOST:PORT/NAME, on any server that is yours to load
     pub url: String,
 
     /// How many viewers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub viewers: u32,
 
-    /// How the media is to come, in place of what the URL says: mms:// and mmsu:// are UDP, mmst://, mmsh:// and http:// are TCP
+    /// How the media is to come, in place of what the URL says: mms://, mmsu://, rtsp:// and rtspu:// are UDP, mmst://, rtspt://, mmsh:// and http:// are TCP
     #[arg(long, value_enum)]
     pub transport: Option<SwarmTransport>,
 

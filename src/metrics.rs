@@ -74,6 +74,8 @@ pub const DISK_READS: &str = "wmrelay_disk_reads_total";
 pub const DISK_READ_BYTES: &str = "wmrelay_disk_read_bytes_total";
 /// Connections of viewers that are open, playing or not.
 pub const CONNECTIONS: &str = "wmrelay_connections";
+/// Of them and of connections that have not said what they want, those inside TLS.
+pub const TLS_CONNECTIONS: &str = "wmrelay_tls_connections";
 /// Always 1. Label: `version`.
 pub const BUILD_INFO: &str = "wmrelay_build_info";
 
@@ -161,6 +163,7 @@ pub fn describe_all() {
     describe_counter!(DISK_READS, "Blocks of files read from disks");
     describe_counter!(DISK_READ_BYTES, Unit::Bytes, "Bytes of the blocks of files read from disks");
     describe_gauge!(CONNECTIONS, "Open connections of viewers, playing or not");
+    describe_gauge!(TLS_CONNECTIONS, "Open connections inside TLS whose handshake is done");
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

@@ -43,9 +43,9 @@ pub struct Course {
 /// How media comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataPath {
-    /// Datagrams of MMS.
+    /// Datagrams of MMS or RTSP.
     Udp,
-    /// The control connection of MMS.
+    /// The control connection of MMS or RTSP.
     Tcp,
     /// The response to a request of HTTP.
     Http,
@@ -96,6 +96,15 @@ pub enum ClientOutput {
     Send(Bytes),
     /// For the server's address, UDP port with the number of the URL's port.
     Datagram(Bytes),
+    /// For a UDP port of the server's address.
+    DatagramTo {
+        /// From which of our ports.
+        from: u16,
+        /// To which of the server's.
+        to: u16,
+        /// What.
+        bytes: Bytes,
+    },
     /// Close the connection, if one is open, and make another one to the same address and port: [`ClientInput::Connected`].
     Connect,
     /// Close the connection; there may be another one later.
@@ -111,6 +120,11 @@ pub enum ClientOutput {
 pub enum ClientEvent {
     /// UDP was refused; the session goes on over TCP, or closes.
     FunnelRefused(Hresult),
+    /// UDP does not work; it goes on over TCP.
+    UdpRefused {
+        /// Why, in our words.
+        reason: &'static str,
+    },
     /// What was opened, in the server's words or its header's; what it does not know, or a broadcast has not, is 0.
     Opened {
         /// Whether it is a broadcast; a file if not.
@@ -153,7 +167,7 @@ pub enum ClientEvent {
         /// As in [`ClientEvent::Packet`].
         settled: u32,
     },
-    /// One ASF packet, with `count_only` of the engine.
+    /// One ASF packet, with `count_only` of the engine; one RTP packet of what is no ASF.
     Counted {
         /// The server's packet number.
         location: u32,
@@ -212,13 +226,16 @@ pub enum ClientEnd {
         /// Those of the header.
         existing: StreamSet,
     },
+    /// Its streams are no ASF, and nobody wants to count anything else.
+    #[error("what the server has there is no Windows Media stream (its description has no ASF header)")]
+    NotAsf,
     /// The server wants credentials, which we do not have.
     #[error("the server wants a user name and a password")]
     CredentialsWanted,
     /// The server does not take the credentials that we have, or wants them in a way that we do not know.
     #[error("the server does not accept the user name and the password")]
     CredentialsRefused,
-    /// An HTTP server answered with a status that is no success.
+    /// A server of HTTP or RTSP answered with a status that is no success.
     #[error("{what} refused: {code} {reason}")]
     Status {
         /// What we had asked for.

@@ -129,6 +129,52 @@ pub enum Until {
     After(u32),
 }
 
+/// UDP ports of a player that one of its flows is to go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpPorts {
+    /// By which the session is known: its own ports do not rest for it.
+    pub owner: u32,
+    /// What goes there.
+    pub flow: Flow,
+    /// The first, not 0.
+    pub first: u16,
+    /// The next one is asked for too.
+    pub pair: bool,
+    /// The port that the player will ask for next, in so far as it is known: if that cannot be leased, these are not wanted.
+    pub then: Option<u16>,
+}
+
+/// A flow of datagrams to a player that has more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Media.
+    Media,
+    /// Packets sent again, and those by which the path is tested.
+    Resends,
+}
+
+/// The first packet that a play begins with, where it is numbered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cue {
+    /// Its RTP sequence number.
+    pub sequence: u16,
+    /// Its RTP timestamp: its send time, milliseconds.
+    pub timestamp: u32,
+    /// Of a broadcast that begins in the past, if that was asked about: what is sent faster than it plays.
+    pub head_start: Option<Box<HeadStart>>,
+}
+
+/// The begin of a broadcast that is sent faster than it plays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadStart {
+    /// Media time of it, milliseconds.
+    pub media_ms: u32,
+    /// Media time per real time.
+    pub rate: u32,
+    /// Its profile, see `rtsp::startup`.
+    pub profile: Option<String>,
+}
+
 /// What the relay answers, or tells.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -136,8 +182,14 @@ pub enum Answer {
     Admitted(Result<(), Hresult>),
     /// To [`Ask::ClaimPort`]. After a failure the player may ask for another funnel.
     Funnel(Result<(), Hresult>),
+    /// To [`Ask::Lease`].
+    Leased(Result<(), Hresult>),
+    /// To [`Ask::Play`], [`Ask::PlayFile`] and [`Ask::Resume`], where packets are numbered for all: media follows.
+    Cued(Cue),
     /// To [`Ask::Open`].
     Opened(Result<Description, OpenRefusal>),
+    /// News, where packets are numbered for all: the number behind the last packet that was sent. What ended is said next.
+    NextSequence(u16),
     /// News: another header from the next packet on.
     NewGeneration(Description),
     /// News: nothing more will come.
@@ -196,6 +248,8 @@ pub struct Description {
     pub streams: StreamSet,
     /// Whether it is a broadcast or a file.
     pub content: Content,
+    /// By which its RTP packets are known.
+    pub ssrc: u32,
 }
 
 /// What kind of content a description is of.
@@ -224,8 +278,10 @@ pub enum Ask {
         /// The address that the player says it has.
         announced: Option<IpAddr>,
     },
-    /// The port granted last is not wanted any more.
+    /// The ports granted are not wanted any more.
     ReleasePort,
+    /// May a flow go to these UDP ports of the player's address? Answer: [`Answer::Leased`].
+    Lease(UdpPorts),
     /// What is this? Answer: [`Answer::Opened`].
     Open {
         /// Name of a publishing point, without leading slash: MMS as sent, HTTP percent-decoded once.
@@ -264,6 +320,15 @@ pub enum Ask {
         until: Option<Until>,
         /// How fast to begin; `None`: as the server does by itself.
         acceleration: Option<Acceleration>,
+        /// How many times faster than it plays all of it is wanted, at least 1.
+        speed: u8,
+    },
+    /// Go on where [`Ask::Stop`] stopped: a file behind the last packet that was sent, a broadcast where it is now.
+    Resume {
+        /// For each packet.
+        incarnation: u8,
+        /// Where to end, before the end of the file.
+        until: Option<Until>,
     },
     /// Of what is sent from here on: these streams.
     Select(Selection),

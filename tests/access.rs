@@ -118,7 +118,9 @@ impl House {
 fn ffmpeg_plays(url: &str) {
     let decoded = player::ffmpeg(url, 2).finish(MINUTE);
     let frames = frames(&decoded.stdout);
-    assert!(decoded.status.success() && of_stream(&frames, 0).len() >= 15, "{url}: {} frames\n{}", frames.len(), decoded.stderr);
+    // Over RTSP sound comes first.
+    let pictures = of_stream(&frames, usize::from(url.starts_with("rtsp:"))).len();
+    assert!(decoded.status.success() && pictures >= 15, "{url}: {pictures} of {} frames\n{}", frames.len(), decoded.stderr);
 }
 
 #[track_caller]
@@ -390,6 +392,46 @@ fn passwords_over_http() {
 }
 
 #[test]
+fn passwords_and_signed_addresses_over_rtsp() {
+    if !ready("passwords_and_signed_addresses_over_rtsp", FFMPEG) {
+        return;
+    }
+    let house = House::open("");
+    let daemon = &house.daemon;
+    let url = |user: &str, name: &str| format!("rtsp://{user}{}/{name}", daemon.rtsp);
+    ffmpeg_plays(&url("anna:s3cret@", "secret"));
+    ffmpeg_does_not_play(&url("anna:wrong@", "secret"));
+    ffmpeg_does_not_play(&url("", "secret"));
+    ffmpeg_plays(&url("", &format!("signed{}", house.query(&["signed", "--for", "2h"]))));
+    ffmpeg_plays(&url("", &format!("archive/{FILM}{}", house.query(&["archive/", "--for", "2h"]))));
+    let key = house.key("signed", 3600, None);
+    let status = |method: &str, name: &str| -> u16 {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(daemon.rtsp).unwrap();
+        stream.set_read_timeout(Some(MINUTE)).unwrap();
+        let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1";
+        write!(stream, "{method} rtsp://{}/{name} RTSP/1.0\r\nCSeq: 1\r\n{transport}\r\n\r\n", daemon.rtsp).unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        text(&head[9..]).parse().unwrap()
+    };
+    // A SETUP opens as well, so it is asked for the same.
+    for (name, refused) in [
+        (String::from("signed"), 403),
+        (format!("signed{}", house.key("public", 3600, None)), 403),
+        (format!("signed{}", house.key("signed", -3600, None)), 403),
+        (format!("signed{}", house.key("signed", 3600, Some("127.0.0.2".parse().unwrap()))), 403),
+        (String::from("secret"), 401),
+        (String::from("nothing"), 404),
+    ] {
+        assert_eq!((status("DESCRIBE", &name), status("SETUP", &format!("{name}/video"))), (refused, refused), "{name}");
+    }
+    assert_eq!((status("DESCRIBE", &format!("signed{key}")), status("SETUP", &format!("signed{key}/video"))), (200, 200));
+    let log = daemon.log();
+    assert!(!log.contains("s3cret") && !log.contains(&key[3..]), "a secret is in the log");
+}
+
+#[test]
 fn vlc_plays_what_is_open_beside_what_is_not() {
     if !ready("vlc_plays_what_is_open_beside_what_is_not", VLC) {
         return;
@@ -509,7 +551,19 @@ fn settings_that_could_let_nobody_in_are_told() {
         assert_eq!(done.status.code(), Some(2), "{settings}: {told}");
         assert!(told.contains(place) && told.contains(word), "{settings}: {told}");
         let serve = wmrelay(
-            &["serve", "--mms-listen", "127.0.0.1:0", "--http-listen", "", "--admin-listen", "", "--config", path(&file)],
+            &[
+                "serve",
+                "--mms-listen",
+                "127.0.0.1:0",
+                "--http-listen",
+                "",
+                "--rtsp-listen",
+                "",
+                "--admin-listen",
+                "",
+                "--config",
+                path(&file),
+            ],
             "",
         );
         assert_eq!(serve.status.code(), Some(2), "{settings}: {}", text(&serve.stderr));

@@ -177,7 +177,12 @@ fn swarm_says_what_it_cannot_do_before_it_starts() {
         (&[url, "--viewers", "1", "--ports", "5-1"], 2, "--ports"),
         (&["http://a/b", "--viewers", "1", "--transport", "udp"], 1, "http://a/b: HTTP has no UDP"),
         (&[url, "--viewers", "1", "--addresses", "127.0.0.1-x"], 1, "--addresses: \"127.0.0.1-x\" is not an address"),
-        (&[url, "--viewers", "9", "--ports", "1024-1027"], 1, "need 3 local addresses with 4 ports each, and there is 1"),
+        (&[url, "--viewers", "9", "--ports", "1024-1027"], 1, "need 3 local addresses with ports for 4 each, and there is 1"),
+        (
+            &["rtsp://127.0.0.1:1/none", "--viewers", "9", "--ports", "1024-1027"],
+            1,
+            "need 5 local addresses with ports for 2 each",
+        ),
         (&["mmst://127.0.0.1:1/none", "--viewers", "1", "--addresses", "::1"], 1, "no address of the family of --addresses"),
         (&[url, "--viewers", "1", "--pid", "4294967295"], 1, "process 4294967295: there is no such process"),
     ] {

@@ -360,6 +360,16 @@ fn pages_and_playlists_escape_names() {
     assert!(named.text().contains(&format!("mms://media.example:8080/{encoded}\"")), "{}", named.text());
     let wild = curl(out.path(), &["--header", "Host: \"><script>"], &format!("{url}.asx"));
     assert!(!wild.text().contains("script"), "{}", wild.text());
+    let titled = Daemon::start("[[publishing_point]]\nname = \"Door\"\ntitle = \"Front <door>\"\nsource = { type = \"push\" }\n");
+    for ending in [".asx", ".m3u", ""] {
+        let shown = curl(
+            out.path(),
+            &["--header", "Accept: text/html", "--user-agent", "Mozilla/5.0"],
+            &http_url(&titled, "http", &format!("door{ending}")),
+        );
+        let expected = if ending == ".m3u" { "Front <door>" } else { "Front &lt;door&gt;" };
+        assert!(shown.text().contains(expected), "{ending}: {}", shown.text());
+    }
     let m3u = curl(out.path(), &[], &format!("{url}.m3u"));
     m3u.assert_status(200);
     assert!(m3u.text().starts_with("#EXTM3U\r\n") && m3u.text().ends_with(&format!("{url}\r\n")), "{}", m3u.text());
@@ -373,6 +383,23 @@ fn push_other_pictures(url: &str) -> Process {
     command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-c:v", "wmv2", "-g", "15", "-c:a", "wmav2"]);
     command.args(["-packet_size", "1400", "-f", "asf_stream", "-method", "POST", url]);
     Process::start(command)
+}
+
+#[test]
+fn the_description_for_players_of_rtsp_leads_to_the_stream() {
+    if !ready("the_description_for_players_of_rtsp_leads_to_the_stream", &[Program("ffmpeg"), Program("curl")]) {
+        return;
+    }
+    let daemon = Daemon::start(NOTHING);
+    let out = tempfile::tempdir().unwrap();
+    let sdp = curl(out.path(), &[], &http_url(&daemon, "http", "demo.sdp"));
+    sdp.assert_status(200);
+    assert_eq!(sdp.field("Content-Type"), "application/sdp");
+    let text = sdp.text();
+    let control = text.lines().find_map(|line| line.strip_prefix("a=control:rtsp://")).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(control, format!("{}/demo/", daemon.rtsp));
+    let played = player::ffmpeg(&format!("rtsp://{control}"), 1);
+    wait_until("ten pictures over RTSP", MINUTE, || of_stream(&frames(&played.stdout()), 1).len() >= 10);
 }
 
 #[test]

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use support::Need::{Program, Root};
 use support::asf::Synthetic;
 use support::daemon::{Daemon, Launch, sum_of};
+use support::gstreamer::GSTREAMER;
 use support::mms::{self, Control, Incoming, result_of};
 use support::namespace::{CLIENT, Network, SERVER};
-use support::player::{assert_clip_over_and_over, ffmpeg_arguments, frames, of_stream};
+use support::player::{assert_clip_over_and_over, ffmpeg_arguments, frames, of_stream, video_stream};
 use support::process::Process;
 use support::publisher::push_arguments;
 use support::viewer::{PLAYER, open_and_start};
@@ -253,6 +254,91 @@ fn publishers_on_other_machines_need_a_password() {
     let pictures = of_stream(&frames(&played.stdout), 0);
     assert!(pictures.len() >= 40, "{} pictures\n{}", pictures.len(), played.stderr);
     assert_clip_over_and_over(pictures.iter().map(|picture| picture.md5.as_str()));
+}
+
+/// A firewall that lets RTSP through and no datagram of media, and tells nobody.
+fn silent_firewall() -> String {
+    format!(
+        "table ip wmrelay {{
+  counter media {{ }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    tcp dport 8554 accept
+    tcp sport 8554 ct state established accept
+    ip saddr {SERVER} ip daddr {CLIENT} udp dport 1024-1123 counter name media drop
+  }}
+}}"
+    )
+}
+
+/// A daemon that serves RTSP behind it.
+#[track_caller]
+fn behind_silence(network: &Network) -> Daemon {
+    let settings = "[udp]\nclient_ports = \"1024-1123\"\n";
+    Launch::new(settings).in_namespace(network.server()).listen(LISTEN).rtsp("10.77.1.1:8554").start()
+}
+
+/// What FFmpeg does: by itself it waits for ever. Told a timeout, it says PAUSE, sets up anew on the same connection over TCP, and plays.
+#[test]
+fn ffmpeg_behind_a_firewall_that_drops_udp_goes_over_to_tcp_on_the_same_connection_once_it_has_a_timeout() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("ffmpeg")];
+    if !ready("ffmpeg_behind_a_firewall_that_drops_udp_goes_over_to_tcp_on_the_same_connection_once_it_has_a_timeout", &needs) {
+        return;
+    }
+    let network = Network::new(&silent_firewall());
+    let _daemon = behind_silence(&network);
+    let metric = |name: &str, labels: &[(&str, &str)]| sum_of(&network.get_at_server(9755, "/metrics"), name, labels);
+    let start = |options: &[&str]| {
+        let mut arguments: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        arguments.extend(ffmpeg_arguments(&format!("rtsp://{SERVER}:8554/demo"), 3));
+        Process::start(network.client_command("ffmpeg", &arguments))
+    };
+    let viewers = || ["udp", "tcp"].map(|transport| metric("wmrelay_viewers", &[("transport", transport)]));
+    let mut patient = start(&["-min_port", "1024", "-max_port", "1070"]);
+    wait_until("a play over UDP", MINUTE, || viewers() == [1.0, 0.0]);
+    // Microseconds.
+    let told = start(&["-timeout", "5000000", "-min_port", "1080", "-max_port", "1122"]);
+    wait_until("another play over UDP", MINUTE, || viewers() == [2.0, 0.0]);
+    wait_until("a play over TCP", MINUTE, || viewers() == [1.0, 1.0]);
+    let done = told.finish(MINUTE);
+    assert!(done.status.success(), "{}", done.stderr);
+    assert!(done.stderr.contains("UDP timeout, retrying with TCP"), "{}", done.stderr);
+    assert!(of_stream(&frames(&done.stdout), video_stream(&done.stdout)).len() >= 20, "{}", done.stderr);
+    assert!(patient.runs() && frames(&patient.stdout()).is_empty(), "it played: {}", patient.stderr());
+    assert_eq!(metric("wmrelay_sessions_total", &[("protocol", "rtsp")]), 2.0, "a connection each");
+    let joins = ["udp", "tcp"].map(|transport| metric("wmrelay_joins_total", &[("protocol", "rtsp"), ("transport", transport)]));
+    assert_eq!(joins, [2.0, 0.0], "a viewer joins once, whatever it changes to");
+    assert_eq!(metric("wmrelay_transport_fallbacks_total", &[]), 0.0, "we refused nothing");
+    assert!(network.counted("media") > 0, "nothing was dropped");
+}
+
+/// What GStreamer does: five seconds without a datagram, then it ends its session, comes back on another connection for TCP, and plays.
+#[test]
+fn gstreamer_behind_a_firewall_that_drops_udp_comes_back_over_tcp() {
+    let needs = [&[Root, Program("ip"), Program("nft"), Program("bash")], GSTREAMER].concat();
+    if !ready("gstreamer_behind_a_firewall_that_drops_udp_comes_back_over_tcp", &needs) {
+        return;
+    }
+    let network = Network::new(&silent_firewall());
+    let daemon = behind_silence(&network);
+    let metric = |name: &str, labels: &[(&str, &str)]| sum_of(&network.get_at_server(9755, "/metrics"), name, labels);
+    let out = daemon.folder().join("dump");
+    let pipeline = format!(
+        "-q rtspsrc location=rtsp://{SERVER}:8554/demo port-range=1024-1123 ! rtpasfdepay ! filesink buffer-mode=unbuffered location={}",
+        out.display()
+    );
+    let mut gstreamer = Process::start(network.client_command("gst-launch-1.0", &pipeline.split(' ').collect::<Vec<_>>()));
+    wait_until("a play over UDP", MINUTE, || metric("wmrelay_viewers", &[("transport", "udp")]) == 1.0);
+    wait_until("a play over TCP", MINUTE, || metric("wmrelay_viewers", &[("transport", "tcp")]) == 1.0);
+    wait_until("media", MINUTE, || {
+        assert!(gstreamer.runs(), "{}", gstreamer.stderr());
+        std::fs::metadata(&out).is_ok_and(|metadata| metadata.len() > 50_000)
+    });
+    assert_eq!(metric("wmrelay_viewers", &[("transport", "udp")]), 0.0);
+    assert_eq!(metric("wmrelay_port_leases", &[("state", "leased")]), 0.0, "the ports are given back");
+    assert_eq!(metric("wmrelay_sessions_total", &[("protocol", "rtsp")]), 2.0, "another connection");
+    assert_eq!(metric("wmrelay_transport_fallbacks_total", &[]), 0.0, "we refused nothing");
+    assert!(network.counted("media") > 0, "nothing was dropped");
 }
 
 /// The yardstick itself: the firewall passes the pool's ports, and counts and drops the one beside them.

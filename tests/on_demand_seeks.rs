@@ -10,17 +10,14 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::Need::{self, Program};
 use support::archive::{HASTE, archive, play, report, serve};
 use support::daemon::Daemon;
-use support::media::{data_start, presentation_times, repeated, seek_samples};
+use support::media::{data_start, key_frames, presentation_times, repeated, seek_samples};
 use support::mms::{self, Control, Incoming, result_of};
 use support::player::Vlc;
-use support::process::Process;
 use support::{Random, asf::send_time_in, ready, stays, wait_until};
 
 const FFMPEG: &[Need] = &[Program("ffmpeg"), Program("ffprobe")];
@@ -33,25 +30,6 @@ const NO_HASTE: &str = "[delivery]\nburst_ms = 0\n";
 const INDEXED: &str = "vod-wmv2-wmav2-indexed.wmv";
 /// The same media with an index, with none, with the empty one that VLC writes, with one of random entries.
 const SEEK_SAMPLES: [&str; 4] = [INDEXED, "no-index.wmv", "bogus-index.wmv", "random-index.wmv"];
-
-/// The presentation times of a file's key frames, milliseconds of media, and the packets they begin in.
-#[track_caller]
-fn key_frames(file: &Path) -> Vec<(u64, u64)> {
-    let mut command = Command::new("ffprobe");
-    command.args(["-v", "error", "-select_streams", "v:0", "-of", "csv=p=0"]);
-    command.args(["-show_entries", "packet=pts_time,dts_time,pos,flags"]).arg(file);
-    let done = Process::start(command).finish(MINUTE);
-    let (start, size) = data_start(file);
-    let milliseconds = |text: &str| text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round() as u64);
-    let of_line = |line: &str| {
-        let fields: Vec<&str> = line.split(',').collect();
-        let position: u64 = fields[2].parse().ok()?;
-        Some((milliseconds(fields[1]).or_else(|| milliseconds(fields[0]))?, (position - start) / size))
-    };
-    let keys: Vec<_> = done.stdout.lines().filter(|line| line.contains('K')).filter_map(of_line).collect();
-    assert!(keys.len() >= 3, "{}: {keys:?}", file.display());
-    keys
-}
 
 /// The packet that a play begins with which was asked to begin at a packet.
 fn key_packet(keys: &[(u64, u64)], asked: u64) -> u64 {

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use support::daemon::Daemon;
+use support::daemon::{Daemon, Launch};
 use support::mms::{self, Control};
 use support::viewer::{Viewer, open_and_start};
 
@@ -38,16 +38,94 @@ fn answer(address: SocketAddr, request: &str, bytes: usize) -> Vec<u8> {
     answer
 }
 
-/// RTSPU and RTSPT begin alike.
+fn rtsp_request(address: SocketAddr, agent: &str, line: &str, headers: &str) -> String {
+    format!(
+        "{line} RTSP/1.0\r\nUser-Agent: {agent}\r\nCSeq: 1\r\n\
+         Supported: com.microsoft.wm.srvppair, com.microsoft.wm.sswitch, com.microsoft.wm.eosmsg\r\n{headers}\r\n"
+    )
+    .replace("URL", &format!("rtsp://{address}/demo"))
+}
+
+/// Where RTSP is not spoken, RTSPU and RTSPT begin alike, and end.
 fn rtsp_is_over_at_once(address: SocketAddr, agent: &str) {
     let begun = now();
-    let request = format!(
-        "DESCRIBE rtsp://{address}/demo RTSP/1.0\r\nUser-Agent: {agent}\r\nAccept: application/sdp\r\nCSeq: 1\r\n\
-         Supported: com.microsoft.wm.srvppair, com.microsoft.wm.sswitch\r\n\r\n"
-    );
-    let answer = answer(address, &request, usize::MAX);
+    let answer = answer(address, &rtsp_request(address, agent, "DESCRIBE URL", "Accept: application/sdp\r\n"), usize::MAX);
     assert!(!answer.starts_with(b"RTSP/1.0 200"), "{}", String::from_utf8_lossy(&answer));
     assert!(begun.elapsed() < PATIENCE, "the player would have given up");
+}
+
+/// One connection of Windows Media Player over RTSP.
+struct Rtsp<'a> {
+    link: Pipelined,
+    address: SocketAddr,
+    agent: &'a str,
+    session: String,
+}
+
+impl<'a> Rtsp<'a> {
+    fn open(address: SocketAddr, agent: &'a str) -> Self {
+        let mut rtsp = Self { link: Pipelined::connect(address), address, agent, session: String::new() };
+        let description = rtsp.ask("DESCRIBE URL", "Accept: application/sdp\r\n");
+        assert!(description.starts_with("RTSP/1.0 200 "), "{description}");
+        rtsp
+    }
+
+    fn ask(&mut self, line: &str, headers: &str) -> String {
+        let request = rtsp_request(self.address, self.agent, line, &format!("{}{headers}", self.session));
+        self.link.send(&request);
+        let (head, _) = self.link.response();
+        if let Some(id) = head.split("\r\nSession: ").nth(1).and_then(|rest| rest.split(';').next()) {
+            self.session = format!("Session: {id}\r\n");
+        }
+        head
+    }
+}
+
+/// RTSPU: lost packets are to be sent again, a test of the path, then media, all to ports of the player's. Source: MS-RTSP 4.
+fn plays_over_rtspu(address: SocketAddr, agent: &str, port: u16) {
+    let [resends, media] = [port, port + 2].map(|port| UdpSocket::bind(("127.0.0.1", port)).unwrap());
+    let mut rtsp = Rtsp::open(address, agent);
+    let udp = |ports: String| format!("Transport: RTP/AVP/UDP;unicast;client_port={ports};mode=PLAY\r\n");
+    let told = rtsp.ask("SETUP URL/rtx", &udp(format!("{port}-{}", port + 1)));
+    assert!(told.starts_with("RTSP/1.0 200 "), "{told}");
+    let body = "type: high-entropy-packetpair";
+    let headers = format!("Content-Type: application/x-rtsp-udp-packetpair;charset=UTF-8\r\nContent-Length: {}\r\n", body.len());
+    let request = rtsp_request(address, agent, "SET_PARAMETER URL", &format!("{}{headers}", rtsp.session));
+    rtsp.link.send(&format!("{request}{body}"));
+    assert!(rtsp.link.response().0.starts_with("RTSP/1.0 200 "));
+    let received = |socket: &UdpSocket| {
+        socket.set_read_timeout(Some(MINUTE)).unwrap();
+        let mut buffer = [0; 2048];
+        let (len, _) = socket.recv_from(&mut buffer).unwrap();
+        buffer[..len].to_vec()
+    };
+    assert_eq!([0; 3].map(|_| received(&resends).len()), [1470, 1471, 1472]);
+    for stream in ["audio", "video"] {
+        let told = rtsp.ask(&format!("SETUP URL/{stream}"), &udp((port + 2).to_string()));
+        assert!(told.contains(&format!(";client_port={};", port + 2)), "{told}");
+    }
+    let playing = rtsp.ask("PLAY URL", "Range: npt=0.000-\r\n");
+    let first: u16 = playing.split(";seq=").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
+    for more in 0..20 {
+        let packet = received(&media);
+        assert_eq!(u16::from_be_bytes([packet[2], packet[3]]), first.wrapping_add(more), "{playing}");
+    }
+    assert!(rtsp.ask("TEARDOWN URL", "").starts_with("RTSP/1.0 200 "));
+}
+
+/// RTSPT: media between the responses.
+fn plays_over_rtspt(address: SocketAddr, agent: &str) {
+    let mut rtsp = Rtsp::open(address, agent);
+    for stream in ["audio", "video"] {
+        let told = rtsp.ask(&format!("SETUP URL/{stream}"), "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=PLAY\r\n");
+        assert!(told.starts_with("RTSP/1.0 200 "), "{told}");
+    }
+    assert!(rtsp.ask("PLAY URL", "Range: npt=0.000-\r\n").starts_with("RTSP/1.0 200 "));
+    for _ in 0..20 {
+        let head = rtsp.link.take(4);
+        assert_eq!(head[..2], *b"$\0");
+        rtsp.link.take(usize::from(u16::from_be_bytes([head[2], head[3]])));
+    }
 }
 
 /// Windows Media's streaming protocol: Describe, then Play with the session that it told.
@@ -94,11 +172,22 @@ fn the_oldest_players() {
 /// Windows Media Player 9 and 10: RTSPU, RTSPT, MMSU, MMST, HTTP.
 #[test]
 fn players_that_know_rtsp_and_mms() {
-    let daemon = Daemon::start("");
     let agent = "WMPlayer/9.0.0.2980 guid/3300AD50-2C39-46C0-AE0A-70B64F321A80";
-    for address in [daemon.mms, daemon.http] {
+    let daemon = Daemon::start("");
+    for (address, port) in [(daemon.rtsp, 3236), (daemon.mms, 3244)] {
+        plays_over_rtspu(address, agent, port);
+        plays_over_rtspt(address, agent);
+    }
+    // Where it is switched off, the next protocol has its turn.
+    let quiet = Launch::new("").protocols(["[\"mms\"]", "[\"http\"]", "[\"rtsp\"]"]).start();
+    for address in [quiet.mms, quiet.http] {
         rtsp_is_over_at_once(address, agent);
     }
+    // Where the firewall opens too few ports, UDP is refused, and the player comes again.
+    let narrow = Daemon::start("[udp]\nclient_ports = \"4000\"\n");
+    let told = Rtsp::open(narrow.mms, agent).ask("SETUP URL/rtx", "Transport: RTP/AVP/UDP;unicast;client_port=3236-3237\r\n");
+    assert!(told.starts_with("RTSP/1.0 461 "), "{told}");
+    plays_over_rtspt(narrow.mms, agent);
     let viewer = Viewer::tcp(daemon.mms, "demo");
     viewer.wait_for_packets(5, MINUTE);
     // Where a proxy lets nothing but HTTP through.
@@ -112,7 +201,7 @@ fn players_that_know_rtsp_and_mms() {
 fn players_that_have_forgotten_mms() {
     let daemon = Daemon::start("");
     for address in [daemon.mms, daemon.http] {
-        rtsp_is_over_at_once(address, "WMPlayer/12.0.7601.17514");
+        plays_over_rtspt(address, "WMPlayer/12.0.7601.17514");
         plays_over_http(address, "NSPlayer/12.00.7601.17514 WMFSDK/12.00.7601.17514");
     }
 }

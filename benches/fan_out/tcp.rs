@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use wmrelay::http::wrap::Wrap;
 use wmrelay::mms::media::{self, HEAD_LEN};
+use wmrelay::rtsp::media::Carriage;
 use wmrelay::shard::broadcast::Framing;
 
 use crate::drain::Drain;
@@ -118,12 +119,13 @@ pub(crate) fn techniques(connections: &Rc<Connections>, packets: usize) -> Vec<T
         }
         assert_eq!(writev(stream, &parts), Ok(bytes), "{whole}");
     });
-    let [ours, framed, chunked, raw] = [
+    let [ours, framed, chunked, raw, rtp] = [
         ("ours", Framing::Mms),
         ("ours, HTTP framed", Framing::Http(Wrap::Framed)),
         ("ours, HTTP chunked", Framing::Http(Wrap::Chunked)),
         ("ours, HTTP raw", Framing::Http(Wrap::Raw)),
+        ("ours, interleaved", Framing::Rtp(Carriage::Interleaved { channel: 0 })),
     ]
     .map(|(name, framing)| ours::over_tcp(name, framing, connections, packets));
-    vec![naive, ours, bare, framed, chunked, raw, tokio, gathered]
+    vec![naive, ours, bare, framed, chunked, raw, rtp, tokio, gathered]
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, sendmmsg, sendmsg, setsockopt, sockopt};
 use wmrelay::mms::media::{self, HEAD_LEN};
+use wmrelay::rtsp::media::Carriage;
+use wmrelay::shard::broadcast::Framing;
 use wmrelay::shard::origins::Origins;
 use wmrelay::shard::udp::{Route, UdpPort};
 
@@ -95,9 +97,17 @@ fn open() -> UdpSocket {
     UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("descriptors and ports for the viewers")
 }
 
-/// The three that every count of viewers is measured with.
+/// Those that every count of viewers is measured with.
 pub(crate) fn techniques(receivers: &Rc<Receivers>, packets: usize) -> Vec<Technique> {
-    vec![naive(receivers, "naive", &vec![PACKET_SIZE; packets]), ours::over_udp(receivers, packets), bare(receivers, packets)]
+    let numbers = Some(&receivers.numbers[..]);
+    let rtp = Framing::Rtp(Carriage::Datagrams);
+    vec![
+        naive(receivers, "naive", &vec![PACKET_SIZE; packets]),
+        ours::over_udp("ours", Framing::Mms, numbers, receivers, packets),
+        ours::over_udp("ours, RTP", rtp, None, receivers, packets),
+        ours::over_udp("ours, RTP, own", rtp, numbers, receivers, packets),
+        bare(receivers, packets),
+    ]
 }
 
 /// All others that were thought of.

@@ -19,6 +19,7 @@ pub(crate) fn number(report: &Value, key: &str) -> f64 {
 pub(crate) struct Daemon {
     child: Child,
     mms: String,
+    rtsp: String,
     admin: String,
     folder: tempfile::TempDir,
 }
@@ -37,10 +38,11 @@ impl Daemon {
             );
         }
         let (config, ready) = (folder.path().join("wmrelay.toml"), folder.path().join("ready.json"));
+        text += "[rtsp]\nserver_port = 0\n";
         std::fs::write(&config, text).expect("a settings file");
         let any = "127.0.0.1:0";
         let child = Command::new(env!("CARGO_BIN_EXE_wmrelay"))
-            .args(["serve", "--mms-listen", any, "--http-listen", "", "--admin-listen", any, "--config"])
+            .args(["serve", "--mms-listen", any, "--http-listen", "", "--rtsp-listen", any, "--admin-listen", any, "--config"])
             .arg(&config)
             .arg("--ready-file")
             .arg(&ready)
@@ -49,7 +51,7 @@ impl Daemon {
             .expect("the daemon starts");
         let bound = wait_for(&ready);
         let address = |of: &str| bound[of][0].as_str().expect("an address").to_owned();
-        Self { child, mms: address("mms"), admin: address("admin"), folder }
+        Self { child, mms: address("mms"), rtsp: address("rtsp"), admin: address("admin"), folder }
     }
 
     /// The file of a medium.
@@ -139,10 +141,20 @@ impl Swarm {
         Self::of_url(daemon, &format!("mmsh://{}/{}", daemon.mms, medium.name), viewers)
     }
 
+    /// So many viewers of a medium over RTSP, by UDP.
+    pub(crate) fn over_rtsp(daemon: &Daemon, medium: &Medium, viewers: usize) -> Self {
+        Self::of_url(daemon, &format!("rtspu://{}/{}", daemon.rtsp, medium.name), viewers)
+    }
+
     fn of_url(daemon: &Daemon, url: &str, viewers: usize) -> Self {
+        Self::of_process(daemon.child.id(), url, viewers)
+    }
+
+    /// So many viewers of what any process serves.
+    pub(crate) fn of_process(pid: u32, url: &str, viewers: usize) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
         command.arg("swarm").arg(url);
-        command.args(["--viewers", &viewers.to_string(), "--pid", &daemon.child.id().to_string(), "--json"]);
+        command.args(["--viewers", &viewers.to_string(), "--pid", &pid.to_string(), "--json"]);
         Self(command)
     }
 

@@ -71,6 +71,8 @@ impl Server {
         let child = Command::new(env!("CARGO_BIN_EXE_wmrelay"))
             .args([
                 "serve",
+                "--rtsp-listen",
+                "",
                 "--mms-listen",
                 "127.0.0.1:0",
                 "--admin-listen",
@@ -166,24 +168,38 @@ fn free_address() -> SocketAddr {
 }
 
 /// Sends a file's stream to servers in real time, over and over, until dropped.
-struct Encoder {
+pub(crate) struct Encoder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Encoder {
+    /// To one that takes it as it is.
+    pub(crate) fn to(outlet: TcpStream, file: &Path) -> Self {
+        Self::send_to(vec![(outlet, false)], file)
+    }
+
+    /// Until nobody takes it any more.
+    pub(crate) fn wait(mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     fn start(servers: &[&Server], file: &Path) -> Self {
+        let connect = |server: &&Server| {
+            let mut stream = TcpStream::connect(server.address).expect("it listens");
+            stream.write_all(server.request().as_bytes()).expect("it reads");
+            (stream, server.name == "wmrelay")
+        };
+        Self::send_to(servers.iter().map(connect).collect(), file)
+    }
+
+    /// To connections, in chunks or as it is; it ends when one takes no more.
+    fn send_to(mut outlets: Vec<(TcpStream, bool)>, file: &Path) -> Self {
         let bytes = std::fs::read(file).expect("the stream");
         let ticks = media::ticks(file, TICK);
         let stop = Arc::new(AtomicBool::new(false));
-        let mut outlets: Vec<(TcpStream, bool)> = servers
-            .iter()
-            .map(|server| {
-                let mut stream = TcpStream::connect(server.address).expect("it listens");
-                stream.write_all(server.request().as_bytes()).expect("it reads");
-                (stream, server.name == "wmrelay")
-            })
-            .collect();
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             // Header Object, and the 50 bytes with which the Data Object begins.
@@ -193,8 +209,8 @@ impl Encoder {
             let mut laps = Laps { packets: bytes[header_len..].chunks_exact(PACKET_SIZE).map(<[u8]>::to_vec).collect(), next: 0 };
             laps.packets.truncate(ticks.iter().sum());
             let lap = TICK * ticks.len() as u32;
-            for (outlet, chunked) in &mut outlets {
-                send(outlet, *chunked, &header);
+            if !send_all(&mut outlets, &header) {
+                return;
             }
             let begin = now();
             for (n, count) in (0..).zip(ticks.iter().cycle()) {
@@ -203,8 +219,8 @@ impl Encoder {
                 }
                 std::thread::sleep((begin + TICK * n).saturating_duration_since(now()));
                 let packets = laps.take(*count, lap);
-                for (outlet, chunked) in &mut outlets {
-                    send(outlet, *chunked, &packets);
+                if !send_all(&mut outlets, &packets) {
+                    return;
                 }
             }
         });
@@ -241,16 +257,21 @@ impl Drop for Encoder {
     }
 }
 
-fn send(outlet: &mut TcpStream, chunked: bool, bytes: &[u8]) {
+/// Whether all took it.
+fn send_all(outlets: &mut [(TcpStream, bool)], bytes: &[u8]) -> bool {
+    outlets.iter_mut().all(|(outlet, chunked)| send(outlet, *chunked, bytes))
+}
+
+fn send(outlet: &mut TcpStream, chunked: bool, bytes: &[u8]) -> bool {
     if bytes.is_empty() {
-        return;
+        return true;
     }
     let sent = if chunked {
         outlet.write_all(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat())
     } else {
         outlet.write_all(bytes)
     };
-    sent.expect("the server takes the stream");
+    sent.is_ok()
 }
 
 /// Listeners of one server, which a thread drains.

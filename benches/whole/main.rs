@@ -13,6 +13,7 @@
 
 mod daemon;
 mod files;
+mod gstreamer;
 mod listeners;
 mod loops;
 mod media;
@@ -32,10 +33,11 @@ const JOIN_RUNS: usize = 7;
 /// A section: its name, and what prints it.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 13] = [
     ("udp", udp),
     ("tcp", tcp),
     ("http", http),
+    ("rtsp", rtsp),
     ("tick", tick),
     ("crowd", crowd),
     ("radio", radio),
@@ -44,6 +46,7 @@ const SECTIONS: [Section; 11] = [
     ("memory", memory),
     ("files", files::files),
     ("listeners", listeners::listeners),
+    ("gstreamer", gstreamer::gstreamer),
 ];
 
 fn main() {
@@ -72,12 +75,21 @@ fn assert_all_play(report: &Value, viewers: usize) {
 
 /// 1000 viewers of 2 Mbit/s over UDP whose sockets nobody reads, the daemon's whole process.
 fn udp() {
+    datagrams("UDP", |daemon| Swarm::of(daemon, &VIDEO, 1000));
+}
+
+/// The same in RTP.
+fn rtsp() {
+    datagrams("RTSP", |daemon| Swarm::over_rtsp(daemon, &VIDEO, 1000));
+}
+
+fn datagrams(name: &str, swarm: fn(&Daemon) -> Swarm) {
     let daemon = Daemon::start("", &[VIDEO]);
     let (ticks, loops) = (media::ticks(&daemon.path(&VIDEO), TICK), UdpLoops::new(1000));
     let (mut to_bare, mut to_naive, mut user) = (Vec::new(), Vec::new(), Vec::new());
     loops.bare(&ticks, TICK, SPAN / 6);
     for round in 1..=ROUNDS {
-        let report = Swarm::of(&daemon, &VIDEO, 1000).addresses("127.0.0.2").unread().seconds(SPAN).run();
+        let report = swarm(&daemon).addresses("127.0.0.2").unread().seconds(SPAN).run();
         assert_all_play(&report, 1000);
         let ours = number(&report, "server_cpu_ns_per_packet");
         let (bare, naive) = (loops.bare(&ticks, TICK, SPAN), loops.naive(&ticks, TICK, SPAN));
@@ -91,7 +103,7 @@ fn udp() {
         user.push(number(&report, "server_user_ns_per_packet"));
     }
     println!(
-        "1000 UDP viewers of 2 Mbit/s: {:.2} x the bare loop, {:.2} x one sendto a packet, {:.0} ns a packet in user space (medians)",
+        "1000 {name} viewers of 2 Mbit/s: {:.2} x the bare loop, {:.2} x one sendto a packet, {:.0} ns a packet in user space (medians)",
         median(to_bare),
         median(to_naive),
         median(user)

@@ -2,6 +2,7 @@
 
 mod broadcast;
 pub mod chunk;
+mod compact;
 mod content_description;
 #[cfg(test)]
 pub(crate) mod fabricate;
@@ -27,6 +28,7 @@ pub(crate) mod samples;
 mod select;
 pub mod shift;
 pub mod stream;
+mod stream_rates;
 mod stream_set;
 
 pub use content_description::ContentDescription;
@@ -44,4 +46,5 @@ pub use recut_live::Recutter;
 pub use select::{KEYLESS_MS, Kept, Selection, Selector};
 pub use shift::{ObjectNumbers, Shift, shift};
 pub use stream::{Event, Reader, StreamError};
+pub use stream_rates::StreamRates;
 pub use stream_set::StreamSet;

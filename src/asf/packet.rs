@@ -24,6 +24,8 @@ pub struct PacketInfo {
     pub streams: StreamSet,
     /// Streams of which an object begins in the packet that is a key frame by its flag. Audio rarely sets it.
     pub key_starts: StreamSet,
+    /// Some payload is of a key frame by its flag, if only a later piece of one.
+    pub key: bool,
     /// Presentation time of the first payload, preroll included; the send time where there is none.
     pub first_presentation_ms: u32,
     /// Payloads, 1 to 63; empty ones count.
@@ -52,12 +54,13 @@ pub fn send_time_ms(packet: &[u8]) -> Option<u32> {
 /// [`walk`] for a caller that has the layout.
 pub(super) fn walk_by(layout: &Layout, packet: &[u8]) -> Result<PacketInfo, DecodeError> {
     let (mut streams, mut key_starts) = (StreamSet::EMPTY, StreamSet::EMPTY);
-    let mut first_presentation_ms = None;
+    let (mut key, mut first_presentation_ms) = (false, None);
     let used = layout.each(packet, |payload| {
         if payload.data_len == 0 {
             return;
         }
         streams.insert(payload.stream);
+        key |= payload.key;
         if payload.key && (payload.offset == 0 || payload.is_compressed()) {
             key_starts.insert(payload.stream);
         }
@@ -71,6 +74,7 @@ pub(super) fn walk_by(layout: &Layout, packet: &[u8]) -> Result<PacketInfo, Deco
         used_len: u32::try_from(used).unwrap_or(u32::MAX),
         streams,
         key_starts,
+        key,
         first_presentation_ms: first_presentation_ms.unwrap_or(layout.send_time_ms),
         payloads: layout.payloads,
     })

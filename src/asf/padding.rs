@@ -82,12 +82,38 @@ fn rewrite(packet: &[u8], layout: &Layout, used: usize, end: End, out: &mut impl
 pub fn strip(packet: &[u8], out: &mut impl BufMut) -> Result<(), PacketError> {
     let layout = Layout::parse(packet)?;
     let used = layout.used(packet)?;
-    let len = rewritten_len(&layout, used, End::PacketLength(0));
-    match u16::try_from(len) {
-        Ok(stated) if len + MIN_STRIP <= packet.len() => rewrite(packet, &layout, used, End::PacketLength(stated), out),
-        _ => out.put_slice(packet),
+    if !state_length(packet, &layout, used, packet.len().saturating_sub(MIN_STRIP), out) {
+        out.put_slice(packet);
     }
     Ok(())
+}
+
+/// Appends a packet without any padding, its length stated in its head where that is not `fixed`, the header's packet size.
+///
+/// A packet that fills `fixed` bytes is appended as it is. Where the padding length has two bytes, they become the packet length
+/// and nothing moves. One that came short without a stated length is given one. A byte or two behind the payloads that no
+/// padding length speaks of stay where a stated length would take more.
+///
+/// # Errors
+/// [`PacketError`] where the packet is invalid or longer than `fixed`; nothing is appended then.
+///
+/// Source: ASF 5.2.2; MS-RTSP 2.2.1.4.
+pub fn strip_all(packet: &[u8], fixed: usize, out: &mut impl BufMut) -> Result<(), PacketError> {
+    let layout = Layout::parse(packet)?;
+    let used = layout.used(packet)?;
+    if used < fixed && state_length(packet, &layout, used, fixed, out) {
+        return Ok(());
+    }
+    // It is full, or has no room for the two bytes of a length.
+    restore(packet, fixed, out)
+}
+
+/// Appends `packet` up to `used` with its length stated, if it then has `most` bytes at most; whether it was appended.
+fn state_length(packet: &[u8], layout: &Layout, used: usize, most: usize, out: &mut impl BufMut) -> bool {
+    let len = rewritten_len(layout, used, End::PacketLength(0));
+    let Some(stated) = u16::try_from(len).ok().filter(|_| len <= most) else { return false };
+    rewrite(packet, layout, used, End::PacketLength(stated), out);
+    true
 }
 
 /// Appends a packet of exactly `fixed` bytes that reads the same as a shorter one that came without padding.
@@ -237,10 +263,80 @@ mod tests {
         assert!(again == *settled);
     }
 
+    fn stripped_all(packet: &[u8], fixed: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        strip_all(packet, fixed, &mut out).unwrap();
+        out
+    }
+
+    fn check_strip_all(packet: &[u8]) {
+        let short = stripped_all(packet, packet.len());
+        assert_eq!(meaning(&short), meaning(packet));
+        let layout = Layout::parse(&short).unwrap();
+        if short.len() < packet.len() {
+            assert_eq!((layout.packet_length_width, layout.padding_width), (2, 0));
+            assert_eq!(layout.used(&short), Ok(short.len()), "nothing is left behind the payloads");
+            assert_eq!(stripped_all(&short, packet.len()), short, "once is enough");
+        } else {
+            // At the most what a stated length would take.
+            assert!(layout.used(&short).unwrap() + 2 >= packet.len());
+        }
+        let whole = restored(&short, packet.len());
+        assert_eq!((whole.len(), meaning(&whole)), (packet.len(), meaning(packet)));
+    }
+
+    /// Single payload of 18 bytes, a key frame; the length type flags and what stands between them and the send time as given.
+    fn packet(flags: u8, fields: &[u8], size: usize) -> Vec<u8> {
+        let mut packet = vec![0x82, 0, 0, flags, 0x5D];
+        packet.extend_from_slice(fields);
+        packet.extend_from_slice(&[0xD0, 7, 0, 0, 0x28, 0, 0x81, 7, 0, 0, 0, 0, 8, 18, 0, 0, 0, 0xEC, 0x13, 0, 0]);
+        packet.extend(0xA0..=0xB1);
+        packet.resize(size, 0);
+        packet
+    }
+
+    #[test]
+    fn golden_padding_is_swapped_for_the_packet_length() {
+        let short = stripped_all(&packet(0x10, &[18, 0], 64), 64);
+        assert_eq!(short, packet(0x40, &[46, 0], 46));
+        assert!(restored(&short, 64) == packet(0x10, &[18, 0], 64), "restored to the very bytes");
+    }
+
+    #[test]
+    fn every_way_to_say_where_a_packet_ends() {
+        for (what, before, after) in [
+            ("nothing to strip", packet(0x10, &[0, 0], 46), packet(0x10, &[0, 0], 46)),
+            ("one byte, in place", packet(0x10, &[1, 0], 47), packet(0x40, &[46, 0], 46)),
+            ("four bytes", packet(0x18, &[12, 0, 0, 0], 60), packet(0x40, &[46, 0], 46)),
+            ("a sequence in between", packet(0x14, &[9, 9, 5, 0], 53), packet(0x44, &[48, 0, 9, 9], 48)),
+            ("a padding length of one byte", packet(0x08, &[19], 64), packet(0x40, &[46, 0], 46)),
+            ("the same, and no more than the byte that a length needs", packet(0x08, &[1], 46), packet(0x40, &[46, 0], 46)),
+            ("a stated length", packet(0x40, &[46, 0], 64), packet(0x40, &[46, 0], 46)),
+            ("a stated length of one byte", packet(0x20, &[45], 64), packet(0x40, &[46, 0], 46)),
+            ("both lengths", packet(0x50, &[64, 0, 16, 0], 64), packet(0x40, &[46, 0], 46)),
+        ] {
+            assert_eq!(stripped_all(&before, before.len()), after, "{what}");
+            assert_eq!(meaning(&after), meaning(&before), "{what}");
+        }
+        let came_short = packet(0, &[], 44);
+        assert_eq!(stripped_all(&came_short, 64), packet(0x40, &[46, 0], 46));
+        assert_eq!(stripped_all(&came_short, 46), packet(0x40, &[46, 0], 46));
+        assert_eq!(stripped_all(&came_short, 45), packet(0x08, &[0], 45), "no room for a length");
+        let mut out = Vec::new();
+        assert!(strip_all(&came_short, 43, &mut out).is_err() && strip_all(&came_short[..9], 64, &mut out).is_err());
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn samples_survive_without_any_padding() {
+        samples::packets().iter().for_each(|packet| check_strip_all(packet));
+    }
+
     proptest! {
         #[test]
         fn every_form_survives(plan in plans()) {
             check_round_trip(&plan.build());
+            check_strip_all(&plan.build());
         }
 
         #[test]
@@ -257,6 +353,10 @@ mod tests {
             let mut out = Vec::new();
             let short = strip(&packet, &mut out).is_ok();
             prop_assert!(short || out.is_empty());
+            out.clear();
+            let short = strip_all(&packet, fixed, &mut out).is_ok();
+            let most = if short { fixed } else { 0 };
+            prop_assert!(out.len() <= most);
             out.clear();
             let restored = restore(&packet, fixed, &mut out).is_ok();
             prop_assert_eq!(out.len(), if restored { fixed } else { 0 });

@@ -112,6 +112,11 @@ impl FileProperties {
         new
     }
 
+    /// The seekable flag.
+    pub(super) fn is_seekable(object: &[u8]) -> bool {
+        object.get(Self::FLAGS_AT).is_some_and(|flags| flags & 2 != 0)
+    }
+
     /// Flags of a file: no broadcast, seekable or not; bits without a meaning stay.
     pub(super) fn put_flags(object: &mut [u8], seekable: bool) {
         if let Some(flags) = object.get_mut(Self::FLAGS_AT) {
@@ -284,6 +289,7 @@ pub(super) struct ExtendedStream<'a> {
 impl<'a> ExtendedStream<'a> {
     /// Offsets from the start of the object, for the broadcast header's edits.
     pub(super) const START_AND_END_TIME: std::ops::Range<usize> = 24..40;
+    pub(super) const PEAK_RATE_AT: usize = 52;
     pub(super) const FLAGS_AT: usize = 68;
     pub(super) const SEEKABLE: u8 = 2;
     pub(super) const NO_CLEAN_POINTS: u32 = 4;
@@ -363,7 +369,7 @@ impl Rates {
         }
     }
 
-    fn of(&self, number: u8) -> Option<u32> {
+    pub(super) fn of(&self, number: u8) -> Option<u32> {
         self.0.get(usize::from(number)).copied().filter(|rate| *rate > 0)
     }
 }

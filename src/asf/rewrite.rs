@@ -19,7 +19,7 @@ pub(super) enum Edit {
 }
 
 /// The objects of a level that `Header::parse` has found sound.
-fn objects(bytes: &[u8], start: usize) -> impl Iterator<Item = Object<'_>> {
+pub(super) fn objects(bytes: &[u8], start: usize) -> impl Iterator<Item = Object<'_>> {
     Objects::new(bytes.get(start..).unwrap_or_default()).map_while(Result::ok)
 }
 

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::time;
@@ -45,7 +46,7 @@ pub(super) enum Ended {
     Broken(io::Error),
 }
 
-/// An engine with its sockets. The UDP socket is for MMS, more connections than the first one for HTTP.
+/// An engine with its sockets. UDP is for MMS, which has one socket, and RTSP; more connections than the first one for HTTP and RTSP.
 pub(super) struct Connection {
     pub(super) client: Engine,
     stream: Option<TcpStream>,
@@ -53,7 +54,7 @@ pub(super) struct Connection {
     connecting: Option<Connecting>,
     /// What went wrong with the last one.
     broken: Option<io::Error>,
-    udp: Option<UdpSocket>,
+    udp: Vec<UdpSocket>,
     /// The server as TCP knows it: datagrams come from its address, requests go to the port of the same number.
     server: SocketAddr,
     /// A seek, so long after the first packet, and when that is.
@@ -80,7 +81,7 @@ enum Turn {
 }
 
 impl Connection {
-    pub(super) fn new(client: Engine, stream: TcpStream, udp: Option<UdpSocket>, server: SocketAddr) -> Self {
+    pub(super) fn new(client: Engine, stream: TcpStream, udp: Vec<UdpSocket>, server: SocketAddr) -> Self {
         Self {
             client,
             stream: Some(stream),
@@ -154,7 +155,7 @@ impl Connection {
         let mut stop = std::pin::pin!(stop);
         let mut stopping = false;
         let mut read = BytesMut::new();
-        let mut datagram = vec![0; if self.udp.is_some() { READ_LEN } else { 0 }];
+        let mut datagram = vec![0; if self.udp.is_empty() { 0 } else { READ_LEN }];
         loop {
             match self.carry_out(&mut on_event).await {
                 Ok(None) => {}
@@ -169,7 +170,7 @@ impl Connection {
             let turn = tokio::select! {
                 result = read_some(self.stream.as_mut(), &mut read), if self.has_room => Turn::Read(result),
                 result = connected(self.connecting.as_mut()) => Turn::Connected(result),
-                result = receive(self.udp.as_ref(), &mut datagram) => Turn::Datagram(result),
+                result = receive(&self.udp, &mut datagram) => Turn::Datagram(result),
                 () = sleep_until(deadline) => Turn::Timeout,
                 () = sleep_until(self.seek_due) => Turn::Seek,
                 () = changed(self.steering.as_mut()) => Turn::Steer,
@@ -244,15 +245,23 @@ impl Connection {
                     };
                     match written {
                         Err(error) if self.client.is_one_connection() => return Err(error),
+                        // Half a message stands there now, and no other one makes sense behind it.
+                        Err(error) if error.kind() == io::ErrorKind::TimedOut => self.lose(Some(error)),
                         // It may have been answered all the same; reading shows.
                         Err(error) => self.broken = Some(error),
                         Ok(()) => {}
                     }
                 }
                 ClientOutput::Datagram(request) => {
-                    if let Some(udp) = &self.udp {
+                    if let Some(udp) = self.udp.first() {
                         // A request that does not go out is as good as one that is lost: it is repeated.
                         let _ = udp.send_to(&request, self.server).await;
+                    }
+                }
+                ClientOutput::DatagramTo { from, to, bytes } => {
+                    let is_from = |udp: &&UdpSocket| udp.local_addr().is_ok_and(|address| address.port() == from);
+                    if let Some(udp) = self.udp.iter().find(is_from) {
+                        let _ = udp.send_to(&bytes, (self.server.ip(), to)).await;
                     }
                 }
                 ClientOutput::Event(event) => {
@@ -310,11 +319,18 @@ async fn room_changed(room: Option<&mut watch::Receiver<bool>>) -> bool {
     }
 }
 
-async fn receive(udp: Option<&UdpSocket>, datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    match udp {
-        Some(udp) => udp.recv_from(datagram).await,
-        None => std::future::pending().await,
-    }
+/// A datagram of any of the sockets; never returns where there is none.
+async fn receive(udp: &[UdpSocket], datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    std::future::poll_fn(|context| {
+        for udp in udp {
+            let mut into = ReadBuf::new(datagram);
+            if let Poll::Ready(result) = udp.poll_recv_from(context, &mut into) {
+                return Poll::Ready(result.map(|from| (into.filled().len(), from)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn changed(steering: Option<&mut Steering>) {

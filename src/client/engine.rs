@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use crate::playing::{ClientInput, ClientOutput, ClientStats};
-use crate::{http, mms};
+use crate::{http, mms, rtsp};
 
-/// An engine of either protocol.
+/// An engine of one of the protocols.
 pub(super) enum Engine {
     Mms(Box<mms::client::Client>),
     Http(Box<http::client::Client>),
+    Rtsp(Box<rtsp::client::Client>),
 }
 
 impl Engine {
@@ -21,6 +22,7 @@ impl Engine {
         match self {
             Self::Mms(client) => client.handle(now, input),
             Self::Http(client) => client.handle(now, input),
+            Self::Rtsp(client) => client.handle(now, input),
         }
     }
 
@@ -28,6 +30,7 @@ impl Engine {
         match self {
             Self::Mms(client) => client.poll_output(),
             Self::Http(client) => client.poll_output(),
+            Self::Rtsp(client) => client.poll_output(),
         }
     }
 
@@ -35,6 +38,7 @@ impl Engine {
         match self {
             Self::Mms(client) => client.poll_timeout(),
             Self::Http(client) => client.poll_timeout(),
+            Self::Rtsp(client) => client.poll_timeout(),
         }
     }
 
@@ -42,6 +46,7 @@ impl Engine {
         match self {
             Self::Mms(client) => client.stats(),
             Self::Http(client) => client.stats(),
+            Self::Rtsp(client) => client.stats(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `wmrelay play`: plays a stream without decoding it, and tells how it was; `wmrelay swarm` ([`swarm`]) does so by the thousand.
 //!
-//! The conversation is [`crate::mms::client`] or [`crate::http::client`]; here are their sockets.
+//! The conversation is [`crate::mms::client`], [`crate::http::client`] or [`crate::rtsp::client`]; here are their sockets.
 
 mod connection;
 mod engine;
@@ -21,5 +21,5 @@ pub use connection::Steering;
 pub use inquire::{Content, inquire};
 pub use order::Order;
 pub use play::{PlayError, PlayOptions, PlayReport, play, play_observed};
-pub use url::{DEFAULT_HTTP_PORT, DEFAULT_PORT, Scheme, StreamUrl, UrlError};
+pub use url::{DEFAULT_HTTP_PORT, DEFAULT_PORT, DEFAULT_RTSP_PORT, Scheme, StreamUrl, UrlError};
 pub use write::AsfFile;

@@ -15,15 +15,15 @@ use super::connection::{Connection, Ended, Steering, connect, now};
 use super::engine::Engine;
 use super::landing::Landing;
 use super::reach::Reach;
-use super::sockets::bind_lowest;
-use super::url::{Scheme, StreamUrl, UrlError, masked};
+use super::sockets::{bind_lowest, bind_pairs};
+use super::url::{StreamUrl, UrlError, masked};
 use crate::asf::StreamSet;
-use crate::http;
 use crate::mms::client::{Client, ClientConfig, ClientTransport};
 use crate::mms::session::Transport;
 use crate::playing::{ClientEnd, ClientEvent, ClientStats, StartAt};
 use crate::settings::PortRanges;
 use crate::wire::Guid;
+use crate::{http, rtsp};
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: u32 = 5;
@@ -37,7 +37,8 @@ const HTTP_PLAYER: &str = "NSServer/9.0.0.3171";
 pub struct PlayOptions {
     /// What.
     pub url: StreamUrl,
-    /// The data path of MMS in place of the one that the scheme names. UDP falls back to TCP where the scheme is `mms`.
+    /// The data path of MMS and RTSP in place of the one that the scheme names. UDP falls back to TCP where the scheme is `mms` or
+    /// `rtsp`.
     pub transport: Option<Transport>,
     /// UDP ports to listen on; the lowest that is free is taken.
     pub ports: PortRanges,
@@ -55,6 +56,8 @@ pub struct PlayOptions {
     pub steering: Option<Steering>,
     /// The longest time without media while it plays and there is room; `None`: for ever.
     pub media_time: Option<Duration>,
+    /// RTSP: what is no ASF is played too, and its RTP packets counted.
+    pub counts_plain: bool,
 }
 
 impl PlayOptions {
@@ -72,6 +75,7 @@ impl PlayOptions {
             room: None,
             steering: None,
             media_time: None,
+            counts_plain: false,
         }
     }
 }
@@ -83,7 +87,7 @@ pub struct PlayReport {
     pub url: String,
     /// `udp`, `tcp` or `http`; empty where it never played.
     pub transport: &'static str,
-    /// The UDP port on which we listened.
+    /// The UDP port on which we listened, the first of them.
     pub port: Option<u16>,
     /// Why there was no UDP where it was wanted: refused by the server, no local port, no datagram that came through.
     pub udp_refused: Option<String>,
@@ -95,7 +99,7 @@ pub struct PlayReport {
     pub packet_count: u64,
     /// ASF headers received; more than one: the stream changed.
     pub headers: u32,
-    /// ASF packets received.
+    /// ASF packets received; of a stream that is no ASF, RTP packets.
     pub packets: u64,
     /// Bytes of them, as they came.
     pub bytes: u64,
@@ -148,7 +152,7 @@ pub enum PlayError {
         error: io::Error,
     },
     /// All UDP ports are taken.
-    #[error("no UDP port is free from {first} to {last}: widen the range, or play over TCP")]
+    #[error("no UDP port is free from {first} to {last}, nor four in a row for RTSP: widen the range, or play over TCP")]
     NoPort {
         /// Lowest port of the ranges.
         first: u16,
@@ -229,7 +233,7 @@ pub async fn play_observed(
                 }
                 let mut next: StreamUrl = location.parse().map_err(|error: UrlError| refuse(error.to_string()))?;
                 let here = &attempt.options.url;
-                if next.login.is_none() && next.scheme.is_http() && next.is_same_server(here) {
+                if next.login.is_none() && !next.scheme.is_mms() && next.is_same_server(here) {
                     // Nobody else is told.
                     next.login.clone_from(&here.login);
                 }
@@ -260,12 +264,12 @@ struct Attempt {
 impl Attempt {
     fn wants_udp(&self) -> bool {
         let PlayOptions { url, transport, .. } = &self.options;
-        let by_url = url.scheme != Scheme::Mmst;
+        let by_url = !url.scheme.is_tcp_alone();
         !url.scheme.is_http() && self.no_udp.is_none() && transport.map_or(by_url, |transport| transport == Transport::Udp)
     }
 
     fn may_fall_back(&self) -> bool {
-        self.options.url.scheme == Scheme::Mms && self.wants_udp()
+        self.options.url.scheme.falls_back() && self.wants_udp()
     }
 
     async fn run(
@@ -285,8 +289,12 @@ impl Attempt {
         let PlayOptions { url, ports, .. } = &self.options;
         let address = stream.local_addr()?.ip();
         let udp = if self.wants_udp() {
-            let socket = bind_lowest(address, ports).await?;
-            if socket.is_none() {
+            let sockets = if url.scheme.is_rtsp() {
+                bind_pairs(address, ports).await?.map_or_else(Vec::new, Vec::from)
+            } else {
+                Vec::from_iter(bind_lowest(address, ports).await?)
+            };
+            if sockets.is_empty() {
                 let port = |end: Option<u16>| end.unwrap_or_default();
                 let error = PlayError::NoPort { first: port(ports.iter().next()), last: port(ports.iter().last()) };
                 if !self.may_fall_back() {
@@ -294,13 +302,15 @@ impl Attempt {
                 }
                 report.udp_refused = Some(error.to_string());
             }
-            socket
+            sockets
         } else {
-            None
+            Vec::new()
         };
-        let port = udp.as_ref().map(|socket| socket.local_addr().map(|address| address.port())).transpose()?;
+        let port = udp.first().map(|socket| socket.local_addr().map(|address| address.port())).transpose()?;
         let engine = if url.scheme.is_http() {
             Engine::Http(Box::new(http::client::Client::new(now(), self.http_config()?)))
+        } else if url.scheme.is_rtsp() {
+            Engine::Rtsp(Box::new(rtsp::client::Client::new(now(), self.rtsp_config(port)?)))
         } else {
             let transport = port.map_or(ClientTransport::Tcp, |port| ClientTransport::Udp { address, port });
             Engine::Mms(Box::new(Client::new(now(), self.mms_config(transport))))
@@ -328,8 +338,12 @@ impl Attempt {
                     }
                     ClientEvent::Starting => landing.restart(),
                     ClientEvent::FunnelRefused(hr) => report.udp_refused = Some(hr.to_string()),
+                    ClientEvent::UdpRefused { reason } => report.udp_refused = Some((*reason).to_owned()),
                     ClientEvent::Playing { path } => report.transport = path.label(),
-                    ClientEvent::Counted { .. } | ClientEvent::GivenUp { .. } | ClientEvent::End { .. } => {}
+                    ClientEvent::Counted { .. } => {
+                        first_packet.get_or_insert_with(now);
+                    }
+                    ClientEvent::GivenUp { .. } | ClientEvent::End { .. } => {}
                 }
                 on_event(&event, stats);
             })
@@ -379,6 +393,29 @@ impl Attempt {
             streams: *streams,
             media_time: *media_time,
             ..http::client::ClientConfig::new(url.host_field(), url.target.clone(), HTTP_PLAYER.into(), self.guid)
+        })
+    }
+
+    /// `port`: the first of four UDP ports.
+    fn rtsp_config(&self, port: Option<u16>) -> Result<rtsp::client::ClientConfig, PlayError> {
+        let PlayOptions { url, start, streams, media_time, counts_plain, .. } = &self.options;
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(|error| PlayError::Random(error.to_string()))?;
+        let pair = |first: u16| (first, Some(first.saturating_add(1)));
+        let transport = port.map_or(rtsp::client::ClientTransport::Tcp, |port| rtsp::client::ClientTransport::Udp {
+            media: pair(port),
+            resends: pair(port.saturating_add(2)),
+        });
+        Ok(rtsp::client::ClientConfig {
+            fall_back: self.may_fall_back(),
+            login: url.login.clone(),
+            salt,
+            start: *start,
+            streams: *streams,
+            media_time: *media_time,
+            counts_plain: *counts_plain,
+            player: format!("{} guid/{}", rtsp::client::PULLING_SERVER, self.guid),
+            ..rtsp::client::ClientConfig::new(url.rtsp_url(), transport)
         })
     }
 

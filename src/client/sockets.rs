@@ -1,4 +1,4 @@
-//! The UDP socket of a client.
+//! The UDP sockets of a client.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,6 +29,31 @@ pub(super) async fn bind_lowest(address: IpAddr, ports: &PortRanges) -> io::Resu
     Ok(None)
 }
 
+/// Binds four ports of the ranges that follow each other, the first of them even, the lowest that are free on an address: for RTP and
+/// RTCP of media, and for what is sent again. `None` where there are none.
+///
+/// # Errors
+/// As of [`bind_lowest`].
+pub(super) async fn bind_pairs(address: IpAddr, ports: &PortRanges) -> io::Result<Option<[UdpSocket; 4]>> {
+    let free = |port: u16| {
+        let ports = PortRanges(vec![port..=port]);
+        async move { bind_lowest(address, &ports).await }
+    };
+    let has = |port: u16| ports.0.iter().any(|range| range.contains(&port));
+    for first in ports.iter().filter(|first| first % 2 == 0) {
+        let last = first.saturating_add(3);
+        if last - first != 3 || !(first..=last).all(has) {
+            continue;
+        }
+        let Some(rtp) = free(first).await? else { continue };
+        let Some(rtcp) = free(first + 1).await? else { continue };
+        let Some(resends) = free(first + 2).await? else { continue };
+        let Some(requests) = free(last).await? else { continue };
+        return Ok(Some([rtp, rtcp, resends, requests]));
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +73,11 @@ mod tests {
         }
         assert!(bind_lowest(address, &ports).await.unwrap().is_none());
         held.remove(0);
+        let wide = PortRanges(vec![1024..=1037]);
+        let pairs = bind_pairs(address, &wide).await.unwrap().unwrap();
+        // 1025 and 1030 are held.
+        assert_eq!(pairs.map(|socket| socket.local_addr().unwrap().port()), [1026, 1027, 1028, 1029]);
+        assert!(bind_pairs(address, &ports).await.unwrap().is_none());
         assert_eq!(bind_lowest(address, &ports).await.unwrap().unwrap().local_addr().unwrap().port(), 1024);
     }
 }

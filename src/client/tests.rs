@@ -148,7 +148,9 @@ impl Viewer<'_> {
                 return;
             }
             Ask::Incarnation { .. } | Ask::ReleasePort | Ask::Stop | Ask::Select(_) | Ask::PlayFile { .. } => return,
-            Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("no download"),
+            Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest | Ask::Lease(_) | Ask::Resume { .. } => {
+                unreachable!("of other protocols")
+            }
         };
         self.session.handle(now(), Input::Answer(answer)).unwrap();
     }

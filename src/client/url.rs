@@ -1,4 +1,4 @@
-//! URLs of streams: `mms://`, `mmst://`, `mmsu://`, `http://` and `mmsh://`.
+//! URLs of streams: `mms://`, `mmst://`, `mmsu://`, `rtsp://`, `rtspt://`, `rtspu://`, `http://` and `mmsh://`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +9,8 @@ use crate::text::{Login, percent_decode};
 pub const DEFAULT_PORT: u16 = 1755;
 /// The port of HTTP.
 pub const DEFAULT_HTTP_PORT: u16 = 80;
+/// The port of RTSP.
+pub const DEFAULT_RTSP_PORT: u16 = 554;
 
 /// What to play, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +19,13 @@ pub struct StreamUrl {
     pub scheme: Scheme,
     /// Host name or address, IPv6 without brackets.
     pub host: String,
-    /// Port; by default 1755 for MMS and 80 for HTTP.
+    /// Port; by default 1755 for MMS, 554 for RTSP and 80 for HTTP.
     pub port: u16,
     /// Path without leading slash, percent-decoded once; of MMS with what stands behind a question mark.
     pub name: String,
-    /// For HTTP: path and query as they go into a request line. The query may hold an access key: it does not go into logs.
+    /// For HTTP and RTSP: path and query as they go into a request line. The query may hold an access key: it does not go into logs.
     pub target: String,
-    /// For HTTP: user name and password.
+    /// For HTTP and RTSP: user name and password.
     pub login: Option<Login>,
 }
 
@@ -40,14 +42,40 @@ pub enum Scheme {
     Http,
     /// `mmsh`: the same.
     Mmsh,
+    /// `rtsp`: UDP, and TCP where that does not work.
+    Rtsp,
+    /// `rtspu`: UDP alone.
+    Rtspu,
+    /// `rtspt`: TCP alone.
+    Rtspt,
 }
 
 impl Scheme {
-    const ALL: [Self; 5] = [Self::Mms, Self::Mmsu, Self::Mmst, Self::Http, Self::Mmsh];
+    const ALL: [Self; 8] = [Self::Mms, Self::Mmsu, Self::Mmst, Self::Http, Self::Mmsh, Self::Rtsp, Self::Rtspu, Self::Rtspt];
 
-    /// Whether the protocol is HTTP; if not, it is MMS.
+    /// Whether the protocol is HTTP.
     pub const fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Mmsh)
+    }
+
+    /// Whether the protocol is RTSP.
+    pub const fn is_rtsp(self) -> bool {
+        matches!(self, Self::Rtsp | Self::Rtspu | Self::Rtspt)
+    }
+
+    /// Whether the protocol is MMS.
+    pub const fn is_mms(self) -> bool {
+        !self.is_http() && !self.is_rtsp()
+    }
+
+    /// Whether media comes over TCP, whatever the server can do.
+    pub const fn is_tcp_alone(self) -> bool {
+        self.is_http() || matches!(self, Self::Mmst | Self::Rtspt)
+    }
+
+    /// Whether TCP is tried where UDP does not work.
+    pub const fn falls_back(self) -> bool {
+        matches!(self, Self::Mms | Self::Rtsp)
     }
 
     /// As it is written.
@@ -58,11 +86,18 @@ impl Scheme {
             Self::Mmst => "mmst",
             Self::Http => "http",
             Self::Mmsh => "mmsh",
+            Self::Rtsp => "rtsp",
+            Self::Rtspu => "rtspu",
+            Self::Rtspt => "rtspt",
         }
     }
 
     const fn default_port(self) -> u16 {
-        if self.is_http() { DEFAULT_HTTP_PORT } else { DEFAULT_PORT }
+        match self {
+            Self::Http | Self::Mmsh => DEFAULT_HTTP_PORT,
+            Self::Rtsp | Self::Rtspu | Self::Rtspt => DEFAULT_RTSP_PORT,
+            Self::Mms | Self::Mmsu | Self::Mmst => DEFAULT_PORT,
+        }
     }
 }
 
@@ -70,7 +105,7 @@ impl Scheme {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Another scheme, or none.
-    #[error("{0:?}: a URL to play begins with mms://, mmst://, mmsu://, http:// or mmsh://")]
+    #[error("{0:?}: a URL to play begins with mms://, mmst://, mmsu://, rtsp://, rtspt://, rtspu://, http:// or mmsh://")]
     Scheme(String),
     /// No host.
     #[error("{0:?}: the host is missing")]
@@ -82,7 +117,7 @@ pub enum UrlError {
     #[error("{0:?}: the name of the publishing point is missing, or its percent-encoding is broken")]
     Name(String),
     /// User names have no place in MMS.
-    #[error("{0:?}: user name and password can be given in the URL with http:// and mmsh:// only")]
+    #[error("{0:?}: user name and password can be given in the URL with http://, mmsh:// and rtsp:// only")]
     Credentials(String),
     /// A user name or password that is no text.
     #[error("{0:?}: the percent-encoding of user name or password is broken")]
@@ -95,6 +130,11 @@ impl StreamUrl {
         let (open, close) = self.brackets();
         let port = if self.port == self.scheme.default_port() { String::new() } else { format!(":{}", self.port) };
         format!("{open}{}{close}{port}", self.host)
+    }
+
+    /// The URL as requests of RTSP have it, whatever its scheme says of the data path.
+    pub fn rtsp_url(&self) -> String {
+        format!("rtsp://{}{}", self.host_field(), self.target)
     }
 
     /// Whether another URL is of the same server, which may be told the same secrets.
@@ -131,10 +171,10 @@ impl FromStr for StreamUrl {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| error(UrlError::Scheme))?;
         let known = Scheme::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(scheme));
         let scheme = known.ok_or_else(|| error(UrlError::Scheme))?;
-        let end = if scheme.is_http() { rest.find(['/', '?', '#']) } else { rest.find('/') };
+        let end = if !scheme.is_mms() { rest.find(['/', '?', '#']) } else { rest.find('/') };
         let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
         let (login, authority) = match authority.rsplit_once('@') {
-            Some(_) if !scheme.is_http() => return Err(UrlError::Credentials(format!("{}://…@…", scheme.name()))),
+            Some(_) if scheme.is_mms() => return Err(UrlError::Credentials(format!("{}://…@…", scheme.name()))),
             Some((login, authority)) => (Some(login), authority),
             None => (None, authority),
         };
@@ -165,7 +205,7 @@ impl FromStr for StreamUrl {
             }
             Some(_) => return Err(error(UrlError::Port)),
         };
-        let (name, target) = if scheme.is_http() {
+        let (name, target) = if !scheme.is_mms() {
             let path = path.split('#').next().unwrap_or_default();
             let target = if path.starts_with('/') { sendable(path) } else { format!("/{}", sendable(path)) };
             let name = path.split('?').next().unwrap_or_default();
@@ -173,7 +213,7 @@ impl FromStr for StreamUrl {
         } else {
             (path.strip_prefix('/').unwrap_or(path), String::new())
         };
-        let name = percent_decode(name).ok().filter(|name| scheme.is_http() || !name.is_empty());
+        let name = percent_decode(name).ok().filter(|name| !scheme.is_mms() || !name.is_empty());
         let name = name.ok_or_else(|| error(UrlError::Name))?;
         Ok(Self { scheme, host: host.to_owned(), port, name, target, login })
     }
@@ -204,7 +244,7 @@ impl fmt::Display for StreamUrl {
         }
         f.write_str("/")?;
         let (name, has_query) = match self.name.split_once('?') {
-            Some((name, _)) if !self.scheme.is_http() => (name, true),
+            Some((name, _)) if self.scheme.is_mms() => (name, true),
             _ => (self.name.as_str(), self.target.contains('?')),
         };
         // As people read it; but a name from elsewhere must not break out of its line, nor be read as another one.
@@ -279,12 +319,33 @@ mod tests {
             ("http://h?k=v", "/?k=v", "h"),
             ("http://h:8080/a%2fb/K\u{f6}ln x?k=a%20b&c=/d#frag", "/a%2fb/K%C3%B6ln%20x?k=a%20b&c=/d", "h:8080"),
             ("mmsh://[::1]:81/a\"b", "/a%22b", "[::1]:81"),
+            ("rtsp://h:554/a b?k=v", "/a%20b?k=v", "h"),
+            ("rtspu://[::1]:8554", "/", "[::1]:8554"),
         ] {
             let url: StreamUrl = text.parse().unwrap();
             assert_eq!((url.target.as_str(), url.host_field().as_str()), (target, host), "{text}");
         }
         let url: StreamUrl = "http://us%40er:p%3Aw:x@h/".parse().unwrap();
         assert_eq!(url.login, Some(Login { user: "us@er".into(), password: "p:w:x".into() }));
+        let url: StreamUrl = "RTSPT://cam:pw@h:8554/live/K\u{f6}ln?k=v".parse().unwrap();
+        assert_eq!((url.scheme, url.port, url.name.as_str()), (Scheme::Rtspt, 8554, "live/K\u{f6}ln"));
+        assert_eq!(url.rtsp_url(), "rtsp://h:8554/live/K%C3%B6ln?k=v");
+        assert!(url.login.is_some() && url.to_string() == "rtspt://h:8554/live/K\u{f6}ln?…", "{url}");
+    }
+
+    #[test]
+    fn what_schemes_say_of_the_data_path() {
+        for scheme in Scheme::ALL {
+            let (tcp, falls_back) = (scheme.is_tcp_alone(), scheme.falls_back());
+            let expected = match scheme.name() {
+                "mms" | "rtsp" => (false, true),
+                "mmsu" | "rtspu" => (false, false),
+                _ => (true, false),
+            };
+            assert_eq!((tcp, falls_back), expected, "{}", scheme.name());
+            let kinds = [scheme.is_mms(), scheme.is_rtsp(), scheme.is_http()];
+            assert_eq!(kinds.iter().filter(|kind| **kind).count(), 1, "{}", scheme.name());
+        }
     }
 
     #[test]

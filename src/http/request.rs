@@ -16,7 +16,7 @@ const THIRD_PARTY_FIELDS: [&str; 5] = ["Origin", "Referer", "Forwarded", "X-Forw
 /// A request to publish, for the one who decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRequest {
-    /// `POST` or `PUT`.
+    /// `POST` or `PUT`; of who publishes by RTSP, `ANNOUNCE`.
     pub method: String,
     /// The target, byte for byte as in the request line; Digest signs it.
     pub target: String,

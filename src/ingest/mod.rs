@@ -18,6 +18,7 @@ mod mirror;
 mod playlist;
 mod pull;
 mod push;
+mod rtsp_push;
 mod slots;
 mod stderr;
 mod stop;
@@ -39,13 +40,14 @@ use crate::metrics::REFUSALS;
 use crate::relay::Relay;
 use crate::relay::admission::canonical;
 use crate::settings::{Problem, Settings, SettingsError, Source};
-use crate::shard::{Finder, HandOff, Handed};
+use crate::shard::{Finder, HandOff, Handed, Speaks};
 use crate::text::{Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
 use encoders::Encoders;
 use gate::Gate;
 use playlist::Medium;
+use rtsp_push::Ways;
 use slots::Slots;
 use stop::{Stop, Stopper};
 
@@ -57,6 +59,8 @@ const CONNECTIONS_PER_ADDRESS: usize = 64;
 const REJECTS: usize = 64;
 /// Of them, from one address.
 const REJECTS_PER_ADDRESS: usize = 8;
+/// Where publishers by HTTP are sent to while the system chooses the port.
+const HTTP_PORT: u16 = 8080;
 /// How long [`Ingest::stop`] waits: a child process has 3 s to end by itself.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -97,6 +101,7 @@ pub struct Ingest {
     relay: Arc<Relay>,
     gate: Arc<Gate>,
     encoders: Arc<Encoders>,
+    ways: Ways,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
     stop: Stop,
@@ -142,13 +147,15 @@ impl Ingest {
         let gate = Arc::new(gate);
         let encoders = Encoders::new(Arc::clone(&gate));
         let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
-        Ok(Self { runtime, relay, gate, encoders, slots, reject_slots, stop, stopper })
+        let http_port = settings.http.addresses.first().map(|address| address.port()).filter(|port| *port > 0);
+        let ways = Ways { udp: settings.udp.enabled, http_port: http_port.unwrap_or(HTTP_PORT) };
+        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
     pub fn push_handoff(&self) -> HandOff {
         let (runtime, gate, stop) = (self.runtime.clone(), Arc::clone(&self.gate), self.stop.downgrade());
-        let encoders = Arc::clone(&self.encoders);
+        let (encoders, ways) = (Arc::clone(&self.encoders), self.ways);
         let (slots, reject_slots) = (Arc::clone(&self.slots), Arc::clone(&self.reject_slots));
         Arc::new(move |handed: Handed| {
             // Nothing comes in while the daemon stops.
@@ -162,7 +169,10 @@ impl Ingest {
             };
             let (gate, encoders) = (Arc::clone(&gate), Arc::clone(&encoders));
             runtime.spawn(async move {
-                push::serve(handed, gate, encoders, stop).await;
+                match handed.speaks {
+                    Speaks::Http => push::serve(handed, gate, encoders, stop).await,
+                    Speaks::Rtsp { tls } => rtsp_push::serve(handed, tls, gate, ways, stop).await,
+                }
                 drop(slot);
             });
         })
@@ -226,7 +236,7 @@ mod tests {
         let mut client = TcpStream::connect(local).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        hand_off(Handed { stream, peer, local, head: b"PUT /publish/ca".to_vec() });
+        hand_off(Handed { stream, peer, local, head: b"PUT /publish/ca".to_vec(), speaks: Speaks::Http });
         client.write_all(b"m HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n0&\xb2u").unwrap();
 
         runtime.block_on(async {
@@ -242,7 +252,7 @@ mod tests {
         // What comes later is closed.
         let mut late = TcpStream::connect(local).unwrap();
         let (stream, peer) = listener.accept().unwrap();
-        hand_off(Handed { stream, peer, local, head: Vec::new() });
+        hand_off(Handed { stream, peer, local, head: Vec::new(), speaks: Speaks::Http });
         assert_eq!(late.read(&mut [0; 1]).unwrap(), 0);
     }
 
@@ -258,7 +268,7 @@ mod tests {
             let client = TcpStream::connect(local).unwrap();
             let (stream, _) = listener.accept().unwrap();
             stream.set_nonblocking(true).unwrap();
-            hand_off(Handed { stream, peer: peer.parse().unwrap(), local, head: Vec::new() });
+            hand_off(Handed { stream, peer: peer.parse().unwrap(), local, head: Vec::new(), speaks: Speaks::Http });
             client.set_nonblocking(true).unwrap();
             client
         };

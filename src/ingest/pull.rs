@@ -1,4 +1,4 @@
-//! Another server's stream, pulled by MMS or HTTP.
+//! Another server's stream, pulled by MMS, RTSP or HTTP.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -258,9 +258,15 @@ impl Pull {
         };
         match (result, played) {
             (Err(error), _) => End::Failed(error.to_string()),
-            (_, Err(error @ PlayError::Session { end: ClientEnd::Refused { .. } | ClientEnd::Status { .. }, .. })) => {
-                End::Refused(error.to_string())
-            }
+            (
+                _,
+                Err(
+                    error @ PlayError::Session {
+                        end: ClientEnd::Refused { .. } | ClientEnd::Status { .. } | ClientEnd::NotAsf,
+                        ..
+                    },
+                ),
+            ) => End::Refused(error.to_string()),
             (_, Err(error)) => End::Failed(error.to_string()),
             (_, Ok(report)) if is_over && report.packets > 0 => End::Over,
             (_, Ok(report)) => End::Failed(report.ended_by),
@@ -343,6 +349,7 @@ impl Intake {
     fn event(&mut self, event: &ClientEvent) {
         match event {
             ClientEvent::FunnelRefused(hr) => info!(reason = %hr, "UDP refused"),
+            ClientEvent::UdpRefused { reason } => info!(reason, "no UDP"),
             ClientEvent::Opened { live, .. } => self.is_live = *live,
             ClientEvent::Header(header) => {
                 self.order = Order::default();

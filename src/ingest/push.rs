@@ -24,13 +24,13 @@ use crate::shard::Handed;
 /// Bytes read at once. Few, as a source that runs ahead is held back by not reading.
 const READ_BYTES: usize = 16 << 10;
 /// A response of a few hundred bytes that the peer does not take in this time is given up.
-const WRITE_TIME: Duration = Duration::from_secs(10);
+pub(super) const WRITE_TIME: Duration = Duration::from_secs(10);
 /// The rest of a body behind the end of its stream, an index mostly, may take so long.
 const REST_TIME: Duration = Duration::from_secs(30);
 /// Wrong credentials are answered only after this, so that guessing takes long.
-const GUESS_TIME: Duration = Duration::from_secs(1);
+pub(super) const GUESS_TIME: Duration = Duration::from_secs(1);
 /// After so many wrong ones the connection closes; a person who mistypes has a new one at once.
-const MAX_GUESSES: u8 = 3;
+pub(super) const MAX_GUESSES: u8 = 3;
 
 /// Serves a connection until it is closed.
 pub(super) async fn serve(handed: Handed, gate: Arc<Gate>, encoders: Arc<Encoders>, stop: Stop) {
@@ -261,7 +261,8 @@ impl Push {
     }
 }
 
-fn refusal(error: &FeedError) -> Refusal {
+/// Why a stream cannot go on, as HTTP has it.
+pub(super) fn refusal(error: &FeedError) -> Refusal {
     let status = match error {
         FeedError::Publish(PublishError::Superseded) => Status::Conflict,
         FeedError::Publish(_) | FeedError::Stream(_) => Status::UnsupportedMediaType,

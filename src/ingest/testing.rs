@@ -24,6 +24,7 @@ pub(super) fn collecting(points: &[(&str, Source)]) -> (Arc<Relay>, Arc<Collecto
         name: (*name).to_owned(),
         source: source.clone(),
         source_timeout: None,
+        title: None,
         access: Default::default(),
     };
     with_settings(&Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() })

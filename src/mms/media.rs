@@ -3,7 +3,7 @@
 pub use super::data::{DataHead, HEAD_LEN, MAX_PAYLOAD};
 
 /// Sequence numbers that a viewer may ask for again, counted back from the newest: 2 s of 10 Mbit/s in packets of 1,400 bytes.
-const RESEND_WINDOW: u32 = 2048;
+pub const RESEND_WINDOW: u32 = 2048;
 /// Jumps that a track remembers; a viewer that jumps more often within the window loses resends, nothing else.
 const JUMPS: usize = 32;
 

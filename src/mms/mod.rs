@@ -6,7 +6,7 @@
 //! Source: MS-MMSP 6.1; where it contradicts itself or the players, the comment at the place says what is done.
 
 pub mod block;
-mod bucket;
+
 pub mod client;
 pub mod connect;
 pub mod data;

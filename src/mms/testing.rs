@@ -66,6 +66,7 @@ pub(crate) fn description() -> Description {
         bit_rate: 1_000_000,
         streams: [1, 2].into_iter().collect(),
         content: Content::Live,
+        ssrc: 0,
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Generation {
     pub streams: StreamSet,
     /// The streams whose key frames make join points; empty for audio only.
     pub video: StreamSet,
+    /// Names the flow of all viewers over RTP, so that they can share the very datagrams. Random.
+    pub ssrc: u32,
+    /// The RTP sequence number of packet 0 would have been this. Random.
+    pub sequence: u16,
 }
 
 /// Packets that became due together; shared by all shards and never changed.
@@ -52,6 +56,8 @@ pub struct BatchPacket {
     pub send_time_ms: u32,
     /// Whether a viewer may begin with this packet.
     pub join_point: bool,
+    /// Whether it has something of a key frame, of whichever stream.
+    pub key: bool,
     /// Bytes up to the end of the last payload, without padding.
     pub used_len: u32,
 }

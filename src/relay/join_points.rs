@@ -82,7 +82,16 @@ mod tests {
     fn packet(send_time_ms: u32, streams: &[u8], key_starts: &[u8]) -> PacketInfo {
         let (streams, key_starts) = (set(streams), set(key_starts));
         let first_presentation_ms = send_time_ms;
-        PacketInfo { send_time_ms, duration_ms: 0, used_len: 30, streams, key_starts, first_presentation_ms, payloads: 1 }
+        PacketInfo {
+            send_time_ms,
+            duration_ms: 0,
+            used_len: 30,
+            streams,
+            key_starts,
+            key: false,
+            first_presentation_ms,
+            payloads: 1,
+        }
     }
 
     #[test]

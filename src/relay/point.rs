@@ -288,6 +288,7 @@ mod tests {
                 name: names::OTHER.into(),
                 source: Source::Demo,
                 source_timeout: None,
+                title: None,
                 access: Default::default(),
             };
             Point::new(PointId(id), settings, Arc::new(shared))

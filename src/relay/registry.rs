@@ -197,6 +197,7 @@ mod tests {
             name: name.into(),
             source,
             source_timeout: None,
+            title: None,
             access: Default::default(),
         };
         let points = [("a", files()), ("a/b", files()), ("a/b/live", Source::Push), ("cam", Source::Push)];

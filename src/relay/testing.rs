@@ -22,7 +22,17 @@ pub(super) fn base() -> Instant {
 pub(super) fn generation(number: u32) -> Arc<Generation> {
     let video: StreamSet = [1].into_iter().collect();
     let (header, packet_size) = (Bytes::from_static(b"header"), PACKET_SIZE);
-    Arc::new(Generation { number, header, packet_size, preroll_ms: 3000, bit_rate: 100_000, streams: video, video })
+    Arc::new(Generation {
+        number,
+        header,
+        packet_size,
+        preroll_ms: 3000,
+        bit_rate: 100_000,
+        streams: video,
+        video,
+        ssrc: 7,
+        sequence: 9,
+    })
 }
 
 /// A batch of packets given as (send time, join point); each packet is filled with the low byte of its number.
@@ -34,6 +44,7 @@ pub(super) fn batch(generation: &Arc<Generation>, first: u64, due: Instant, pack
         number: numbers.next().unwrap(),
         send_time_ms,
         join_point,
+        key: join_point,
         used_len: 90,
     };
     let packets = packets.iter().map(packet).collect();

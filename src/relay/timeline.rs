@@ -156,21 +156,30 @@ impl Timeline {
         let join_point = open.joins.notes(&info);
         let number = self.packets;
         self.packets += 1;
-        Ok(Some(Placed { opened, number, packet: BatchPacket { number, send_time_ms, join_point, used_len: info.used_len } }))
+        Ok(Some(Placed {
+            opened,
+            number,
+            packet: BatchPacket { number, send_time_ms, join_point, key: info.key, used_len: info.used_len },
+        }))
     }
 
     fn begin(&mut self, now: Instant, file_ids: FileIds<'_>) -> Option<Arc<Generation>> {
         let Source { header, created, at } = self.source.as_ref()?;
         let elapsed_ms = u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX);
         let created = created.saturating_add(elapsed_ms.saturating_mul(FILETIME_PER_MS));
+        let file_id = file_ids();
+        // What a File ID has of a version and a variant lies behind these bytes.
+        let [s0, s1, s2, s3, n0, n1, ..] = file_id.0;
         let generation = Arc::new(Generation {
             number: self.generations,
-            header: header.broadcast(file_ids(), created),
+            header: header.broadcast(file_id, created),
             packet_size: header.packet_size(),
             preroll_ms: header.preroll_ms(),
             bit_rate: header.bit_rate(),
             streams: header.streams().iter().map(|stream| stream.number).collect(),
             video: header.video(),
+            ssrc: u32::from_le_bytes([s0, s1, s2, s3]),
+            sequence: u16::from_le_bytes([n0, n1]),
         });
         self.generations = self.generations.wrapping_add(1);
         let joins = JoinPoints::new(generation.video);

@@ -2,8 +2,14 @@
 //!
 //! Source: MS-RTSP; RFC 2326.
 
+pub mod client;
+pub mod depacketize;
 pub mod media;
 pub mod message;
+pub mod publish;
 pub mod recovery;
+pub mod reorder;
 pub mod sdp;
+pub mod startup;
 pub mod transport;
+pub mod viewer;

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use super::placed;
+use super::serve::read_certificate;
 use super::sign::read_secrets;
 use crate::args::CheckArgs;
 use crate::ingest;
@@ -21,6 +22,9 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
         return Err(placed(error.into(), &loaded.places));
     }
     if let Some(Err(error)) = loaded.settings.key_file.as_deref().map(read_secrets) {
+        return Err(placed(error.into(), &loaded.places));
+    }
+    if let Err(error) = read_certificate(&loaded.settings.rtsp_tls) {
         return Err(placed(error.into(), &loaded.places));
     }
     if args.quiet {

@@ -18,6 +18,8 @@ const PER_READER: u64 = 4;
 const PER_FILE: u64 = 1;
 /// What is relayed from another server's folder goes to each viewer by itself: a connection there, and a port for datagrams.
 const PER_RELAYED: u64 = 2;
+/// What TLS is around goes to its viewer by way of a local connection.
+const PER_TLS: u64 = 2;
 
 /// The limit on open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,13 @@ impl Descriptors {
         let files = points.iter().any(|point| matches!(point.source, Source::Files { .. }));
         let relayed = points.iter().any(|point| matches!(point.source, Source::Pull { .. }) && point.source.is_folder());
         let readers = if files { settings.on_demand.readers } else { 0 };
+        let of_tls = match settings.limits.tls_connections {
+            _ if settings.rtsp_tls.listen.addresses.is_empty() => 0,
+            0 => u64::from(settings.limits.viewers),
+            most => u64::from(most),
+        };
         let reserve = OWN
+            .saturating_add(of_tls.saturating_mul(PER_TLS))
             .saturating_add(all(points.len(), PER_POINT))
             .saturating_add(all(settings.shards, PER_SHARD))
             .saturating_add(all(readers, PER_READER));
@@ -129,7 +137,7 @@ mod tests {
             let mut settings = settings(viewers);
             settings.on_demand.readers = 3;
             settings.publishing_points =
-                vec![PublishingPoint { name: "a".into(), source, source_timeout: None, access: Default::default() }];
+                vec![PublishingPoint { name: "a".into(), source, source_timeout: None, title: None, access: Default::default() }];
             settings
         };
         let files = |viewers| with(viewers, Source::Files { root: "/srv".into() });

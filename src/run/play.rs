@@ -21,7 +21,7 @@ pub(super) fn play(args: PlayArgs) -> anyhow::Result<()> {
     let url: StreamUrl = args.url.parse().context("the URL cannot be played")?;
     anyhow::ensure!(
         args.transport.is_none() || !url.scheme.is_http(),
-        "{url} comes by HTTP: --transport is for mms://, mmst:// and mmsu://"
+        "{url} comes by HTTP: --transport is for mms:// and rtsp://, and their kin"
     );
     let transport = args.transport.map(|transport| match transport {
         PlayTransport::Udp => Transport::Udp,
@@ -41,6 +41,7 @@ pub(super) fn play(args: PlayArgs) -> anyhow::Result<()> {
         start,
         streams: (!args.streams.is_empty()).then(|| args.streams.into_iter().collect()),
         seek_after: args.seek_after.map(seek),
+        counts_plain: true,
         ..PlayOptions::new(url)
     };
     let cannot_be_written = |path: &Path| format!("{} cannot be written", path.display());

@@ -17,9 +17,9 @@ use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Health, systemd};
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
-use crate::settings::Settings;
-use crate::shard::listen::{self, MmsListener};
-use crate::shard::{Doors, Gate, Mailboxes, Shards, Surroundings};
+use crate::settings::{Problem, RtspTls, Settings, SettingsError};
+use crate::shard::listen::{self, MmsListener, RtspListener};
+use crate::shard::{Certificate, CertificateError, Doors, Gate, Mailboxes, Shards, Surroundings, TlsDoor};
 use crate::text::{Authenticator, Users};
 use crate::wire::Guid;
 
@@ -43,8 +43,12 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     let gate = Arc::new(gate(&settings, users.as_ref())?);
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
     let http = listen::bind_tcp("http.listen", &settings.http)?;
+    let rtsp = listen::bind_rtsp(&settings.rtsp, settings.rtsp_server_port, &settings.udp)?;
+    let rtsps = listen::bind_tcp("rtsp.tls_listen", &settings.rtsp_tls.listen)?;
+    let certificate = read_certificate(&settings.rtsp_tls)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
-    let bound = Bound::new(&mms, &http, &admin);
+    let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin);
+    let tls = certificate.map(|certificate| TlsDoor { listeners: rtsps, certificate: Arc::new(certificate) });
     let wall_clock = wall_clock();
     let started = AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock));
     let (access_log, scribe) = started.map_err(|error| no_access_log(&settings, error))?;
@@ -58,7 +62,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
-        let doors = Doors { mms, http, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
+        let doors = Doors { mms, http, rtsp, tls, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
@@ -111,6 +115,23 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     result
 }
 
+/// The certificate of what is served inside TLS; `None` where nothing is.
+///
+/// # Errors
+/// A file cannot be read or used: a problem of the settings, since they name it.
+pub(super) fn read_certificate(tls: &RtspTls) -> Result<Option<Certificate>, SettingsError> {
+    let (false, Some(certificate), Some(key)) = (tls.listen.addresses.is_empty(), &tls.certificate, &tls.key) else {
+        return Ok(None);
+    };
+    Certificate::load(certificate, key).map(Some).map_err(|error| {
+        let at = match &error {
+            CertificateError::Certificate { .. } => "rtsp.certificate",
+            CertificateError::Key { .. } => "rtsp.key",
+        };
+        SettingsError { problems: vec![Problem { place: String::new(), key: at.to_owned(), message: error.to_string() }] }
+    })
+}
+
 /// In the words of what is wrong.
 fn no_access_log(settings: &Settings, error: std::io::Error) -> anyhow::Error {
     let file = settings.access_log.file.as_deref().unwrap_or_else(|| Path::new("")).display();
@@ -128,22 +149,33 @@ fn no_access_log(settings: &Settings, error: std::io::Error) -> anyhow::Error {
 struct Bound {
     mms: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    rtsp: Vec<SocketAddr>,
+    rtsps: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
 }
 
 impl Bound {
-    fn new(mms: &[MmsListener], http: &[TcpListener], admin: &[TcpListener]) -> Self {
+    fn new(
+        mms: &[MmsListener],
+        http: &[TcpListener],
+        rtsp: &[RtspListener],
+        rtsps: &[TcpListener],
+        admin: &[TcpListener],
+    ) -> Self {
         let local = |listener: &TcpListener| listener.local_addr().ok();
         Self {
             mms: mms.iter().filter_map(|listener| local(&listener.tcp)).collect(),
             http: http.iter().filter_map(local).collect(),
+            rtsp: rtsp.iter().filter_map(|listener| local(&listener.tcp)).collect(),
+            rtsps: rtsps.iter().filter_map(local).collect(),
             admin: admin.iter().filter_map(local).collect(),
         }
     }
 
     /// Writes the ready file in one step: whoever sees it sees it whole.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let json = serde_json::json!({ "mms": self.mms, "http": self.http, "admin": self.admin });
+        let Self { mms, http, rtsp, rtsps, admin } = self;
+        let json = serde_json::json!({ "mms": mms, "http": http, "rtsp": rtsp, "rtsps": rtsps, "admin": admin });
         let part = path.with_extension("part");
         std::fs::write(&part, format!("{json}\n"))
             .and_then(|()| std::fs::rename(&part, path))
@@ -157,11 +189,13 @@ impl Bound {
         let port = self.mms.first().map_or(1755, SocketAddr::port);
         let at = if port == 1755 { String::new() } else { format!(":{port}") };
         let first = points.first().map_or("", String::as_str);
+        let tls = if self.rtsps.is_empty() { String::new() } else { format!(" (inside TLS on {})", list(&self.rtsps)) };
         format!(
-            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, admin on {}",
+            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, RTSP on {}{tls}, admin on {}",
             points.join(", "),
             list(&self.mms),
             list(&self.http),
+            list(&self.rtsp),
             list(&self.admin)
         )
     }

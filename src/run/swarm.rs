@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::args::{self, SwarmArgs, SwarmTransport};
+use crate::client::StreamUrl;
 use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, SwarmStart, swarm as run_swarm};
-use crate::client::{Scheme, StreamUrl};
 use crate::mms::session::Transport;
 
 /// What shells take for an end by SIGINT.
@@ -27,7 +27,7 @@ pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
     let transport = match args.transport {
         Some(SwarmTransport::Tcp) => Transport::Tcp,
         Some(SwarmTransport::Udp) => Transport::Udp,
-        None if url.scheme == Scheme::Mmst || url.scheme.is_http() => Transport::Tcp,
+        None if url.scheme.is_tcp_alone() => Transport::Tcp,
         None => Transport::Udp,
     };
     let options = SwarmOptions {

@@ -12,11 +12,11 @@ use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
 use super::raw::{
     List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
-    RawOversize, RawPublish, RawUdp, RawViewers, RawWindow,
+    RawOversize, RawPublish, RawRtsp, RawUdp, RawViewers, RawWindow,
 };
 use super::{
     Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
-    PortRanges, Protocols, Publish, PublishingPoint, Settings, Source, Udp, Viewers, WindowBounds,
+    PortRanges, Protocols, Publish, PublishingPoint, RtspTls, Settings, Source, Udp, Viewers, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -62,6 +62,10 @@ pub(super) fn settings(
         mms_protocols: check.protocols("mms.protocols", raw.mms.protocols.as_ref(), built_in.mms_protocols),
         http: check.listen("http.listen", raw.http.listen.as_ref(), built_in.http),
         http_protocols: check.protocols("http.protocols", raw.http.protocols.as_ref(), built_in.http_protocols),
+        rtsp: check.listen("rtsp.listen", raw.rtsp.listen.as_ref(), built_in.rtsp),
+        rtsp_protocols: check.protocols("rtsp.protocols", raw.rtsp.protocols.as_ref(), built_in.rtsp_protocols),
+        rtsp_server_port: check.server_port(raw.rtsp.server_port, built_in.rtsp_server_port),
+        rtsp_tls: check.rtsp_tls(&raw.rtsp, built_in.rtsp_tls),
         admin: check.listen("admin.listen", raw.admin.listen.as_ref(), built_in.admin),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
@@ -148,18 +152,55 @@ impl Check<'_> {
 
     fn protocols(&mut self, key: &str, raw: Option<&List>, built_in: Protocols) -> Protocols {
         let Some(List(items)) = raw else { return built_in };
-        let mut protocols = Protocols { mms: false, http: false };
+        let mut protocols = Protocols { mms: false, http: false, rtsp: false };
         for (i, item) in items.iter().enumerate() {
             match item.to_ascii_lowercase().as_str() {
                 "mms" => protocols.mms = true,
                 "http" => protocols.http = true,
+                "rtsp" => protocols.rtsp = true,
                 _ => self.problem(
                     &format!("{key}[{i}]"),
-                    format!("{item:?} is no protocol for viewers; there are \"mms\" and \"http\""),
+                    format!("{item:?} is no protocol for viewers; there are \"mms\", \"http\" and \"rtsp\""),
                 ),
             }
         }
         protocols
+    }
+
+    /// The number of the first of two ports, of which players expect that it is even.
+    fn server_port(&mut self, raw: Option<u16>, built_in: u16) -> u16 {
+        let Some(port) = raw else { return built_in };
+        if port % 2 == 1 {
+            self.problem(
+                "rtsp.server_port",
+                format!("{port} is odd; media goes from an even port, and requests come to the next"),
+            );
+        } else if port > 0 && port < PORT_UNPRIVILEGED {
+            self.problem("rtsp.server_port", format!("{port} is below {PORT_UNPRIVILEGED}; 0 lets the system choose"));
+        }
+        port
+    }
+
+    fn rtsp_tls(&mut self, raw: &RawRtsp, built_in: RtspTls) -> RtspTls {
+        let file =
+            |check: &mut Self, key: &str, path: &Option<PathBuf>| path.as_deref().map(|path| check.existing_file(key, path));
+        let tls = RtspTls {
+            listen: self.listen("rtsp.tls_listen", raw.tls_listen.as_ref(), built_in.listen),
+            certificate: file(self, "rtsp.certificate", &raw.certificate),
+            key: file(self, "rtsp.key", &raw.key),
+        };
+        let is_on = raw.tls_listen.as_ref().is_some_and(|List(items)| !items.is_empty());
+        for (key, is_there) in [("rtsp.certificate", tls.certificate.is_some()), ("rtsp.key", tls.key.is_some())] {
+            if is_on && !is_there {
+                self.problem(
+                    key,
+                    "is not set, and `tls_listen` needs it: a file in PEM, as certificate authorities hand it out".into(),
+                );
+            } else if is_there && !is_on {
+                self.warning(key, "has no effect without `tls_listen`".into());
+            }
+        }
+        tls
     }
 
     fn listen(&mut self, key: &str, raw: Option<&List>, built_in: Listen) -> Listen {
@@ -290,6 +331,7 @@ impl Check<'_> {
             viewers_per_address: raw.viewers_per_address.unwrap_or(built_in.viewers_per_address),
             bandwidth_kbps: raw.bandwidth_kbps.unwrap_or(built_in.bandwidth_kbps),
             viewer_kbps: raw.viewer_kbps.unwrap_or(built_in.viewer_kbps),
+            tls_connections: raw.tls_connections.unwrap_or(built_in.tls_connections),
             joins_per_s: raw.joins_per_s.unwrap_or(built_in.joins_per_s),
             joins_burst: raw.joins_burst.unwrap_or(built_in.joins_burst),
             max_send_delay: match raw.max_send_delay_ms {
@@ -465,27 +507,38 @@ impl Check<'_> {
     /// What only the whole can say.
     fn whole(&mut self, settings: &Settings) {
         self.proofs(settings);
-        let Settings { mms, http, admin, .. } = settings;
+        let Settings { mms, http, rtsp, admin, .. } = settings;
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
         let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);
         if mms.addresses.is_empty() && !listen_failed {
             self.problem("mms.listen", "is empty, so there is nothing to serve; write \"*:1755\", or leave it out".into());
         }
-        if !settings.mms_protocols.mms && !settings.mms_protocols.http && !protocols_failed {
+        let Protocols { mms: over_mms, http: over_http, rtsp: over_rtsp } = settings.mms_protocols;
+        if !(over_mms || over_http || over_rtsp || protocols_failed) {
             self.problem(
                 "mms.protocols",
-                "is empty, so the listener serves nobody; write [\"mms\", \"http\"], or leave it out".into(),
+                "is empty, so the listener serves nobody; write [\"mms\", \"http\", \"rtsp\"], or leave it out".into(),
             );
         }
-        for (key, listen) in [("mms.listen", mms), ("http.listen", http), ("admin.listen", admin)] {
+        let tls = &settings.rtsp_tls.listen;
+        for (key, listen) in
+            [("mms.listen", mms), ("http.listen", http), ("rtsp.listen", rtsp), ("rtsp.tls_listen", tls), ("admin.listen", admin)]
+        {
             if let Some((one, two)) = listen.collides_itself() {
                 self.problem(key, format!("{one} and {two} take the same port"));
             }
         }
         for (key, later, earlier_key, earlier) in [
             ("http.listen", http, "mms.listen", mms),
+            ("rtsp.listen", rtsp, "mms.listen", mms),
+            ("rtsp.listen", rtsp, "http.listen", http),
+            ("rtsp.tls_listen", tls, "mms.listen", mms),
+            ("rtsp.tls_listen", tls, "http.listen", http),
+            ("rtsp.tls_listen", tls, "rtsp.listen", rtsp),
+            ("admin.listen", admin, "rtsp.tls_listen", tls),
             ("admin.listen", admin, "mms.listen", mms),
             ("admin.listen", admin, "http.listen", http),
+            ("admin.listen", admin, "rtsp.listen", rtsp),
         ] {
             if let Some((one, two)) = later.collides(earlier) {
                 self.problem(key, format!("{one} takes the port of {two} ({earlier_key})"));
@@ -500,8 +553,10 @@ impl Check<'_> {
         let mut pushes = settings.publishing_points.iter().filter(|point| point.source == Source::Push);
         let pushed = pushes.next().map(|point| format!("{:?}", point.name));
         if let Some(what) = pushed.or_else(|| settings.publish.create.then(|| "anything (publish.create)".to_owned())) {
-            if http.addresses.is_empty() {
+            if http.addresses.is_empty() && rtsp.addresses.is_empty() {
                 self.warning("http.listen", format!("is empty, so nobody can publish {what}"));
+            } else if http.addresses.is_empty() {
+                self.warning("http.listen", format!("is empty, so {what} is published by RTSP alone, which few encoders can"));
             } else if settings.users_file.is_none() {
                 self.warning("users.file", format!("is not set, so only this machine itself can publish {what}"));
             }

@@ -15,18 +15,30 @@ pub fn effective(loaded: &Loaded) -> String {
 
     page.line("shards", settings.shards);
     page.line("source_timeout_s", seconds_or_never(settings.source_timeout));
-    for (table, of) in [("mms", &settings.mms), ("http", &settings.http), ("admin", &settings.admin)] {
+    for (table, of) in [("mms", &settings.mms), ("http", &settings.http), ("rtsp", &settings.rtsp), ("admin", &settings.admin)] {
         page.table(table);
         page.line("listen", listen(of));
         let protocols = match table {
             "mms" => Some(settings.mms_protocols),
             "http" => Some(settings.http_protocols),
+            "rtsp" => Some(settings.rtsp_protocols),
             _ => None,
         };
         if let Some(protocols) = protocols {
-            let names = [(protocols.mms, "\"mms\""), (protocols.http, "\"http\"")];
+            let names = [(protocols.mms, "\"mms\""), (protocols.http, "\"http\""), (protocols.rtsp, "\"rtsp\"")];
             let served: Vec<_> = names.iter().filter(|(served, _)| *served).map(|(_, name)| *name).collect();
             page.line("protocols", format!("[{}]", served.join(", ")));
+        }
+        if table == "rtsp" {
+            page.line("server_port", settings.rtsp_server_port);
+            let tls = &settings.rtsp_tls;
+            page.line("tls_listen", listen(&tls.listen));
+            for (key, file) in [("certificate", &tls.certificate), ("key", &tls.key)] {
+                match file {
+                    Some(file) => page.line(key, quoted(&file.to_string_lossy())),
+                    None => page.note(&format!("{key}: none, so that there is no rtsps://")),
+                }
+            }
         }
     }
 
@@ -73,6 +85,7 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("viewers_per_address", limits.viewers_per_address);
     page.line("bandwidth_kbps", limits.bandwidth_kbps);
     page.line("viewer_kbps", limits.viewer_kbps);
+    page.line("tls_connections", limits.tls_connections);
     page.line("joins_per_s", limits.joins_per_s);
     page.line("joins_burst", limits.joins_burst);
     for (key, time) in [("handshake_s", limits.handshake), ("idle_s", limits.idle)] {
@@ -141,6 +154,9 @@ pub fn effective(loaded: &Loaded) -> String {
         page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
         page.line("name", quoted(&point.name));
         page.line("source", source(&point.source));
+        if let Some(title) = &point.title {
+            page.line("title", quoted(title));
+        }
         page.line("source_timeout_s", seconds_or_never(point.source_timeout));
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));

@@ -17,6 +17,7 @@ pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -37,6 +38,14 @@ pub struct Settings {
     pub http: Listen,
     /// What viewers may speak there.
     pub http_protocols: Protocols,
+    /// RTSP listeners.
+    pub rtsp: Listen,
+    /// What viewers may speak there.
+    pub rtsp_protocols: Protocols,
+    /// UDP port that media over RTSP comes from; requests for lost packets come to the next. Even; 0: the system's choice.
+    pub rtsp_server_port: u16,
+    /// RTSP inside TLS.
+    pub rtsp_tls: RtspTls,
     /// The admin listeners: metrics and health.
     pub admin: Listen,
     /// UDP delivery.
@@ -87,6 +96,17 @@ impl Listen {
     }
 }
 
+/// RTSP inside TLS: `rtsps://`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RtspTls {
+    /// The listeners; none: no TLS. Where there is one there are both files.
+    pub listen: Listen,
+    /// File of the certificate and those between it and its authority, PEM.
+    pub certificate: Option<PathBuf>,
+    /// File of its private key, PEM.
+    pub key: Option<PathBuf>,
+}
+
 /// Protocols that viewers may speak on a listener; the first bytes of a connection tell which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocols {
@@ -94,11 +114,13 @@ pub struct Protocols {
     pub mms: bool,
     /// Windows Media over HTTP, and downloads.
     pub http: bool,
+    /// Windows Media RTSP.
+    pub rtsp: bool,
 }
 
 impl Default for Protocols {
     fn default() -> Self {
-        Self { mms: true, http: true }
+        Self { mms: true, http: true, rtsp: true }
     }
 }
 
@@ -208,6 +230,8 @@ pub struct Limits {
     pub bandwidth_kbps: u64,
     /// What one viewer of a file gets at most, kbit/s.
     pub viewer_kbps: u32,
+    /// Connections inside TLS, each of which costs more than all else that a viewer needs.
+    pub tls_connections: u32,
     /// New sessions a second.
     pub joins_per_s: u32,
     /// New sessions at once, until the rate holds them back; 0: one second's worth.
@@ -352,6 +376,8 @@ fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
 pub struct PublishingPoint {
     /// The name, as in `mms://host/NAME`.
     pub name: String,
+    /// What people are shown in place of the name.
+    pub title: Option<String>,
     /// Its source.
     pub source: Source,
     /// How long viewers wait for a source that is gone; `None`: for ever.
@@ -430,6 +456,10 @@ impl Default for Settings {
             http: Listen::anywhere(8080),
             mms_protocols: Protocols::default(),
             http_protocols: Protocols::default(),
+            rtsp: Listen::anywhere(8554),
+            rtsp_protocols: Protocols::default(),
+            rtsp_server_port: 5004,
+            rtsp_tls: RtspTls { listen: Listen { addresses: Vec::new(), built_in: false }, certificate: None, key: None },
             admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
             udp: Udp {
                 enabled: true,
@@ -453,6 +483,7 @@ impl Default for Settings {
                 viewers_per_address: 0,
                 bandwidth_kbps: 0,
                 viewer_kbps: 0,
+                tls_connections: 500,
                 joins_per_s: 0,
                 joins_burst: 0,
                 handshake: Duration::from_secs(10),
@@ -476,7 +507,7 @@ impl Default for Settings {
 impl PublishingPoint {
     /// A broadcast that publishers feed and everybody may watch.
     pub fn push(name: String, source_timeout: Option<Duration>) -> Self {
-        Self { name, source: Source::Push, source_timeout, access: PointAccess::default() }
+        Self { name, title: None, source: Source::Push, source_timeout, access: PointAccess::default() }
     }
 }
 
@@ -485,9 +516,16 @@ impl Settings {
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
             let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
-            vec![PublishingPoint { name: "demo".into(), source: Source::Demo, source_timeout: self.source_timeout, access }]
+            let (name, source_timeout) = ("demo".into(), self.source_timeout);
+            vec![PublishingPoint { name, title: None, source: Source::Demo, source_timeout, access }]
         } else {
             self.publishing_points.clone()
         }
+    }
+
+    /// The titles of publishing points that have one, by their names in small letters.
+    pub fn titles(&self) -> BTreeMap<String, String> {
+        let titled = |point: &PublishingPoint| Some((point.name.to_ascii_lowercase(), point.title.clone()?));
+        self.publishing_points.iter().filter_map(titled).collect()
     }
 }

@@ -83,6 +83,10 @@ pub(super) fn publishing_points(
             let why = format!("{name:?} and {:?} differ only in capitals, which viewers do not keep apart", other.name);
             check.problem(&format!("{key}.name"), why);
         }
+        let title = raw.title.clone();
+        if title.as_ref().is_some_and(|title| title.is_empty() || title.chars().any(char::is_control)) {
+            check.problem(&format!("{key}.title"), "is empty, or holds a line break or another control character".into());
+        }
         let source_timeout = raw.source_timeout_s.map_or(timeout, |seconds| check.time_or_never(seconds));
         let access = PointAccess {
             viewers: viewers(raw.access, of_all),
@@ -90,7 +94,7 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
-        points.extend(source.map(|source| PublishingPoint { name, source, source_timeout, access }));
+        points.extend(source.map(|source| PublishingPoint { name, title, source, source_timeout, access }));
     }
     points
 }
@@ -202,24 +206,31 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     };
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let scheme = scheme.to_ascii_lowercase();
+    let is_rtsp = ["rtsp", "rtspt", "rtspu"].contains(&scheme.as_str());
     let is_http = ["http", "mmsh"].contains(&scheme.as_str());
-    let end = if is_http { rest.find(['/', '?', '#']) } else { rest.find('/') };
+    let end = if is_http || is_rtsp { rest.find(['/', '?', '#']) } else { rest.find('/') };
     let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
     let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
     let key_of_url = format!("{key}.url");
     // Passwords and access keys are not repeated.
     let shown = url_without_secrets(&url);
-    if !is_http && !["mms", "mmst", "mmsu"].contains(&scheme.as_str()) {
-        let known = "mms://, mmst:// (TCP alone), mmsu:// (UDP alone), http:// or mmsh://";
+    if !is_http && !is_rtsp && !["mms", "mmst", "mmsu"].contains(&scheme.as_str()) {
+        let known =
+            "mms://, mmst:// (TCP alone), mmsu:// (UDP alone), rtsp://, rtspt://, rtspu:// (likewise), http:// or mmsh://";
         check.problem(&key_of_url, format!("{shown:?} does not begin with {known}"));
-    } else if login.is_some() && !is_http {
-        check.problem(&key_of_url, "user name and password cannot be given in the URL but with http:// and mmsh://".into());
+    } else if login.is_some() && !is_http && !is_rtsp {
+        let text = "user name and password cannot be given in the URL but with http://, mmsh:// and rtsp://";
+        check.problem(&key_of_url, text.into());
     } else if port_of(host).is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
         check.problem(&key_of_url, format!("{shown:?}: the port is not a number from 1 to 65535"));
     } else if host.is_empty() || host.starts_with(':') {
         check.problem(&key_of_url, format!("{shown:?} names no server"));
     } else if path.is_empty() && !is_http {
         check.problem(&key_of_url, format!("{shown:?} names nothing on that server; a slash at its end means all of it"));
+    } else if is_rtsp && url.ends_with('/') && !url.contains('?') {
+        let text =
+            format!("{shown:?}: over RTSP packets have no numbers, so that no folder is pulled; name one stream, or use mms://");
+        check.problem(&key_of_url, text);
     }
     let (start, linger) = when(check, key, raw);
     if url.ends_with('/') && !url.contains('?') && raw.start == Some(RawStart::Always) {

@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) source_timeout_s: Option<u32>,
     pub(super) mms: RawMedia,
     pub(super) http: RawMedia,
+    pub(super) rtsp: RawRtsp,
     pub(super) admin: RawListen,
     pub(super) udp: RawUdp,
     pub(super) delivery: RawDelivery,
@@ -42,6 +43,17 @@ pub(super) struct RawListen {
 pub(super) struct RawMedia {
     pub(super) listen: Option<List>,
     pub(super) protocols: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
+pub(super) struct RawRtsp {
+    pub(super) listen: Option<List>,
+    pub(super) protocols: Option<List>,
+    pub(super) server_port: Option<u16>,
+    pub(super) tls_listen: Option<List>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -104,6 +116,7 @@ pub(super) struct RawLimits {
     pub(super) viewers_per_address: Option<u32>,
     pub(super) bandwidth_kbps: Option<u64>,
     pub(super) viewer_kbps: Option<u32>,
+    pub(super) tls_connections: Option<u32>,
     pub(super) joins_per_s: Option<u32>,
     pub(super) joins_burst: Option<u32>,
     pub(super) handshake_s: Option<u32>,
@@ -188,6 +201,7 @@ pub(super) struct RawAccessLog {
 #[serde(default, deny_unknown_fields, expecting = "a [[publishing_point]] table")]
 pub(super) struct RawPoint {
     pub(super) name: Option<String>,
+    pub(super) title: Option<String>,
     pub(super) source: Option<RawSource>,
     pub(super) source_timeout_s: Option<u32>,
     #[serde(deserialize_with = "word")]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::broadcast::{Link, Viewer};
-use super::conn::{Conn, Opened, Place};
+use super::conn::{Conn, Opened, Place, ResendPath};
+use super::file_pace::Wish;
+use super::rtp::flow_of;
 use super::state::{State, describe};
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
@@ -15,7 +17,7 @@ use crate::relay::admission::{Claim, LeaseRefusal, Refusal};
 use crate::relay::{Generation, Point};
 use crate::settings::{Oversize, Source, Viewers};
 use crate::text::signed::masked;
-use crate::viewing::{Answer, Ask, OpenRefusal, Pass};
+use crate::viewing::{Answer, Ask, Flow, OpenRefusal, Pass, UdpPorts};
 use crate::wire::Hresult;
 
 impl State {
@@ -40,12 +42,10 @@ impl State {
             }
             Ask::ClaimPort { port, announced } => Some(Answer::Funnel(self.claim(key, now, port, announced))),
             Ask::ReleasePort => {
-                let conn = self.conns.get_mut(key)?;
-                conn.entry.leads_to(None);
-                conn.lease = None;
-                conn.route = None;
+                self.release(key);
                 None
             }
+            Ask::Lease(ports) => Some(Answer::Leased(self.lease(key, now, ports))),
             Ask::Open { name, pass } => self.open(key, now, &name, pass),
             Ask::OpenBytes { name, pass } => self.open_bytes(key, now, &name, pass),
             Ask::SendBytes { first, len } => {
@@ -56,13 +56,23 @@ impl State {
                 let conn = self.conns.get_mut(key)?;
                 conn.framing = conn.engine.framing();
                 self.play(key, now, incarnation);
-                None
+                self.cue(key)
             }
-            Ask::PlayFile { incarnation, from, until, acceleration } => {
+            Ask::PlayFile { incarnation, from, until, acceleration, speed } => {
                 let conn = self.conns.get_mut(key)?;
                 conn.framing = conn.engine.framing();
-                self.play_title(key, now, from, (incarnation, until, acceleration));
+                self.play_title(key, now, from, (incarnation, until, Wish { acceleration, speed }));
                 None
+            }
+            Ask::Resume { incarnation, until } => {
+                let conn = self.conns.get_mut(key)?;
+                conn.framing = conn.engine.framing();
+                if conn.opened.as_ref().is_some_and(|opened| opened.title.is_some()) {
+                    self.resume_title(key, now, incarnation, until);
+                    return None;
+                }
+                self.play(key, now, incarnation);
+                self.cue(key)
             }
             Ask::Select(selection) => {
                 self.select(key, selection);
@@ -125,7 +135,7 @@ impl State {
         }
         // What this session leased before must not stand in its own way.
         conn.entry.leads_to(None);
-        conn.lease = None;
+        conn.leases.clear();
         conn.route = None;
         let Some(origin) = self.origins.id(&udp, conn.local.ip().to_canonical()) else { return Err(Hresult::UDP_DISABLED) };
         let address = conn.peer.ip();
@@ -143,21 +153,64 @@ impl State {
                 let mut destination = conn.peer;
                 destination.set_port(lease.port());
                 conn.entry.leads_to(Some((destination, now)));
-                conn.lease = Some(lease);
+                conn.leases = vec![lease];
                 conn.route = Some(Route { destination: destination.into(), origin, segmented: true, fragmented: false });
                 Ok(())
             }
-            Err(refusal) => {
-                metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => refusal.label()).increment(1);
-                tracing::info!(session = conn.session, peer = %conn.peer, port, cause = refusal.label(), "UDP refused, the player may take TCP");
-                Err(match refusal {
-                    LeaseRefusal::Disabled => Hresult::UDP_DISABLED,
-                    LeaseRefusal::Taken => Hresult::DUPLICATE_ADDRESS,
-                    LeaseRefusal::Exhausted => Hresult::NETWORK_RESOURCE_FAILURE,
-                    LeaseRefusal::OutsidePool | LeaseRefusal::Privileged | LeaseRefusal::NatMismatch => Hresult::INVALID_PORT,
-                })
+            Err(refusal) => Err(udp_refused(conn, port, refusal)),
+        }
+    }
+
+    /// Gives a flow of its own ports of the player's. Media and resends come from one port of ours, whatever the listener.
+    fn lease(&mut self, key: usize, now: Instant, ports: UdpPorts) -> Result<(), Hresult> {
+        for port in &self.context.udp_ports {
+            self.context.drain_errors(port, now);
+        }
+        let Some(conn) = self.conns.get_mut(key) else { return Err(Hresult::UDP_DISABLED) };
+        let UdpPorts { owner, flow, first, pair, then } = ports;
+        let local = conn.local.ip().to_canonical();
+        let ours = self.context.rtp_ports.iter().find(|ours| ours.serves(local));
+        let Some(origin) = ours.and_then(|ours| self.origins.id(&ours.media, local)) else {
+            return Err(udp_refused(conn, first, LeaseRefusal::Disabled));
+        };
+        let wanted = [Some(first), pair.then(|| first.checked_add(1)).flatten(), then];
+        if pair && first == u16::MAX {
+            return Err(udp_refused(conn, first, LeaseRefusal::OutsidePool));
+        }
+        let (address, owner) = (conn.peer.ip(), u64::from(owner));
+        let mut leases = Vec::new();
+        for port in wanted.into_iter().flatten() {
+            // A player that comes again is the same one, where it says who it is.
+            let claim = Claim { address, port, announced: Some(address), player: conn.engine.guid(), owner };
+            match self.context.relay.admission().ports().claim(now, claim) {
+                Ok(lease) => {
+                    if let Some(owner) = lease.superseded() {
+                        self.context.routes.superseded(owner);
+                    }
+                    leases.push(lease);
+                }
+                Err(refusal) => return Err(udp_refused(conn, port, refusal)),
             }
         }
+        let mut destination = conn.peer;
+        destination.set_port(first);
+        let route = Route { destination: destination.into(), origin, segmented: true, fragmented: false };
+        match flow {
+            Flow::Media => {
+                conn.entry.leads_to(Some((destination, now)));
+                (conn.leases, conn.route) = (leases, Some(route));
+            }
+            Flow::Resends => conn.resend_path = Some(Box::new(ResendPath { route, _leases: leases })),
+        }
+        Ok(())
+    }
+
+    /// Gives back the ports of a session.
+    fn release(&mut self, key: usize) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.entry.leads_to(None);
+        conn.leases.clear();
+        (conn.route, conn.resend_path) = (None, None);
     }
 
     /// Whether UDP is of no use to anybody. Of files, and of another server's folder, nobody knows before one is opened: those
@@ -244,6 +297,7 @@ impl State {
             return refused(self.refused(key, refusal));
         }
         opened.generation = Some(generation.number);
+        opened.flow = flow_of(generation);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
         conn.selection = Selection::all(generation.streams);
@@ -328,6 +382,18 @@ impl State {
     }
 }
 
+/// Notes for the metrics and the log why UDP ports are refused; the protocols' word for it.
+fn udp_refused(conn: &Conn, port: u16, refusal: LeaseRefusal) -> Hresult {
+    metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => refusal.label()).increment(1);
+    tracing::info!(session = conn.session, peer = %conn.peer, port, cause = refusal.label(), "UDP refused, the player may take TCP");
+    match refusal {
+        LeaseRefusal::Disabled => Hresult::UDP_DISABLED,
+        LeaseRefusal::Taken => Hresult::DUPLICATE_ADDRESS,
+        LeaseRefusal::Exhausted => Hresult::NETWORK_RESOURCE_FAILURE,
+        LeaseRefusal::OutsidePool | LeaseRefusal::Privileged | LeaseRefusal::NatMismatch => Hresult::INVALID_PORT,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
@@ -344,8 +410,13 @@ mod tests {
 
     /// What the only broadcast has for packets, and what the other publishing point is.
     fn is_refused(packet_size: usize, other: Source) -> bool {
-        let point =
-            |name: &str, source| PublishingPoint { name: name.into(), source, source_timeout: None, access: Default::default() };
+        let point = |name: &str, source| PublishingPoint {
+            name: name.into(),
+            source,
+            source_timeout: None,
+            title: None,
+            access: Default::default(),
+        };
         let settings =
             Settings { publishing_points: vec![point("cam", Source::Push), point("other", other)], ..Settings::default() };
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
@@ -359,6 +430,8 @@ mod tests {
             bit_rate: 0,
             streams: StreamSet::EMPTY,
             video: StreamSet::EMPTY,
+            ssrc: 0,
+            sequence: 0,
         }));
         state.every_source_is_oversize(&UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap())
     }

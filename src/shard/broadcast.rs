@@ -13,12 +13,17 @@ use super::lag::Lag;
 use super::origins::Origins;
 use super::out_queue::Partial;
 use super::pace::Pace;
+use super::rtp::{self, in_flow};
 use super::variants::Variant;
 pub use super::viewer::{Cold, Hot, Link, Phase, Seats, Viewer};
-use super::viewer::{Full, account, most_packets};
+use super::viewer::{Full, Run, account, most_packets};
+use crate::asf::StreamSet;
 use crate::mms::media::Next;
 use crate::relay::{Batch, BatchPacket, Generation, Window};
+use crate::rtsp::media::{Carriage, MAX_DATAGRAM, Stretch, fragments};
+use crate::rtsp::startup::StartupProfile;
 use crate::settings::WindowBounds;
+use crate::viewing::{Cue, HeadStart};
 
 /// Batches whose delay is measured one by one; more wait only while a socket is full.
 const MOST_UNSENT: usize = 1000;
@@ -40,6 +45,8 @@ pub enum Served {
     UdpBlocked,
     /// The queue of the device towards it is full.
     PathBlocked,
+    /// It now knows with which packet it begins, and is to be told before it gets that.
+    Cued,
     /// The next packet belongs to another header.
     NewGeneration,
     /// It fell out of the window for the second time in a row.
@@ -114,6 +121,8 @@ pub struct Broadcast {
     fresh: Range<u64>,
     /// These packets, framed.
     edge: Edge,
+    /// Longest RTP packet, bytes.
+    max_datagram: usize,
 }
 
 impl Broadcast {
@@ -138,7 +147,47 @@ impl Broadcast {
             is_free: false,
             fresh: 0..0,
             edge: Edge::default(),
+            max_datagram: MAX_DATAGRAM,
         }
+    }
+
+    /// The same with RTP packets of at most so many bytes.
+    pub const fn with_datagrams(mut self, max_datagram: usize) -> Self {
+        self.max_datagram = max_datagram;
+        self
+    }
+
+    /// What a viewer over RTP gets first, or next; `None` while it waits for a packet to begin with.
+    pub fn cue(&self, index: usize) -> Option<Cue> {
+        let hot = self.viewers.hot(index).filter(|hot| matches!(hot.phase, Phase::CatchingUp | Phase::Live))?;
+        let (batch, at) = self.window.packet(hot.next.packet)?;
+        let fragments = fragments(batch.generation.packet_size, self.max_datagram);
+        Some(Cue {
+            sequence: rtp::flow_of(&batch.generation).sequence_of(hot.next.sequence, fragments),
+            timestamp: batch.packets.get(at)?.send_time_ms,
+            head_start: None,
+        })
+    }
+
+    /// What a viewer that was just placed is sent faster than it plays, as far as `limit_ms` goes: the window from there on.
+    pub(super) fn head_start(&self, index: usize, streams: StreamSet, limit_ms: u32) -> Option<HeadStart> {
+        let (hot, cold) = (self.viewers.hot(index)?, self.viewers.cold(index)?);
+        cold.pace?;
+        let (first, _) = self.window.packet(hot.next.packet)?;
+        let generation = Arc::clone(&first.generation);
+        let mut profile = StartupProfile::new(streams, generation.video, generation.bit_rate, limit_ms);
+        let (begin_ms, mut number, mut end_ms) = (self.send_time(hot.next.packet)?, hot.next.packet, 0);
+        while let Some((batch, at)) = self.window.packet(number).filter(|(batch, _)| batch.generation.number == generation.number)
+        {
+            let (Some(packet), Some(bytes)) = (batch.packets.get(at), batch.packet(at)) else { break };
+            if !profile.push(bytes, packet.send_time_ms) {
+                break;
+            }
+            (end_ms, number) = (packet.send_time_ms, number + 1);
+        }
+        let udp = matches!(hot.link, Link::Udp(_));
+        let rate = u32::try_from(Pace::rate(udp)).unwrap_or(1);
+        Some(HeadStart { media_ms: end_ms.saturating_sub(begin_ms).min(limit_ms), rate, profile: profile.header() })
     }
 
     /// Takes a batch in. It is due a `tick` after the last pass; almost at once when that is over, at once when a send is full.
@@ -189,7 +238,9 @@ impl Broadcast {
             }
             let most = |stride| most_packets(&hot.link, origins, stride);
             let framing = hot.framing;
-            let plan = Plan::new(&mut self.window, from, generation, framing, most, |packet| packet.number < source);
+            let plan = Plan::new(&mut self.window, from, generation, (framing, self.max_datagram), most, |packet| {
+                packet.number < source
+            });
             let Some(plan) = plan.filter(|plan| plan.packets > 0) else { return Ok(Served::CatchingUp) };
             if let Some(blocked) = self.send(index, &Load::Batches(plan), origins, tally)? {
                 return Ok(blocked);
@@ -237,6 +288,10 @@ impl Broadcast {
         cold.pace = join.and_then(|join| self.send_time(join)).map(|send_time_ms| Pace::new(now, send_time_ms, udp));
         hot.phase = if cold.pace.is_some() { Phase::CatchingUp } else { Phase::Awaiting };
         hot.blocked = false;
+        if hot.is_in_rtp() {
+            hot.next.sequence = in_flow(hot.next.packet);
+            cold.uncued = hot.phase == Phase::Awaiting;
+        }
     }
 
     fn send_time(&self, number: u64) -> Option<u32> {
@@ -284,7 +339,7 @@ impl Broadcast {
             self.edge.begin(&self.window, self.fresh.start, self.fresh.end);
         }
         let most = |stride| most_packets(&hot.link, origins, stride);
-        self.edge.slice(&self.window, hot.next.packet, hot.generation, hot.framing, most)
+        self.edge.slice(&self.window, hot.next.packet, hot.generation, (hot.framing, self.max_datagram), most)
     }
 
     /// Brings a viewer that is not at the live edge to its next packet; what came of it where there is none.
@@ -306,9 +361,12 @@ impl Broadcast {
                 cold.skipped += to - hot.next.packet;
                 tally.skipped += to - hot.next.packet;
             }
-            cold.track.jump(&mut hot.next, to);
+            hot.skip_to(&mut cold.track, to);
             if join.is_some() {
                 hot.phase = if cold.pace.is_some() { Phase::CatchingUp } else { Phase::Live };
+                if std::mem::take(&mut cold.uncued) {
+                    return Some(Served::Cued);
+                }
             }
         }
         if hot.next.packet < self.window.end() {
@@ -324,7 +382,7 @@ impl Broadcast {
     /// What the next call to a viewer carries.
     fn plan(&mut self, index: usize, now: Instant, origins: &Origins) -> Option<Plan> {
         let (hot, cold) = self.viewers.both_mut(index)?;
-        let (from, generation, framing) = (hot.next.packet, hot.generation, hot.framing);
+        let (from, generation, framing) = (hot.next.packet, hot.generation, (hot.framing, self.max_datagram));
         let link = &hot.link;
         let most = |stride| most_packets(link, origins, stride);
         if let Some(pace) = cold.pace.as_mut().filter(|_| hot.phase == Phase::CatchingUp) {
@@ -337,6 +395,9 @@ impl Broadcast {
 
     /// Sends; `Some` where the viewer can take no more.
     fn send(&mut self, index: usize, load: &Load, origins: &Origins, tally: &mut Tally) -> io::Result<Option<Served>> {
+        if let Framing::Rtp(carriage) = load.framing() {
+            return self.send_rtp(index, load, carriage, origins, tally);
+        }
         let Some(hot) = self.viewers.hot_mut(index) else { return Ok(None) };
         let (next, stride, packets) = (hot.next, load.stride(), load.packets());
         let bytes = stride * packets as usize;
@@ -344,12 +405,9 @@ impl Broadcast {
         let (begun, blocked) = match &mut hot.link {
             Link::Udp(route) => {
                 let sent = load.stamped(window, edge, &next, |parts| origins.send(route, parts, stride));
-                let (done, full) = account(route, &mut hot.refusals, &sent, packets as usize, stride, tally);
-                let served = full.map(|full| match full {
-                    Full::Path => Served::PathBlocked,
-                    Full::Socket => Served::UdpBlocked,
-                });
-                (done, served)
+                let run = Run { datagrams: packets as usize, len: stride, bytes };
+                let (done, full) = account(route, &mut hot.refusals, &sent, run, tally);
+                (done, full.map(Full::served))
             }
             Link::Tcp(wire) => {
                 tally.tcp_calls += 1;
@@ -366,12 +424,50 @@ impl Broadcast {
                 (begun, full.then(|| Served::TcpBlocked(load.rest(window, edge, &next, taken))))
             }
         };
-        let begun = u32::try_from(begun).unwrap_or(u32::MAX);
+        Ok(self.note_sent(index, begun, blocked))
+    }
+
+    /// The same in RTP.
+    fn send_rtp(
+        &mut self,
+        index: usize,
+        load: &Load,
+        carriage: Carriage,
+        origins: &Origins,
+        tally: &mut Tally,
+    ) -> io::Result<Option<Served>> {
         let Some(hot) = self.viewers.hot_mut(index) else { return Ok(None) };
+        let (next, window, edge) = (hot.next, &mut self.window, &mut self.edge);
+        let (begun, blocked) = match &mut hot.link {
+            Link::Udp(route) => {
+                let refusals = &mut hot.refusals;
+                let (begun, full) = load
+                    .rtp(window, edge, &next, carriage, |stretches| rtp::over_udp(stretches, route, refusals, origins, tally));
+                (begun, full.map(Full::served))
+            }
+            Link::Tcp(wire) => {
+                let (begun, rest) = load.rtp(window, edge, &next, carriage, |stretches| rtp::over_tcp(stretches, wire, tally))?;
+                hot.blocked = rest.is_some();
+                if rest.is_some()
+                    && let Some(cold) = self.viewers.cold(index)
+                {
+                    cold.expect_room();
+                }
+                (begun, rest.map(Served::TcpBlocked))
+            }
+        };
+        self.viewers.sent_in_rtp(index, begun.bytes);
+        Ok(self.note_sent(index, begun.packets, blocked))
+    }
+
+    /// So many packets have begun to go; `Some` where the viewer can take no more.
+    fn note_sent(&mut self, index: usize, begun: usize, blocked: Option<Served>) -> Option<Served> {
+        let begun = u32::try_from(begun).unwrap_or(u32::MAX);
+        let hot = self.viewers.hot_mut(index)?;
         debug_assert!(begun > 0 || blocked.is_some(), "a send that does nothing tells why");
         if begun == 0 && blocked.is_none() {
             // Better nothing until the next pass than the same for ever.
-            return Ok(Some(Served::Live));
+            return Some(Served::Live);
         }
         hot.next.advance(begun);
         hot.packets += u64::from(begun);
@@ -380,7 +476,17 @@ impl Broadcast {
         {
             pace.spend(begun);
         }
-        Ok(blocked)
+        blocked
+    }
+}
+
+impl Full {
+    /// What that means for who is served.
+    const fn served(self) -> Served {
+        match self {
+            Self::Path => Served::PathBlocked,
+            Self::Socket => Served::UdpBlocked,
+        }
     }
 }
 
@@ -404,6 +510,28 @@ impl Load {
         match self {
             Self::Edge(slice) => slice.packets,
             Self::Batches(plan) => plan.packets,
+        }
+    }
+
+    const fn framing(&self) -> Framing {
+        match self {
+            Self::Edge(slice) => slice.framing(),
+            Self::Batches(plan) => plan.framing(),
+        }
+    }
+
+    /// Gives the RTP packets to `send`, numbered as this viewer gets them.
+    fn rtp<T>(
+        &self,
+        window: &mut Window<Image>,
+        edge: &mut Edge,
+        next: &Next,
+        carriage: Carriage,
+        send: impl FnOnce(&[Stretch<'_>]) -> T,
+    ) -> T {
+        match self {
+            Self::Edge(slice) => edge.rtp(slice, next, carriage, send),
+            Self::Batches(plan) => plan.rtp(window, next, carriage, send),
         }
     }
 

@@ -29,6 +29,10 @@ pub(super) struct Accepted {
     pub(super) head: Vec<u8>,
     /// The UDP port with the number that it connected to.
     pub(super) udp: Option<Arc<UdpPort>>,
+    /// Its bytes come out of TLS and go into it: the stream is no TCP connection, and nothing may go beside it.
+    pub(super) tls: bool,
+    /// A publisher by RTSP may come here.
+    pub(super) takes_publishers: bool,
 }
 
 /// Why somebody outside ends a session.

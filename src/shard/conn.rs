@@ -21,6 +21,7 @@ use crate::archive::AsfFile;
 use crate::asf::Selection;
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
+use crate::rtsp::media::Flow;
 use crate::text::percent_encode;
 use crate::viewing::{Login, Position};
 
@@ -40,10 +41,17 @@ pub(super) struct Conn {
     pub(super) wake: Rc<Notify>,
     /// The UDP port of the listener; `None` while UDP is off.
     pub(super) udp: Option<Arc<UdpPort>>,
+    /// It is inside TLS.
+    pub(super) tls: bool,
+    /// Its socket is somebody else's by now, who publishes.
+    pub(super) handed_over: bool,
     pub(super) entry: Entry,
     pub(super) permit: Option<SessionPermit>,
-    pub(super) lease: Option<Lease>,
+    /// Of the ports that media goes to: one, or two where a player asks for a pair.
+    pub(super) leases: Vec<Lease>,
     pub(super) route: Option<Route>,
+    /// Where packets go that are sent again, if not there.
+    pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.
@@ -73,6 +81,14 @@ pub(super) struct Conn {
     pub(super) progress: (u64, Instant),
 }
 
+/// A flow of its own for packets that are sent again.
+#[derive(Debug)]
+pub(super) struct ResendPath {
+    pub(super) route: Route,
+    /// Its ports, and the one that the player is expected to ask for next.
+    pub(super) _leases: Vec<Lease>,
+}
+
 /// Why a session ends.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -99,6 +115,8 @@ pub(super) struct Opened {
     pub(super) header_bytes: usize,
     /// Bytes of each of its packets.
     pub(super) packet_size: usize,
+    /// The flow of its packets in RTP: that of all viewers of a header, its own for what is on demand.
+    pub(super) flow: Flow,
     /// Counts the viewer for sources that run while they are watched.
     pub(super) _watch: Watch,
 }
@@ -126,10 +144,17 @@ impl Opened {
             generation: None,
             header_bytes: 0,
             packet_size: 0,
+            flow: random_flow(),
             _watch: watch,
             point,
         }
     }
+}
+
+/// A flow that nobody else has.
+fn random_flow() -> Flow {
+    let [_, _, n1, n0] = super::random_u32().to_be_bytes();
+    Flow { ssrc: super::random_u32(), sequence: u16::from_be_bytes([n1, n0]) }
 }
 
 /// Where a session's sequence numbers and cursor are.
@@ -154,6 +179,7 @@ impl Conn {
             None => Viewer::over_tcp(key, Rc::clone(&self.stream)),
         };
         new.hot.framing = self.framing;
+        new.cold.flow = self.opened.as_ref().map(|opened| opened.flow).unwrap_or_default();
         match std::mem::replace(&mut self.place, Place::Nowhere) {
             Place::Parked(mut viewer) => {
                 viewer.goes_like(new);
@@ -169,9 +195,13 @@ impl Conn {
         format!("mmst://{}/{}{query}", self.local, percent_encode(name))
     }
 
-    /// The label of the transport in logs and metrics.
+    /// The name of the transport in logs.
     pub(super) const fn transport(&self) -> &'static str {
-        if self.route.is_some() { "udp" } else { "tcp" }
+        match (&self.route, self.tls) {
+            (Some(_), _) => "udp",
+            (None, true) => "tls",
+            (None, false) => "tcp",
+        }
     }
 
     /// Ends the session; the first reason counts. Its seat must be freed too: [`super::state::State::close`].

@@ -11,12 +11,15 @@ pub(super) struct Counters {
     pub(super) connections: Gauge,
     mms_sessions: Counter,
     http_sessions: Counter,
+    rtsp_sessions: Counter,
     pub(super) join_seconds: Histogram,
     pub(super) send_delay_seconds: Histogram,
     pub(super) late_sends: Counter,
     mms_viewers_tcp: Gauge,
     mms_viewers_udp: Gauge,
     http_viewers: Gauge,
+    rtsp_viewers_tcp: Gauge,
+    rtsp_viewers_udp: Gauge,
     sent: [[Counter; 3]; 2],
     udp_failed: Counter,
     skipped: Counter,
@@ -32,12 +35,15 @@ impl Counters {
             connections: gauge!(names::CONNECTIONS),
             mms_sessions: counter!(names::SESSIONS, "protocol" => "mms"),
             http_sessions: counter!(names::SESSIONS, "protocol" => "http"),
+            rtsp_sessions: counter!(names::SESSIONS, "protocol" => "rtsp"),
             join_seconds: histogram!(names::JOIN_SECONDS),
             send_delay_seconds: histogram!(names::SEND_DELAY_SECONDS),
             late_sends: counter!(names::LATE_SENDS),
             mms_viewers_tcp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "tcp"),
             mms_viewers_udp: gauge!(names::VIEWERS, "protocol" => "mms", "transport" => "udp"),
             http_viewers: gauge!(names::VIEWERS, "protocol" => "http", "transport" => "tcp"),
+            rtsp_viewers_tcp: gauge!(names::VIEWERS, "protocol" => "rtsp", "transport" => "tcp"),
+            rtsp_viewers_udp: gauge!(names::VIEWERS, "protocol" => "rtsp", "transport" => "udp"),
             sent,
             udp_failed: counter!(names::UDP_SEND_ERRORS, "cause" => "refused"),
             skipped: counter!(names::SKIPPED_PACKETS),
@@ -50,6 +56,7 @@ impl Counters {
         match protocol {
             Protocol::Mms => &self.mms_sessions,
             Protocol::Http => &self.http_sessions,
+            Protocol::Rtsp => &self.rtsp_sessions,
         }
     }
 
@@ -59,6 +66,8 @@ impl Counters {
             (Framing::Mms, Link::Udp(_)) => &self.mms_viewers_udp,
             (Framing::Mms, Link::Tcp(_)) => &self.mms_viewers_tcp,
             (Framing::Http(_), _) => &self.http_viewers,
+            (Framing::Rtp(_), Link::Udp(_)) => &self.rtsp_viewers_udp,
+            (Framing::Rtp(_), Link::Tcp(_)) => &self.rtsp_viewers_tcp,
         }
     }
 
@@ -67,6 +76,7 @@ impl Counters {
         let protocol = match viewer.framing {
             Framing::Mms => "mms",
             Framing::Http(_) => "http",
+            Framing::Rtp(_) => "rtsp",
         };
         let labels =
             [("protocol", protocol.into()), ("transport", viewer.link.label().into()), ("point", names::point_label(point))];

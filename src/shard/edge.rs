@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::framing::Framing;
 use super::image::{Image, TCP_PACKETS, slab_parts};
+use super::rtp;
 use crate::http::wrap::Slab;
 use crate::mms::media::{self, HEAD_LEN, Next};
 use crate::relay::Window;
+use crate::rtsp::media::{Carriage, Stretch};
 
 /// More than this is no tick but a source in a hurry; what is beyond goes batch by batch.
 const MOST_BYTES: usize = 1 << 20;
@@ -25,6 +27,7 @@ pub(super) struct Edge {
     packet_size: usize,
     mms: Vec<u8>,
     slabs: Vec<u8>,
+    rtp: rtp::Images,
 }
 
 /// A part of an [`Edge`].
@@ -47,6 +50,7 @@ impl Edge {
             }
             image.clear();
         }
+        self.rtp.clear(2 * MOST_BYTES);
         (self.from, self.end) = (from, from);
         let mut bytes = 0;
         while self.end < end && bytes < MOST_BYTES {
@@ -73,24 +77,26 @@ impl Edge {
         self.end = self.from;
     }
 
-    /// What a viewer of this header gets whose next packet is `from`; at most as many packets as `most` says for the stride.
+    /// What a viewer of this header gets whose next packet is `from`; at most as many packets as `most` says for the stride,
+    /// in RTP packets of `max_datagram` bytes.
     pub(super) fn slice(
         &mut self,
         window: &Window<Image>,
         from: u64,
         generation: u32,
-        framing: Framing,
+        (framing, max_datagram): (Framing, usize),
         most: impl FnOnce(usize) -> u32,
     ) -> Option<Slice> {
         if from < self.from || from >= self.end || generation != self.generation {
             return None;
         }
-        self.frame(window, framing);
-        let (image, unit) = match framing {
-            Framing::Mms => (&self.mms, framing.stride(self.packet_size)),
-            Framing::Http(_) => (&self.slabs, Slab::new(self.packet_size).stride()),
+        self.frame(window, framing, max_datagram);
+        let (there, unit) = match framing {
+            Framing::Mms => (self.mms.len(), framing.stride(self.packet_size)),
+            Framing::Http(_) => (self.slabs.len(), Slab::new(self.packet_size).stride()),
+            Framing::Rtp(carriage) => (self.rtp.get(carriage)?.len(), 1),
         };
-        if image.len() as u64 != (self.end - self.from) * unit as u64 {
+        if there as u64 != (self.end - self.from) * unit as u64 {
             // The window has let go of some: what is left of it is sent batch by batch.
             return None;
         }
@@ -101,10 +107,11 @@ impl Edge {
     }
 
     /// Frames the packets for a protocol, unless that was done.
-    fn frame(&mut self, window: &Window<Image>, framing: Framing) {
+    fn frame(&mut self, window: &Window<Image>, framing: Framing, max_datagram: usize) {
         let image = match framing {
             Framing::Mms => &mut self.mms,
             Framing::Http(_) => &mut self.slabs,
+            Framing::Rtp(carriage) => return self.frame_rtp(window, carriage, max_datagram),
         };
         if !image.is_empty() {
             return;
@@ -115,10 +122,30 @@ impl Edge {
             let bytes = batch.bytes.get(index * self.packet_size..).unwrap_or_default();
             match framing {
                 Framing::Mms => media::wrap(bytes, self.packet_size, batch.locations(index), image),
-                Framing::Http(_) => Slab::new(self.packet_size).wrap(bytes, batch.locations(index), image),
+                Framing::Http(_) | Framing::Rtp(_) => Slab::new(self.packet_size).wrap(bytes, batch.locations(index), image),
             }
             number += (batch.packets.len() - index) as u64;
         }
+    }
+
+    fn frame_rtp(&mut self, window: &Window<Image>, carriage: Carriage, max_datagram: usize) {
+        let image = self.rtp.get_or_new(carriage);
+        if !image.is_empty() {
+            return;
+        }
+        let mut number = self.from;
+        while number < self.end {
+            let Some((batch, index)) = window.packet(number) else { break };
+            rtp::frame(batch, index, max_datagram, image);
+            number += (batch.packets.len() - index) as u64;
+        }
+    }
+
+    /// Gives the RTP packets of a slice to `send`, numbered as this viewer gets them.
+    pub(super) fn rtp<T>(&mut self, slice: &Slice, next: &Next, carriage: Carriage, send: impl FnOnce(&[Stretch<'_>]) -> T) -> T {
+        let image = self.rtp.get_or_new(carriage);
+        image.stamp(rtp::ahead(next, image.fragments()), carriage);
+        send(&[image.stretch(slice.index, slice.packets as usize)])
     }
 
     /// Gives the bytes for a viewer to `send`; its numbers, where it has some of its own, are written into the heads first.
@@ -139,6 +166,7 @@ impl Edge {
                 let count = slab_parts(slabs, slab, wrap, &mut parts);
                 send(parts.get(..count).unwrap_or_default())
             }
+            Framing::Rtp(_) => send(&[]),
         }
     }
 

@@ -9,6 +9,7 @@ use super::visits::{report_in, report_of};
 use crate::access_log::ClientReport;
 use crate::http::viewer as http;
 use crate::mms::session as mms;
+use crate::rtsp::viewer as rtsp;
 use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, Player};
 
@@ -18,6 +19,8 @@ pub(super) enum Engine {
     Mms(Box<mms::Session>),
     /// HTTP: Windows Media's streaming protocol, and downloads.
     Http(Box<http::Connection>),
+    /// RTSP.
+    Rtsp(Box<rtsp::Connection>),
 }
 
 /// What happens to a connection.
@@ -31,8 +34,8 @@ pub(super) enum Event<'a> {
     Answer(Answer),
     /// Another connection of its session says so.
     Told(http::Told),
-    /// The peer is gone, or is given up.
-    Left,
+    /// The peer is gone, or is given up; the packet behind the last one that it was sent, of a file.
+    Left(Option<u32>),
     /// The time has come that the engine waits for.
     Timeout,
 }
@@ -43,8 +46,16 @@ pub(super) enum Output {
     Send(Bytes),
     Datagram(Bytes),
     Ask(Ask),
-    Tell { connection: usize, told: http::Told },
-    Close { label: &'static str, text: &'static str },
+    Tell {
+        connection: usize,
+        told: http::Told,
+    },
+    /// It is a publisher's: these bytes come next on it.
+    HandOver(Vec<u8>),
+    Close {
+        label: &'static str,
+        text: &'static str,
+    },
 }
 
 /// What a session tells about itself in its last log line.
@@ -68,7 +79,7 @@ impl Engine {
                     Event::Datagram(bytes) => mms::Input::Datagram(bytes),
                     Event::Answer(answer) => mms::Input::Answer(answer),
                     Event::Timeout => mms::Input::Timeout,
-                    Event::Told(_) | Event::Left => return Ok(()),
+                    Event::Told(_) | Event::Left(_) => return Ok(()),
                 };
                 session.handle(now, input).map_err(|error| (error.reason().label(), error.to_string()))
             }
@@ -79,9 +90,23 @@ impl Engine {
                         Event::Bytes(bytes) => http::Input::Bytes(bytes),
                         Event::Answer(answer) => http::Input::Answer(answer),
                         Event::Told(told) => http::Input::Told(told),
-                        Event::Left => http::Input::End,
+                        Event::Left(_) => http::Input::End,
                         Event::Timeout => http::Input::Timeout,
                         Event::Datagram(_) => return Ok(()),
+                    },
+                );
+                Ok(())
+            }
+            Self::Rtsp(connection) => {
+                connection.handle(
+                    now,
+                    match event {
+                        Event::Bytes(bytes) => rtsp::Input::Bytes(bytes),
+                        Event::Datagram(bytes) => rtsp::Input::Datagram(bytes),
+                        Event::Answer(answer) => rtsp::Input::Answer(answer),
+                        Event::Timeout => rtsp::Input::Timeout,
+                        Event::Left(next) => rtsp::Input::End { next },
+                        Event::Told(_) => return Ok(()),
                     },
                 );
                 Ok(())
@@ -104,6 +129,13 @@ impl Engine {
                 http::Output::Tell { connection, told } => Output::Tell { connection, told },
                 http::Output::Close(reason) => Output::Close { label: reason.label(), text: http_words(reason) },
             },
+            Self::Rtsp(connection) => match connection.poll_output()? {
+                rtsp::Output::Send(bytes) => Output::Send(bytes),
+                rtsp::Output::Datagram(bytes) => Output::Datagram(bytes),
+                rtsp::Output::Ask(ask) => Output::Ask(ask),
+                rtsp::Output::HandOver(bytes) => Output::HandOver(bytes),
+                rtsp::Output::Close(reason) => Output::Close { label: reason.label(), text: rtsp_words(reason) },
+            },
         })
     }
 
@@ -112,6 +144,7 @@ impl Engine {
         match self {
             Self::Mms(session) => session.poll_timeout(),
             Self::Http(connection) => connection.poll_timeout(),
+            Self::Rtsp(connection) => connection.poll_timeout(),
         }
     }
 
@@ -120,6 +153,7 @@ impl Engine {
         match self {
             Self::Mms(_) => Framing::Mms,
             Self::Http(connection) => connection.wrap().map_or_else(Framing::default, Framing::Http),
+            Self::Rtsp(connection) => connection.carriage().map_or_else(Framing::default, Framing::Rtp),
         }
     }
 
@@ -131,6 +165,10 @@ impl Engine {
                 [report.resends_asked, report.resends_granted, report.refused_funnels.into()]
             }
             Self::Http(_) => [0; 3],
+            Self::Rtsp(connection) => {
+                let report = connection.report();
+                [report.resends_asked, report.resends_granted, 0]
+            }
         }
     }
 
@@ -139,6 +177,7 @@ impl Engine {
         match self {
             Self::Mms(_) => "mms",
             Self::Http(_) => "http",
+            Self::Rtsp(_) => "rtsp",
         }
     }
 
@@ -147,6 +186,7 @@ impl Engine {
         match self {
             Self::Mms(session) => session.report().point.as_deref(),
             Self::Http(connection) => connection.report().name.as_deref(),
+            Self::Rtsp(connection) => connection.report().name.as_deref(),
         }
     }
 
@@ -155,6 +195,7 @@ impl Engine {
         match self {
             Self::Mms(session) => session.report().player.as_ref(),
             Self::Http(connection) => connection.report().player.as_ref(),
+            Self::Rtsp(connection) => connection.report().player.as_ref(),
         }
     }
 
@@ -168,6 +209,7 @@ impl Engine {
         match self {
             Self::Mms(session) => session.report().log.as_deref().map(report_of),
             Self::Http(connection) => connection.report().log.as_deref().and_then(report_in),
+            Self::Rtsp(connection) => connection.report().log.as_deref().and_then(report_in),
         }
     }
 
@@ -176,10 +218,18 @@ impl Engine {
         matches!(self, Self::Http(connection) if connection.tries_bare_name())
     }
 
+    /// Media time of a broadcast that the player wants faster than it plays, milliseconds, where it wants to know about it.
+    pub(super) fn head_start_ms(&self) -> Option<u32> {
+        match self {
+            Self::Mms(_) | Self::Http(_) => None,
+            Self::Rtsp(connection) => connection.head_start_ms(),
+        }
+    }
+
     /// The session by which the player knows itself, and under which it may come again.
     pub(super) fn returns_as(&self) -> Option<u32> {
         match self {
-            Self::Mms(_) => None,
+            Self::Mms(_) | Self::Rtsp(_) => None,
             Self::Http(connection) => connection.report().client_id.filter(|_| connection.report().names_session),
         }
     }
@@ -190,6 +240,7 @@ impl Engine {
         let (player, client_report) = match self {
             Self::Mms(session) => (session.report().player_text(), session.report().log_text()),
             Self::Http(connection) => (connection.report().player_text(), connection.report().log_text()),
+            Self::Rtsp(connection) => (connection.report().player_text(), connection.report().log_text()),
         };
         // Players repeat the address that they play, with the key in it.
         let client_report = client_report.map(|report| masked(&report)).unwrap_or_default();
@@ -212,6 +263,22 @@ const fn mms_words(reason: mms::CloseReason) -> &'static str {
         CloseReason::WrongState => "three messages that did not fit the state",
         CloseReason::Flood => "more messages than a player sends",
         CloseReason::Protocol => "not MMS, or broken MMS",
+    }
+}
+
+/// Why a session over RTSP ended, for a person.
+const fn rtsp_words(reason: rtsp::CloseReason) -> &'static str {
+    use rtsp::CloseReason;
+    match reason {
+        CloseReason::Left => "the player left",
+        CloseReason::Ended => "the broadcast or the file ended",
+        CloseReason::Refused => "refused",
+        CloseReason::Redirected => "sent elsewhere",
+        CloseReason::Changed => "the stream changed, which this player cannot be told",
+        CloseReason::Idle => "nothing heard in time",
+        CloseReason::Broken => "the file changed or cannot be read",
+        CloseReason::Flood => "more requests than a player sends",
+        CloseReason::Protocol => "not RTSP, or broken RTSP",
     }
 }
 

@@ -16,6 +16,20 @@ const UDP_RATE: u32 = 3;
 /// Packets to a UDP viewer in a hundredth of a second, at least as many as twice real time takes.
 const UDP_PACKETS_PER_TICK: u32 = 8;
 
+/// How fast a player wants a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) acceleration: Option<Acceleration>,
+    /// Times real time for all of it.
+    pub(super) speed: u8,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self { acceleration: None, speed: 1 }
+    }
+}
+
 /// How fast a file goes to a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Speed {
@@ -23,6 +37,8 @@ pub(super) struct Speed {
     burst: Duration,
     /// Media time per real time until then, at least 1.
     burst_rate: u32,
+    /// The same behind it.
+    steady_rate: u32,
     /// Bytes a second, at most; 0: no cap.
     bytes_per_s: u64,
     /// Packets in a [`TICK`], at most.
@@ -31,17 +47,21 @@ pub(super) struct Speed {
 
 impl Speed {
     /// By the settings and what the player asked for, for a file of this bit rate in packets of this size.
-    pub(super) fn new(settings: &Settings, wish: Option<Acceleration>, udp: bool, bit_rate: u32, packet_size: usize) -> Self {
+    pub(super) fn new(settings: &Settings, wish: Wish, udp: bool, bit_rate: u32, packet_size: usize) -> Self {
         let (delivery, cap_kbps) = (&settings.delivery, settings.limits.viewer_kbps);
-        let wished = wish.map_or((delivery.burst, delivery.burst_rate), |wish| {
+        let wished = wish.acceleration.map_or((delivery.burst, delivery.burst_rate), |wish| {
             let rate = (wish.bandwidth / bit_rate.max(1)).clamp(1, delivery.burst_rate);
             (delivery.burst.min(Duration::from_millis(wish.duration_ms.into())), rate)
         });
+        // No faster than a begin may be: others have a disk and a network too.
+        let most = if udp { delivery.burst_rate.min(UDP_RATE) } else { delivery.burst_rate };
+        let steady_rate = u32::from(wish.speed).clamp(1, most.max(1));
         let per_tick = u64::from(bit_rate) / 4 / (packet_size.max(1) as u64) / 100;
         let per_tick = u32::try_from(per_tick).unwrap_or(u32::MAX).saturating_add(1).max(UDP_PACKETS_PER_TICK);
         Self {
             burst: wished.0,
             burst_rate: if udp { wished.1.min(UDP_RATE) } else { wished.1 },
+            steady_rate,
             bytes_per_s: u64::from(cap_kbps) * 1000 / 8,
             packets_per_tick: if udp { per_tick } else { u32::MAX },
         }
@@ -49,7 +69,8 @@ impl Speed {
 
     /// When media of this time is due after the begin.
     fn due(&self, media: Duration) -> Duration {
-        if media <= self.burst { media / self.burst_rate } else { media - self.burst + self.burst / self.burst_rate }
+        let behind = media.saturating_sub(self.burst) / self.steady_rate;
+        media.min(self.burst) / self.burst_rate.max(self.steady_rate) + behind
     }
 }
 
@@ -140,7 +161,7 @@ mod tests {
     fn speed(udp: bool, wish: Option<Acceleration>, viewer_kbps: u32) -> Speed {
         let mut settings = Settings::default();
         settings.limits.viewer_kbps = viewer_kbps;
-        Speed::new(&settings, wish, udp, 800_000, 1400)
+        Speed::new(&settings, Wish { acceleration: wish, speed: 1 }, udp, 800_000, 1400)
     }
 
     /// When each packet of a file goes that has one every 100 ms from `first_ms` on; milliseconds after the begin.
@@ -167,6 +188,15 @@ mod tests {
         }
         let due = run(speed(true, None, 0), 0, 100);
         assert_eq!((due[30], due[60]), (1000, 1666 + 1000));
+    }
+
+    #[test]
+    fn a_player_may_ask_for_all_of_it_faster() {
+        let speed = |speed, udp| Speed::new(&Settings::default(), Wish { acceleration: None, speed }, udp, 800_000, 1400);
+        let due = run(speed(2, false), 0, 200);
+        assert_eq!((due[50], due[60], due[150]), (1000, 1500, 6000));
+        assert_eq!(run(speed(100, false), 0, 200)[150], 3000, "no faster than it begins");
+        assert_eq!(run(speed(100, true), 0, 200)[150], 4999);
     }
 
     #[test]
@@ -207,7 +237,7 @@ mod tests {
         assert_eq!(pace.packets(now), 8);
         pace.sent(5, 7000);
         assert_eq!((pace.packets(now), pace.packets(now + TICK)), (3, 8));
-        let fast = Speed::new(&Settings::default(), None, true, 40_000_000, 1400);
+        let fast = Speed::new(&Settings::default(), Wish::default(), true, 40_000_000, 1400);
         assert_eq!(FilePace::new(now, fast).packets(now), 72, "twice real time of 3571 packets a second");
         assert_eq!(FilePace::new(now, speed(false, None, 0)).packets(now), u32::MAX);
     }

@@ -10,7 +10,7 @@ use super::command::Command;
 use super::conn::{Conn, Opened, Place};
 use super::engine::Event;
 use super::file_feed::FileFeed;
-use super::file_pace::{FilePace, Speed};
+use super::file_pace::{FilePace, Speed, Wish};
 use super::framing::Framing;
 use super::opening::{End, Opening};
 use super::relayed::Relayed;
@@ -24,8 +24,8 @@ use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::relay::Point;
 use crate::settings::{Oversize, Source};
-use crate::viewing::{Acceleration, Position, Until};
-use crate::viewing::{Answer, OpenRefusal};
+use crate::viewing::{Answer, Description, OpenRefusal};
+use crate::viewing::{Position, Until};
 use crate::wire::Hresult;
 
 /// How long a turn over the viewers of files goes on before it lets others in.
@@ -37,7 +37,7 @@ const ROOM: Duration = Duration::from_millis(1);
 const MOST_SEARCHES: u8 = 2;
 
 /// How a play is to be: its incarnation, its end, its begin's speed.
-pub(super) type Wanted = (u8, Option<Until>, Option<Acceleration>);
+pub(super) type Wanted = (u8, Option<Until>, Wish);
 
 /// A play that waits for its place in the file.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ pub(super) struct Seek {
     asked: Start,
     incarnation: u8,
     until: Option<End>,
-    acceleration: Option<Acceleration>,
+    wish: Wish,
 }
 
 impl State {
@@ -104,7 +104,7 @@ impl State {
         if let Err(refusal) = admission.open(permit, opened.point.id(), opening.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
-        let description = opening.describe();
+        let description = Description { ssrc: opened.flow.ssrc, ..opening.describe() };
         opened.generation = Some(0);
         opened.header_bytes = opening.header.len();
         opened.packet_size = opening.packet_size;
@@ -171,10 +171,10 @@ impl State {
     /// Asks the upstream to play from a place on, and seats the viewer for what comes.
     fn play_relayed(&mut self, key: usize, now: Instant, relayed: &Rc<Relayed>, place: Position, wanted: Wanted) {
         let Some(conn) = self.conns.get(key) else { return };
-        let (incarnation, until, acceleration) = wanted;
+        let (incarnation, until, wish) = wanted;
         let feed = Relayed::play(relayed, place, until, conn.selection, conn.route.is_some());
         let (rate, size) = (relayed.bit_rate(), relayed.packet_size);
-        let speed = Speed::new(&self.context.settings, acceleration, conn.route.is_some(), rate, size);
+        let speed = Speed::new(&self.context.settings, wish, conn.route.is_some(), rate, size);
         self.seat(key, now, Feed::Relayed(feed), speed, incarnation, 0);
     }
 
@@ -190,6 +190,29 @@ impl State {
         self.flush(key, now);
     }
 
+    /// Goes on behind the last packet that was sent.
+    pub(super) fn resume_title(&mut self, key: usize, now: Instant, incarnation: u8, until: Option<Until>) {
+        self.park(key);
+        let Some(conn) = self.conns.get(key) else { return };
+        let Place::Parked(viewer) = &conn.place else {
+            return self.play_title(key, now, Position::Time(0), (incarnation, until, Wish::default()));
+        };
+        let next = viewer.hot.next.packet;
+        match conn.opened.as_ref().and_then(|opened| opened.title.clone()) {
+            Some(Title::File(opening)) => {
+                let (rate, size) = (opening.bit_rate(), opening.packet_size);
+                let speed = Speed::new(&self.context.settings, Wish::default(), conn.route.is_some(), rate, size);
+                let feed = FileFeed::new(Rc::clone(&opening), conn.selection, next, until.map(|until| opening.until(until)));
+                self.seat(key, now, Feed::File(Box::new(feed)), speed, incarnation, next);
+            }
+            Some(Title::Relayed(relayed)) => {
+                let place = Position::Packet(u32::try_from(next).unwrap_or(u32::MAX));
+                self.play_relayed(key, now, &relayed, place, (incarnation, until, Wish::default()));
+            }
+            None => {}
+        }
+    }
+
     /// Looks for the place where a play begins; the viewer takes its seat when a reader has found it.
     fn play_file(&mut self, key: usize, opening: &Rc<Opening>, place: Position, seek: Wanted) {
         let mailbox = self.context.mailbox(self.index).clone();
@@ -203,14 +226,14 @@ impl State {
         conn.searches += 1;
         let wanted = Arc::downgrade(conn.wanted.insert(Arc::default()));
         let (client_id, request) = (conn.entry.client_id(), conn.request);
-        let (incarnation, until, acceleration) = seek;
+        let (incarnation, until, wish) = seek;
         let until = until.map(|until| opening.until(until));
         let start = match place {
             Position::Time(ms) => Start::Time { ms: opening.media_ms(ms) },
             Position::Packet(packet) => Start::Packet(opening.source_packet(packet.into())),
             Position::Offset(offset) => Start::Packet(opening.packet_at(offset.into())),
         };
-        let seek = Seek { asked: start, incarnation, until, acceleration };
+        let seek = Seek { asked: start, incarnation, until, wish };
         let all = opening.describe().streams;
         let streams = Some(conn.selection.streams).filter(|streams| *streams != all);
         opening.file.locate_while(
@@ -242,7 +265,7 @@ impl State {
         let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
         tracing::debug!(session = conn.session, %name, asked = ?seek.asked, packet, "plays from here on");
         let (rate, size) = (opening.bit_rate(), opening.packet_size);
-        let speed = Speed::new(&self.context.settings, seek.acceleration, conn.route.is_some(), rate, size);
+        let speed = Speed::new(&self.context.settings, seek.wish, conn.route.is_some(), rate, size);
         let from = opening.first_part(packet);
         let feed = FileFeed::new(opening, conn.selection, from, seek.until);
         self.seat(key, now, Feed::File(Box::new(feed)), speed, seek.incarnation, from);
@@ -304,6 +327,10 @@ impl State {
             Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
             Ok(Served::Until(at)) => self.schedule(key, Some(at)),
             Ok(Served::Waiting) => self.schedule(key, None),
+            Ok(Served::Cued(cue)) => {
+                self.schedule(key, Some(now));
+                self.drive(key, now, Event::Answer(Answer::Cued(cue)));
+            }
             Ok(Served::Blocked(Blocked::Udp(full))) => {
                 if full == Full::Socket {
                     self.files_rest = Some(now + ROOM);
@@ -319,6 +346,7 @@ impl State {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
                 let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
+                self.tell_next_sequence(key, now);
                 self.drive(key, now, Event::Answer(Answer::Finished { incarnation }));
             }
             Ok(Served::Broken(reason)) => self.title_broken(key, now, reason),

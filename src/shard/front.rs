@@ -13,44 +13,57 @@ use tokio::sync::watch;
 use tokio::time::{Instant as Clock, timeout};
 
 use super::command::Accepted;
-use super::handoff::Handed;
-use super::listen::MmsListener;
+use super::handoff::{Handed, Speaks};
+use super::listen::{MmsListener, RtspListener};
 use super::routes::Routed;
 use super::sniff::{DECIDING_BYTES, Protocol, Sniffed, sniff};
 use super::strays::{Stray, Strays, TELL_EVERY};
+use super::tls::Terminator;
 use super::udp::UdpPort;
 use super::{Context, Doors, HandOff};
 use crate::http::{Errand, HeadReader};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
+use crate::rtsp::recovery::Nack;
+use crate::rtsp::viewer::client_id_of;
 use crate::settings::Protocols;
+use crate::wire::DecodeError;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
 const RESEND_REQUESTS_PER_S: u32 = 20_000;
 /// Longest resend request, bytes (MS-MMSP 2.2.5).
 const RESEND_REQUEST_BYTES: usize = 140;
+/// The same of RTSP: reports, a name, 32 generic requests of one pair of numbers each (MS-RTSP 2.2.4).
+const NACK_BYTES: usize = 1024;
 /// Resend requests are 140 bytes at most; the kernel may merge 64 of them.
 const DATAGRAM_BYTES: usize = 16 << 10;
 const DATAGRAMS: usize = 4;
 /// Bytes of a head that are read here at most.
 const LONG_HEAD_BYTES: usize = 8 << 10;
+/// Bytes of one read of the first line.
+const LINE_BYTES: usize = 512;
 /// Bytes of one read of a head.
 const HEAD_BYTES: usize = 2 << 10;
 
 /// What a listener serves.
 #[derive(Clone)]
-struct Door {
+pub(super) struct Door {
     /// What viewers may speak.
-    protocols: Protocols,
+    pub(super) protocols: Protocols,
     /// The UDP port of the same number.
-    udp: Option<Arc<UdpPort>>,
-    takes_publishers: bool,
+    pub(super) udp: Option<Arc<UdpPort>>,
+    /// By RTSP.
+    pub(super) takes_publishers: bool,
+    /// By HTTP, which is not switched on by switching RTSP on.
+    pub(super) takes_http_publishers: bool,
+    /// Ends the TLS around what is spoken.
+    pub(super) tls: Option<Arc<Terminator>>,
 }
 
 /// Runs the doors until told to stop.
 pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver<bool>) {
-    let Doors { mms, http, handoff, undecided_max, .. } = doors;
+    let Doors { mms, http, rtsp, handoff, undecided_max, .. } = doors;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "no runtime to accept connections"),
@@ -59,12 +72,49 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
         let strays = Arc::new(Strays::new(undecided_max));
         let settings = Arc::clone(&context.settings);
         let of_mms = |listener: MmsListener| {
-            (listener.tcp, Door { protocols: settings.mms_protocols, udp: listener.udp, takes_publishers: false })
+            (
+                listener.tcp,
+                Door {
+                    protocols: settings.mms_protocols,
+                    udp: listener.udp,
+                    takes_publishers: false,
+                    takes_http_publishers: false,
+                    tls: None,
+                },
+            )
         };
-        let of_http = |tcp| (tcp, Door { protocols: settings.http_protocols, udp: None, takes_publishers: true });
-        for (listener, door) in mms.into_iter().map(of_mms).chain(http.into_iter().map(of_http)) {
+        let of_http = |tcp| {
+            (
+                tcp,
+                Door {
+                    protocols: settings.http_protocols,
+                    udp: None,
+                    takes_publishers: true,
+                    takes_http_publishers: true,
+                    tls: None,
+                },
+            )
+        };
+        let of_rtsp = |listener: RtspListener| {
+            (
+                listener.tcp,
+                Door {
+                    protocols: settings.rtsp_protocols,
+                    udp: None,
+                    takes_publishers: true,
+                    takes_http_publishers: false,
+                    tls: None,
+                },
+            )
+        };
+        for ports in &context.rtp_ports {
+            tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.requests), Requests::Rtsp));
+            tokio::spawn(receive(Arc::clone(&context), Arc::clone(&ports.media), Requests::Nothing));
+        }
+        let doors = mms.into_iter().map(of_mms).chain(http.into_iter().map(of_http)).chain(rtsp.into_iter().map(of_rtsp));
+        for (listener, door) in doors {
             if let Some(port) = &door.udp {
-                tokio::spawn(receive(Arc::clone(&context), Arc::clone(port)));
+                tokio::spawn(receive(Arc::clone(&context), Arc::clone(port), Requests::Mms));
             }
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
@@ -84,7 +134,13 @@ pub(super) fn run(context: Arc<Context>, doors: Doors, mut stop: watch::Receiver
 }
 
 /// Accepts at one address.
-async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: Door, handoff: HandOff, strays: Arc<Strays>) {
+pub(super) async fn accept(
+    context: Arc<Context>,
+    listener: tokio::net::TcpListener,
+    door: Door,
+    handoff: HandOff,
+    strays: Arc<Strays>,
+) {
     let mut told = None;
     loop {
         match listener.accept().await {
@@ -93,17 +149,26 @@ async fn accept(context: Arc<Context>, listener: tokio::net::TcpListener, door: 
                 let (context, door, handoff) = (Arc::clone(&context), door.clone(), Arc::clone(&handoff));
                 let (at, at_door) = (Clock::now().into_std(), Arc::clone(&strays));
                 let task = tokio::spawn(async move {
-                    let first = timeout(context.settings.limits.handshake, first_bytes(&stream)).await;
+                    let local = stream.local_addr();
+                    let first = async {
+                        let stream = match &door.tls {
+                            Some(tls) => tls.terminate(stream).await?,
+                            None => stream,
+                        };
+                        let (head, protocol, errand) = first_bytes(&stream).await?;
+                        Ok((stream, head, protocol, errand))
+                    };
+                    let first = timeout(context.settings.limits.handshake, first).await;
                     at_door.leave(ticket);
                     let stray = match first {
-                        Ok(Ok((head, protocol, errand))) => match (stream.local_addr(), stream.into_std()) {
-                            (Ok(local), Ok(stream)) => hand_on(
-                                &context,
-                                &door,
-                                &handoff,
-                                errand,
-                                Accepted { stream, peer, local, at, protocol, head, udp: None },
-                            ),
+                        Ok(Ok((stream, head, protocol, errand))) => match (local, stream.into_std()) {
+                            (Ok(local), Ok(stream)) => {
+                                let tls = door.tls.is_some();
+                                let takes_publishers = door.takes_publishers;
+                                let accepted =
+                                    Accepted { stream, peer, local, at, protocol, head, udp: None, tls, takes_publishers };
+                                hand_on(&context, &door, &handoff, errand, accepted)
+                            }
                             // Gone already.
                             _ => Ok(()),
                         },
@@ -141,8 +206,10 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol, Errand), 
     let mut head = Vec::new();
     loop {
         stream.readable().await.map_err(|_| Stray::Silent)?;
-        let mut buffer = [0; DECIDING_BYTES];
-        let room = buffer.get_mut(..DECIDING_BYTES.saturating_sub(head.len()).max(1)).unwrap_or_default();
+        let mut buffer = [0; LINE_BYTES];
+        // What decides is at the begin; only a method that two protocols have needs the line.
+        let most = if head.len() < DECIDING_BYTES { DECIDING_BYTES - head.len() } else { LINE_BYTES };
+        let room = buffer.get_mut(..most).unwrap_or_default();
         match stream.try_read(room) {
             Ok(0) => return Err(Stray::Silent),
             Ok(read) => head.extend_from_slice(room.get(..read).unwrap_or_default()),
@@ -152,6 +219,7 @@ async fn first_bytes(stream: &TcpStream) -> Result<(Vec<u8>, Protocol, Errand), 
         match sniff(&head) {
             Sniffed::Is(Protocol::Mms) => return Ok((head, Protocol::Mms, Errand::Watch { client_id: None })),
             Sniffed::Is(Protocol::Http) => return http_errand(stream, head).await,
+            Sniffed::Is(Protocol::Rtsp) => return rtsp_errand(stream, head).await,
             Sniffed::Undecided => {}
             Sniffed::Unknown => {
                 tracing::debug!(peer = ?stream.peer_addr().ok(), first = %head.escape_ascii(), "speaks nothing that is served here");
@@ -187,6 +255,29 @@ async fn http_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, 
     }
 }
 
+/// Reads the first request's head for the session that it goes on with: that is served where it was before.
+async fn rtsp_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, Protocol, Errand), Stray> {
+    loop {
+        let is_whole = head.windows(4).any(|part| part == b"\r\n\r\n") || head.windows(2).any(|part| part == b"\n\n");
+        if is_whole || head.len() > LONG_HEAD_BYTES {
+            let mut lines = head.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+            let id = lines.find_map(|line| {
+                let (name, value) = str::from_utf8(line).ok()?.split_once(':')?;
+                name.eq_ignore_ascii_case("Session").then(|| value.split(';').next()?.trim().parse().ok())?
+            });
+            return Ok((head, Protocol::Rtsp, Errand::Watch { client_id: id.map(client_id_of) }));
+        }
+        stream.readable().await.map_err(|_| Stray::Silent)?;
+        let mut buffer = [0; HEAD_BYTES];
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Err(Stray::Silent),
+            Ok(count) => head.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Stray::Silent),
+        }
+    }
+}
+
 /// Gives a connection to whoever serves its protocol.
 ///
 /// # Errors
@@ -194,7 +285,8 @@ async fn http_errand(stream: &TcpStream, mut head: Vec<u8>) -> Result<(Vec<u8>, 
 fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, accepted: Accepted) -> Result<(), Stray> {
     let served = match accepted.protocol {
         Protocol::Mms => door.protocols.mms,
-        Protocol::Http => door.protocols.http || (door.takes_publishers && errand == Errand::Publish),
+        Protocol::Http => door.protocols.http || (door.takes_http_publishers && errand == Errand::Publish),
+        Protocol::Rtsp => door.protocols.rtsp,
     };
     if !served {
         tracing::debug!(peer = %accepted.peer, local = %accepted.local, protocol = ?accepted.protocol, "not served on this port");
@@ -202,16 +294,18 @@ fn hand_on(context: &Context, door: &Door, handoff: &HandOff, errand: Errand, ac
     }
     match errand {
         // Publishers have a port of their own, which not everybody's firewall opens.
-        Errand::Publish if door.takes_publishers => {
+        Errand::Publish if door.takes_http_publishers => {
             let Accepted { stream, peer, local, head, .. } = accepted;
-            handoff(Handed { stream, peer, local, head });
+            handoff(Handed { stream, peer, local, head, speaks: Speaks::Http });
         }
         Errand::Watch { client_id: Some(client_id) } => {
             let home = context.routes.home(client_id, accepted.peer.ip());
-            context.assign_to(home, Accepted { udp: door.udp.clone(), ..accepted });
+            let udp = door.udp.clone().filter(|_| accepted.protocol != Protocol::Rtsp);
+            context.assign_to(home, Accepted { udp, ..accepted });
         }
         Errand::Publish | Errand::Watch { client_id: None } => {
-            context.assign(Accepted { udp: door.udp.clone(), ..accepted });
+            let udp = door.udp.clone().filter(|_| accepted.protocol != Protocol::Rtsp);
+            context.assign(Accepted { udp, ..accepted });
         }
     }
     Ok(())
@@ -224,8 +318,42 @@ fn readable(socket: UdpSocket) -> std::io::Result<AsyncFd<UdpSocket>> {
     unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
 }
 
+/// What is asked for at a UDP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Requests {
+    /// Lost packets, as MMS asks for them.
+    Mms,
+    /// Lost packets, as RTSP asks for them.
+    Rtsp,
+    /// Nothing: players send there so that what stands between opens.
+    Nothing,
+}
+
+impl Requests {
+    /// The session that asks; nothing where nobody does.
+    ///
+    /// # Errors
+    /// It is nothing that belongs here.
+    fn asked_by(self, datagram: &[u8]) -> Result<Option<u32>, DecodeError> {
+        match self {
+            Self::Mms => Request::parse(datagram).map(|request| Some(request.client_id)),
+            // Players report about media too, which nobody asked for.
+            Self::Rtsp => Nack::parse(datagram).map(|nack| nack.map(|nack| nack.v_ssrc)),
+            Self::Nothing => Ok(None),
+        }
+    }
+
+    /// Longest request, bytes.
+    const fn longest(self) -> usize {
+        match self {
+            Self::Mms => RESEND_REQUEST_BYTES,
+            Self::Rtsp | Self::Nothing => NACK_BYTES,
+        }
+    }
+}
+
 /// Receives resend requests on one UDP port.
-async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
+async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
     // Not tokio's own UDP socket: that would be told of room for sending too, and the shards send here. It would wake this thread
     // with nearly every datagram.
     let socket = match port.another_handle().and_then(readable) {
@@ -247,9 +375,9 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                 for (buffer, meta) in buffers.iter().zip(&metas).take(count) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
-                        let datagram = datagram.get(..RESEND_REQUEST_BYTES).unwrap_or(datagram);
-                        let result = match Request::parse(datagram) {
-                            Ok(request) => match context.routes.datagram(request.client_id, meta.addr.ip(), datagram, || {
+                        let datagram = datagram.get(..of.longest()).unwrap_or(datagram);
+                        let result = match of.asked_by(datagram) {
+                            Ok(Some(client_id)) => match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
                                 budget.as_mut().is_none_or(|budget| budget.take(now))
                             }) {
                                 Routed::Taken => {
@@ -259,6 +387,7 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>) {
                                 Routed::Stranger => "stranger",
                                 Routed::Flood => "limited",
                             },
+                            Ok(None) => continue,
                             Err(_) => "stranger",
                         };
                         metrics::counter!(names::RESENDS, "result" => result).increment(1);

@@ -6,27 +6,30 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::framing::Framing;
+use super::rtp;
 use crate::http::wrap::{Slab, Wrap};
 use crate::mms::media::{self, HEAD_LEN, Next};
 use crate::relay::{Batch, BatchPacket, Spot, Window};
+use crate::rtsp::media::{Carriage, Stretch};
 
 /// Packets of one write to a TCP viewer: some 90 KB of a usual stream.
 pub(super) const TCP_PACKETS: usize = 64;
 /// Batches that one system call gathers.
-const PARTS: usize = 32;
+pub(super) const PARTS: usize = 32;
 
 /// The packets of one batch as each protocol frames them, made when its first viewer needs them.
 ///
 /// What MMS frames is the same for all its viewers but two bytes of each head, which are stamped just before each send: the kernel
-/// has its copy when the call returns, so one image serves all. Slabs of HTTP are the same for all.
+/// has its copy when the call returns, so one image serves all. Slabs of HTTP are the same for all, and RTP packets for nearly all.
 #[derive(Debug, Default)]
 pub struct Image {
     mms: Vec<u8>,
     slabs: Vec<u8>,
+    rtp: rtp::Images,
 }
 
 impl Image {
-    fn framed(&mut self, batch: &Batch, framing: Framing) {
+    fn framed(&mut self, batch: &Batch, framing: Framing, max_datagram: usize) {
         let packet_size = batch.generation.packet_size;
         match framing {
             Framing::Mms if self.mms.is_empty() => {
@@ -34,6 +37,12 @@ impl Image {
             }
             Framing::Http(_) if self.slabs.is_empty() => {
                 Slab::new(packet_size).wrap(&batch.bytes, batch.locations(0), &mut self.slabs);
+            }
+            Framing::Rtp(carriage) => {
+                let image = self.rtp.get_or_new(carriage);
+                if image.is_empty() {
+                    rtp::frame(batch, 0, max_datagram, image);
+                }
             }
             _ => {}
         }
@@ -70,12 +79,12 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Gathers packets from number `from` on that have this header, as long as they are `due`; `most` tells how many packets of a
-    /// stride a call takes. `None` where the window has none.
+    /// stride a call takes, `max_datagram` how long RTP packets may be. `None` where the window has none.
     pub(super) fn new(
         window: &mut Window<Image>,
         from: u64,
         generation: u32,
-        framing: Framing,
+        (framing, max_datagram): (Framing, usize),
         most: impl Fn(usize) -> u32,
         due: impl Fn(&BatchPacket) -> bool,
     ) -> Option<Self> {
@@ -95,7 +104,7 @@ impl Plan {
             if count == 0 {
                 break;
             }
-            image.framed(batch, framing);
+            image.framed(batch, framing, max_datagram);
             plan.packets += u32::try_from(count).unwrap_or(u32::MAX);
             plan.parts += 1;
             if count < there.len() {
@@ -143,6 +152,29 @@ impl Plan {
             (left, first) = (left - count, 0);
         }
         send(parts.get(..filled).unwrap_or_default())
+    }
+
+    /// Gives the RTP packets to `send`, numbered as this viewer gets them.
+    pub(super) fn rtp<T>(
+        &self,
+        window: &mut Window<Image>,
+        next: &Next,
+        carriage: Carriage,
+        send: impl FnOnce(&[Stretch<'_>]) -> T,
+    ) -> T {
+        for index in (self.spot.batch..).take(self.parts) {
+            if let Some(image) = window.batch_mut(index).and_then(|(_, image)| image.rtp.get_mut(carriage)) {
+                image.stamp(rtp::ahead(next, image.fragments()), carriage);
+            }
+        }
+        let (mut left, mut first) = (self.packets as usize, self.spot.packet);
+        let mut stretches = [Stretch::default(); PARTS];
+        for (stretch, index) in stretches.iter_mut().zip(self.spot.batch..).take(self.parts) {
+            let Some(image) = window.batch(index).and_then(|(_, image)| image.rtp.get(carriage)) else { break };
+            *stretch = image.stretch(first, left);
+            (left, first) = (left - stretch.packets(), 0);
+        }
+        send(stretches.get(..self.parts).unwrap_or_default())
     }
 
     pub(super) const fn framing(&self) -> Framing {

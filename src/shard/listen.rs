@@ -1,7 +1,7 @@
-//! Binding the media ports: TCP, and for MMS the UDP port of the same number.
+//! Binding the media ports: TCP, for MMS the UDP port of the same number, for RTSP a pair of UDP ports.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -13,6 +13,8 @@ use crate::settings::{Listen, Udp};
 const BACKLOG: i32 = 4096;
 /// Free TCP ports that are tried until UDP has the same number free.
 const PORT_ATTEMPTS: usize = 32;
+/// Pairs of UDP ports that are tried where that of the settings is taken.
+const PAIR_ATTEMPTS: usize = 64;
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,89 @@ pub struct MmsListener {
     pub tcp: TcpListener,
     /// Media out and resend requests in; `None` while UDP is switched off.
     pub udp: Option<Arc<UdpPort>>,
+}
+
+/// The UDP ports of RTSP at one address.
+#[derive(Debug)]
+pub struct RtpPorts {
+    /// Media comes from here: an even number.
+    pub media: Arc<UdpPort>,
+    /// Requests for lost packets come here: the next number.
+    pub requests: Arc<UdpPort>,
+}
+
+impl RtpPorts {
+    /// Binds a pair at an address: `port` and the next, or, where those are taken or `port` is 0, a pair of the system's choice.
+    fn bind(address: IpAddr, port: u16, max_datagram: usize) -> io::Result<Self> {
+        let pair = |port: u16| -> io::Result<Self> {
+            let media = UdpPort::bind(SocketAddr::new(address, port), max_datagram)?;
+            let even = media.local().port();
+            if even % 2 == 1 {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            let requests = UdpPort::bind(SocketAddr::new(address, even + 1), max_datagram)?;
+            Ok(Self { media: Arc::new(media), requests: Arc::new(requests) })
+        };
+        let mut result = pair(port);
+        for _ in 0..PAIR_ATTEMPTS {
+            if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+            result = pair(0);
+        }
+        result
+    }
+
+    /// Whether media for somebody who connected to `local` can come from here.
+    pub fn serves(&self, local: IpAddr) -> bool {
+        let (ours, local) = (self.media.local().ip(), local.to_canonical());
+        ours == local || ours.is_unspecified() && ours.is_ipv4() == local.is_ipv4()
+    }
+}
+
+/// A bound RTSP listener.
+#[derive(Debug)]
+pub struct RtspListener {
+    /// Control connections, and media over TCP.
+    pub tcp: TcpListener,
+    /// For media over UDP; `None` while that is switched off.
+    pub udp: Option<Arc<RtpPorts>>,
+}
+
+/// Binds the RTSP addresses for TCP, and a pair of UDP ports at each.
+///
+/// Where `port` is taken, another pair stands in for it, since players are told the numbers; that is logged.
+///
+/// # Errors
+/// As [`bind_tcp`].
+pub fn bind_rtsp(listen: &Listen, port: u16, settings: &Udp) -> Result<Vec<RtspListener>, BindError> {
+    let key = "rtsp.listen";
+    let mut bound = Vec::new();
+    for tcp in bind_tcp(key, listen)? {
+        let Ok(local) = tcp.local_addr() else { continue };
+        let max_datagram = if local.is_ipv4() { settings.max_datagram_v4 } else { settings.max_datagram_v6 };
+        let udp = if settings.enabled {
+            let ports = RtpPorts::bind(local.ip(), port, max_datagram).map_err(|error| BindError {
+                key: "rtsp.server_port",
+                address: SocketAddr::new(local.ip(), port),
+                transport: "UDP",
+                error: error.to_string(),
+            })?;
+            let media = ports.media.local();
+            if port != 0 && media.port() != port {
+                tracing::warn!(
+                    wanted = port,
+                    bound = %media,
+                    "rtsp.server_port is taken: media over RTSP comes from another UDP port, which firewalls may not expect"
+                );
+            }
+            Some(Arc::new(ports))
+        } else {
+            None
+        };
+        bound.push(RtspListener { tcp, udp });
+    }
+    Ok(bound)
 }
 
 /// Binds all addresses of a listener for TCP.
@@ -118,6 +203,18 @@ mod tests {
         let bound = bind_mms(&listen, &Settings::default().udp).unwrap();
         let [pair] = bound.as_slice() else { panic!("one address, one listener") };
         assert_eq!(pair.tcp.local_addr().unwrap(), pair.udp.as_ref().unwrap().local());
+    }
+
+    #[test]
+    fn media_comes_from_an_even_port_and_requests_come_to_the_next() {
+        let listen = Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], built_in: false };
+        let bind = |port| bind_rtsp(&listen, port, &Settings::default().udp).unwrap().remove(0).udp.unwrap();
+        let first = bind(0);
+        let port = first.media.local().port();
+        assert_eq!((port % 2, first.requests.local().port()), (0, port + 1));
+        let second = bind(port);
+        assert!(second.media.local().port() != port && second.media.local().port() % 2 == 0, "{second:?}");
+        assert!(first.serves(Ipv4Addr::LOCALHOST.into()) && !first.serves(std::net::Ipv6Addr::LOCALHOST.into()));
     }
 
     #[test]

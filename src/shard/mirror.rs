@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::broadcast::Broadcast;
 use super::command::Command;
 use super::conn::Opened;
 use super::engine::Event;
@@ -129,10 +128,9 @@ impl State {
     pub(super) fn vacate(&mut self, channel: usize) {
         let Some(broadcast) = self.broadcasts.get(channel) else { return };
         debug_assert!(broadcast.viewers.is_empty(), "who has a seat watches");
-        let bounds = &self.context.settings.window;
         for (own, is_free) in broadcast.variants.clone().into_iter().map(|variant| (variant, true)).chain([(channel, false)]) {
             if let Some(broadcast) = self.broadcasts.get_mut(own) {
-                *broadcast = Broadcast::new(bounds);
+                *broadcast = self.context.new_broadcast();
                 broadcast.is_free = is_free;
             }
         }

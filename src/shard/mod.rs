@@ -4,6 +4,7 @@
 
 mod asks;
 pub mod broadcast;
+mod certificate;
 mod command;
 mod conn;
 mod counters;
@@ -31,11 +32,13 @@ mod pump;
 mod relayed;
 mod resends;
 mod routes;
+mod rtp;
 mod seat;
 mod sniff;
 mod stage;
 mod state;
 mod strays;
+mod tls;
 pub mod udp;
 mod variants;
 mod viewer;
@@ -50,11 +53,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+pub use certificate::{Certificate, CertificateError};
 use command::{Accepted, Command, CommandSender};
 pub use gate::{Gate, UnixClock};
-pub use handoff::{HandOff, Handed};
+pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
-use listen::MmsListener;
+use listen::{MmsListener, RtpPorts, RtspListener};
 pub use mirror::{Finder, Found, Refused, Wish};
 pub use relayed::RelayedFile;
 use routes::Routes;
@@ -66,6 +70,8 @@ use crate::archive::Archive;
 use crate::http;
 use crate::mms;
 use crate::relay::{Relay, ShardPort};
+use crate::rtsp;
+use crate::rtsp::media::MAX_DATAGRAM;
 use crate::settings::{Settings, Viewers};
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
@@ -82,9 +88,14 @@ struct Context {
     shards: Vec<CommandSender>,
     routes: Arc<Routes>,
     udp_ports: Vec<Arc<UdpPort>>,
+    /// Where media over RTSP comes from, whatever the listener.
+    rtp_ports: Vec<Arc<RtpPorts>>,
     mms_with_udp: Arc<mms::session::Config>,
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
+    rtsp: Arc<rtsp::viewer::Config>,
+    /// Where publishers may come too.
+    rtsp_with_publishers: Arc<rtsp::viewer::Config>,
     sessions: AtomicU64,
     next_shard: AtomicUsize,
     beat: Heartbeat,
@@ -93,6 +104,7 @@ struct Context {
     access_log: AccessLog,
     wall_clock: WallClock,
     gate: Arc<Gate>,
+    handoff: HandOff,
 }
 
 /// Viewers that were refused for overload and not told of yet.
@@ -114,6 +126,17 @@ impl Context {
         while let Some((destination, error)) = port.next_error() {
             self.routes.path_error(now, destination, error);
         }
+    }
+
+    /// A broadcast of which nothing has come yet, with the bounds of the settings.
+    fn new_broadcast(&self) -> broadcast::Broadcast {
+        broadcast::Broadcast::new(&self.settings.window).with_datagrams(self.max_rtp_datagram())
+    }
+
+    /// Longest RTP packet, bytes: the same for all viewers, so that they can share them.
+    fn max_rtp_datagram(&self) -> usize {
+        let udp = &self.settings.udp;
+        udp.max_datagram_v4.min(udp.max_datagram_v6).min(MAX_DATAGRAM)
     }
 
     fn next_session(&self) -> u64 {
@@ -177,12 +200,24 @@ pub struct Doors {
     pub mms: Vec<MmsListener>,
     /// For viewers, by TCP alone, and for publishers.
     pub http: Vec<TcpListener>,
+    /// For viewers.
+    pub rtsp: Vec<RtspListener>,
+    /// For viewers inside TLS.
+    pub tls: Option<TlsDoor>,
     /// Gets the publishers.
     pub handoff: HandOff,
     /// Connections that may be open before they have said what they speak; never more than the door's own bound.
     pub undecided_max: usize,
     /// Decides who may watch what not everybody may.
     pub gate: Arc<Gate>,
+}
+
+/// Where connections inside TLS come in.
+pub struct TlsDoor {
+    /// At least one.
+    pub listeners: Vec<TcpListener>,
+    /// By which the server is known.
+    pub certificate: Arc<Certificate>,
 }
 
 /// What shards use of the rest of the daemon.
@@ -216,7 +251,7 @@ impl Shards {
         settings: Arc<Settings>,
         relay: Arc<Relay>,
         mailboxes: Mailboxes,
-        doors: Doors,
+        mut doors: Doors,
         surroundings: Surroundings,
     ) -> std::io::Result<Self> {
         let Surroundings { archive, beat, finder, access_log, wall_clock } = surroundings;
@@ -233,19 +268,37 @@ impl Shards {
                 ..Default::default()
             })
         };
+        let rtsp_config = |publishers| {
+            Arc::new(rtsp::viewer::Config {
+                head: settings.limits.handshake,
+                burst: settings.delivery.burst,
+                burst_rate: settings.delivery.burst_rate,
+                titles: settings.titles(),
+                publishers,
+                ..Default::default()
+            })
+        };
+        let rtp_ports: Vec<_> = doors.rtsp.iter().filter_map(|listener| listener.udp.clone()).collect();
         let context = Arc::new(Context {
             relay,
             archive,
             routes: Arc::new(Routes::default()),
-            udp_ports: doors.mms.iter().filter_map(|listener| listener.udp.clone()).collect(),
+            udp_ports: (doors.mms.iter().filter_map(|listener| listener.udp.clone()))
+                .chain(rtp_ports.iter().map(|ports| Arc::clone(&ports.media)))
+                .collect(),
+            rtp_ports,
             mms_with_udp: config(true),
             mms_without_udp: config(false),
             http: Arc::new(http::viewer::Config {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
+                titles: settings.titles(),
+                rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),
+            rtsp: rtsp_config(false),
+            rtsp_with_publishers: rtsp_config(true),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat,
@@ -254,6 +307,7 @@ impl Shards {
             access_log,
             wall_clock,
             gate: Arc::clone(&doors.gate),
+            handoff: Arc::clone(&doors.handoff),
             shards: mailboxes.senders,
             settings,
         });
@@ -264,6 +318,12 @@ impl Shards {
             threads.push(thread.spawn(move || worker::run(context, index, mailbox))?);
         }
         let (close_door, stop) = watch::channel(false);
+        if let Some(door) = doors.tls.take() {
+            let (context, handoff, stop) = (Arc::clone(&context), Arc::clone(&doors.handoff), stop.clone());
+            let undecided_max = doors.undecided_max;
+            let thread = std::thread::Builder::new().name("tls".into());
+            threads.push(thread.spawn(move || tls::run(context, door, handoff, undecided_max, stop))?);
+        }
         let at_door = Arc::clone(&context);
         let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, doors, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })
@@ -305,9 +365,12 @@ impl Context {
             shards: vec![CommandSender(mailbox)],
             routes: Arc::default(),
             udp_ports: Vec::new(),
+            rtp_ports: Vec::new(),
             mms_with_udp: Arc::default(),
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),
+            rtsp: Arc::default(),
+            rtsp_with_publishers: Arc::default(),
             sessions: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
             beat: Arc::new(|_, _| {}),
@@ -316,6 +379,7 @@ impl Context {
             access_log: AccessLog::default(),
             wall_clock: Arc::new(|| std::time::SystemTime::UNIX_EPOCH),
             gate: Arc::new(Gate::new(None, None, Arc::new(|| 0))),
+            handoff: Arc::new(drop),
         }
     }
 }

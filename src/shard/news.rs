@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::command::Command;
-use super::conn::{Conn, Place, channel_of};
+use super::conn::{Conn, Opened, Place, channel_of};
 use super::engine::{Engine, Event};
 use super::state::State;
 use crate::http::viewer as http;
@@ -168,7 +168,10 @@ impl State {
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_) | Place::OnDemand(_)) => self.drive(key, now, Event::Answer(Answer::Ended)),
+                        Some(Place::Seat(_) | Place::OnDemand(_)) => {
+                            self.tell_next_sequence(key, now);
+                            self.drive(key, now, Event::Answer(Answer::Ended));
+                        }
                         _ => self.close(key, "stopped", "the daemon stops"),
                     }
                 }
@@ -207,6 +210,10 @@ impl State {
                 self.http_homes.remove(&expired.client_id);
             }
         }
+        let mut sessions = self.rtsp_sessions.borrow_mut();
+        sessions.sweep(now);
+        self.rtsp_homes.retain(|client_id, _| sessions.holds(*client_id));
+        drop(sessions);
         self.tell_of_visits(now, false);
     }
 
@@ -216,7 +223,11 @@ impl State {
         self.end_visit(key, now);
         let Some(mut conn) = self.conns.try_remove(key) else { return };
         // Its session, where that outlives it, plays here no more.
-        let _ = conn.engine.handle(now, Event::Left);
+        let next = match (&conn.place, &conn.opened) {
+            (Place::Parked(viewer), Some(Opened { title: Some(_), .. })) => u32::try_from(viewer.hot.next.packet).ok(),
+            _ => None,
+        };
+        let _ = conn.engine.handle(now, Event::Left(next));
         if let Some(opened) = &conn.opened
             && let Some(broadcast) = self.broadcasts.get_mut(channel_of(opened.point.id()))
         {
@@ -230,7 +241,9 @@ impl State {
             _ => (0, 0, 0),
         };
         let is_play = matches!(conn.engine, Engine::Mms(_)) || bytes + conn.downloaded > 0;
-        if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {
+        if conn.handed_over {
+            tracing::debug!(session = conn.session, peer = %conn.peer, reason, "handed over");
+        } else if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {
             // A description, a playlist, a report: of a session whose line is another connection's, or of none.
             tracing::debug!(session = conn.session, peer = %conn.peer, reason, "answered");
         } else {
@@ -240,6 +253,8 @@ impl State {
         if self.http_sessions.borrow().holds(client_id) {
             // Further connections of that session are to find here.
             self.http_homes.insert(client_id, conn.entry);
+        } else if self.rtsp_sessions.borrow().holds(client_id) {
+            self.rtsp_homes.insert(client_id, conn.entry);
         }
     }
 

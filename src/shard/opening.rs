@@ -75,6 +75,7 @@ impl Opening {
             bit_rate: self.bit_rate(),
             streams: self.file.description().header.streams().iter().map(|stream| stream.number).collect(),
             content: Content::File { duration_ms: self.file.description().play_duration_ms, packets: self.packets() },
+            ssrc: 0,
         }
     }
 

@@ -27,6 +27,11 @@ impl Pace {
         Self { since: now, first_send_time_ms, tick: 0, left_in_tick: Self::per_tick(udp), udp }
     }
 
+    /// Media time per real time.
+    pub(super) const fn rate(udp: bool) -> u64 {
+        if udp { UDP_RATE } else { TCP_RATE }
+    }
+
     const fn per_tick(udp: bool) -> u32 {
         if udp { UDP_PACKETS_PER_TICK } else { u32::MAX }
     }
@@ -46,7 +51,7 @@ impl Pace {
     ///
     /// One tick is granted ahead, so that the first packets need not wait for one. Send times that run backwards may go.
     pub(super) fn is_due(&self, now: Instant, send_time_ms: u32) -> bool {
-        let rate = if self.udp { UDP_RATE } else { TCP_RATE };
+        let rate = Self::rate(self.udp);
         let elapsed = now.saturating_duration_since(self.since) + TICK;
         let granted = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(rate);
         let ahead = send_time_ms.wrapping_sub(self.first_send_time_ms);

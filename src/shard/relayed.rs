@@ -89,6 +89,7 @@ impl Relayed {
                 duration_ms: self.file.duration_ms,
                 packets: self.file.packets.saturating_mul(self.parts()),
             },
+            ssrc: 0,
         }
     }
 
@@ -263,7 +264,7 @@ impl State {
         if let Err(refusal) = admission.open(permit, opened.point.id(), relayed.parsed.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
-        let description = relayed.describe();
+        let description = Description { ssrc: opened.flow.ssrc, ..relayed.describe() };
         opened.generation = Some(0);
         opened.header_bytes = relayed.header.len();
         opened.packet_size = relayed.packet_size;

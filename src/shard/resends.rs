@@ -1,12 +1,17 @@
 //! Single datagrams to one viewer: packets sent again, pieces of the header, and what its path takes.
 
 use std::io::IoSlice;
+use std::sync::Arc;
 
-use super::broadcast::Link;
-use super::conn::Place;
+use super::broadcast::{Framing, Link};
+use super::conn::{Conn, Opened, Place};
+use super::rtp::flow_of;
 use super::seat::Title;
+use super::stage::push_rtp;
 use super::state::State;
-use crate::mms::media::HEAD_LEN;
+use crate::mms::media::{HEAD_LEN, Next, RESEND_WINDOW, Sent, Track};
+use crate::relay::Batch;
+use crate::rtsp::media::{Carriage, Facts, Packets, fragments};
 use crate::settings::Oversize;
 
 impl State {
@@ -18,36 +23,22 @@ impl State {
 
     fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
         let conn = self.conns.get(key)?;
-        let (route, opened) = (conn.route?, conn.opened.as_ref()?);
+        let (route, opened) = (conn.resend_path.as_ref().map(|path| path.route).or(conn.route)?, conn.opened.as_ref()?);
         let broadcast = self.broadcasts.get(opened.channel)?;
-        let point = opened.point.id();
-        let (next, track) = match &conn.place {
-            Place::Seat(index) => (&broadcast.viewers.hot(*index)?.next, &broadcast.viewers.cold(*index)?.track),
-            Place::OnDemand(seat) => (&seat.viewer.hot.next, &seat.viewer.cold.track),
-            Place::Parked(viewer) => (&viewer.hot.next, &viewer.cold.track),
+        let (framing, next, track) = match &conn.place {
+            Place::Seat(index) => {
+                let hot = broadcast.viewers.hot(*index)?;
+                (hot.framing, &hot.next, &broadcast.viewers.cold(*index)?.track)
+            }
+            Place::OnDemand(seat) => (seat.viewer.hot.framing, &seat.viewer.hot.next, &seat.viewer.cold.track),
+            Place::Parked(viewer) => (viewer.hot.framing, &viewer.hot.next, &viewer.cold.track),
             Place::Nowhere | Place::Download(_) => return None,
         };
-        let sent = track.lookup(next, sequence)?;
-        let mut datagram = Vec::new();
-        let mut frame = |number: u64, packet: &[u8]| {
-            datagram.extend_from_slice(&sent.head_of(number, packet.len()).bytes());
-            datagram.extend_from_slice(packet);
+        let datagram = match framing {
+            Framing::Rtp(_) => self.rtp_again(conn, opened, next, track, sequence),
+            _ => self.mms_again(conn, opened, track.lookup(next, sequence)?),
         };
-        match &opened.title {
-            Some(Title::File(file)) => {
-                file.again(sent.packet, conn.selection, frame);
-                crate::asf::padding::settle(datagram.get_mut(HEAD_LEN..).unwrap_or_default());
-            }
-            Some(Title::Relayed(relayed)) => relayed.again(sent.packet, frame),
-            None => {
-                let cut = self.tagged(point, sent.variant).and_then(|channel| self.broadcasts.get(channel));
-                let Some((batch, index)) = cut.and_then(|cut| cut.window.packet(sent.packet)) else { return Some("expired") };
-                frame(batch.packets.get(index)?.number, batch.packet(index)?);
-            }
-        }
-        if datagram.is_empty() {
-            return Some("expired");
-        }
+        let Some(datagram) = datagram else { return Some("expired") };
         let stride = datagram.len();
         let outcome = self.origins.send(&route, &[IoSlice::new(&datagram)], stride);
         // What single datagrams tell of the path holds for media too.
@@ -64,10 +55,64 @@ impl State {
         Some("sent")
     }
 
-    /// One fragment of the header over the UDP funnel; a lost one is asked for again by the client.
-    pub(super) fn send_header_packet(&mut self, key: usize, packet: &[u8]) {
+    /// A packet as it was framed for MMS.
+    fn mms_again(&self, conn: &Conn, opened: &Opened, sent: Sent) -> Option<Vec<u8>> {
+        let mut datagram = Vec::new();
+        let mut frame = |number: u64, packet: &[u8]| {
+            datagram.extend_from_slice(&sent.head_of(number, packet.len()).bytes());
+            datagram.extend_from_slice(packet);
+        };
+        match &opened.title {
+            Some(Title::File(file)) => {
+                file.again(sent.packet, conn.selection, frame);
+                crate::asf::padding::settle(datagram.get_mut(HEAD_LEN..).unwrap_or_default());
+            }
+            Some(Title::Relayed(relayed)) => relayed.again(sent.packet, frame),
+            None => {
+                let (batch, index) = self.sent_of(opened, sent)?;
+                frame(batch.packets.get(index)?.number, batch.packet(index)?);
+            }
+        }
+        (!datagram.is_empty()).then_some(datagram)
+    }
+
+    /// The very RTP packet that had a sequence number, of which the low 16 bits count.
+    fn rtp_again(&self, conn: &Conn, opened: &Opened, next: &Next, track: &Track, sequence: u32) -> Option<Vec<u8>> {
+        let fragments = fragments(opened.packet_size, self.context.max_rtp_datagram());
+        let [_, _, n1, n0] = sequence.to_be_bytes();
+        let (back, fragment) = opened.flow.before(next.sequence, fragments, u16::from_be_bytes([n1, n0]));
+        if !(1..=RESEND_WINDOW).contains(&back) {
+            return None;
+        }
+        let sent = track.lookup(next, next.sequence.wrapping_sub(back))?;
+        let mut packets = Packets::new(Carriage::Datagrams, fragments);
+        match &opened.title {
+            Some(Title::File(file)) => {
+                file.again(sent.packet, conn.selection, |_, packet| push_rtp(&mut packets, packet, opened.flow, sent.sequence));
+            }
+            Some(Title::Relayed(relayed)) => {
+                relayed.again(sent.packet, |_, packet| push_rtp(&mut packets, packet, opened.flow, sent.sequence));
+            }
+            None => {
+                let (batch, index) = self.sent_of(opened, sent)?;
+                let packet = batch.packets.get(index).filter(|_| flow_of(&batch.generation) == opened.flow)?;
+                let facts = Facts { packet: sent.sequence, send_time_ms: packet.send_time_ms, key: packet.key };
+                packets.push(batch.packet(index)?, batch.generation.packet_size, opened.flow, facts);
+            }
+        }
+        packets.stretch(0, 1).fragment(fragment).map(<[u8]>::to_vec)
+    }
+
+    /// A packet of a broadcast, where the window still has it.
+    fn sent_of(&self, opened: &Opened, sent: Sent) -> Option<(&Arc<Batch>, usize)> {
+        let channel = self.tagged(opened.point.id(), sent.variant)?;
+        self.broadcasts.get(channel)?.window.packet(sent.packet)
+    }
+
+    /// What an engine makes: a fragment of the header over an MMS funnel, a test of a path. Nobody looks after a lost one here.
+    pub(super) fn send_datagram(&mut self, key: usize, packet: &[u8]) {
         let Some(conn) = self.conns.get(key) else { return };
-        let Some(route) = &conn.route else { return };
+        let Some(route) = conn.resend_path.as_ref().map(|path| &path.route).or(conn.route.as_ref()) else { return };
         let sent = self.origins.send(route, &[IoSlice::new(packet)], packet.len());
         self.tally.udp_calls += u64::from(sent.calls);
         self.tally.icmp_pending |= sent.errors_pending;

@@ -12,10 +12,11 @@ use super::opening::Opening;
 use super::origins::Origins;
 use super::pace::TICK;
 use super::relayed::{Relayed, RelayedFeed};
-use super::stage::{Backlog, Blocked, Moment, Stage};
+use super::stage::{Backlog, Blocked, Moment, Stage, Staging};
 use super::viewer::most_packets;
 use crate::archive::Wake;
 use crate::asf::Selection;
+use crate::viewing::Cue;
 
 /// What came of serving such a viewer.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) enum Served {
     Waiting,
     /// It can take no more now.
     Blocked(Blocked),
+    /// It is known with which packet it begins; it is to be served again once its player knows too.
+    Cued(Cue),
     /// It has everything.
     Finished,
     /// It cannot be played on; why.
@@ -49,6 +52,8 @@ pub(super) struct OnDemandSeat {
     backlog: Option<Box<Backlog>>,
     /// The viewer itself could not take more until then.
     free_since: Instant,
+    /// Its player is to be told with which packet it begins.
+    uncued: bool,
     /// When it is served next; kept by who has the clock.
     pub(super) due: Option<Instant>,
 }
@@ -70,7 +75,8 @@ impl OnDemandSeat {
     /// A viewer that has been told nothing yet of this play.
     pub(super) fn new(now: Instant, mut viewer: Viewer, feed: Feed, pace: FilePace) -> Self {
         viewer.hot.blocked = false;
-        Self { viewer, feed, pace, backlog: None, free_since: now, due: None }
+        let uncued = viewer.hot.is_in_rtp();
+        Self { viewer, feed, pace, backlog: None, free_since: now, uncued, due: None }
     }
 
     /// Another selection from here on.
@@ -100,7 +106,7 @@ impl OnDemandSeat {
         turn.framing = self.viewer.hot.framing;
         let stride = turn.framing.stride(self.feed.packet_size());
         let moment = Moment { now: turn.now, free_since: self.free_since };
-        stage.begin(self.backlog.take());
+        stage.begin(self.viewer.cold.flow, self.backlog.take());
         loop {
             turn.most = most_packets(&self.viewer.hot.link, origins, stride).min(self.pace.packets(turn.now)) as usize;
             let stopped = match turn.most {
@@ -109,9 +115,17 @@ impl OnDemandSeat {
                 _ => None,
             };
             let count = stage.len().min(turn.most);
+            if self.uncued
+                && let Some(cue) = stage.cue(&self.viewer.hot.next)
+            {
+                self.uncued = false;
+                self.backlog = stage.behind(0, stride);
+                return Ok(Served::Cued(cue));
+            }
             if count > 0 {
-                let (begun, blocked) = stage.send(&mut self.viewer, moment, stride, count, origins, turn.tally)?;
-                self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), begun * stride);
+                let Staging { begun, bytes, blocked } =
+                    stage.send(&mut self.viewer, moment, stride, count, origins, turn.tally)?;
+                self.pace.sent(u32::try_from(begun).unwrap_or(u32::MAX), bytes);
                 self.backlog = stage.behind(begun, stride);
                 if let Some(blocked) = blocked {
                     return Ok(Served::Blocked(blocked));
@@ -121,7 +135,7 @@ impl OnDemandSeat {
             }
             match stopped {
                 Some(stopped) if self.backlog.is_none() || turn.most == 0 => return Ok(stopped),
-                _ => stage.begin(self.backlog.take()),
+                _ => stage.begin(self.viewer.cold.flow, self.backlog.take()),
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream as TcpSocket};
+use std::os::fd::AsFd as _;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,10 +19,12 @@ use super::broadcast::{Broadcast, Framing, Phase, Served, Tally};
 use super::conn::{Conn, Place};
 use super::counters::Counters;
 use super::engine::{Engine, Event, Output};
+use super::handoff::{Handed, Speaks};
 use super::opening::Opening;
 use super::origins::Origins;
 use super::out_queue::Flushed;
 use super::routes::Entry;
+use super::rtp::flow_of;
 use super::sniff::Protocol;
 use super::stage::Stage;
 use super::udp::UdpPort;
@@ -33,6 +36,7 @@ use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::Session;
 use crate::relay::Generation;
+use crate::rtsp::viewer as rtsp;
 use crate::settings::Oversize;
 use crate::viewing::{Answer, Content, Description};
 
@@ -49,6 +53,10 @@ pub(super) struct Arrival {
     /// The UDP port with the number that it connected to.
     pub(super) udp: Option<Arc<UdpPort>>,
     pub(super) protocol: Protocol,
+    /// It is inside TLS.
+    pub(super) tls: bool,
+    /// A publisher may come here.
+    pub(super) takes_publishers: bool,
 }
 
 /// Whether a viewer could be sent what was due.
@@ -76,6 +84,9 @@ pub(super) struct State {
     /// Sessions over HTTP, which outlive their connections; and how connections of theirs find here after that.
     pub(super) http_sessions: Rc<RefCell<Sessions>>,
     pub(super) http_homes: HashMap<u32, Entry>,
+    /// The same over RTSP.
+    pub(super) rtsp_sessions: Rc<RefCell<rtsp::Sessions>>,
+    pub(super) rtsp_homes: HashMap<u32, Entry>,
     /// Lines of the access log that wait for what their players say.
     pub(super) waiting_visits: Waiting,
     /// The last variant's tag.
@@ -98,7 +109,7 @@ impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
         let points = context.relay.all_points();
-        let broadcasts = points.iter().map(|_| Broadcast::new(&context.settings.window)).collect();
+        let broadcasts = points.iter().map(|_| context.new_broadcast()).collect();
         let window_bytes = match index {
             0 => points
                 .iter()
@@ -106,6 +117,7 @@ impl State {
                 .collect(),
             _ => Vec::new(),
         };
+        let stage = Stage::new(context.max_rtp_datagram());
         Self {
             context,
             index,
@@ -118,9 +130,11 @@ impl State {
             file_timers: BTreeSet::new(),
             files_rest: None,
             openings: Vec::new(),
-            stage: Stage::default(),
+            stage,
             http_sessions: Rc::default(),
             http_homes: HashMap::new(),
+            rtsp_sessions: Rc::default(),
+            rtsp_homes: HashMap::new(),
             waiting_visits: Waiting::default(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
@@ -150,6 +164,21 @@ impl State {
                 arrival.local,
                 entry.client_id(),
             ))),
+            Protocol::Rtsp => {
+                let local = arrival.local.ip().to_canonical();
+                let config = if arrival.takes_publishers { &self.context.rtsp_with_publishers } else { &self.context.rtsp };
+                // Media in clear beside it would undo what TLS is for.
+                let ports = self.context.rtp_ports.iter().find(|ports| !arrival.tls && ports.serves(local));
+                Engine::Rtsp(Box::new(rtsp::Connection::new(
+                    now,
+                    Arc::clone(config),
+                    Rc::clone(&self.rtsp_sessions),
+                    peer.ip(),
+                    arrival.local,
+                    ports.map(|ports| ports.media.local().port()),
+                    u64::from(super::random_u32()) << 32 | u64::from(entry.client_id()),
+                )))
+            }
         };
         slot.insert(Conn {
             session: self.context.next_session(),
@@ -161,10 +190,13 @@ impl State {
             out: Default::default(),
             wake: Rc::new(Notify::new()),
             udp: arrival.udp,
+            tls: arrival.tls,
+            handed_over: false,
             entry,
             permit: None,
-            lease: None,
+            leases: Vec::new(),
             route: None,
+            resend_path: None,
             key: None,
             granted: None,
             opened: None,
@@ -217,7 +249,7 @@ impl State {
                 Output::Datagram(packet) => {
                     // VLC gives up when the header arrives before the answer that announces it.
                     self.flush(key, now);
-                    self.send_header_packet(key, &packet);
+                    self.send_datagram(key, &packet);
                 }
                 Output::Ask(ask) => {
                     self.note_ask(key, now, &ask);
@@ -233,6 +265,7 @@ impl State {
                     }
                 }
                 Output::Tell { connection, told } => tells.push((connection, told)),
+                Output::HandOver(head) => self.hand_over(key, now, head),
                 Output::Close { label, text } => {
                     if let Some(conn) = self.conns.get_mut(key) {
                         let text = conn.trouble.take().unwrap_or_else(|| text.to_owned());
@@ -257,6 +290,24 @@ impl State {
         }
         for (connection, told) in tells {
             self.drive(connection, now, Event::Told(told));
+        }
+    }
+
+    /// Gives a connection to those who take publishers; it ends here.
+    fn hand_over(&mut self, key: usize, now: Instant, head: Vec<u8>) {
+        self.flush(key, now);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if !conn.out.is_empty() {
+            return conn.close("stalled", "asks without reading the answers");
+        }
+        match conn.stream.as_fd().try_clone_to_owned() {
+            Ok(socket) => {
+                conn.handed_over = true;
+                let (peer, local, speaks) = (conn.peer, conn.local, Speaks::Rtsp { tls: conn.tls });
+                (self.context.handoff)(Handed { stream: TcpSocket::from(socket), peer, local, head, speaks });
+                conn.close("publisher", "it publishes");
+            }
+            Err(error) => conn.close("connection_lost", format!("connection lost: {error}")),
         }
     }
 
@@ -357,6 +408,18 @@ impl State {
         self.follow(channel, index, now, served)
     }
 
+    /// With which packet a viewer over RTP begins; nothing while it waits for one. What its player is told now goes before the packet.
+    pub(super) fn cue(&self, key: usize) -> Option<Answer> {
+        let conn = self.conns.get(key).filter(|conn| matches!(conn.framing, Framing::Rtp(_)))?;
+        let (Some(opened), Place::Seat(index)) = (&conn.opened, &conn.place) else { return None };
+        let broadcast = self.broadcasts.get(opened.channel)?;
+        let mut cue = broadcast.cue(*index)?;
+        if let Some(limit_ms) = conn.engine.head_start_ms() {
+            cue.head_start = broadcast.head_start(*index, conn.selection.streams, limit_ms).map(Box::new);
+        }
+        Some(Answer::Cued(cue))
+    }
+
     /// Serves a viewer that has found another place.
     fn serve_again(&mut self, key: usize, now: Instant) {
         if let Some(Conn { opened: Some(opened), place: Place::Seat(index), .. }) = self.conns.get(key) {
@@ -397,12 +460,19 @@ impl State {
                 self.pump_wake.notify_one();
                 return if blocked == Served::UdpBlocked { Room::NoneInSocket } else { Room::NoneOnPath };
             }
+            Ok(Served::Cued) => {
+                if let Some(cue) = self.cue(key) {
+                    self.drive(key, now, Event::Answer(cue));
+                }
+                self.serve_again(key, now);
+            }
             Ok(Served::TooSlow) => {
                 self.thin(key);
                 self.serve_again(key, now);
             }
             Ok(Served::NewGeneration) => self.cross_boundary(key, channel, index, now),
             Ok(Served::Finished) => {
+                self.tell_next_sequence(key, now);
                 self.drive(key, now, Event::Answer(Answer::Ended));
                 // It has asked for this by itself; whatever it said, a viewer that has everything leaves its seat.
                 self.park(key);
@@ -433,6 +503,7 @@ impl State {
             return self.close(key, "oversize", "packets of the new header do not fit a datagram");
         }
         opened.generation = Some(generation.number);
+        opened.flow = flow_of(generation);
         opened.header_bytes = generation.header.len();
         opened.packet_size = generation.packet_size;
         conn.selection = Selection::all(generation.streams);
@@ -497,5 +568,6 @@ pub(super) fn describe(generation: &Generation) -> Description {
         bit_rate: generation.bit_rate,
         streams: generation.streams,
         content: Content::Live,
+        ssrc: generation.ssrc,
     }
 }

@@ -28,10 +28,14 @@ pub(super) enum Stray {
     WrongPort,
     /// It made room for newer ones.
     Crowded,
+    /// It was to speak TLS and did not, or none that is good enough.
+    Handshake,
+    /// There are enough connections inside TLS.
+    TlsLimit,
 }
 
 impl Stray {
-    const ALL: [Self; 4] = [Self::Silent, Self::UnknownProtocol, Self::WrongPort, Self::Crowded];
+    const ALL: [Self; 6] = [Self::Silent, Self::UnknownProtocol, Self::WrongPort, Self::Crowded, Self::Handshake, Self::TlsLimit];
 
     const fn label(self) -> &'static str {
         match self {
@@ -39,6 +43,8 @@ impl Stray {
             Self::UnknownProtocol => "unknown_protocol",
             Self::WrongPort => "wrong_port",
             Self::Crowded => "too_many_connections",
+            Self::Handshake => "tls_handshake",
+            Self::TlsLimit => "tls_limit",
         }
     }
 }
@@ -128,12 +134,14 @@ impl Strays {
         let untold = std::mem::take(&mut crowd.untold);
         drop(crowd);
         let of = |stray| untold.get(&stray).copied().unwrap_or(0);
-        let [silent, unknown_protocol, wrong_port, too_many] = Stray::ALL.map(of);
+        let [silent, unknown_protocol, wrong_port, too_many, tls_handshake, tls_limit] = Stray::ALL.map(of);
         tracing::info!(
             silent,
             unknown_protocol,
             wrong_port,
             too_many,
+            tls_handshake,
+            tls_limit,
             last_peer = %peer,
             last_cause = why.label(),
             "connections closed that did not become a viewer or publisher"

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::broadcast::{Broadcast, Phase, Served};
+use super::broadcast::{Phase, Served};
 use super::conn::{Place, channel_of};
 use super::state::State;
 use crate::asf::{self, Kept, Selection, Selector, StreamSet};
@@ -85,7 +85,7 @@ impl Variant {
                 continue;
             };
             let join_point = cutter.joins.notes(&info);
-            packets.push(BatchPacket { join_point, used_len: info.used_len, ..*source });
+            packets.push(BatchPacket { join_point, key: info.key, used_len: info.used_len, ..*source });
         }
         bytes.shrink_to_fit();
         let (generation, due) = (Arc::clone(generation), batch.due);
@@ -180,7 +180,7 @@ impl State {
     fn new_variant(&mut self, base: usize, selection: Selection, generation: u32) -> usize {
         self.variant_tags = self.variant_tags.checked_add(1).unwrap_or(1);
         let mut variant = Variant { base, selection, generation, tag: self.variant_tags, cutter: None, unused_since: None };
-        let mut cut = Broadcast::new(&self.context.settings.window);
+        let mut cut = self.context.new_broadcast();
         let free = self.broadcasts.iter().position(|broadcast| broadcast.is_free);
         let channel = free.unwrap_or(self.broadcasts.len());
         let Some(of) = self.broadcasts.get_mut(base) else { return base };
@@ -403,7 +403,7 @@ impl State {
         for channel in 0..self.broadcasts.len() {
             let Some(broadcast) = self.broadcasts.get_mut(channel).filter(|broadcast| broadcast.is_free) else { continue };
             let Some(variant) = broadcast.variant.take() else { continue };
-            *broadcast = Broadcast::new(&self.context.settings.window);
+            *broadcast = self.context.new_broadcast();
             broadcast.is_free = true;
             if let Some(base) = self.broadcasts.get_mut(variant.base) {
                 base.variants.retain(|other| *other != channel);

@@ -14,9 +14,11 @@ use super::framing::Framing;
 use super::image::TCP_PACKETS;
 use super::origins::Origins;
 use super::pace::Pace;
+use super::rtp::in_flow;
 use super::udp::{Route, Sent};
 use super::variants::Slowness;
 use crate::mms::media::{Next, Track};
+use crate::rtsp::media::Flow;
 
 /// Times that a full device queue is waited for, a millisecond each, before what it does not take is given up.
 const QUEUE_TRIES: u8 = 8;
@@ -78,33 +80,40 @@ pub(super) enum Full {
     Socket,
 }
 
-/// Packets of this size that one call to a viewer takes.
+/// Packets of this size that one call to a viewer takes; with a stride of 0 sizes differ, and there may be more than one call.
 pub(super) fn most_packets(link: &Link, origins: &Origins, stride: usize) -> u32 {
     match link {
-        Link::Udp(route) => origins.port(route.origin).map_or(1, |port| u32::try_from(port.segments(stride)).unwrap_or(1)),
-        Link::Tcp(_) => u32::try_from(TCP_PACKETS).unwrap_or(u32::MAX),
+        Link::Udp(route) if stride > 0 => {
+            origins.port(route.origin).map_or(1, |port| u32::try_from(port.segments(stride)).unwrap_or(1))
+        }
+        _ => u32::try_from(TCP_PACKETS).unwrap_or(u32::MAX),
     }
 }
 
-/// Notes what became of a call that was to send so many datagrams of this size. How many of them are done with, and what
-/// was full, if something was.
-pub(super) fn account(
-    route: &mut Route,
-    refusals: &mut u8,
-    sent: &Sent,
-    packets: usize,
-    stride: usize,
-    tally: &mut Tally,
-) -> (usize, Option<Full>) {
+/// Datagrams that one call is to send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    /// How many.
+    pub(super) datagrams: usize,
+    /// Bytes of each, but the last one may be shorter.
+    pub(super) len: usize,
+    /// Bytes of all.
+    pub(super) bytes: usize,
+}
+
+/// Notes what became of a call that was to send these datagrams. How many of them are done with, and what was full, if
+/// something was.
+pub(super) fn account(route: &mut Route, refusals: &mut u8, sent: &Sent, run: Run, tally: &mut Tally) -> (usize, Option<Full>) {
     route.segmented &= !sent.unsegmentable;
     route.fragmented |= sent.too_big;
     tally.udp_calls += u64::from(sent.calls);
     tally.udp_failed += u64::from(sent.failed);
     tally.icmp_pending |= sent.errors_pending;
-    let done = if sent.bytes == packets * stride { packets } else { sent.bytes / stride };
+    let Run { datagrams, len, bytes } = run;
+    let done = if sent.bytes == bytes { datagrams } else { sent.bytes / len };
     let gone = (done as u64).saturating_sub(sent.failed.into());
     tally.udp_packets += gone;
-    tally.udp_bytes += gone * stride as u64;
+    tally.udp_bytes += (gone * len as u64).min(bytes as u64);
     if sent.queue_full && *refusals < QUEUE_TRIES {
         *refusals += 1;
         return (done, Some(Full::Path));
@@ -112,8 +121,8 @@ pub(super) fn account(
     *refusals = 0;
     if sent.queue_full {
         // It may be full for long: the datagrams are lost, as on any link that is too narrow, and nobody else waits.
-        tally.udp_failed += (packets - done) as u64;
-        return (packets, None);
+        tally.udp_failed += (datagrams - done) as u64;
+        return (datagrams, None);
     }
     (done, sent.blocked.then_some(Full::Socket))
 }
@@ -178,6 +187,12 @@ pub struct Cold {
     stride: usize,
     /// Packets of headers before that one, and their bytes on the wire.
     before: (u64, u64),
+    /// Bytes of packets in RTP, which have no stride.
+    rtp_bytes: u64,
+    /// Its flow in RTP, where that is its own: packets of a broadcast are in the flow of their header.
+    pub(super) flow: Flow,
+    /// It began without knowing with which packet: it is told before it gets the first one.
+    pub(super) uncued: bool,
 }
 
 /// A viewer that has, or had, a seat.
@@ -224,6 +239,9 @@ impl Viewer {
                 joined: false,
                 stride: 0,
                 before: (0, 0),
+                rtp_bytes: 0,
+                flow: Flow::default(),
+                uncued: false,
             },
         }
     }
@@ -241,12 +259,13 @@ impl Viewer {
 
     /// Takes the way of media, and nothing else, from another viewer.
     pub(super) fn goes_like(&mut self, other: Self) {
-        (self.hot.link, self.hot.framing, self.cold.stream) = (other.hot.link, other.hot.framing, other.cold.stream);
+        (self.hot.link, self.hot.framing) = (other.hot.link, other.hot.framing);
+        (self.cold.stream, self.cold.flow) = (other.cold.stream, other.cold.flow);
     }
 
     /// A play begins: packets carry this incarnation, and belong to this header.
     pub fn start(&mut self, incarnation: u8, generation: u32, packet_size: usize) {
-        self.cold.before = (self.hot.packets, self.bytes());
+        self.cold.before = (self.hot.packets, self.bytes() - self.cold.rtp_bytes);
         self.cold.stride = self.hot.framing.stride(packet_size);
         self.cold.track.start(&mut self.hot.next, incarnation);
         self.hot.generation = generation;
@@ -255,7 +274,29 @@ impl Viewer {
     /// Bytes sent to it, heads included.
     pub fn bytes(&self) -> u64 {
         let (packets, bytes) = self.cold.before;
-        bytes + (self.hot.packets - packets) * self.cold.stride as u64
+        bytes + (self.hot.packets - packets) * self.cold.stride as u64 + self.cold.rtp_bytes
+    }
+
+    /// Counts what it was sent in RTP.
+    pub(super) const fn sent_in_rtp(&mut self, bytes: u64) {
+        self.cold.rtp_bytes += bytes;
+    }
+}
+
+impl Hot {
+    /// Whether its packets go in RTP.
+    pub(super) const fn is_in_rtp(&self) -> bool {
+        matches!(self.framing, Framing::Rtp(_))
+    }
+
+    /// Goes on with a packet of the window further on. In RTP what lies between leaves a gap in the numbers: with those of all
+    /// others, the very datagrams can be shared on.
+    pub(super) fn skip_to(&mut self, track: &mut Track, packet: u64) {
+        let skipped = packet.wrapping_sub(self.next.packet);
+        track.jump(&mut self.next, packet);
+        if self.is_in_rtp() {
+            self.next.sequence = self.next.sequence.wrapping_add(in_flow(skipped));
+        }
     }
 }
 
@@ -275,6 +316,8 @@ impl Cold {
 pub struct Seats {
     hot: Vec<Hot>,
     cold: Vec<Cold>,
+    /// Bytes that each was sent in RTP at this seat: beside the rest of what is seldom needed, each pass would fetch that.
+    rtp_bytes: Vec<u64>,
 }
 
 impl Seats {
@@ -292,12 +335,24 @@ impl Seats {
     pub fn push(&mut self, viewer: Viewer) -> usize {
         self.hot.push(viewer.hot);
         self.cold.push(viewer.cold);
+        self.rtp_bytes.push(0);
         self.hot.len() - 1
     }
 
     /// Frees a seat; the last viewer takes it.
     pub(super) fn swap_remove(&mut self, index: usize) -> Option<Viewer> {
-        (index < self.hot.len()).then(|| Viewer { hot: self.hot.swap_remove(index), cold: self.cold.swap_remove(index) })
+        (index < self.hot.len()).then(|| {
+            let mut viewer = Viewer { hot: self.hot.swap_remove(index), cold: self.cold.swap_remove(index) };
+            viewer.sent_in_rtp(self.rtp_bytes.swap_remove(index));
+            viewer
+        })
+    }
+
+    /// Counts what a viewer was sent in RTP.
+    pub(super) fn sent_in_rtp(&mut self, index: usize, bytes: usize) {
+        if let Some(sent) = self.rtp_bytes.get_mut(index) {
+            *sent += bytes as u64;
+        }
     }
 
     /// What passes need of a viewer.

@@ -73,7 +73,7 @@ impl State {
                     conn.underway = Some(Underway { user, ..Underway::new(conn, name, now) });
                 }
             }
-            Ask::Play { .. } | Ask::PlayFile { .. } | Ask::SendBytes { .. } => {
+            Ask::Play { .. } | Ask::PlayFile { .. } | Ask::Resume { .. } | Ask::SendBytes { .. } => {
                 if let Some(conn) = self.conns.get_mut(key) {
                     let transport = if conn.route.is_some() { "UDP" } else { "TCP" };
                     if let Some(underway) = &mut conn.underway {

@@ -79,11 +79,13 @@ async fn serve(context: Arc<Context>, index: usize, mut mailbox: UnboundedReceiv
 
 /// Gives a connection its place and its task.
 fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
-    let Accepted { stream, peer, local, at, head, udp, protocol } = accepted;
+    let Accepted { stream, peer, local, at, head, udp, protocol, tls, takes_publishers } = accepted;
     let ready = || {
-        stream.set_nodelay(true)?;
-        // Unsent bytes beyond this would only be late; a viewer that stalls then costs little kernel memory.
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(128 << 10);
+        if !tls {
+            stream.set_nodelay(true)?;
+            // Unsent bytes beyond this would only be late; a viewer that stalls then costs little kernel memory.
+            let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(128 << 10);
+        }
         TcpStream::from_std(stream)
     };
     let stream = match ready() {
@@ -93,7 +95,7 @@ fn take(state: &Rc<RefCell<State>>, accepted: Accepted) {
     let now = Clock::now().into_std();
     let key = {
         let mut state = state.borrow_mut();
-        let key = state.admit(now, Arrival { peer, local, at, udp, protocol }, Rc::clone(&stream));
+        let key = state.admit(now, Arrival { peer, local, at, udp, protocol, tls, takes_publishers }, Rc::clone(&stream));
         state.drive(key, now, Event::Bytes(&head));
         key
     };
@@ -137,7 +139,9 @@ async fn converse(state: Rc<RefCell<State>>, key: usize, stream: Rc<TcpStream>) 
                     if ready.is_writable() {
                         state.borrow_mut().flush(key, Clock::now().into_std());
                     }
-                    if ready.is_readable() && !read(&state, key, &stream) {
+                    // One that was handed over is read elsewhere by now.
+                    let is_over = state.borrow().conns.get(key).is_none_or(|conn| conn.closing.is_some());
+                    if ready.is_readable() && !is_over && !read(&state, key, &stream) {
                         break;
                     }
                 }
@@ -165,7 +169,7 @@ fn read(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) -> bool {
 
 /// Lets the last answer reach the peer: a close with unread bytes would be a reset that destroys it.
 async fn part(state: &Rc<RefCell<State>>, key: usize, stream: &TcpStream) {
-    let ends = state.borrow().conns.get(key).is_some_and(|conn| conn.closing.is_some());
+    let ends = state.borrow().conns.get(key).is_some_and(|conn| conn.closing.is_some() && !conn.handed_over);
     if !ends {
         return;
     }

@@ -2,12 +2,14 @@
 //!
 //! Everything here is little-endian, as ASF and MMS are.
 
+mod bucket;
 mod cursor;
 mod guid;
 mod hresult;
 mod utf16;
 mod writer;
 
+pub use bucket::TokenBucket;
 pub use cursor::{Cursor, DecodeError};
 pub use guid::Guid;
 pub use hresult::Hresult;

@@ -14,6 +14,9 @@ pub struct Launch {
     settings: String,
     namespace: Option<String>,
     listen: [&'static str; 3],
+    rtsp: Option<&'static str>,
+    protocols: [Option<&'static str>; 3],
+    tls: Option<[PathBuf; 2]>,
     open_files: Option<u32>,
 }
 
@@ -25,6 +28,10 @@ pub struct Daemon {
     pub mms: SocketAddr,
     /// Where publishers push.
     pub http: SocketAddr,
+    /// Where RTSP is spoken.
+    pub rtsp: SocketAddr,
+    /// Where RTSP is spoken inside TLS; nowhere unless asked for.
+    pub rtsps: SocketAddr,
     /// Metrics and health.
     pub admin: SocketAddr,
     stopped: bool,
@@ -33,7 +40,15 @@ pub struct Daemon {
 impl Launch {
     /// Settings as of `wmrelay.toml`; the listeners are added behind them, so keys without a table go first.
     pub fn new(settings: impl Into<String>) -> Self {
-        Self { settings: settings.into(), namespace: None, listen: ["127.0.0.1:0"; 3], open_files: None }
+        Self {
+            settings: settings.into(),
+            namespace: None,
+            listen: ["127.0.0.1:0"; 3],
+            rtsp: None,
+            protocols: [None; 3],
+            tls: None,
+            open_files: None,
+        }
     }
 
     /// Runs it in a network namespace.
@@ -48,6 +63,24 @@ impl Launch {
         self
     }
 
+    /// Serves RTSP there instead of beside HTTP on the system's choice.
+    pub fn rtsp(mut self, listen: &'static str) -> Self {
+        self.rtsp = Some(listen);
+        self
+    }
+
+    /// Serves these protocols, as TOML arrays, on the listeners of MMS, HTTP and RTSP.
+    pub fn protocols(mut self, protocols: [&'static str; 3]) -> Self {
+        self.protocols = protocols.map(Some);
+        self
+    }
+
+    /// Serves RTSP inside TLS too, with this certificate and key.
+    pub fn tls(mut self, files: [PathBuf; 2]) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Lets it have so many open files and no more.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
@@ -59,8 +92,21 @@ impl Launch {
     pub fn start(self) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         let [mms, http, admin] = self.listen;
-        let settings =
-            format!("{}\n[mms]\nlisten = \"{mms}\"\n[http]\nlisten = \"{http}\"\n[admin]\nlisten = \"{admin}\"\n", self.settings);
+        // Where HTTP is, at a port of its own; and UDP from whatever is free, since daemons of other tests run beside this one.
+        let (host, _) = http.rsplit_once(':').unwrap_or((http, ""));
+        let tls = self.tls.map_or_else(String::new, |[certificate, key]| {
+            format!("tls_listen = \"{host}:0\"\ncertificate = {certificate:?}\nkey = {key:?}\n")
+        });
+        let [mms_protocols, http_protocols, rtsp_protocols] =
+            self.protocols.map(|protocols| protocols.map(|protocols| format!("protocols = {protocols}\n")).unwrap_or_default());
+        let settings = format!(
+            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = 0\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n",
+            self.settings,
+            mms_protocols,
+            http_protocols,
+            rtsp_protocols,
+            self.rtsp.map_or_else(|| format!("{host}:0"), str::to_owned),
+        );
         let config = folder.path().join("wmrelay.toml");
         std::fs::write(&config, settings).unwrap();
         let ready = folder.path().join("ready.json");
@@ -87,7 +133,8 @@ impl Launch {
 
         // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon = Daemon { child, folder, mms: nowhere, http: nowhere, admin: nowhere, stopped: false };
+        let mut daemon =
+            Daemon { child, folder, mms: nowhere, http: nowhere, rtsp: nowhere, rtsps: nowhere, admin: nowhere, stopped: false };
         let bound: serde_json::Value = wait_for("the daemon's ready file", Duration::from_secs(20), || {
             assert!(daemon.runs(), "the daemon ended before it was ready");
             serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()
@@ -97,6 +144,10 @@ impl Launch {
             address.unwrap_or_else(|| panic!("no address of {part} in the ready file: {bound}"))
         };
         (daemon.mms, daemon.http, daemon.admin) = (first("mms"), first("http"), first("admin"));
+        daemon.rtsp = first("rtsp");
+        if !tls.is_empty() {
+            daemon.rtsps = first("rtsps");
+        }
         daemon
     }
 }
@@ -111,6 +162,11 @@ impl Daemon {
     /// `mmst://127.0.0.1:PORT/NAME`.
     pub fn url(&self, scheme: &str, name: &str) -> String {
         format!("{scheme}://{}/{name}", self.mms)
+    }
+
+    /// `rtsp://127.0.0.1:PORT/NAME`; for GStreamer the scheme also tells the transport.
+    pub fn rtsp_url(&self, scheme: &str, name: &str) -> String {
+        format!("{scheme}://{}/{name}", self.rtsp)
     }
 
     /// Where a publisher posts to.

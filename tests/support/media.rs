@@ -122,3 +122,35 @@ pub fn seek_samples(indexed: &Path) {
     }
     std::fs::write(folder.join("random-index.wmv"), wild).unwrap();
 }
+
+/// A folder with `places.asf`, sound of 20 s with one frame in each packet, and when each is heard, milliseconds of media.
+#[track_caller]
+pub fn with_places() -> (tempfile::TempDir, Vec<u64>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("places.asf");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "anoisesrc=seed=1:sample_rate=8000:duration=20"]);
+    command.args(["-ac", "1", "-af", "asetnsamples=n=650", "-c:a", "pcm_s16le", "-packet_size", "1400", "-f", "asf"]).arg(&file);
+    assert!(command.status().unwrap().success());
+    let places = presentation_times(&file);
+    (folder, places)
+}
+
+/// The presentation times of a file's key frames, milliseconds of media, and the packets they begin in.
+#[track_caller]
+pub fn key_frames(file: &Path) -> Vec<(u64, u64)> {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-select_streams", "v:0", "-of", "csv=p=0"]);
+    command.args(["-show_entries", "packet=pts_time,dts_time,pos,flags"]).arg(file);
+    let done = super::process::Process::start(command).finish(std::time::Duration::from_secs(60));
+    let (start, size) = data_start(file);
+    let milliseconds = |text: &str| text.parse::<f64>().ok().map(|seconds| (seconds * 1000.0).round() as u64);
+    let of_line = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let position: u64 = fields[2].parse().ok()?;
+        Some((milliseconds(fields[1]).or_else(|| milliseconds(fields[0]))?, (position - start) / size))
+    };
+    let keys: Vec<_> = done.stdout.lines().filter(|line| line.contains('K')).filter_map(of_line).collect();
+    assert!(keys.len() >= 3, "{}: {keys:?}", file.display());
+    keys
+}

@@ -1,4 +1,4 @@
-//! What the integration tests share: a running daemon, real players, publishers, a hand-written MMS viewer, a lossy
+//! What the integration tests share: a running daemon, real players, publishers, hand-written viewers, a lossy
 //! forwarder, network namespaces, files on demand.
 //!
 //! Every wait has a limit and looks for its condition; nothing sleeps in the hope that it will be enough.
@@ -17,12 +17,15 @@ pub mod archive;
 pub mod asf;
 pub mod daemon;
 pub mod forwarder;
+pub mod gstreamer;
 pub mod media;
 pub mod mms;
 pub mod namespace;
 pub mod player;
 pub mod process;
 pub mod publisher;
+pub mod rtsp;
+pub mod tls;
 pub mod viewer;
 pub mod web;
 
@@ -67,6 +70,8 @@ pub fn stays(what: &str, time: Duration, mut condition: impl FnMut() -> bool) {
 pub enum Need {
     /// A command that is found in PATH or an sbin folder.
     Program(&'static str),
+    /// A part of GStreamer, which comes in several packages.
+    Element(&'static str),
     /// Leave to make network namespaces.
     Root,
 }
@@ -78,13 +83,14 @@ pub fn ready(test: &str, needs: &[Need]) -> bool {
     for need in needs {
         let (met, missing) = match need {
             Need::Program(program) => (program_path(program).is_some(), format!("{program} is not installed")),
+            Need::Element(element) => (has_element(element), format!("GStreamer has no {element}")),
             Need::Root => (is_root(), "it needs root".into()),
         };
         if met {
             continue;
         }
         let must = match need {
-            Need::Program(_) => !matches!(required.as_str(), "" | "0"),
+            Need::Program(_) | Need::Element(_) => !matches!(required.as_str(), "" | "0"),
             Need::Root => !matches!(required.as_str(), "" | "0" | "programs"),
         };
         assert!(!must, "{test}: {missing}, and WMRELAY_TESTS_REQUIRE asks for it");
@@ -100,6 +106,13 @@ pub fn program_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Whether GStreamer is there and has an element. The tool knows by its own list, which it makes anew when a package comes.
+fn has_element(element: &str) -> bool {
+    let mut command = std::process::Command::new("gst-inspect-1.0");
+    command.args(["--exists", element]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Whether this process has the effective user id 0.

@@ -30,6 +30,14 @@ pub fn ffmpeg(url: &str, seconds: u32) -> Process {
     Process::start(command)
 }
 
+/// The same with options for the input, such as its transport.
+#[track_caller]
+pub fn ffmpeg_with(options: &[&str], url: &str, seconds: u32) -> Process {
+    let mut command = Command::new("ffmpeg");
+    command.args(options).args(ffmpeg_arguments(url, seconds));
+    Process::start(command)
+}
+
 /// The arguments of [`ffmpeg`], for one elsewhere.
 pub fn ffmpeg_arguments(url: &str, seconds: u32) -> Vec<String> {
     let mut arguments = vec!["-nostdin", "-hide_banner", "-loglevel", "warning", "-i", url, "-map", "0"];
@@ -66,6 +74,17 @@ pub fn frames(text: &str) -> Vec<Frame> {
 /// The frames of one stream.
 pub fn of_stream(frames: &[Frame], stream: usize) -> Vec<Frame> {
     frames.iter().filter(|frame| frame.stream == stream).cloned().collect()
+}
+
+/// The stream of pictures in framemd5 text, the first of several; RTSP lists sound first.
+///
+/// # Panics
+/// Where the text names none.
+#[track_caller]
+pub fn video_stream(text: &str) -> usize {
+    let streams = text.lines().filter_map(|line| line.strip_prefix("#media_type ")?.split_once(": "));
+    let mut videos = streams.filter(|(_, kind)| *kind == "video");
+    videos.next().and_then(|(stream, _)| stream.parse().ok()).unwrap_or_else(|| panic!("no pictures in {text}"))
 }
 
 /// Where each picture of [`clip`] stands in it, by its MD5.
@@ -169,9 +188,15 @@ pub fn mplayer(url: &str, count: usize) -> Vec<String> {
 /// The number of pictures that mpv shows, at most `count`.
 #[track_caller]
 pub fn mpv(url: &str, count: u64) -> u64 {
+    mpv_with(&[], url, count)
+}
+
+/// The same with options before the URL.
+#[track_caller]
+pub fn mpv_with(options: &[&str], url: &str, count: u64) -> u64 {
     let mut command = Command::new("mpv");
     command.args(["--no-config", "--vo=null", "--ao=null", "--untimed", "--term-status-msg=frame=${estimated-frame-number} "]);
-    command.args([&format!("--frames={count}"), url]);
+    command.args(options).args([&format!("--frames={count}"), url]);
     let done = Process::start(command).finish(Duration::from_secs(60));
     let said = format!("{}{}", done.stdout, done.stderr);
     let last = said.rsplit("frame=").find_map(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());

@@ -1,7 +1,7 @@
 //! The engines of viewers, by the protocol of the URL.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use md5::{Digest as _, Md5};
@@ -10,20 +10,50 @@ use super::viewer::Shared;
 use crate::client::engine::Engine;
 use crate::mms::client::ClientTransport;
 use crate::wire::Guid;
-use crate::{http, mms};
+use crate::{http, mms, rtsp};
 
 /// Servers of version 9 turn away whoever claims to be version 9 or later over MMS, hoping for RTSP.
 const PLAYER: &str = "NSPlayer/7.1.0.3055";
 /// Over HTTP the engine speaks as version 9 does.
 const HTTP_PLAYER: &str = "NSPlayer/9.0.0.3171";
 
+/// Where the media of a viewer goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Path {
+    Tcp,
+    /// To this port, and of RTSP what is sent again to another one.
+    Udp {
+        address: IpAddr,
+        port: u16,
+        resends: Option<u16>,
+    },
+}
+
 /// An engine on a connection that has just come about; `local`: where media comes to.
 ///
 /// # Errors
 /// The system has no random numbers.
-pub(super) fn engine(now: Instant, shared: &Shared, local: SocketAddr, transport: ClientTransport) -> io::Result<Engine> {
+pub(super) fn engine(now: Instant, shared: &Shared, local: SocketAddr, path: Path) -> io::Result<Engine> {
     let (url, guid, stays) = (&shared.url, guid_of(shared.identity, local), shared.start.is_some());
-    if !url.scheme.is_http() {
+    if url.scheme.is_rtsp() {
+        let transport = match path {
+            Path::Tcp => rtsp::client::ClientTransport::Tcp,
+            Path::Udp { port, resends, .. } => {
+                rtsp::client::ClientTransport::Udp { media: (port, None), resends: (resends.unwrap_or(port), None) }
+            }
+        };
+        let mut config = rtsp::client::ClientConfig::new(url.rtsp_url(), transport);
+        config.player = format!("{} guid/{guid}", rtsp::client::PULLING_SERVER);
+        config.login.clone_from(&url.login);
+        getrandom::fill(&mut config.salt).map_err(io::Error::other)?;
+        (config.count_only, config.counts_plain, config.stays) = (true, true, stays);
+        return Ok(Engine::Rtsp(Box::new(rtsp::client::Client::new(now, config))));
+    }
+    if url.scheme.is_mms() {
+        let transport = match path {
+            Path::Tcp => ClientTransport::Tcp,
+            Path::Udp { address, port, .. } => ClientTransport::Udp { address, port },
+        };
         let player = format!("{PLAYER}; {{{guid}}}");
         let config = mms::client::ClientConfig::new(url.host.clone(), url.name.clone(), transport, player);
         let config = mms::client::ClientConfig { count_only: true, stays, ..config };

@@ -114,7 +114,7 @@ pub enum SwarmError {
     },
     /// More viewers than UDP ports.
     #[error(
-        "{viewers} viewers over UDP need {wanted} local addresses with {per_address} ports each, and there {}: \
+        "{viewers} viewers over UDP need {wanted} local addresses with ports for {per_address} each, and there {}: \
          give more by --addresses, such as 127.0.0.2-127.0.0.9 for a server on this machine, or widen --ports",
         if *.given == 1 { "is 1".to_owned() } else { format!("are {given}") }
     )]
@@ -125,7 +125,7 @@ pub enum SwarmError {
         wanted: usize,
         /// Addresses there are.
         given: usize,
-        /// Ports of each.
+        /// Viewers for whom each has ports; over RTSP they need two.
         per_address: usize,
     },
     /// More viewers than file descriptors.
@@ -162,21 +162,26 @@ pub fn swarm(options: SwarmOptions, stop: &AtomicBool, on_progress: impl FnMut(&
         return Err(SwarmError::UdpOverHttp { url: options.url.to_string() });
     }
     if options.transport == Transport::Udp {
-        let (given, per_address) = (options.addresses.0.len().max(1), options.ports.iter().count());
+        let each = if options.url.scheme.is_rtsp() { 2 } else { 1 };
+        let (given, per_address) = (options.addresses.0.len().max(1), options.ports.iter().count() / each);
         let wanted = options.viewers.div_ceil(per_address.max(1));
         if wanted > given {
             return Err(SwarmError::Ports { viewers: options.viewers, wanted, given, per_address });
         }
     }
-    allow_descriptors(options.viewers, options.transport)?;
+    let sockets = match options.transport {
+        Transport::Tcp => 1,
+        Transport::Udp if options.url.scheme.is_rtsp() => 3,
+        Transport::Udp => 2,
+    };
+    allow_descriptors(options.viewers, sockets)?;
     let server = server_address(&options)?;
     crowd::run(options, server, stop, on_progress)
 }
 
 /// Raises the limit on open files as far as the system lets us.
-fn allow_descriptors(viewers: usize, transport: Transport) -> Result<(), SwarmError> {
+fn allow_descriptors(viewers: usize, each: u64) -> Result<(), SwarmError> {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    let each = if transport == Transport::Udp { 2 } else { 1 };
     let wanted = (viewers as u64).saturating_mul(each).saturating_add(OTHER_DESCRIPTORS);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
@@ -235,7 +240,7 @@ mod tests {
         let error = swarm(options.clone(), &AtomicBool::new(false), |_| {}).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "25 viewers over UDP need 3 local addresses with 10 ports each, and there are 2: give more by --addresses, such as \
+            "25 viewers over UDP need 3 local addresses with ports for 10 each, and there are 2: give more by --addresses, such as \
              127.0.0.2-127.0.0.9 for a server on this machine, or widen --ports"
         );
         options.url = "mmsh://u:secret@a/b?key=1".parse().unwrap();
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn more_viewers_than_descriptors() {
-        let error = allow_descriptors(usize::MAX / 4, Transport::Udp).unwrap_err();
+        let error = allow_descriptors(usize::MAX / 4, 2).unwrap_err();
         assert!(error.to_string().contains("ulimit -Hn"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
 use super::counts::Counts;
-use super::engines::engine;
+use super::engines::{Path, engine};
 use super::inbox::Inbox;
 use super::ledger::Ledger;
 use super::ports::PortCursors;
@@ -18,7 +18,6 @@ use super::sockets;
 use super::start::SwarmStart;
 use crate::client::engine::Engine;
 use crate::client::url::StreamUrl;
-use crate::mms::client::ClientTransport;
 use crate::mms::end::{ReportEndOfStream, ReportStreamChange};
 use crate::mms::frame::{Decoder, Item, Message as _};
 use crate::mms::session::Transport;
@@ -88,6 +87,8 @@ pub(super) struct Viewer {
     /// What went wrong with it; the engine says what that means.
     broken: Option<String>,
     udp: Option<UdpSocket>,
+    /// Where lost packets come, of RTSP.
+    resends: Option<UdpSocket>,
     client: Option<Engine>,
     /// What the connection did not take at once.
     unsent: Vec<u8>,
@@ -97,30 +98,34 @@ pub(super) struct Viewer {
     floor: Option<u32>,
     /// How long the content is, seconds, as the server said.
     duration_s: f64,
-    /// Over TCP with [`Shared::unread`].
+    /// Over TCP with [`Shared::unread`], but of RTSP, whose engine does it itself.
     skim: Option<Skims>,
-    /// Looks for the end of the stream with [`Shared::unread`]; `None` for viewers that read on, and over HTTP, whose engine is shown it.
+    /// Looks for the end of the stream with [`Shared::unread`]; `None` for viewers that read on, and over HTTP and RTSP, whose engines are
+    /// shown it.
     control: Option<Decoder>,
     /// Media is no longer looked at.
     unread: bool,
 }
 
 impl Viewer {
-    /// The epoll token of a viewer's connection; that of its UDP socket is one more.
+    /// The epoll token of a viewer's connection; those of its UDP sockets are one and two more.
     const fn token(index: usize) -> Token {
-        Token(index * 2)
+        Token(index * 3)
     }
 
-    /// Whose token it is, and whether it is the UDP socket's.
+    /// Whose token it is, and whether it is a UDP socket's.
     pub(super) const fn of_token(token: Token) -> (usize, bool) {
-        (token.0 / 2, token.0 % 2 == 1)
+        (token.0 / 3, !token.0.is_multiple_of(3))
     }
 
     /// Begins to connect.
     pub(super) fn connect(index: usize, now: Instant, from: Option<IpAddr>, shared: &mut Shared) -> Self {
-        let is_http = shared.url.scheme.is_http();
-        let skim = (shared.unread && shared.transport == Transport::Tcp)
-            .then(|| if is_http { Skims::Http(HttpSkim::default()) } else { Skims::Mms(Skim::default()) });
+        let scheme = shared.url.scheme;
+        let skim = match shared.transport {
+            Transport::Tcp if shared.unread && scheme.is_http() => Some(Skims::Http(HttpSkim::default())),
+            Transport::Tcp if shared.unread && scheme.is_mms() => Some(Skims::Mms(Skim::default())),
+            Transport::Tcp | Transport::Udp => None,
+        };
         let mut viewer = Self {
             index,
             stage: Stage::Connecting,
@@ -129,6 +134,7 @@ impl Viewer {
             is_connecting: false,
             broken: None,
             udp: None,
+            resends: None,
             client: None,
             unsent: Vec::new(),
             begun: now,
@@ -136,7 +142,7 @@ impl Viewer {
             floor: None,
             duration_s: 0.0,
             skim,
-            control: (shared.unread && !is_http).then(Decoder::from_server),
+            control: (shared.unread && scheme.is_mms()).then(Decoder::from_server),
             unread: false,
         };
         shared.ledger.joining += 1;
@@ -168,8 +174,8 @@ impl Viewer {
         match self.stage {
             Stage::Connecting => Some(self.begun + CONNECT_TIME),
             Stage::Joining => [engine, Some(self.begun + JOIN_TIME)].into_iter().flatten().min(),
-            // An engine of MMS would miss the media that it is not shown; that of HTTP knows.
-            Stage::Playing if self.unread && !matches!(self.client, Some(Engine::Http(_))) => None,
+            // An engine of MMS would miss the media that it is not shown; the others know.
+            Stage::Playing if self.unread && matches!(self.client, Some(Engine::Mms(_))) => None,
             Stage::Playing => engine,
             Stage::Over => None,
         }
@@ -222,11 +228,19 @@ impl Viewer {
         }
     }
 
-    /// Reads the UDP socket dry.
+    /// Reads the UDP sockets dry.
     pub(super) fn on_datagrams(&mut self, now: Instant, inbox: &mut Inbox, shared: &mut Shared) {
+        if self.resends.is_some() {
+            self.read_datagrams(now, true, inbox, shared);
+        }
+        self.read_datagrams(now, false, inbox, shared);
+    }
+
+    fn read_datagrams(&mut self, now: Instant, resends: bool, inbox: &mut Inbox, shared: &mut Shared) {
         let server = shared.server.ip();
         loop {
-            let (Some(udp), Some(client)) = (&self.udp, &mut self.client) else { return };
+            let socket = if resends { &self.resends } else { &self.udp };
+            let (Some(udp), Some(client)) = (socket, &mut self.client) else { return };
             let more = inbox.receive(udp, server, |datagram| client.handle(now, ClientInput::Datagram(datagram)));
             self.carry_out(now, shared);
             match more {
@@ -284,28 +298,39 @@ impl Viewer {
         let local = stream.local_addr().map_err(|error| not_connected(&error))?;
         let address = local.ip();
         self.from = Some(address);
-        let transport = match shared.transport {
-            Transport::Tcp => ClientTransport::Tcp,
+        let path = match shared.transport {
+            Transport::Tcp => Path::Tcp,
             Transport::Udp => {
-                let gro = shared.gro;
-                let bound = shared.cursors.bind(address, |local| sockets::bind_udp(local, gro));
-                let bound = bound.map_err(|error| format!("binding a UDP port on {address}: {error}"))?;
-                let (mut socket, port) = bound.ok_or_else(|| format!("no UDP port of {address} is free"))?;
-                let Token(token) = Self::token(self.index);
-                let registered = shared.registry.register(&mut socket, Token(token + 1), Interest::READABLE);
-                registered.map_err(|error| error.to_string())?;
+                let (socket, port) = self.bind_udp(address, 1, shared)?;
                 self.udp = Some(socket);
-                ClientTransport::Udp { address, port }
+                let mut resends = None;
+                if shared.url.scheme.is_rtsp() {
+                    let (socket, port) = self.bind_udp(address, 2, shared)?;
+                    (self.resends, resends) = (Some(socket), Some(port));
+                }
+                Path::Udp { address, port, resends }
             }
         };
-        let local = match transport {
-            ClientTransport::Udp { address, port } => (address, port).into(),
-            ClientTransport::Tcp => local,
+        let local = match path {
+            Path::Udp { address, port, .. } => (address, port).into(),
+            Path::Tcp => local,
         };
-        self.client = Some(engine(now, shared, local, transport).map_err(|error| error.to_string())?);
+        self.client = Some(engine(now, shared, local, path).map_err(|error| error.to_string())?);
         self.stage = Stage::Joining;
         self.carry_out(now, shared);
         Ok(true)
+    }
+
+    /// A socket on the next free port, and that port; `place`: its token, counted from that of the connection.
+    fn bind_udp(&self, address: IpAddr, place: usize, shared: &mut Shared) -> Result<(UdpSocket, u16), String> {
+        let gro = shared.gro;
+        let bound = shared.cursors.bind(address, |local| sockets::bind_udp(local, gro));
+        let bound = bound.map_err(|error| format!("binding a UDP port on {address}: {error}"))?;
+        let (mut socket, port) = bound.ok_or_else(|| format!("no UDP port of {address} is free"))?;
+        let Token(token) = Self::token(self.index);
+        let registered = shared.registry.register(&mut socket, Token(token + place), Interest::READABLE);
+        registered.map_err(|error| error.to_string())?;
+        Ok((socket, port))
     }
 
     fn read(&mut self, now: Instant, to_the_end: bool, buffer: &mut [u8], shared: &mut Shared) {
@@ -348,11 +373,11 @@ impl Viewer {
         }
     }
 
-    /// The connection is gone, or did not come about. Over MMS that is the end; an engine of HTTP knows what it is.
+    /// The connection is gone, or did not come about. Over MMS that is the end; other engines know what it is.
     fn lose(&mut self, now: Instant, cause: Option<String>, shared: &mut Shared) {
         (self.stream, self.is_connecting) = (None, false);
         match &mut self.client {
-            Some(client @ Engine::Http(_)) => {
+            Some(client) if !client.is_one_connection() => {
                 self.broken = cause.or_else(|| self.broken.take());
                 client.handle(now, ClientInput::Closed);
                 self.carry_out(now, shared);
@@ -372,7 +397,9 @@ impl Viewer {
                     match self.write_unsent() {
                         Ok(()) => {}
                         // It may have been answered all the same; reading shows.
-                        Err(error) if matches!(self.client, Some(Engine::Http(_))) => self.broken = Some(error.to_string()),
+                        Err(error) if !self.client.as_ref().is_none_or(Engine::is_one_connection) => {
+                            self.broken = Some(error.to_string());
+                        }
                         Err(error) => return self.end(shared, error.to_string()),
                     }
                     if self.unsent.len() > MAX_UNSENT {
@@ -383,6 +410,12 @@ impl Viewer {
                     if let Some(udp) = &self.udp {
                         // A request that does not go out is as good as one that is lost: it is repeated.
                         let _ = udp.send_to(&request, shared.server);
+                    }
+                }
+                ClientOutput::DatagramTo { from, to, bytes } => {
+                    let is_from = |udp: &&UdpSocket| udp.local_addr().is_ok_and(|address| address.port() == from);
+                    if let Some(udp) = [&self.udp, &self.resends].into_iter().flatten().find(is_from) {
+                        let _ = udp.send_to(&bytes, (shared.server.ip(), to).into());
                     }
                 }
                 ClientOutput::Event(ClientEvent::Counted { location, send_time_ms }) => {
@@ -451,11 +484,16 @@ impl Viewer {
             return;
         }
         self.unread = true;
-        if let Some(client @ Engine::Http(_)) = &mut self.client {
-            // So that it misses nothing.
-            client.handle(now, ClientInput::Room(false));
+        match &mut self.client {
+            // So that they miss nothing.
+            Some(client @ Engine::Http(_)) => client.handle(now, ClientInput::Room(false)),
+            Some(Engine::Rtsp(client)) => {
+                client.skip_media();
+                client.handle(now, ClientInput::Room(false));
+            }
+            Some(Engine::Mms(_)) | None => {}
         }
-        if let Some(udp) = &mut self.udp {
+        for udp in [&mut self.udp, &mut self.resends].into_iter().flatten() {
             // Not registered any more is all it takes; what does not fit into the socket is dropped by the kernel.
             let _ = shared.registry.deregister(udp);
             sockets::shrink(udp);
@@ -484,7 +522,8 @@ impl Viewer {
         shared.ledger.readers.retain(|reader| *reader != self.index);
         shared.ledger.ended(self.stage == Stage::Playing, self.counts(), cause);
         self.stage = Stage::Over;
-        (self.stream, self.udp, self.client, self.skim, self.control) = (None, None, None, None, None);
+        (self.stream, self.udp, self.resends) = (None, None, None);
+        (self.client, self.skim, self.control) = (None, None, None);
         self.is_connecting = false;
         self.unsent = Vec::new();
     }
@@ -548,6 +587,7 @@ mod tests {
     #[test]
     fn tokens_tell_viewer_and_socket() {
         let Token(stream) = Viewer::token(5);
-        assert_eq!([Viewer::of_token(Token(stream)), Viewer::of_token(Token(stream + 1))], [(5, false), (5, true)]);
+        let of = |place| Viewer::of_token(Token(stream + place));
+        assert_eq!([of(0), of(1), of(2), of(3)], [(5, false), (5, true), (5, true), (6, false)]);
     }
 }

@@ -1,5 +1,6 @@
 //! What a viewer's connection takes in and gives out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,10 @@ pub struct Config {
     pub burst_rate: u32,
     /// Host name for addresses in what people and players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
+    /// The port of RTSP, for descriptions; there are none without.
+    pub rtsp_port: Option<u16>,
+    /// What people are shown in place of names, by those in small letters.
+    pub titles: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -43,6 +48,8 @@ impl Default for Config {
             burst: Duration::from_secs(5),
             burst_rate: 5,
             public_name: None,
+            rtsp_port: None,
+            titles: BTreeMap::new(),
         }
     }
 }

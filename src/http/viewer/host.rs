@@ -9,9 +9,14 @@ const NAME_BOUND: usize = 253;
 /// The port that `http` URLs need not name.
 const HTTP_PORT: u16 = 80;
 
+/// The port that `rtsp` URLs need not name.
+const RTSP_PORT: u16 = 554;
+
 /// Host and port of our URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
+    /// The authority without its port.
+    host: String,
     /// As in a URL: a name, an IPv4 address or an IPv6 address in brackets; with a colon and the port where it has to be named.
     authority: String,
 }
@@ -28,7 +33,14 @@ impl Origin {
             (None, Some((host, port))) => (host.to_owned(), port),
             (None, None) => (bracketed(&local.ip().to_canonical().to_string()), local_port),
         };
-        Self { authority: port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")) }
+        Self { authority: port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")), host }
+    }
+
+    /// The URL of a publishing point on the port of RTSP, to which players append names of streams: a slash ends its path, and
+    /// what follows a key is not part of it.
+    pub(super) fn rtsp_url(&self, port: u16, name: &str, key: Option<&str>) -> String {
+        let port = if port == RTSP_PORT { String::new() } else { format!(":{port}") };
+        Self { authority: format!("{}{port}", self.host), host: self.host.clone() }.url("rtsp", name, "/", key)
     }
 
     /// A URL of a publishing point: with an ending of the name, and with the key by which it was asked for.
@@ -111,5 +123,8 @@ mod tests {
         let mapped = Origin::new(None, None, "[::ffff:192.0.2.7]:80".parse().unwrap());
         assert_eq!(mapped.url("http", "a", "", None), "http://192.0.2.7/a");
         assert_eq!(mapped.url("http", "a", ".asx", Some("01\"")), "http://192.0.2.7/a.asx?k=01%22");
+        assert_eq!(mapped.rtsp_url(554, "a b", Some("01")), "rtsp://192.0.2.7/a%20b/?k=01");
+        let v6 = Origin::new(None, Some("[2001:db8::1]:81"), local);
+        assert_eq!(v6.rtsp_url(8554, "a", None), "rtsp://[2001:db8::1]:8554/a/");
     }
 }

@@ -21,8 +21,8 @@ fn escaped(text: &str) -> String {
 /// An ASX of one entry: `mms://` first, then `http://` for players that find nothing there.
 ///
 /// It has to begin with `<ASX`, and MPlayer takes escapes in addresses literally; ours are percent-encoded and have none.
-pub(super) fn asx(origin: &Origin, name: &str, key: Option<&str>) -> String {
-    let title = escaped(name);
+pub(super) fn asx(origin: &Origin, name: &str, title: &str, key: Option<&str>) -> String {
+    let title = escaped(title);
     let url = |scheme, ending| origin.url(scheme, name, ending, key);
     let (mms, http) = (escaped(&url("mms", "")), escaped(&url("http", "")));
     format!(
@@ -32,13 +32,13 @@ pub(super) fn asx(origin: &Origin, name: &str, key: Option<&str>) -> String {
 }
 
 /// An M3U of one entry.
-pub(super) fn m3u(origin: &Origin, name: &str, key: Option<&str>) -> String {
-    let title: String = name.chars().filter(|c| !c.is_control()).collect();
+pub(super) fn m3u(origin: &Origin, name: &str, title: &str, key: Option<&str>) -> String {
+    let title: String = title.chars().filter(|c| !c.is_control()).collect();
     format!("#EXTM3U\r\n#EXTINF:-1,{title}\r\n{}\r\n", origin.url("http", name, "", key))
 }
 
 /// How to watch, for a browser; without a name: in general.
-pub(super) fn page(origin: &Origin, name: &str, key: Option<&str>) -> String {
+pub(super) fn page(origin: &Origin, name: &str, title: &str, key: Option<&str>) -> String {
     let (title, body) = if name.is_empty() {
         let (mms, http) = (escaped(&origin.url("mms", "", "", None)), escaped(&origin.url("http", "", "", None)));
         let body = format!(
@@ -55,7 +55,7 @@ pub(super) fn page(origin: &Origin, name: &str, key: Option<&str>) -> String {
              <p><a href=\"{mms}\"><code>{mms}</code></a></p>\n<p><code>{http}</code></p>\n\
              <p>Or let your player open <a href=\"{playlist}\">the playlist</a>.</p>"
         );
-        (escaped(name), body)
+        (escaped(title), body)
     };
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -78,25 +78,26 @@ mod tests {
         let name = "a<b>&\"'\u{7}é";
         let encoded = "a%3Cb%3E%26%22%27%07%C3%A9";
         let title = "a&lt;b&gt;&amp;&quot;&#39;é";
-        let asx = asx(&origin(), name, None);
+        let asx = asx(&origin(), name, name, None);
         assert!(asx.starts_with("<ASX"));
         assert!(asx.contains(&format!("<TITLE>{title}</TITLE>")), "{asx}");
         let (mms, http) = (format!("\"mms://h:8080/{encoded}\""), format!("\"http://h:8080/{encoded}\""));
         assert!(asx.find(&mms).unwrap() < asx.find(&http).unwrap());
-        let page = page(&origin(), name, None);
+        let page = page(&origin(), name, name, None);
         assert!(page.contains(&format!("<h1>{title}</h1>")) && page.contains(&mms) && !page.contains("<b>"), "{page}");
         assert!(page.contains(&format!("http://h:8080/{encoded}.asx")));
-        assert_eq!(m3u(&origin(), "a\r\nb", None), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
+        assert_eq!(m3u(&origin(), "a\r\nb", "a\r\nb", None), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
     }
 
     #[test]
     fn a_key_is_passed_on() {
         let (origin, key) = (origin(), Some("01ab"));
-        for text in [asx(&origin, "a", key), page(&origin, "a", key)] {
+        for text in [asx(&origin, "a", "A", key), page(&origin, "a", "A", key)] {
+            assert!(text.contains(">A</"), "its title: {text}");
             assert!(text.contains("\"mms://h:8080/a?k=01ab\"") && text.contains("http://h:8080/a?k=01ab"), "{text}");
         }
-        assert!(page(&origin, "a", key).contains("\"http://h:8080/a.asx?k=01ab\""));
-        assert!(m3u(&origin, "a", key).ends_with("\r\nhttp://h:8080/a?k=01ab\r\n"));
-        assert!(!page(&origin, "", key).contains("01ab"));
+        assert!(page(&origin, "a", "A", key).contains("\"http://h:8080/a.asx?k=01ab\""));
+        assert!(m3u(&origin, "a", "A", key).ends_with("\r\nhttp://h:8080/a?k=01ab\r\n"));
+        assert!(!page(&origin, "", "", key).contains("01ab"));
     }
 }

@@ -233,7 +233,7 @@ impl Connection {
                 let from = place::position(pragmas, &playing.description, adds_preroll);
                 let acceleration = place::acceleration(&self.config, pragmas, version, playing.description.bit_rate);
                 let acceleration = acceleration.map(|(_, granted)| granted);
-                self.ask(Ask::PlayFile { incarnation, from, until: place::until(pragmas), acceleration });
+                self.ask(Ask::PlayFile { incarnation, from, until: place::until(pragmas), acceleration, speed: 1 });
             }
             _ => self.ask(Ask::Play { incarnation }),
         }

@@ -7,6 +7,7 @@ use super::request::{Request, Wish};
 use super::{CloseReason, Connection, download, pages, reply};
 use crate::http::response::{Refusal, Status};
 use crate::http::viewer::agent::Family;
+use crate::rtsp::sdp::{self, Facts};
 use crate::viewing::{Answer, Ask, Description, FileFacts, OpenRefusal, Player};
 use crate::wire::Hresult;
 
@@ -123,6 +124,7 @@ impl Connection {
     fn opened(&mut self, now: Instant, request: &Request, description: Description) {
         match request.wish {
             Wish::Describe => self.describe(now, request, &description),
+            Wish::Sdp => self.sdp(now, request, &description),
             Wish::Download => self.play_raw(now, request, description),
             _ => self.play(now, request, description),
         }
@@ -142,14 +144,20 @@ impl Connection {
         }
     }
 
+    /// What people are shown in place of the name, if that is set.
+    fn title(&self, request: &Request) -> Option<&str> {
+        self.config.titles.get(&request.name.to_ascii_lowercase()).map(String::as_str)
+    }
+
     /// A page or a playlist, of something that is there.
     pub(super) fn metafile(&mut self, now: Instant, request: &Request) {
         let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local);
         let key = request.pass.key.as_deref();
+        let title = self.title(request).unwrap_or(&request.name);
         let (kind, text) = match request.wish {
-            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, key)),
-            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, key)),
-            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, key)),
+            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, title, key)),
+            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, title, key)),
+            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, title, key)),
             Wish::GetContentInfo => {
                 return self.acknowledge(now, request, Status::Ok, request.keeps_alive && self.pipelined);
             }
@@ -165,6 +173,27 @@ impl Connection {
                 // The address may hold a key.
                 .field("Referrer-Policy", "no-referrer");
         }
+        let response = reply.connection(request.keeps_alive).body(text.as_bytes(), request.head_only);
+        self.respond(now, response, request.keeps_alive);
+    }
+
+    /// The description that RTSP has of it, with the address of that.
+    fn sdp(&mut self, now: Instant, request: &Request, description: &Description) {
+        let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local);
+        let Some(port) = self.config.rtsp_port else {
+            return self.refuse_open(now, request, &OpenRefusal::NotAFile);
+        };
+        let url = origin.rtsp_url(port, &request.name, request.pass.key.as_deref());
+        let is_ipv6 = self.local.ip().to_canonical().is_ipv6();
+        // GStreamer's HTTP client names itself like its RTSP client.
+        let reduced = request.agent.token.starts_with("GStreamer");
+        let text = sdp::describe(
+            description,
+            &Facts { reduced, title: self.title(request).map(str::to_owned), ..Facts::of(description, url, is_ipv6) },
+        );
+        let reply = reply::Reply::new(&self.config.server, request.http_1_0, Status::Ok)
+            .field("Content-Type", "application/sdp")
+            .field("Cache-Control", &request.cache_control("no-cache"));
         let response = reply.connection(request.keeps_alive).body(text.as_bytes(), request.head_only);
         self.respond(now, response, request.keeps_alive);
     }

@@ -50,6 +50,8 @@ pub(super) enum Wish {
     Asx(AsxKind),
     /// A playlist of another kind.
     M3u,
+    /// A description for players of RTSP.
+    Sdp,
     /// Which methods there are.
     Methods,
 }
@@ -91,6 +93,7 @@ impl Wish {
             Self::Page => "page",
             Self::Asx(_) => "asx",
             Self::M3u => "m3u",
+            Self::Sdp => "sdp",
             Self::Methods => "options",
         }
     }
@@ -239,15 +242,15 @@ fn get(agent: &Agent, pragmas: &Pragmas, name: &mut String) -> Result<Wish, Refu
         (".wax", Wish::Asx(AsxKind::Wax)),
         (".wvx", Wish::Asx(AsxKind::Wvx)),
         (".m3u", Wish::M3u),
+        (".sdp", Wish::Sdp),
     ];
     if let Some((bare, found)) = ending(name, &metafiles.map(|(ending, _)| ending)) {
         let wish = metafiles.iter().find(|(ending, _)| *ending == found).map_or(Wish::M3u, |(_, wish)| *wish);
         *name = bare.to_owned();
         return Ok(wish);
     }
-    if let Some((_, ending)) = ending(name, &[".sdp", ".nsc"]) {
-        let text = format!("There are no {ending} descriptions here. Players open mms://HOST/NAME.");
-        return Err(Refusal::new(Status::NotFound, text));
+    if let Some((_, ending)) = ending(name, &[".nsc"]) {
+        return Err(no_descriptions(ending));
     }
     let streaming = pragmas.are_streaming();
     if agent.streams() && (streaming || !agent.is_sdk) {
@@ -296,6 +299,11 @@ fn post(head: &Head, pragmas: &Pragmas, path: &str) -> Result<Wish, Refusal> {
 
 fn publish() -> Refusal {
     bad("streams are published on a connection of their own")
+}
+
+/// There is nothing of this ending.
+pub(super) fn no_descriptions(ending: &str) -> Refusal {
+    Refusal::new(Status::NotFound, format!("There are no {ending} descriptions here. Players open mms://HOST/NAME."))
 }
 
 pub(super) fn bad(reason: &str) -> Refusal {
@@ -364,6 +372,7 @@ mod tests {
             ("/a.asx", "a", Wish::Asx(AsxKind::Asx)),
             ("/a/b.WVX/", "a/b", Wish::Asx(AsxKind::Wvx)),
             ("/a.m3u?x", "a", Wish::M3u),
+            ("/a.wmv.sdp", "a.wmv", Wish::Sdp),
             ("/a.wmv", "a.wmv", Wish::Page),
         ] {
             let read = request(&format!("GET {path}"), browser).unwrap();
@@ -397,7 +406,7 @@ mod tests {
             ("GET //a", "", Status::BadRequest),
             ("GET /a%5cb", "", Status::BadRequest),
             ("GET /a:b", "", Status::BadRequest),
-            ("GET /a.sdp", "", Status::NotFound),
+            ("GET /a.nsc", "", Status::NotFound),
             ("DELETE /a", "", Status::MethodNotAllowed),
             ("PUT /a", "", Status::MethodNotAllowed),
             ("PUT /publish/a", "", Status::BadRequest),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::reply::{METHODS, Reply, pragma};
-use super::request::{Request, Wish, bad};
+use super::request::{Request, Wish, bad, no_descriptions};
 use super::sessions::LOG_BOUND;
 use super::{CloseReason, Connection, Output, Test, Told, place, play};
 use crate::http::response::Status;
@@ -71,7 +71,11 @@ impl Connection {
             }
         }
         match request.wish {
-            Wish::Describe | Wish::Play | Wish::PlayNextEntry | Wish::Download | Wish::Asx(_) | Wish::M3u => {
+            Wish::Sdp if self.config.rtsp_port.is_none() => {
+                let refusal = no_descriptions(".sdp");
+                self.refuse(now, &refusal, request.http_1_0, request.head_only, CloseReason::Refused);
+            }
+            Wish::Describe | Wish::Play | Wish::PlayNextEntry | Wish::Download | Wish::Asx(_) | Wish::M3u | Wish::Sdp => {
                 self.ask_relay(now, request);
             }
             Wish::Page if request.name.is_empty() => self.metafile(now, &request),

@@ -33,6 +33,7 @@ pub(super) fn live() -> Description {
         bit_rate: 1_000_000,
         streams: [1, 2].into_iter().collect(),
         content: Content::Live,
+        ssrc: 0,
     }
 }
 

@@ -192,6 +192,7 @@ impl Intake {
             }
             ClientEvent::End { .. } => self.end(),
             ClientEvent::FunnelRefused(_)
+            | ClientEvent::UdpRefused { .. }
             | ClientEvent::Playing { .. }
             | ClientEvent::GivenUp { .. }
             | ClientEvent::Counted { .. } => {}

@@ -44,7 +44,7 @@ impl Bench {
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let peer = from.map_or(peer, |from| from.parse().unwrap());
-        let handed = Handed { stream, peer, local, head: head.to_vec() };
+        let handed = Handed { stream, peer, local, head: head.to_vec(), speaks: crate::shard::Speaks::Http };
         tokio::spawn(serve(handed, Arc::clone(&self.gate), Arc::clone(&self.encoders), self.stop.clone()));
         client
     }

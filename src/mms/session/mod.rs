@@ -25,13 +25,13 @@ use login::Opening;
 use resends::Resends;
 use timers::{Timer, Timers};
 
-use super::bucket::TokenBucket;
 use super::frame::{Decoder, Item, Message, encode};
 use super::open::ReportOpenFile;
 use super::ping::{Ping, Pong};
 use crate::asf::Selection;
 use crate::viewing::{Ask, Content, Description};
 use crate::wire::Hresult;
+use crate::wire::TokenBucket;
 
 /// Messages a second that a player may send, and how many at once.
 const CONTROL_RATE: (u32, u32) = (50, 100);

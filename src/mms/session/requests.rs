@@ -206,7 +206,7 @@ impl Session {
         let [low, ..] = incarnation.to_le_bytes();
         self.playing = true;
         let (until, acceleration) = (request.until(), request.acceleration);
-        self.outputs.push_back(Output::Ask(Ask::PlayFile { incarnation: low, from, until, acceleration }));
+        self.outputs.push_back(Output::Ask(Ask::PlayFile { incarnation: low, from, until, acceleration, speed: 1 }));
     }
 
     fn stop_playing(&mut self, now: Instant, request: StopPlaying) {

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Output, Session, Transport};
-use crate::mms::bucket::TokenBucket;
 use crate::mms::open::FILE_ID;
 use crate::mms::resend::Request;
 use crate::viewing::Ask;
+use crate::wire::TokenBucket;
 
 /// Packets a second that every session may have again.
 const MIN_RATE: u32 = 64;

@@ -48,6 +48,7 @@ impl Bench {
             name: name.into(),
             source,
             source_timeout: timeout,
+            title: None,
             access: Default::default(),
         };
         let publishing_points = vec![point("cam", Source::Push), point("demo", Source::Demo)];
@@ -126,6 +127,7 @@ fn shards_get_the_generation_and_then_its_batches() {
             number,
             send_time_ms: info.send_time_ms,
             join_point: info.key_starts.contains(1),
+            key: info.key,
             used_len: info.used_len,
         };
         assert_eq!(*packet, expected);
@@ -138,6 +140,7 @@ fn names_are_found_in_any_case_but_exactly_first() {
         name: name.into(),
         source: Source::Push,
         source_timeout: None,
+        title: None,
         access: Default::default(),
     };
     let bench = Bench::with(|settings| settings.publishing_points = ["Cam", "cam", "Ünï"].map(point).into());

@@ -69,6 +69,7 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
     assert!(settings.users_file.unwrap().ends_with("users") && settings.viewers_file.unwrap().ends_with("viewers"));
     assert!(settings.key_file.unwrap().ends_with("signing.keys"));
+    assert!(settings.rtsp_tls.certificate.is_some() && settings.rtsp_tls.key.is_some());
     let access = &settings.publishing_points[0].access;
     assert_eq!((access.viewers, access.allow.len(), access.deny.len()), (Viewers::Signed, 2, 1));
 
@@ -312,7 +313,7 @@ fn what_was_probably_not_meant_is_a_warning() {
         "w.toml:5: udp.client_ports: ports below 1024",
         "w.toml:6: users.file: nobody is not there",
         "w.toml:7: access.viewers_allow[0]: 10.1.0.0/16 is denied too",
-        "w.toml:9: http.listen: is empty, so nobody can publish \"a\"",
+        "w.toml:9: http.listen: is empty, so \"a\" is published by RTSP alone, which few encoders can",
         "w.toml:15: publishing_point[1].source.argv: ",
         "w.toml:15: publishing_point[1].source.linger_s: ",
     ] {
@@ -367,6 +368,10 @@ fn files_and_other_servers_as_sources() {
         ("{ type = 'pull', url = 'mms://u:secret@h/x' }", "cannot be given"),
         ("{ type = 'pull', url = 'mms://h:99999/x' }", "the port is not"),
         ("{ type = 'pull', url = 'mms://[::1]:x/x' }", "the port is not"),
+        ("{ type = 'pull', url = 'rtsp://u:secret@h:0/x?k=secret' }", "the port is not"),
+        ("{ type = 'pull', url = 'rtspt://h' }", "names nothing"),
+        ("{ type = 'pull', url = 'rtsp://u:secret@h/x/' }", "no folder is pulled"),
+        ("{ type = 'pull', url = 'rtsps://h/x' }", "does not begin with mms://"),
         // Only a folder has a slash at the end of its name.
         ("{ type = 'pull', url = 'mms://h/x' }", "without / at its ends"),
     ] {
@@ -383,6 +388,9 @@ fn secrets_in_urls_are_taken_and_not_shown() {
         ("http://h/a/", "http://h/a/", true),
         ("http://h/a?k=secret/", "http://h/a?…", false),
         ("mms://h/live?k=secret", "mms://h/live?…", false),
+        ("rtsp://cam:secret@h:8554/live?k=secret", "rtsp://…@h:8554/live?…", false),
+        ("rtspt://h/live", "rtspt://h/live", false),
+        ("RTSPU://h/live", "RTSPU://h/live", false),
     ] {
         let name = if is_folder { "a/" } else { "a" };
         let text = format!("[[publishing_point]]\nname = '{name}'\nsource = {{ type = 'pull', url = '{url}' }}");

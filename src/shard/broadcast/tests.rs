@@ -17,6 +17,8 @@ use crate::shard::udp::{Route, UdpPort};
 
 const SIZE: usize = 1000;
 const STRIDE: usize = SIZE + HEAD_LEN;
+const SSRC: u32 = 0x90CB_CAAC;
+const SEQUENCE: u16 = 0xFFF0;
 
 #[expect(clippy::disallowed_methods, reason = "the base of a virtual clock")]
 fn base() -> Instant {
@@ -26,7 +28,17 @@ fn base() -> Instant {
 fn generation(number: u32) -> Arc<Generation> {
     let video: StreamSet = [1].into_iter().collect();
     let header = Bytes::from_static(b"header");
-    Arc::new(Generation { number, header, packet_size: SIZE, preroll_ms: 0, bit_rate: 1_000_000, streams: video, video })
+    Arc::new(Generation {
+        number,
+        header,
+        packet_size: SIZE,
+        preroll_ms: 0,
+        bit_rate: 1_000_000,
+        streams: video,
+        video,
+        ssrc: SSRC,
+        sequence: SEQUENCE,
+    })
 }
 
 /// Packets `first..first + count`, a millisecond apart, each filled with its number; every 50th starts a key frame.
@@ -36,6 +48,7 @@ fn batch(generation: &Arc<Generation>, first: u64, count: u64, due: Instant) -> 
         number,
         send_time_ms: u32::try_from(number).unwrap(),
         join_point: number.is_multiple_of(50),
+        key: number.is_multiple_of(50),
         used_len: 1000,
     };
     let bytes = numbers.clone().flat_map(|number| vec![number.to_le_bytes()[0]; SIZE]).collect::<Vec<_>>().into();

@@ -42,6 +42,7 @@ impl Bench {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
         let point = PublishingPoint {
             name: "archive".into(),
+            title: None,
             source: Source::Files { root },
             source_timeout: None,
             access: Default::default(),
@@ -64,7 +65,11 @@ impl Bench {
             socket2::SockRef::from(&stream).set_send_buffer_size(bytes).unwrap();
         }
         player.set_nonblocking(true).unwrap();
-        let key = shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
+        let key = shard.admit(
+            now(),
+            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false, takes_publishers: false },
+            Rc::new(stream),
+        );
         assert!(matches!(shard.answer(key, now(), Ask::Admit(Player::default())), Some(Answer::Admitted(Ok(())))));
         let mut bench = Self { shard, mailbox, key, player: player.into(), bytes: Vec::new() };
         let open = Ask::Open { name: format!("archive/{name}"), pass: Pass::default() };
@@ -80,7 +85,7 @@ impl Bench {
     }
 
     async fn play(&mut self, from: Position, until: Option<Until>) {
-        let ask = Ask::PlayFile { incarnation: 10, from, until, acceleration: None };
+        let ask = Ask::PlayFile { incarnation: 10, from, until, acceleration: None, speed: 1 };
         self.shard.answer(self.key, now(), ask);
         self.command().await;
     }
@@ -284,7 +289,7 @@ async fn a_cap_slows_a_file_down() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_an_earlier_seek_comes_too_late() {
     let mut bench = Bench::open(FILE, None, |_| {}).await;
-    let seek = |from| Ask::PlayFile { incarnation: 10, from, until: None, acceleration: None };
+    let seek = |from| Ask::PlayFile { incarnation: 10, from, until: None, acceleration: None, speed: 1 };
     bench.shard.answer(bench.key, now(), seek(Position::Time(9000)));
     bench.shard.answer(bench.key, now(), seek(Position::Time(0)));
     bench.command().await;

@@ -44,11 +44,22 @@ fn shard() -> State {
 fn generation(number: u32) -> Arc<Generation> {
     let video: StreamSet = [1].into_iter().collect();
     let header = Bytes::from_static(b"header");
-    Arc::new(Generation { number, header, packet_size: SIZE, preroll_ms: 0, bit_rate: 1_000_000, streams: video, video })
+    Arc::new(Generation {
+        number,
+        header,
+        packet_size: SIZE,
+        preroll_ms: 0,
+        bit_rate: 1_000_000,
+        streams: video,
+        video,
+        ssrc: 7,
+        sequence: 9,
+    })
 }
 
 fn batch(generation: &Arc<Generation>, first: u64, count: usize) -> Arc<Batch> {
-    let packet = |number| BatchPacket { number: u64::from(number), send_time_ms: number, join_point: true, used_len: 1000 };
+    let packet =
+        |number| BatchPacket { number: u64::from(number), send_time_ms: number, join_point: true, key: true, used_len: 1000 };
     let packets = (u32::try_from(first).unwrap()..).map(packet).take(count).collect();
     Arc::new(Batch { generation: Arc::clone(generation), first, bytes: vec![0; SIZE * count].into(), packets, due: now() })
 }
@@ -66,8 +77,15 @@ async fn seat(shard: &mut State, point: usize) -> Seated {
     let (stream, peer) = listener.accept().await.unwrap();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap());
-    let arrival =
-        Arrival { peer, local: listener.local_addr().unwrap(), at: now(), udp: Some(Arc::clone(&port)), protocol: Protocol::Mms };
+    let arrival = Arrival {
+        peer,
+        local: listener.local_addr().unwrap(),
+        at: now(),
+        udp: Some(Arc::clone(&port)),
+        protocol: Protocol::Mms,
+        tls: false,
+        takes_publishers: false,
+    };
     let key = shard.admit(now(), arrival, Rc::new(stream));
     let destination = socket.local_addr().unwrap();
     let opens = Arc::clone(&shard.context.relay.points()[point]);

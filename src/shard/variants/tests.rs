@@ -69,6 +69,7 @@ impl Bench {
                 name: "cam".into(),
                 source: Source::Push,
                 source_timeout: None,
+                title: None,
                 access: Default::default(),
             }],
             ..Settings::default()
@@ -125,8 +126,11 @@ impl Bench {
         let player = std::net::TcpStream::connect(local).unwrap();
         let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await.unwrap();
         player.set_nonblocking(true).unwrap();
-        let key =
-            self.shard.admit(now(), Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms }, Rc::new(stream));
+        let key = self.shard.admit(
+            now(),
+            Arrival { peer, local, at: now(), udp: None, protocol: Protocol::Mms, tls: false, takes_publishers: false },
+            Rc::new(stream),
+        );
         let point = self.shard.context.relay.point("cam").unwrap();
         let conn = self.shard.conns.get_mut(key).unwrap();
         let packet_size = self.header.packet_size();
@@ -395,6 +399,7 @@ async fn a_cut_begins_at_a_stand_in_for_a_key_frame() {
             number,
             send_time_ms: 0,
             join_point: stand_in == Some(number),
+            key: false,
             used_len: 0,
         });
         let bytes: Vec<u8> = packets.iter().flat_map(|packet| packet.iter().copied()).collect();

@@ -30,6 +30,7 @@ fn description(flags: u32, packet_size: usize) -> Description {
         bit_rate: 80_000,
         streams: [1, 2].into_iter().collect(),
         content,
+        ssrc: 0,
     }
 }
 
@@ -165,7 +166,7 @@ impl World {
                     self.ended = Some(end);
                     self.disconnect();
                 }
-                ClientOutput::Datagram(_) => unreachable!(),
+                ClientOutput::Datagram(_) | ClientOutput::DatagramTo { .. } => unreachable!(),
             }
         }
     }

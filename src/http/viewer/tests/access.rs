@@ -7,7 +7,7 @@ const PLAYER: &str = "User-Agent: NSPlayer/9.0.0.2980\r\n";
 const BROWSER: &str = "User-Agent: Mozilla/5.0\r\nAccept: text/html\r\n";
 
 /// A request, and what kind of answer a right one has.
-const WAYS: [(&str, &str, &str, &str); 9] = [
+const WAYS: [(&str, &str, &str, &str); 10] = [
     ("GET /NAME", "", "Pragma: rate=1\r\nUser-Agent: NSPlayer/9.0.0.2980\r\n", "vnd.ms.wms-hdr.asfv1"),
     ("GET /NAME", "", "Pragma: xPlayStrm=1\r\nUser-Agent: NSPlayer/4.1.0.3856\r\n", "x-mms-framed"),
     ("GET /NAME", "", "", "video/x-ms-asf"),
@@ -16,6 +16,7 @@ const WAYS: [(&str, &str, &str, &str); 9] = [
     ("GET /NAME", "", BROWSER, "text/html"),
     ("GET /NAME.asx", "", "", "video/x-ms-asf"),
     ("GET /NAME.m3u", "", "", "audio/x-mpegurl"),
+    ("GET /NAME.sdp", "", "", "application/sdp"),
     ("POST /NAME", "", "Content-Type: application/x-wms-getcontentinfo\r\nContent-Length: 0\r\n", "client-id"),
 ];
 

@@ -1,7 +1,7 @@
 //! Plain requests: broadcasts as files, files, pages, playlists.
 
-use super::{Link, Rig};
-use crate::http::viewer::testing;
+use super::{Link, Rig, SERVER};
+use crate::http::viewer::{Config, testing};
 use crate::http::wrap::Wrap;
 use crate::viewing::Answer;
 
@@ -171,7 +171,9 @@ fn pages_and_playlists() {
         ("GET /gone.asx", CURL),
         ("GET /gone", CURL),
         ("GET /gone.asf", CURL),
-        ("GET /live.sdp", CURL),
+        ("GET /gone.sdp", CURL),
+        ("GET /live.nsc", CURL),
+        ("GET /.sdp", CURL),
         ("GET /", CURL),
         ("GET /.asx", CURL),
         ("HEAD /gone", CURL),
@@ -182,6 +184,41 @@ fn pages_and_playlists() {
         assert!(head.starts_with("HTTP/1.1 404 "), "{line} {head}");
         assert_eq!(body.is_empty(), line.starts_with("HEAD"));
     }
+}
+
+#[test]
+fn descriptions_for_rtsp() {
+    let control = |text: &str| text.lines().find_map(|line| line.strip_prefix("a=control:").map(str::to_owned)).unwrap();
+    for (line, log, url, words) in [
+        ("GET /live.sdp", "open live", "rtsp://media.example:8554/live/", "a=type:broadcast"),
+        ("GET /film.wmv.SDP", "open film.wmv", "rtsp://media.example:8554/film.wmv/", "a=range:npt=3.000-63.000\r\n"),
+        ("GET /signed.sdp?x=y&k=01ab", "open signed", "rtsp://media.example:8554/signed/?k=01ab", "m=video"),
+    ] {
+        let (asked, mut link) = ask(line, CURL);
+        assert_eq!(asked[1..], [log], "{line}");
+        let (head, body) = link.response();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("\r\nContent-Type: application/sdp\r\n"), "{head}");
+        let text = String::from_utf8(body).unwrap();
+        assert_eq!(control(&text), url, "{line}");
+        assert!(text.starts_with("v=0\r\n") && text.contains(words) && text.matches("\r\nm=").count() == 3, "{text}");
+        let (_, mut link) = ask(&line.replace("GET", "HEAD"), CURL);
+        let (bare, body) = link.response();
+        assert!(bare.contains(&format!("\r\nContent-Length: {}\r\n", text.len())) && body.is_empty(), "{bare}");
+    }
+    let (_, mut link) = ask("GET /live.sdp", "User-Agent: GStreamer souphttpsrc 1.22.0 libsoup/2.74.3\r\n");
+    assert_eq!(String::from_utf8(link.response().1).unwrap().matches("\r\nm=").count(), 2);
+    // Without RTSP there is nothing to describe, and nobody is asked.
+    let mut rig = Rig::new();
+    rig.config = std::sync::Arc::new(Config { server: SERVER.into(), ..Config::default() });
+    let mut link = rig.connect();
+    assert_eq!(rig.hear(&mut link, request("GET /live.sdp", CURL)), ["close refused"]);
+    assert!(link.text().starts_with("HTTP/1.1 404 "));
+    let named =
+        Config { server: SERVER.into(), rtsp_port: Some(554), public_name: Some("tv.example".into()), ..Config::default() };
+    rig.config = std::sync::Arc::new(named);
+    let mut link = rig.connect();
+    rig.hear(&mut link, request("GET /live.sdp", CURL));
+    assert_eq!(control(&link.text()), "rtsp://tv.example/live/");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Rig {
     fn new() -> Self {
         Self {
             sessions: Rc::default(),
-            config: Arc::new(Config { server: SERVER.into(), ..Config::default() }),
+            config: Arc::new(Config { server: SERVER.into(), rtsp_port: Some(8554), ..Config::default() }),
             now: base(),
             admit: Ok(()),
             live: Some(Ok(testing::live())),
@@ -158,7 +158,7 @@ impl Rig {
             }
             Ask::SendBytes { first, len } => (format!("bytes {first} {len}"), None),
             Ask::Play { incarnation } => (format!("play {incarnation}"), None),
-            Ask::PlayFile { incarnation, from, until, acceleration } => {
+            Ask::PlayFile { incarnation, from, until, acceleration, .. } => {
                 let fast = acceleration.map(|fast| (fast.bandwidth, fast.duration_ms));
                 (format!("play file {incarnation} {from:?} {until:?} {fast:?}"), None)
             }

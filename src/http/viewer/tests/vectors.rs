@@ -54,6 +54,7 @@ fn what_a_player_is_sent() {
         bit_rate: 64_000,
         streams: [1].into_iter().collect(),
         content: crate::viewing::Content::Live,
+        ssrc: 0,
     }));
     let play = |version| {
         format!(

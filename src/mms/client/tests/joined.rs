@@ -22,6 +22,7 @@ fn other() -> Description {
         bit_rate: 640_000,
         streams: [3].into_iter().collect(),
         content: Content::Live,
+        ssrc: 0,
     }
 }
 

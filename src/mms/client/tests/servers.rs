@@ -177,6 +177,9 @@ impl Rig {
                     format!("packet {sequence}{}", if resent { " again" } else { "" })
                 }
                 ClientOutput::Event(ClientEvent::GivenUp { settled }) => format!("given up below {settled}"),
+                output @ (ClientOutput::DatagramTo { .. } | ClientOutput::Event(ClientEvent::UdpRefused { .. })) => {
+                    unreachable!("{output:?}")
+                }
                 ClientOutput::Event(ClientEvent::End { hr }) => format!("end {}", hr.0),
                 ClientOutput::Close(end) => {
                     self.end = Some(end);

@@ -189,7 +189,9 @@ impl World {
                 ClientOutput::Datagram(bytes) => self.lose_or_put(bytes, false),
                 ClientOutput::Event(event) => self.event(event),
                 ClientOutput::Close(end) => self.client_end = Some(end),
-                output @ (ClientOutput::Connect | ClientOutput::Disconnect) => unreachable!("{output:?}"),
+                output @ (ClientOutput::Connect | ClientOutput::Disconnect | ClientOutput::DatagramTo { .. }) => {
+                    unreachable!("{output:?}")
+                }
             }
         }
         while let Some(output) = self.session.poll_output() {
@@ -232,6 +234,7 @@ impl World {
             }
             Ask::ReleasePort | Ask::Select(_) => None,
             Ask::PlayFile { .. } | Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("a broadcast"),
+            Ask::Lease(_) | Ask::Resume { .. } => unreachable!("RTSP's"),
         };
         self.asks.push_back(ask);
         if let Some(answer) = answer {

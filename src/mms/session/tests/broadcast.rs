@@ -19,6 +19,7 @@ fn other() -> Description {
         bit_rate: 64_000,
         streams: [3].into_iter().collect(),
         content: Content::Live,
+        ssrc: 0,
     }
 }
 

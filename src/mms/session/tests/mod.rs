@@ -162,7 +162,7 @@ impl Rig {
                 Output::Ask(Ask::Incarnation { incarnation }) => (format!("incarnation {incarnation}"), None),
                 Output::Ask(Ask::Stop) => ("stop".into(), None),
                 Output::Ask(Ask::Resend { sequences }) => (format!("resend {sequences:?}"), None),
-                Output::Ask(ask @ (Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest)) => unreachable!("{ask:?}"),
+                Output::Ask(ask) => unreachable!("{ask:?}"),
                 Output::Close(reason) => (format!("close {}", reason.label()), None),
             };
             log.push(name);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 ///
 /// It keeps one instant only: when the bucket will be full again.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TokenBucket {
+pub struct TokenBucket {
     full_at: Instant,
     interval: Duration,
     burst: u32,
@@ -14,12 +14,12 @@ pub(super) struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket; `rate` and `burst` at least 1.
-    pub(super) fn new(now: Instant, rate_per_s: u32, burst: u32) -> Self {
+    pub fn new(now: Instant, rate_per_s: u32, burst: u32) -> Self {
         Self { full_at: now, interval: Duration::from_secs(1) / rate_per_s.max(1), burst: burst.max(1) }
     }
 
     /// Takes one token; `false` where there is none.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub fn take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval;
         let granted = full_at.duration_since(now) <= self.interval * self.burst;
         if granted {

@@ -1,0 +1,334 @@
+//! A publisher's connection over RTSP: its socket, its UDP ports, its engine, its feed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{Instrument as _, debug, info, info_span, warn};
+
+use super::feed::{Feed, FeedError, Tally};
+use super::gate::{self, Denial, Gate};
+use super::now;
+use super::push::{GUESS_TIME, MAX_GUESSES, WRITE_TIME, refusal};
+use super::stop::Stop;
+use crate::http::{PublishRequest, Refusal, Status};
+use crate::relay::PublisherId;
+use crate::relay::admission::canonical;
+use crate::rtsp::publish::{self, Answer, Ask, CloseReason, Connection, Input, NotAsf, Output, Publication};
+use crate::shard::Handed;
+
+/// Bytes read at once. Few, as a source that runs ahead is held back by not reading.
+const READ_BYTES: usize = 16 << 10;
+/// Longest datagram.
+const DATAGRAM_BYTES: usize = 64 << 10;
+/// Datagrams read in one turn.
+const DATAGRAMS: usize = 64;
+/// What the system keeps of datagrams while the feed holds the source back, bytes.
+const AHEAD_BYTES: usize = 1 << 20;
+/// Shortest RTP packet.
+const RTP_HEAD_BYTES: usize = 12;
+/// After so long without media it may come from another port.
+const PORT_SILENCE: Duration = Duration::from_secs(2);
+/// Pairs of ports that are tried.
+const PAIR_ATTEMPTS: usize = 64;
+
+/// What publishers over RTSP may use, and are told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ways {
+    /// Whether there is UDP.
+    pub(super) udp: bool,
+    /// Where HTTP publishers go.
+    pub(super) http_port: u16,
+}
+
+/// Serves a connection until it is closed.
+pub(super) async fn serve(handed: Handed, is_tls: bool, gate: Arc<Gate>, ways: Ways, stop: Stop) {
+    let Handed { stream, peer, local, head, .. } = handed;
+    let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
+    let span = info_span!("publisher", %peer);
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            warn!(parent: &span, %error, "connection of a publisher cannot be taken over");
+            return;
+        }
+    };
+    let Ok(id) = getrandom::u32() else { return };
+    let engine = Connection::new(now(), id, is_tls);
+    let push = Push { stream, peer, local, gate, ways, engine, ports: None, current: None, guesses: 0 };
+    push.run(&head, stop).instrument(span).await;
+}
+
+struct Push {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// The address that it connected to.
+    local: SocketAddr,
+    gate: Arc<Gate>,
+    ways: Ways,
+    engine: Connection,
+    ports: Option<Ports>,
+    current: Option<Current>,
+    /// Wrong credentials that came.
+    guesses: u8,
+}
+
+/// The stream that the connection carries.
+struct Current {
+    feed: Feed,
+    name: String,
+    id: PublisherId,
+    since: Instant,
+}
+
+/// Where datagrams come in.
+struct Ports {
+    rtp: UdpSocket,
+    /// The next port, for reports: nothing is made of them.
+    _reports: UdpSocket,
+    /// The port that media comes from, and when it did last.
+    from: Option<(u16, Instant)>,
+}
+
+impl Push {
+    async fn run(mut self, head: &[u8], mut stop: Stop) {
+        let mut buffer = vec![0; READ_BYTES];
+        self.engine.handle(now(), Input::Bytes(head));
+        let reason = loop {
+            // The feed waits while its source runs ahead; that must not hold up the daemon's end.
+            let done = tokio::select! {
+                biased;
+                () = stop.requested() => break "the relay is being stopped",
+                done = self.drain() => done,
+            };
+            if let ControlFlow::Break(reason) = done {
+                break reason;
+            }
+            let deadline = self.engine.poll_timeout().map(Instant::from_std);
+            let asleep = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let datagram = async {
+                match &self.ports {
+                    Some(ports) => ports.rtp.readable().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                read = self.stream.read(&mut buffer) => match read {
+                    Ok(0) | Err(_) => break "connection closed",
+                    Ok(count) => self.engine.handle(now(), Input::Bytes(buffer.get(..count).unwrap_or_default())),
+                },
+                _ = datagram => self.datagrams(),
+                () = asleep => self.engine.handle(now(), Input::Timeout),
+                () = stop.requested() => break "the relay is being stopped",
+            }
+        };
+        self.end(reason);
+        debug!(reason, "connection of a publisher closed");
+    }
+
+    /// Does what the engine wants done.
+    async fn drain(&mut self) -> ControlFlow<&'static str> {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Send(bytes) => match timeout(WRITE_TIME, self.stream.write_all(&bytes)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return ControlFlow::Break("connection broke"),
+                },
+                Output::Ask(Ask::Ports) => {
+                    let port = self.bind();
+                    self.engine.handle(now(), Input::Answer(Answer::Port(port)));
+                }
+                Output::Ask(Ask::Publish(publication)) => {
+                    let answer = match self.decide(*publication).await {
+                        Ok(()) => Answer::Accept,
+                        Err((refusal, is_guess)) => {
+                            if is_guess {
+                                self.guesses += 1;
+                                sleep(GUESS_TIME).await;
+                            }
+                            let last = is_guess && self.guesses >= MAX_GUESSES;
+                            Answer::Refuse(in_rtsp(refusal, last))
+                        }
+                    };
+                    self.engine.handle(now(), Input::Answer(answer));
+                }
+                Output::Packets(packets) => {
+                    let Some(current) = &mut self.current else { return ControlFlow::Break("refused") };
+                    if let Err(error) = current.feed.whole_packets(packets).await {
+                        warn!(%error, "publisher's stream cannot go on");
+                        return ControlFlow::Break("refused");
+                    }
+                }
+                Output::Close(reason) => {
+                    // Fails where the peer is gone.
+                    let _ = self.stream.shutdown().await;
+                    return ControlFlow::Break(match reason {
+                        CloseReason::Left => "end of stream",
+                        CloseReason::Refused => "refused",
+                        CloseReason::Idle => "nothing heard in time",
+                        CloseReason::Protocol => "not RTSP, or broken RTSP",
+                    });
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Takes a stream on, or another header of it. Else why not, and whether a password was wrong.
+    async fn decide(&mut self, publication: Publication) -> Result<(), (Refusal, bool)> {
+        let Publication { method, target, name, authorization, via_proxy, user_agent, announced } = publication;
+        let third_party = via_proxy.then_some("Via");
+        let begins = authorization.is_none();
+        let request = PublishRequest {
+            method,
+            target,
+            name,
+            authorization,
+            third_party,
+            user_agent,
+            empty: false,
+            push: None,
+            push_id: None,
+            takes_basic: true,
+        };
+        let decided = self.take_on(&request, announced).await;
+        let (refusal, is_guess) = match decided {
+            Ok(()) => return Ok(()),
+            Err(Denial::WrongCredentials(refusal)) => (refusal, true),
+            Err(Denial::Other(refusal)) => (refusal, false),
+        };
+        if begins && refusal.status == Status::Unauthorized {
+            // The first round of Digest is no refusal that anybody needs to hear of.
+            info!(point = request.name, "publisher is asked for credentials");
+        } else {
+            gate::count(&refusal);
+            warn!(status = refusal.status.code(), reason = refusal.text, "publisher refused");
+        }
+        Err((refusal, is_guess))
+    }
+
+    async fn take_on(&mut self, request: &PublishRequest, announced: Result<crate::asf::Header, NotAsf>) -> Result<(), Denial> {
+        let id = self.gate.authorise(now(), self.peer.ip(), request)?;
+        let header = announced.map_err(|why| self.not_asf(&request.name, why))?;
+        let goes_on = self.current.as_ref().is_some_and(|current| current.name == request.name && current.id == id);
+        if !goes_on {
+            // What runs goes on where the other one cannot be had.
+            let publisher = self.gate.claim(now(), &request.name, id.clone(), None)?;
+            self.end("another stream follows on its connection");
+            let agent = request.user_agent.as_deref().unwrap_or_default();
+            info!(point = request.name, id = ?id, agent, protocol = "rtsp", "publisher begins");
+            let (feed, name) = (Feed::new(publisher), request.name.clone());
+            self.current = Some(Current { feed, name, id, since: Instant::now() });
+        }
+        let taken = match &mut self.current {
+            Some(current) => current.feed.header(header).await,
+            None => Ok(()),
+        };
+        taken.map_err(|error: FeedError| {
+            self.end("refused");
+            refusal(&error).into()
+        })
+    }
+
+    /// Why a description is not taken, and what would be.
+    fn not_asf(&self, name: &str, why: NotAsf) -> Refusal {
+        let kinds = match why {
+            NotAsf::Unsound(text) => return Refusal::new(Status::BadRequest, format!("{text}.")),
+            NotAsf::Other(kinds) => kinds,
+        };
+        let host = SocketAddr::new(self.local.ip().to_canonical(), self.ways.http_port);
+        let name = crate::text::percent_encode(name);
+        Refusal::new(
+            Status::UnsupportedMediaType,
+            format!(
+                "RTSP publishes Windows Media streams (x-asf-pf) here, and this is {}. ffmpeg makes ASF of it and publishes that by \
+                 HTTP: ffmpeg -i SOURCE -c copy -packet_size 1400 -f asf_stream -method POST http://{host}/publish/{name} (for Windows \
+                 Media Player, which knows neither H.264 nor AAC before version 12: -c:v wmv2 -c:a wmav2 instead of -c copy)",
+                kinds.escape_debug(),
+            ),
+        )
+    }
+
+    /// The port for RTP, bound with the next one where the publisher connected to.
+    fn bind(&mut self) -> Option<u16> {
+        if !self.ways.udp {
+            return None;
+        }
+        if self.ports.is_none() {
+            self.ports = (0..PAIR_ATTEMPTS).find_map(|_| Ports::bind(self.local).ok());
+        }
+        let local = self.ports.as_ref().and_then(|ports| ports.rtp.local_addr().ok());
+        if local.is_none() {
+            warn!("no pair of UDP ports is free for a publisher; it may take TCP");
+        }
+        local.map(|local| local.port())
+    }
+
+    /// Takes in what has come to the port.
+    fn datagrams(&mut self) {
+        let Some(ports) = &mut self.ports else { return };
+        let mut buffer = vec![0; DATAGRAM_BYTES];
+        for _ in 0..DATAGRAMS {
+            let Ok((bytes, from)) = ports.rtp.try_recv_from(&mut buffer) else { return };
+            if canonical(from.ip()) != self.peer.ip() || !self.engine.records() {
+                continue;
+            }
+            // The first RTP packet says where media comes from; after a silence another may.
+            let is_rtp = bytes >= RTP_HEAD_BYTES && buffer.first().is_some_and(|first| first >> 6 == 2);
+            let heard = ports.from.filter(|(_, at)| at.elapsed() < PORT_SILENCE);
+            if is_rtp && heard.is_none_or(|(port, _)| port == from.port()) {
+                ports.from = Some((from.port(), Instant::now()));
+                self.engine.handle(now(), Input::Datagram(buffer.get(..bytes).unwrap_or_default()));
+            }
+        }
+    }
+
+    /// The stream is over, if there is one.
+    fn end(&mut self, reason: &str) {
+        let Some(Current { feed, name, since, .. }) = self.current.take() else { return };
+        let Tally { bytes, packets, invalid } = feed.tally;
+        let (seconds, losses) = (since.elapsed().as_secs(), self.engine.losses());
+        info!(point = name, seconds, bytes, packets, invalid, lost = losses.missing, reason, "publisher ended");
+    }
+}
+
+impl Ports {
+    fn bind(local: SocketAddr) -> io::Result<Self> {
+        let bind = |port| -> io::Result<UdpSocket> {
+            let mut address = local;
+            address.set_port(port);
+            let socket = std::net::UdpSocket::bind(address)?;
+            socket.set_nonblocking(true)?;
+            let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(AHEAD_BYTES);
+            UdpSocket::from_std(socket)
+        };
+        let rtp = bind(0)?;
+        let port = rtp.local_addr()?.port();
+        if port % 2 == 1 {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        Ok(Self { _reports: bind(port + 1)?, rtp, from: None })
+    }
+}
+
+/// A refusal in RTSP's words.
+fn in_rtsp(refusal: Refusal, last: bool) -> publish::Refusal {
+    let Refusal { status, text, challenges, retry_after, .. } = refusal;
+    let status = match status {
+        // Somebody else publishes there. Source: RFC 2326 11.3.6.
+        Status::Conflict => 455,
+        Status::TooManyRequests => 503,
+        status => status.code(),
+    };
+    publish::Refusal { status, text, challenges, retry_after_s: retry_after.map(|time| time.as_secs()), last }
+}

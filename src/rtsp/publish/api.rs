@@ -1,0 +1,107 @@
+//! What a publisher's connection takes in and gives out.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::asf::Header;
+
+/// What happens to a connection.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes of the TCP connection.
+    Bytes(&'a [u8]),
+    /// A datagram from the publisher's address to the port for RTP.
+    Datagram(&'a [u8]),
+    /// To the [`Ask`] that is outstanding.
+    Answer(Answer),
+    /// The instant of `Connection::poll_timeout` has come.
+    Timeout,
+}
+
+/// What is to be done, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// For the TCP connection.
+    Send(Bytes),
+    /// Decide, and hand in an [`Answer`].
+    Ask(Ask),
+    /// ASF packets of the last header that was accepted, each of its packet size.
+    Packets(BytesMut),
+    /// Close the connection when everything before it is sent. Nothing follows.
+    Close(CloseReason),
+}
+
+/// What somebody else decides.
+#[derive(Debug)]
+pub enum Ask {
+    /// Whether this may be published. Accepted, the stream is what was announced.
+    Publish(Box<Publication>),
+    /// For a pair of UDP ports, unless there is one: [`Answer::Port`].
+    Ports,
+}
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Accept,
+    /// The first of the two ports, for RTP; `None` where there is no UDP.
+    Port(Option<u16>),
+    /// Say so.
+    Refuse(Refusal),
+}
+
+/// Why somebody may not publish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of RTSP.
+    pub status: u16,
+    /// For a person: the body.
+    pub text: String,
+    /// Values of `WWW-Authenticate`.
+    pub challenges: Vec<String>,
+    /// When to ask again.
+    pub retry_after_s: Option<u64>,
+    /// The connection closes behind it.
+    pub last: bool,
+}
+
+/// What somebody wants to publish.
+#[derive(Debug)]
+pub struct Publication {
+    /// `ANNOUNCE`.
+    pub method: String,
+    /// The target, byte for byte as in the request line; Digest signs it.
+    pub target: String,
+    /// The publishing point, decoded once.
+    pub name: String,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// It came by way of a proxy, which may send for somebody else.
+    pub via_proxy: bool,
+    /// What the sender calls itself, at most 256 bytes.
+    pub user_agent: Option<String>,
+    /// The header of the stream, or why there is none.
+    pub announced: Result<Header, NotAsf>,
+}
+
+/// Why what was announced is of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAsf {
+    /// The description is not sound: 400, with these words.
+    Unsound(String),
+    /// It is of something else: the names of its encodings.
+    Other(String),
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The publisher said goodbye.
+    Left,
+    /// Too often refused.
+    Refused,
+    /// Nothing was heard in time.
+    Idle,
+    /// Not RTSP, or broken RTSP.
+    Protocol,
+}

@@ -1,0 +1,449 @@
+//! The connection of a publisher over RTSP, sans-IO: Windows Media streams, announced with their ASF header.
+//!
+//! ```text
+//! ANNOUNCE ─→ Publish ─→ SETUP mode=record (─→ Ports, over UDP) ─→ RECORD ─→ packets ─→ TEARDOWN
+//!     ↑ again: another header of the same stream
+//! ```
+//!
+//! What a publisher says is otherwise what a server of Windows Media says to its players: all streams in one flow of RTP, or a flow
+//! for each.
+//!
+//! Source: RFC 2326 10.3, 10.11; MS-RTSP 2.2.1, 2.2.5.
+
+mod api;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+pub use api::{Answer, Ask, CloseReason, Input, NotAsf, Output, Publication, Refusal};
+use bytes::{Bytes, BytesMut};
+
+use super::depacketize::{Depacketizer, Losses};
+use super::message::{Bounds, MessageError, Method, Reader, Request, ResponseWriter, Target, Unit};
+use super::reorder::Reorder;
+use super::sdp::{Media, Remote, Role};
+use super::transport::{Lower, Mode, Spec};
+use crate::asf::{Header, padding};
+
+/// What a publisher may ask for.
+const METHODS: &str = "OPTIONS, ANNOUNCE, SETUP, RECORD, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
+/// As viewers are told.
+const SERVER: &str = "WMServer/9.5.6001.18000";
+/// For the next request of somebody who does not publish yet.
+const UNSETTLED: Duration = Duration::from_secs(30);
+/// Without media and without a request a session is over after this.
+const IDLE: Duration = Duration::from_secs(40);
+/// What publishers are told of that.
+const IDLE_TOLD_S: u64 = 30;
+/// Padded packets of one RTP packet, bytes, beyond which no sender has anything to say.
+const RESTORED_BYTES: usize = 256 << 10;
+/// Requests of somebody who does not publish yet.
+const UNSETTLED_REQUESTS: u32 = 32;
+/// Packets in a row by which another sender's flow is known.
+const NEW_FLOW: u8 = 3;
+/// Of what a sender calls itself.
+const AGENT_BYTES: usize = 256;
+/// Before the name, where somebody writes the URL as HTTP has it.
+const PREFIX: &str = "publish/";
+
+/// A publisher's connection, from its ANNOUNCE on.
+///
+/// Requests are taken one at a time; while an [`Ask`] is outstanding later bytes wait, so its driver answers before it reads again.
+#[derive(Debug)]
+pub struct Connection {
+    /// Inside TLS there is no UDP.
+    is_tls: bool,
+    /// The session's id.
+    id: u32,
+    reader: Reader,
+    waiting: Option<Waiting>,
+    stream: Option<Stream>,
+    deadline: Option<Instant>,
+    /// When it came.
+    since: Instant,
+    unsettled_requests: u32,
+    closed: bool,
+    outputs: VecDeque<Output>,
+}
+
+/// A request that waits for a decision.
+#[derive(Debug)]
+enum Waiting {
+    Announce { request: Box<Request>, name: String, announced: Option<Box<Announced>> },
+    Setup { request: Box<Request>, spec: Spec },
+}
+
+/// What a description says.
+#[derive(Debug)]
+struct Announced {
+    header: Header,
+    media: Vec<Media>,
+}
+
+/// What is published.
+#[derive(Debug)]
+struct Stream {
+    name: String,
+    packet_size: usize,
+    media: Vec<Media>,
+    /// All that is set up travels so.
+    lower: Option<Lower>,
+    flows: Vec<Flow>,
+    records: bool,
+}
+
+/// RTP packets of one sender.
+#[derive(Debug)]
+struct Flow {
+    /// Of interleaved frames; `None`: datagrams.
+    channel: Option<u8>,
+    ssrc: Option<[u8; 4]>,
+    /// Packets in a row of another one.
+    strangers: u8,
+    reorder: Reorder,
+    depacketizer: Depacketizer,
+}
+
+impl Connection {
+    /// A connection that was just taken over. `id` is an unpredictable number for its session.
+    pub fn new(now: Instant, id: u32, is_tls: bool) -> Self {
+        Self {
+            is_tls,
+            id,
+            reader: Reader::new(Bounds::PUBLISHER),
+            waiting: None,
+            stream: None,
+            deadline: Some(now + UNSETTLED),
+            since: now,
+            unsettled_requests: 0,
+            closed: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next, oldest first; call until `None` after every input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due.
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether media is taken now.
+    pub fn records(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.records)
+    }
+
+    /// What was lost of the stream on its way.
+    pub fn losses(&self) -> Losses {
+        let flows = self.stream.iter().flat_map(|stream| &stream.flows);
+        flows.map(|flow| flow.depacketizer.losses()).fold(Losses::default(), |sum, losses| Losses {
+            missing: sum.missing + losses.missing,
+            late: sum.late + losses.late,
+            incomplete: sum.incomplete + losses.incomplete,
+        })
+    }
+
+    /// Takes one input in. After [`Output::Close`] inputs do nothing.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        if self.closed {
+            return;
+        }
+        match input {
+            Input::Bytes(bytes) => self.reader.push(bytes),
+            Input::Datagram(rtp) => return self.rtp(now, None, rtp),
+            Input::Answer(answer) => self.answer(now, answer),
+            Input::Timeout if self.deadline.is_some_and(|deadline| deadline <= now) => return self.close(CloseReason::Idle),
+            Input::Timeout => return,
+        }
+        self.read(now);
+    }
+
+    fn read(&mut self, now: Instant) {
+        while !self.closed && self.waiting.is_none() {
+            match self.reader.next() {
+                Ok(None) => return,
+                Ok(Some(Unit::Request(request))) => self.act(now, Box::new(request)),
+                Ok(Some(Unit::Response(_))) => {}
+                Ok(Some(Unit::Frame { channel, payload })) => self.rtp(now, Some(channel), &payload),
+                Err(error) => self.misread(now, &error),
+            }
+        }
+    }
+
+    fn misread(&mut self, now: Instant, error: &MessageError) {
+        let mut response = ResponseWriter::new(error.status);
+        if let Some(cseq) = error.cseq {
+            response.header("CSeq", cseq);
+        }
+        response.header("Server", SERVER);
+        self.send(response.finish());
+        if error.goes_on { self.heard(now) } else { self.close(CloseReason::Protocol) }
+    }
+
+    fn act(&mut self, now: Instant, request: Box<Request>) {
+        if self.stream.is_none() {
+            self.unsettled_requests += 1;
+            if self.unsettled_requests > UNSETTLED_REQUESTS {
+                self.respond(now, &request, 503, &[]);
+                return self.close(CloseReason::Refused);
+            }
+        }
+        if request.headers.number::<u64>("CSeq").is_none() {
+            return self.respond(now, &request, 400, &[]);
+        }
+        if let Some(required) = request.headers.get("Require") {
+            let is_tag = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let unsupported: String = required.chars().take_while(is_tag).take(64).collect();
+            return self.respond(now, &request, 551, &[("Unsupported", &unsupported)]);
+        }
+        let named = request.headers.get("Session").map(|named| named.split(';').next().unwrap_or_default().trim().parse());
+        if named.is_some_and(|named| named != Ok(self.id)) {
+            return self.respond(now, &request, 454, &[]);
+        }
+        match &request.method {
+            Method::Options => self.respond(now, &request, 200, &[("Public", METHODS)]),
+            Method::Announce => self.announce(now, request),
+            Method::GetParameter | Method::SetParameter => self.respond(now, &request, 200, &[]),
+            Method::Teardown => {
+                self.respond(now, &request, 200, &[]);
+                self.close(CloseReason::Left);
+            }
+            Method::Setup if self.stream.is_some() => self.setup(now, request),
+            Method::Record | Method::Pause => {
+                let Some(stream) = self.stream.as_mut().filter(|stream| !stream.flows.is_empty()) else {
+                    return self.respond(now, &request, 455, &[("Allow", METHODS)]);
+                };
+                stream.records = request.method == Method::Record;
+                self.respond(now, &request, 200, &[]);
+            }
+            Method::Setup | Method::Describe | Method::Play | Method::Redirect => {
+                self.respond(now, &request, 455, &[("Allow", METHODS)]);
+            }
+            Method::Other(_) => self.respond(now, &request, 501, &[("Public", METHODS)]),
+        }
+    }
+
+    /// Source: RFC 2326 10.3.
+    fn announce(&mut self, now: Instant, request: Box<Request>) {
+        let name = Target::parse(&request.target).ok().and_then(|target| target.name());
+        let Some(name) = name else { return self.respond(now, &request, 400, &[]) };
+        let name = name.strip_prefix(PREFIX).unwrap_or(&name).to_owned();
+        if !request.headers.is_type("application/sdp") {
+            return self.respond(now, &request, 415, &[("Accept", "application/sdp")]);
+        }
+        let announced = describe(&request);
+        let (header, announced) = match announced {
+            Ok(announced) => (Ok(announced.header.clone()), Some(Box::new(announced))),
+            Err(why) => (Err(why), None),
+        };
+        let agent = request.headers.get("User-Agent").map(|agent| agent.chars().take(AGENT_BYTES).collect());
+        let publication = Publication {
+            method: request.method.as_str().to_owned(),
+            target: request.target.clone(),
+            name: name.clone(),
+            authorization: request.headers.get("Authorization").map(str::to_owned),
+            via_proxy: request.headers.get("Via").is_some(),
+            user_agent: agent,
+            announced: header,
+        };
+        self.deadline = None;
+        self.waiting = Some(Waiting::Announce { request, name, announced });
+        self.outputs.push_back(Output::Ask(Ask::Publish(Box::new(publication))));
+    }
+
+    fn answer(&mut self, now: Instant, answer: Answer) {
+        match (self.waiting.take(), answer) {
+            (Some(Waiting::Announce { request, name, announced: Some(announced) }), Answer::Accept) => {
+                let Announced { header, media } = *announced;
+                let packet_size = header.packet_size();
+                match self.stream.as_mut().filter(|stream| stream.name == name) {
+                    // Another header; what is set up stays so.
+                    Some(stream) => {
+                        (stream.packet_size, stream.media) = (packet_size, media);
+                        for flow in &mut stream.flows {
+                            flow.depacketizer = Depacketizer::new(packet_size);
+                        }
+                    }
+                    None => {
+                        let (lower, flows) = (None, Vec::new());
+                        self.stream = Some(Stream { name, packet_size, media, lower, flows, records: false });
+                    }
+                }
+                self.respond(now, &request, 200, &[]);
+            }
+            (Some(Waiting::Announce { request, .. } | Waiting::Setup { request, .. }), Answer::Refuse(refusal)) => {
+                self.refuse(now, &request, &refusal);
+            }
+            (Some(Waiting::Setup { request, spec }), Answer::Port(port)) => match port {
+                Some(port) => self.set_up(now, &request, &Spec { server_port: Some((port, port.checked_add(1))), ..spec }),
+                None => self.respond(now, &request, 461, &[]),
+            },
+            (waiting, _) => self.waiting = waiting,
+        }
+    }
+
+    /// Source: RFC 2326 10.4.
+    fn setup(&mut self, now: Instant, request: Box<Request>) {
+        let Some(stream) = &self.stream else { return };
+        let target = request.target.split('?').next().unwrap_or_default();
+        let token = target.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let media = stream.media.iter().find(|media| media.token() == token);
+        match media.map(|media| media.role) {
+            Some(Role::Asf(_)) => {}
+            // Nothing is asked for again of a publisher.
+            Some(Role::Rtx) => return self.respond(now, &request, 461, &[]),
+            Some(Role::Plain) => return self.respond(now, &request, 415, &[]),
+            None => return self.respond(now, &request, 400, &[]),
+        }
+        let Ok(specs) = Spec::parse_all(request.headers.all("Transport")) else { return self.respond(now, &request, 400, &[]) };
+        let fits = |spec: &Spec| match spec.lower {
+            // One transport for the whole of a session.
+            lower if stream.lower.is_some_and(|ours| ours != lower) => false,
+            Lower::Udp => !self.is_tls,
+            Lower::Tcp => true,
+        };
+        let spec = specs.into_iter().find(|spec| spec.unicast && spec.mode != Some(Mode::Play) && fits(spec));
+        match spec {
+            Some(spec) if spec.lower == Lower::Udp => {
+                self.deadline = None;
+                self.waiting = Some(Waiting::Setup { request, spec });
+                self.outputs.push_back(Output::Ask(Ask::Ports));
+            }
+            Some(spec) => self.set_up(now, &request, &spec),
+            None => self.respond(now, &request, 461, &[]),
+        }
+    }
+
+    fn set_up(&mut self, now: Instant, request: &Request, spec: &Spec) {
+        let Some(stream) = &mut self.stream else { return };
+        let mut answer = Spec { mode: Some(Mode::Record), destination: None, source: None, ssrc: None, ..spec.clone() };
+        let channel = match spec.lower {
+            Lower::Udp => None,
+            Lower::Tcp => {
+                let next = u8::try_from(stream.flows.len() * 2).unwrap_or(u8::MAX - 1);
+                let channels = spec.interleaved.unwrap_or((next, next.checked_add(1)));
+                answer.interleaved = Some(channels);
+                Some(channels.0)
+            }
+        };
+        stream.lower = Some(spec.lower);
+        if !stream.flows.iter().any(|flow| flow.channel == channel) {
+            if stream.flows.len() >= stream.media.len() {
+                return self.respond(now, request, 461, &[]);
+            }
+            let depacketizer = Depacketizer::new(stream.packet_size);
+            stream.flows.push(Flow { channel, ssrc: None, strangers: 0, reorder: Reorder::default(), depacketizer });
+        }
+        self.respond(now, request, 200, &[("Transport", &answer.to_string())]);
+    }
+
+    /// An RTP packet on a channel, or a datagram.
+    fn rtp(&mut self, now: Instant, channel: Option<u8>, rtp: &[u8]) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.records) else { return };
+        // Frames on other channels are reports.
+        let Some(flow) = stream.flows.iter_mut().find(|flow| flow.channel == channel) else { return };
+        // Reports may share the channel or port. Source: RFC 5761 4.
+        let is_media = matches!(rtp, [first, kind, ..] if first >> 6 == 2 && !(192..=223).contains(kind));
+        let Some(ssrc) = rtp.get(8..12).and_then(|bytes| bytes.first_chunk()).copied().filter(|_| is_media) else { return };
+        if flow.ssrc.is_some_and(|ours| ours != ssrc) {
+            // A stray one does not tear the flow.
+            flow.strangers += 1;
+            if flow.strangers < NEW_FLOW {
+                return;
+            }
+            flow.reorder.restart();
+            flow.depacketizer.restart();
+        }
+        (flow.ssrc, flow.strangers) = (Some(ssrc), 0);
+        let (size, mut packets) = (stream.packet_size, BytesMut::new());
+        let mut take = |rtp: &[u8]| {
+            // What is no packet is left out, whichever part of it is not sound.
+            let _ = flow.depacketizer.push(rtp, |packet| {
+                if packets.len() < RESTORED_BYTES {
+                    let _ = padding::restore(packet, size, &mut packets);
+                }
+            });
+        };
+        match channel {
+            Some(_) => take(rtp),
+            None => flow.reorder.push(now, rtp, take),
+        }
+        if !packets.is_empty() {
+            self.heard(now);
+            self.outputs.push_back(Output::Packets(packets));
+        }
+    }
+
+    fn respond(&mut self, now: Instant, request: &Request, status: u16, headers: &[(&str, &str)]) {
+        let mut response = self.reply(request, status);
+        for (name, value) in headers {
+            response.header(name, value);
+        }
+        self.send(response.finish());
+        self.heard(now);
+    }
+
+    fn refuse(&mut self, now: Instant, request: &Request, refusal: &Refusal) {
+        let mut response = self.reply(request, refusal.status);
+        for challenge in &refusal.challenges {
+            response.header("WWW-Authenticate", challenge);
+        }
+        if let Some(seconds) = refusal.retry_after_s {
+            response.header("Retry-After", seconds);
+        }
+        response.header("Content-Type", "text/plain; charset=utf-8");
+        let bytes = response.body(format!("{}\r\n", refusal.text).as_bytes());
+        self.send(bytes);
+        self.heard(now);
+        if refusal.last {
+            self.close(CloseReason::Refused);
+        }
+    }
+
+    fn reply(&self, request: &Request, status: u16) -> ResponseWriter {
+        let mut response = ResponseWriter::new(status);
+        if let Some(cseq) = request.headers.number::<u64>("CSeq") {
+            response.header("CSeq", cseq);
+        }
+        response.header("Server", SERVER);
+        if self.stream.is_some() {
+            response.header("Session", format_args!("{};timeout={IDLE_TOLD_S}", self.id));
+        }
+        response
+    }
+
+    fn heard(&mut self, now: Instant) {
+        // Who does not publish holds a place, whatever is asked meanwhile.
+        self.deadline = Some(if self.stream.is_some() { now + IDLE } else { self.since + UNSETTLED });
+    }
+
+    fn send(&mut self, bytes: Bytes) {
+        self.outputs.push_back(Output::Send(bytes));
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.closed = true;
+        self.deadline = None;
+        self.outputs.push_back(Output::Close(reason));
+    }
+}
+
+fn describe(request: &Request) -> Result<Announced, NotAsf> {
+    let text = str::from_utf8(&request.body).map_err(|_| NotAsf::Unsound("SDP: it is not UTF-8".into()))?;
+    let remote = Remote::parse(text, &request.target).map_err(|error| NotAsf::Unsound(error.to_string()))?;
+    let Remote { windows_media, media, .. } = remote;
+    match windows_media {
+        Some(windows_media) if media.iter().any(|media| matches!(media.role, Role::Asf(_))) => {
+            Ok(Announced { header: windows_media.header, media })
+        }
+        _ => {
+            let named = |media: &Media| media.rtpmap.as_ref().map_or_else(|| "unnamed".to_owned(), |map| map.encoding.clone());
+            Err(NotAsf::Other(media.iter().map(named).collect::<Vec<_>>().join(", ")))
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Publishers as they could be, over a virtual clock.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a panic is a test's report")]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::asf::{samples, walk};
+use crate::rtsp::media::{self, Carriage, Facts, Packets};
+use crate::rtsp::message::interleaved;
+use crate::rtsp::sdp;
+use crate::viewing::{Content, Description};
+
+const STREAM: &str = "live-asf-pipe.asf";
+const OTHER: &str = "audio-wmav2.wma";
+const U: &str = "rtsp://192.0.2.1/cam1";
+
+#[expect(clippy::disallowed_methods, reason = "the base of the virtual clock")]
+fn base() -> Instant {
+    Instant::now()
+}
+
+/// A description as we write them for players.
+fn sdp_of(name: &str) -> String {
+    let (header, _) = samples::stream(name);
+    let blob = [header.bytes(), header.data_head().as_slice()].concat();
+    let description = Description {
+        header: blob.into(),
+        packet_size: u32::try_from(header.packet_size()).unwrap(),
+        bit_rate: 300_000,
+        streams: header.streams().iter().map(|stream| stream.number).collect(),
+        content: Content::Live,
+        ssrc: 5,
+    };
+    sdp::describe(&description, &sdp::Facts::of(&description, U.into(), false))
+}
+
+/// The RTP packets of a stream's first packets.
+fn rtp_of(name: &str, count: usize, ssrc: u32) -> Vec<Vec<u8>> {
+    let (header, packets) = samples::stream(name);
+    let size = header.packet_size();
+    let fragments = media::fragments(size, media::MAX_DATAGRAM);
+    let flow = media::Flow { ssrc, sequence: 0xFFF8 };
+    let mut out = Vec::new();
+    for (number, packet) in (0..).zip(packets.iter().take(count)) {
+        let info = walk(packet).unwrap();
+        let mut one = Packets::new(Carriage::Datagrams, fragments);
+        one.push(packet, size, flow, Facts { packet: number, send_time_ms: info.send_time_ms, key: info.key });
+        out.extend((0..fragments).map(|index| one.stretch(0, 1).fragment(index).unwrap().to_vec()));
+    }
+    out
+}
+
+/// A connection, and somebody behind it who decides.
+struct Rig {
+    connection: Connection,
+    now: Instant,
+    answer: Answer,
+    published: Vec<Publication>,
+    packets: Vec<u8>,
+    closed: Option<CloseReason>,
+    cseq: u32,
+}
+
+impl Rig {
+    fn new(is_tls: bool) -> Self {
+        let now = base();
+        Self {
+            connection: Connection::new(now, 77, is_tls),
+            now,
+            answer: Answer::Accept,
+            published: Vec::new(),
+            packets: Vec::new(),
+            closed: None,
+            cseq: 0,
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>) -> String {
+        self.connection.handle(self.now, input);
+        let mut sent = Vec::new();
+        while let Some(output) = self.connection.poll_output() {
+            match output {
+                Output::Send(bytes) => sent.extend_from_slice(&bytes),
+                Output::Packets(packets) => self.packets.extend_from_slice(&packets),
+                Output::Close(reason) => self.closed = Some(reason),
+                Output::Ask(Ask::Ports) => self.connection.handle(self.now, Input::Answer(Answer::Port(Some(6000)))),
+                Output::Ask(Ask::Publish(publication)) => {
+                    self.published.push(*publication);
+                    self.connection.handle(self.now, Input::Answer(self.answer.clone()));
+                }
+            }
+        }
+        String::from_utf8(sent).unwrap()
+    }
+
+    fn ask(&mut self, line: &str, headers: &str, body: &str) -> String {
+        self.cseq += 1;
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let text = format!("{line} RTSP/1.0\r\nCSeq: {}\r\n{headers}{length}\r\n{body}", self.cseq);
+        self.input(Input::Bytes(text.as_bytes()))
+    }
+
+    fn announce(&mut self, name: &str) -> String {
+        self.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", &sdp_of(name))
+    }
+
+    fn setup(&mut self, token: &str, transport: &str) -> String {
+        self.ask(&format!("SETUP {U}/{token}"), &format!("Session: 77\r\nTransport: {transport}\r\n"), "")
+    }
+
+    fn frame(&mut self, channel: u8, rtp: &[u8]) {
+        let mut bytes = Vec::new();
+        interleaved(channel, rtp, &mut bytes);
+        assert_eq!(self.input(Input::Bytes(&bytes)), "");
+    }
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer:?}"))
+}
+
+fn assert_media(name: &str, packets: &[u8], count: usize) {
+    let (header, sent) = samples::stream(name);
+    let size = header.packet_size();
+    let data = |packet: &[u8]| crate::asf::payloads(packet).unwrap().map(|payload| payload.data.to_vec()).collect::<Vec<_>>();
+    assert_eq!(packets.len(), count * size);
+    for (packet, sent) in packets.chunks(size).zip(&sent) {
+        assert_eq!(data(packet), data(sent));
+    }
+}
+
+#[test]
+fn a_stream_is_published_on_the_connection() {
+    let mut rig = Rig::new(true);
+    assert!(rig.ask(&format!("OPTIONS {U}"), "", "").contains("Public: OPTIONS, ANNOUNCE, SETUP, RECORD"));
+    let announced = rig.announce(STREAM);
+    assert!(announced.contains("\r\nSession: 77;timeout=30\r\n"), "{announced}");
+    let asked = &rig.published[0];
+    assert_eq!((asked.name.as_str(), asked.method.as_str(), asked.target.as_str()), ("cam1", "ANNOUNCE", U));
+    assert!(asked.announced.is_ok());
+    // In the clear beside TLS nothing is taken.
+    assert_eq!(status(&rig.setup("audio", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=record")), 461);
+    let setup = rig.setup("audio", "RTP/AVP/TCP;unicast;interleaved=4-5;mode=record");
+    assert!(setup.contains("Transport: RTP/AVP/TCP;unicast;interleaved=4-5;mode=RECORD\r\n"), "{setup}");
+    assert_eq!(status(&rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=4-5;mode=record")), 200);
+    assert_eq!(status(&rig.setup("rtx", "RTP/AVP/TCP;unicast;interleaved=6-7;mode=record")), 461);
+    assert_eq!(status(&rig.setup("nothing", "RTP/AVP/TCP;unicast;interleaved=6-7;mode=record")), 400);
+    // A flow for each stream at most.
+    let others = [6, 8, 10, 12].map(|channel| status(&rig.setup("video", &format!("RTP/AVP/TCP;unicast;interleaved={channel}"))));
+    assert_eq!(others.last(), Some(&461), "{others:?}");
+    let rtp = rtp_of(STREAM, 8, 9);
+    rig.frame(4, &rtp[0]);
+    assert!(rig.packets.is_empty(), "not before RECORD");
+    assert_eq!(status(&rig.ask(&format!("RECORD {U}"), "Session: 77\r\nRange: npt=0.000-\r\n", "")), 200);
+    for rtp in &rtp {
+        rig.frame(4, rtp);
+        rig.frame(5, b"a report");
+    }
+    assert_media(STREAM, &rig.packets, 8);
+    assert_eq!(rig.connection.losses(), Losses::default());
+    assert_eq!(status(&rig.ask(&format!("TEARDOWN {U}"), "Session: 77\r\n", "")), 200);
+    assert_eq!(rig.closed, Some(CloseReason::Left));
+}
+
+#[test]
+fn datagrams_may_come_out_of_order() {
+    let mut rig = Rig::new(false);
+    rig.announce(STREAM);
+    let setup = rig.setup("video", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=record");
+    assert!(setup.contains("server_port=6000-6001") && setup.contains("mode=RECORD"), "{setup}");
+    assert_eq!(status(&rig.setup("audio", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record")), 461, "one transport");
+    rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+    let mut rtp = rtp_of(STREAM, 10, 9);
+    rtp.swap(3, 5);
+    rtp.swap(8, 9);
+    rtp.iter().for_each(|rtp| assert_eq!(rig.input(Input::Datagram(rtp)), ""));
+    assert_media(STREAM, &rig.packets, 10);
+    // A stray packet or a report tears nothing; three in a row are another sender, at the same place.
+    let (size, others) = (rig.packets.len() / 10, rtp_of(STREAM, 4, 10));
+    rig.packets.clear();
+    for rtp in [&others[0], &others[1], &rtp_of(STREAM, 11, 9)[10], &vec![0x80, 200, 0, 6, 0, 0, 0, 9, 1, 2, 3, 4], &vec![0x80]] {
+        assert_eq!(rig.input(Input::Datagram(rtp)), "");
+    }
+    assert_eq!(rig.packets.len(), size, "the flow goes on");
+    rig.packets.clear();
+    others.iter().for_each(|rtp| assert_eq!(rig.input(Input::Datagram(rtp)), ""));
+    assert_eq!(rig.packets.len(), 2 * size);
+}
+
+#[test]
+fn who_does_not_publish_does_not_stay() {
+    let mut rig = Rig::new(true);
+    let statuses: Vec<u16> = (0..33).map(|_| status(&rig.ask(&format!("OPTIONS {U}"), "", ""))).collect();
+    assert_eq!((statuses[31], statuses[32]), (200, 503));
+    let echoed = Rig::new(true).ask(&format!("OPTIONS {U}"), "Require: a-tag\u{85}, <b>\r\n", "");
+    assert!(echoed.contains("\r\nUnsupported: a-tag\r\n"), "{echoed}");
+}
+
+#[test]
+fn another_header_goes_on_over_what_is_set_up() {
+    let mut rig = Rig::new(false);
+    rig.announce(STREAM);
+    rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record");
+    rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+    assert_eq!(status(&rig.announce(OTHER)), 200);
+    rtp_of(OTHER, 3, 12).iter().for_each(|rtp| rig.frame(0, rtp));
+    assert_media(OTHER, &rig.packets, 3);
+    assert_eq!(rig.published.len(), 2);
+}
+
+#[test]
+fn what_is_not_asf_is_told_to_who_decides() {
+    let h264 = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n\
+                a=control:streamid=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 MPEG4-GENERIC/44100/2\r\na=control:streamid=1\r\n";
+    let mut rig = Rig::new(false);
+    let refusal = Refusal {
+        status: 401,
+        text: "Who are you?".into(),
+        challenges: vec!["Digest realm=\"r\"".into(), "Basic realm=\"r\"".into()],
+        retry_after_s: Some(2),
+        last: false,
+    };
+    rig.answer = Answer::Refuse(refusal.clone());
+    let answer = rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", h264);
+    assert_eq!(status(&answer), 401);
+    assert!(answer.contains("WWW-Authenticate: Digest realm=\"r\"\r\nWWW-Authenticate: Basic realm=\"r\"\r\nRetry-After: 2\r\n"));
+    assert!(answer.ends_with("\r\n\r\nWho are you?\r\n") && !answer.contains("Session"), "{answer}");
+    assert_eq!(rig.published[0].announced.as_ref().unwrap_err(), &NotAsf::Other("H264, MPEG4-GENERIC".into()));
+    rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", "nonsense");
+    assert!(matches!(rig.published[1].announced, Err(NotAsf::Unsound(_))));
+    assert_eq!(rig.closed, None, "it may try again");
+    // Nothing can be set up, nothing comes.
+    assert_eq!(status(&rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=0-1")), 455);
+    rig.answer = Answer::Refuse(Refusal { last: true, ..refusal });
+    rig.announce(STREAM);
+    assert_eq!(rig.closed, Some(CloseReason::Refused));
+}
+
+#[test]
+fn requests_that_do_not_fit_have_their_answers() {
+    let mut rig = Rig::new(false);
+    assert_eq!(status(&rig.ask(&format!("SETUP {U}/video"), "Transport: RTP/AVP/TCP;interleaved=0-1\r\n", "")), 455);
+    assert_eq!(status(&rig.ask(&format!("RECORD {U}"), "", "")), 455);
+    assert_eq!(status(&rig.ask(&format!("DESCRIBE {U}"), "", "")), 455);
+    assert_eq!(status(&rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: text/plain\r\n", "v=0")), 415);
+    assert_eq!(status(&rig.ask("ANNOUNCE rtsp://192.0.2.1/", "Content-Type: application/sdp\r\n", &sdp_of(STREAM))), 400);
+    assert_eq!(status(&rig.ask(&format!("BREW {U}"), "", "")), 501);
+    assert!(rig.published.is_empty());
+    rig.ask("ANNOUNCE rtsp://192.0.2.1/publish/a%20b/c", "Content-Type: application/sdp\r\n", &sdp_of(STREAM));
+    assert_eq!(rig.published[0].name, "a b/c", "as HTTP publishers write it, too");
+    assert_eq!(status(&rig.ask(&format!("RECORD {U}"), "Session: 78\r\n", "")), 454);
+}
+
+#[test]
+fn silence_ends_it() {
+    let mut rig = Rig::new(false);
+    rig.announce(STREAM);
+    rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record");
+    rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+    for rtp in rtp_of(STREAM, 4, 9) {
+        rig.now += Duration::from_secs(30);
+        rig.frame(0, &rtp);
+        rig.input(Input::Timeout);
+    }
+    assert_eq!(rig.closed, None);
+    rig.now += IDLE;
+    rig.input(Input::Timeout);
+    assert_eq!(rig.closed, Some(CloseReason::Idle));
+    assert_eq!(rig.ask(&format!("OPTIONS {U}"), "", ""), "", "nothing follows");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_never_panic(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..12), recording in any::<bool>()) {
+        let mut rig = Rig::new(false);
+        if recording {
+            rig.announce(STREAM);
+            rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record");
+            rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+        }
+        for part in &parts {
+            let mut framed = Vec::new();
+            interleaved(0, part, &mut framed);
+            rig.input(Input::Bytes(if recording { &framed } else { part }));
+            rig.input(Input::Datagram(part));
+        }
+        prop_assert!(rig.packets.is_empty());
+    }
+
+    #[test]
+    fn requests_may_be_cut_anywhere(cuts in prop::collection::vec(1..200_usize, 1..40)) {
+        let mut bytes = Vec::new();
+        let sdp = sdp_of(STREAM);
+        bytes.extend_from_slice(format!("ANNOUNCE {U} RTSP/1.0\r\nCSeq: 1\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes());
+        bytes.extend_from_slice(format!("SETUP {U}/video RTSP/1.0\r\nCSeq: 2\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=record\r\n\r\n").as_bytes());
+        bytes.extend_from_slice(format!("RECORD {U} RTSP/1.0\r\nCSeq: 3\r\n\r\n").as_bytes());
+        rtp_of(STREAM, 3, 9).iter().for_each(|rtp| interleaved(0, rtp, &mut bytes));
+        let (mut rig, mut rest) = (Rig::new(false), bytes.as_slice());
+        for cut in cuts.iter().cycle() {
+            let (part, behind) = rest.split_at((*cut).min(rest.len()));
+            rig.input(Input::Bytes(part));
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        assert_media(STREAM, &rig.packets, 3);
+    }
+}
