@@ -12,13 +12,14 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::socket::{MsgFlags, recv};
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::AsRawFd;
-use wmrelay::mms::media::{self, HEAD_LEN};
+use wmrelay::mms::media;
 use wmrelay::shard::origins::Origins;
 use wmrelay::shard::udp::{Route, UdpPort};
 
 use crate::media::PACKET_SIZE;
 
-const STRIDE: usize = HEAD_LEN + PACKET_SIZE;
+/// A packet of MMS.
+const STRIDE: usize = media::HEAD_LEN + PACKET_SIZE;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Processor time of this thread.
@@ -32,12 +33,9 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Framed packets, enough for the largest tick.
-fn image(ticks: &[usize]) -> Vec<u8> {
-    let most = ticks.iter().copied().max().unwrap_or(0);
-    let mut image = Vec::new();
-    media::wrap(&vec![7; PACKET_SIZE * most], PACKET_SIZE, 0.., &mut image);
-    image
+/// As many bytes as the framed packets of the largest tick have; what is in them is all the same to those who carry them.
+fn image(ticks: &[usize], stride: usize) -> Vec<u8> {
+    vec![7; ticks.iter().max().unwrap_or(&0) * stride]
 }
 
 /// As many threads as the daemon has shards share the viewers, since two busy threads of one core slow each other down. Each calls
@@ -74,11 +72,13 @@ pub(crate) struct UdpLoops {
     port: Arc<UdpPort>,
     plain: UdpSocket,
     routes: Vec<Route>,
+    /// Bytes of a datagram.
+    stride: usize,
 }
 
 impl UdpLoops {
-    /// So many viewers.
-    pub(crate) fn new(viewers: usize) -> Self {
+    /// So many viewers of packets with a head of so many bytes.
+    pub(crate) fn new(viewers: usize, head_len: usize) -> Self {
         let port = Arc::new(UdpPort::bind(SocketAddr::new(HERE, 0), 1472).expect("a port"));
         let mut origins = Origins::default();
         let origin = origins.id(&port, HERE).expect("the first");
@@ -90,23 +90,29 @@ impl UdpLoops {
             fragmented: false,
         };
         let routes = sockets.iter().map(route).collect();
-        Self { _sockets: sockets, port, plain: UdpSocket::bind((HERE, 0)).expect("a port"), routes }
+        Self {
+            _sockets: sockets,
+            port,
+            plain: UdpSocket::bind((HERE, 0)).expect("a port"),
+            routes,
+            stride: head_len + PACKET_SIZE,
+        }
     }
 
     /// Packets that one send of [`Self::bare`] carries, on average.
     pub(crate) fn packets_a_send(&self, ticks: &[usize]) -> f64 {
-        let most = self.port.segments(STRIDE);
+        let most = self.port.segments(self.stride);
         ticks.iter().sum::<usize>() as f64 / ticks.iter().map(|packets| packets.div_ceil(most)).sum::<usize>() as f64
     }
 
     /// One segmented send a viewer and tick.
     pub(crate) fn bare(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
-        let image = image(ticks);
-        let most = self.port.segments(STRIDE) * STRIDE;
+        let image = image(ticks, self.stride);
+        let most = self.port.segments(self.stride) * self.stride;
         paced(ticks, tick, span, &self.routes, |routes, packets| {
             for route in routes {
-                for part in image[..packets * STRIDE].chunks(most) {
-                    self.port.send(HERE, route, &[IoSlice::new(part)], STRIDE);
+                for part in image[..packets * self.stride].chunks(most) {
+                    self.port.send(HERE, route, &[IoSlice::new(part)], self.stride);
                 }
             }
         })
@@ -114,10 +120,10 @@ impl UdpLoops {
 
     /// One `sendto` a packet.
     pub(crate) fn naive(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
-        let image = image(ticks);
+        let image = image(ticks, self.stride);
         paced(ticks, tick, span, &self.routes, |routes, packets| {
             for route in routes {
-                for packet in image[..packets * STRIDE].chunks(STRIDE) {
+                for packet in image[..packets * self.stride].chunks(self.stride) {
                     let _ = self.plain.send_to(packet, SocketAddr::from(route.destination));
                 }
             }
@@ -175,7 +181,7 @@ impl TcpLoops {
 
     /// One vectored write a viewer and tick that has packets.
     pub(crate) fn bare(&self, ticks: &[usize], tick: Duration, span: Duration) -> f64 {
-        let image = image(ticks);
+        let image = image(ticks, STRIDE);
         paced(ticks, tick, span, &self.streams, |streams, packets| {
             for stream in streams.iter().filter(|_| packets > 0) {
                 let framed = IoSlice::new(&image[..packets * STRIDE]);

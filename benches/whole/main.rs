@@ -75,17 +75,17 @@ fn assert_all_play(report: &Value, viewers: usize) {
 
 /// 1000 viewers of 2 Mbit/s over UDP whose sockets nobody reads, the daemon's whole process.
 fn udp() {
-    datagrams("UDP", |daemon| Swarm::of(daemon, &VIDEO, 1000));
+    datagrams("UDP", wmrelay::mms::media::HEAD_LEN, |daemon| Swarm::of(daemon, &VIDEO, 1000));
 }
 
 /// The same in RTP.
 fn rtsp() {
-    datagrams("RTSP", |daemon| Swarm::over_rtsp(daemon, &VIDEO, 1000));
+    datagrams("RTSP", wmrelay::rtsp::media::HEAD_LEN, |daemon| Swarm::over_rtsp(daemon, &VIDEO, 1000));
 }
 
-fn datagrams(name: &str, swarm: fn(&Daemon) -> Swarm) {
+fn datagrams(name: &str, head_len: usize, swarm: fn(&Daemon) -> Swarm) {
     let daemon = Daemon::start("", &[VIDEO]);
-    let (ticks, loops) = (media::ticks(&daemon.path(&VIDEO), TICK), UdpLoops::new(1000));
+    let (ticks, loops) = (media::ticks(&daemon.path(&VIDEO), TICK), UdpLoops::new(1000, head_len));
     let (mut to_bare, mut to_naive, mut user) = (Vec::new(), Vec::new(), Vec::new());
     loops.bare(&ticks, TICK, SPAN / 6);
     for round in 1..=ROUNDS {

@@ -1,9 +1,11 @@
-//! A lossy path between one MMS viewer over UDP and the daemon, in user space.
+//! A lossy path between one viewer over UDP and the daemon, in user space.
 //!
 //! The forwarder stands at an address of its own. The viewer takes it for the server: it connects to its TCP port
 //! and sends resend requests to the UDP port of the same number. The daemon takes it for the viewer: the TCP
 //! connection and the resend requests come from the forwarder's address, and the announced UDP port is bound there.
-//! Datagrams are lost in both directions, TCP is passed on whole.
+//! Datagrams are lost in both directions, TCP is passed on whole. This is MMS; [`rtsp`] has its own ports.
+
+pub mod rtsp;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -35,12 +37,17 @@ pub struct Count {
 struct Shared {
     daemon: SocketAddr,
     here: IpAddr,
+    udp: UdpSocket,
+    path: Path,
+}
+
+/// What a path loses, and what it counts.
+struct Path {
     loss_per_mille: u64,
     random: Mutex<Random>,
-    udp: UdpSocket,
     to_viewer: Count,
     to_daemon: Count,
-    /// LocationIds of media packets: those that came, and those passed on at least once.
+    /// Numbers of media packets: those that came, and those passed on at least once.
     media: Mutex<(HashSet<u32>, HashSet<u32>)>,
     stop: AtomicBool,
 }
@@ -52,55 +59,38 @@ impl Forwarder {
         let (listener, udp) = bind_pair(here);
         let address = listener.local_addr().unwrap();
         enlarge(&udp);
-        let shared = Arc::new(Shared {
-            daemon,
-            here,
-            loss_per_mille,
-            random: Mutex::new(Random(seed)),
-            udp,
-            to_viewer: Count::default(),
-            to_daemon: Count::default(),
-            media: Mutex::default(),
-            stop: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { daemon, here, udp, path: Path::new(loss_per_mille, seed) });
         let requests = Arc::clone(&shared);
         std::thread::spawn(move || requests.forward_requests());
         let connections = Arc::clone(&shared);
-        listener.set_nonblocking(true).unwrap();
         std::thread::spawn(move || {
-            while !connections.stopped() {
-                match listener.accept() {
-                    Ok((viewer, peer)) => {
-                        let shared = Arc::clone(&connections);
-                        std::thread::spawn(move || shared.forward_connection(viewer, peer.ip()));
-                    }
-                    Err(_) => std::thread::sleep(Duration::from_millis(10)),
-                }
-            }
+            accept(&listener, &connections.path, |viewer, peer| {
+                let shared = Arc::clone(&connections);
+                std::thread::spawn(move || shared.forward_connection(viewer, peer.ip()));
+            });
         });
         Self { address, shared }
     }
 
     /// Datagrams towards the viewer: passed on and lost.
     pub fn to_viewer(&self) -> (u64, u64) {
-        self.shared.to_viewer.read()
+        self.shared.path.to_viewer.read()
     }
 
     /// Distinct media packets: how many the daemon sent, and how many got through, the first time or a later one.
     pub fn media_numbers(&self) -> (u64, u64) {
-        let media = self.shared.media.lock().unwrap();
-        (media.0.len() as u64, media.1.len() as u64)
+        self.shared.path.media_numbers()
     }
 
     /// Datagrams towards the daemon: passed on and lost.
     pub fn to_daemon(&self) -> (u64, u64) {
-        self.shared.to_daemon.read()
+        self.shared.path.to_daemon.read()
     }
 }
 
 impl Drop for Forwarder {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.path.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -110,7 +100,18 @@ impl Count {
     }
 }
 
-impl Shared {
+impl Path {
+    fn new(loss_per_mille: u64, seed: u64) -> Self {
+        Self {
+            loss_per_mille,
+            random: Mutex::new(Random(seed)),
+            to_viewer: Count::default(),
+            to_daemon: Count::default(),
+            media: Mutex::default(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -122,22 +123,28 @@ impl Shared {
         !lost
     }
 
-    fn note(&self, datagram: &[u8], passes: bool) {
-        let Some(data) = Data::parse(datagram).filter(|data| data.incarnation >= FIRST_MEDIA_INCARNATION) else { return };
+    fn note(&self, number: u32, passes: bool) {
         let mut media = self.media.lock().unwrap();
-        media.0.insert(data.location);
+        media.0.insert(number);
         if passes {
-            media.1.insert(data.location);
+            media.1.insert(number);
         }
     }
 
+    fn media_numbers(&self) -> (u64, u64) {
+        let media = self.media.lock().unwrap();
+        (media.0.len() as u64, media.1.len() as u64)
+    }
+}
+
+impl Shared {
     /// Resend requests: viewer → daemon.
     fn forward_requests(&self) {
         self.udp.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut datagram = [0; 64 << 10];
-        while !self.stopped() {
+        while !self.path.stopped() {
             let Ok((count, _)) = self.udp.recv_from(&mut datagram) else { continue };
-            if self.passes(&self.to_daemon) {
+            if self.path.passes(&self.path.to_daemon) {
                 let _ = self.udp.send_to(&datagram[..count], self.daemon);
             }
         }
@@ -147,10 +154,12 @@ impl Shared {
     fn forward_media(&self, port: UdpSocket, viewer: SocketAddr) {
         port.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut datagram = [0; 64 << 10];
-        while !self.stopped() {
+        while !self.path.stopped() {
             let Ok((count, _)) = port.recv_from(&mut datagram) else { continue };
-            let passes = self.passes(&self.to_viewer);
-            self.note(&datagram[..count], passes);
+            let passes = self.path.passes(&self.path.to_viewer);
+            if let Some(data) = Data::parse(&datagram[..count]).filter(|data| data.incarnation >= FIRST_MEDIA_INCARNATION) {
+                self.path.note(data.location, passes);
+            }
             if passes {
                 let _ = self.udp.send_to(&datagram[..count], viewer);
             }
@@ -159,7 +168,6 @@ impl Shared {
 
     /// One control connection. The announced port is bound before the daemon hears of it.
     fn forward_connection(self: Arc<Self>, mut viewer: TcpStream, peer: IpAddr) {
-        viewer.set_nonblocking(false).unwrap();
         let Ok(mut daemon) = connect_from(self.here, self.daemon) else { return };
         let (mut answers, mut back) = (daemon.try_clone().unwrap(), viewer.try_clone().unwrap());
         std::thread::spawn(move || {
@@ -209,6 +217,20 @@ fn bind_pair(address: IpAddr) -> (TcpListener, UdpSocket) {
         }
     }
     panic!("no port number is free for TCP and UDP at {address}");
+}
+
+/// Hands on connections until the forwarder stops.
+fn accept(listener: &TcpListener, path: &Path, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+    listener.set_nonblocking(true).unwrap();
+    while !path.stopped() {
+        match listener.accept() {
+            Ok((viewer, peer)) => {
+                viewer.set_nonblocking(false).unwrap();
+                serve(viewer, peer);
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 fn connect_from(here: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {

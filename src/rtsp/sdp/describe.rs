@@ -84,8 +84,10 @@ pub fn describe(description: &Description, facts: &Facts) -> String {
 
     let blocks = header.as_ref().map(|header| blocks(header, facts.reduced)).unwrap_or_default();
     let peaks = header.as_ref().map(Header::stream_rates).unwrap_or_default();
-    let peak = peaks.iter().fold(0_u64, |sum, rates| sum + u64::from(rates.peak));
-    let peak = if peak == 0 { u64::from(description.bit_rate) } else { peak };
+    let sum = peaks.iter().fold(0_u64, |sum, rates| sum + u64::from(rates.peak));
+    // The sum says too little where a stream does not say its own rate; the file's covers all streams.
+    let is_whole = !peaks.is_empty() && peaks.iter().all(|rates| rates.peak > 0);
+    let peak = if is_whole { sum } else { sum.max(description.bit_rate.into()) };
     out.line(&format!("b=AS:{}", kilobits(peak)));
     let packet_size = header.as_ref().and_then(|header| u32::try_from(header.packet_size()).ok());
     out.line(&format!("a=maxps:{}", packet_size.unwrap_or_default().max(description.packet_size)));
@@ -289,6 +291,19 @@ mod tests {
         assert!(base64.starts_with("MCaydY5mzxGm2QCqAGLOb"));
         let over_v6 = describe(&live, &Facts { is_ipv6: true, ..facts() });
         assert!(over_v6.contains(" IN IP6 ::1\r\n") && over_v6.contains("\r\nc=IN IP6 ::\r\n"), "{over_v6}");
+    }
+
+    #[test]
+    fn a_stream_that_does_not_say_its_rate_counts_by_the_files() {
+        let rates = |known: &[(u16, u32)]| {
+            let children = [file_properties(1400, 1), video(1), audio(2), bit_rates(known)];
+            let mut live = description([header(&children), data_head(0, 1400)].concat(), Content::Live);
+            live.bit_rate = 500_000;
+            describe(&live, &facts()).lines().find_map(|line| line.strip_prefix("b=AS:").map(str::to_owned)).unwrap()
+        };
+        assert_eq!(rates(&[(2, 24_000)]), "500");
+        assert_eq!(rates(&[(1, 250_000), (2, 24_000)]), "274");
+        assert_eq!(rates(&[(2, 600_000)]), "600");
     }
 
     #[test]

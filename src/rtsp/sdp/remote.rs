@@ -53,9 +53,6 @@ pub enum SdpError {
     /// A clock that stands still.
     #[error("SDP: media {0} has an RTP clock of 0 Hz")]
     Clock(usize),
-    /// Media in ASF, and no ASF header.
-    #[error("SDP of ASF media without the ASF header (a=pgmpu)")]
-    NoHeader,
     /// The ASF header cannot be decoded.
     #[error("SDP: the ASF header in it is not base64")]
     Base64,
@@ -129,7 +126,7 @@ pub enum Role {
     Asf(u8),
     /// Repetitions of them.
     Rtx,
-    /// Something else: it can be counted.
+    /// Something else, ASF without a header among it: it can be counted.
     Plain,
 }
 
@@ -150,7 +147,7 @@ impl Remote {
     /// Lines that nothing is taken from may be wrong or missing.
     ///
     /// # Errors
-    /// [`SdpError`] where it is none, is over a bound, or describes ASF without a sound header.
+    /// [`SdpError`] where it is none, is over a bound, or has an ASF header that is not sound.
     ///
     /// Source: RFC 4566; RFC 2326 C; MS-RTSP 2.2.5.
     pub fn parse(text: &str, base: &str) -> Result<Self, SdpError> {
@@ -266,7 +263,6 @@ impl Media {
         let control = value("control").unwrap_or_default();
         let role = match tracks {
             _ if is_encoding(RTX_ENCODING) => Role::Rtx,
-            None if is_encoding(ASF_ENCODING) => return Err(SdpError::NoHeader),
             Some(tracks) if is_encoding(ASF_ENCODING) => stream(value("stream"), control, tracks).map_or(Role::Plain, Role::Asf),
             _ => Role::Plain,
         };
