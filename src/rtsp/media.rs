@@ -84,6 +84,10 @@ pub fn fragments(packet_size: usize, max_datagram: usize) -> u16 {
 
 /// Bytes of each fragment but the last, for which something must be left.
 const fn fragment_len(len: usize, fragments: usize) -> usize {
+    // Nearly always; a division for each packet and viewer is felt.
+    if fragments == 1 {
+        return len;
+    }
     let even = len.div_ceil(fragments);
     if even * (fragments - 1) < len { even } else { len / fragments }
 }
