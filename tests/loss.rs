@@ -37,7 +37,7 @@ fn resends_recover_five_percent_of_twenty_thousand() {
     let forwarder = Forwarder::start(FORWARDER, daemon.mms, LOSS_PER_MILLE, 0x5EED);
 
     let report = play(&format!("mms://{}/loss", forwarder.address));
-    println!("to daemon: {:?}", forwarder.to_daemon());
+    println!("to viewer: {:?}, to daemon: {:?}; {report}", forwarder.to_viewer(), forwarder.to_daemon());
     assert_recovered(&report, forwarder.to_viewer(), forwarder.media_numbers());
     assert!(publisher.runs(), "the publisher had to stop: {:?}", publisher.end());
 }
@@ -51,7 +51,7 @@ fn nacks_recover_five_percent_of_twenty_thousand() {
     let forwarder = RtspForwarder::start(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 81)), daemon.rtsp, LOSS_PER_MILLE, 0x5EED);
 
     let report = play(&format!("rtsp://{}/loss", forwarder.address));
-    println!("to daemon: {:?}", forwarder.to_daemon());
+    println!("to viewer: {:?}, to daemon: {:?}; {report}", forwarder.to_viewer(), forwarder.to_daemon());
     assert_recovered(&report, forwarder.to_viewer(), forwarder.media_numbers());
     assert!(publisher.runs(), "the publisher had to stop: {:?}", publisher.end());
 }
@@ -69,7 +69,6 @@ fn play(url: &str) -> Value {
 #[track_caller]
 fn assert_recovered(report: &Value, (passed, lost): (u64, u64), (sent, through): (u64, u64)) {
     let count = |key: &str| report[key].as_u64().unwrap_or_else(|| panic!("no {key} in {report}"));
-    println!("forwarder to viewer: {passed} passed, {lost} lost; {report}");
     assert_eq!(report["transport"], "udp", "{report}");
     // The path did lose what it should, or the rest proves nothing.
     let loss = 1000 * lost / (passed + lost);

@@ -170,6 +170,19 @@ fn gstreamer_decodes_a_file_to_its_end() {
     }
 }
 
+/// mpv wants TCP by itself, MPlayer once UDP is refused.
+#[test]
+fn mpv_and_mplayer_play_a_file_over_tcp() {
+    if !ready("mpv_and_mplayer_play_a_file_over_tcp", &[Program("ffmpeg"), Program("mpv"), Program("mplayer")]) {
+        return;
+    }
+    let (daemon, _root) = archive(HASTE);
+    let url = daemon.rtsp_url("rtsp", &format!("archive/{INDEXED}"));
+    assert!(player::mpv(&url, 60) >= 59);
+    assert_eq!(player::mplayer(&url, 60), player::mplayer(data(INDEXED).to_str().unwrap(), 60));
+    assert_eq!(daemon.metric("wmrelay_joins_total", &[("protocol", "rtsp"), ("transport", "udp")]), 0.0);
+}
+
 /// FFmpeg forgets, in a seek, that it has read a part of an ASF packet, and takes the next one for the rest of it: it finds no frame
 /// for seconds. (What it read before a seek also counted towards the size of the file, until its descriptions named none.) A file with one frame in each packet has no such rest, and shows where the daemon begins: at the first packet
 /// that is to be heard at or after the place.

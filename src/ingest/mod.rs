@@ -26,6 +26,7 @@ mod stop;
 mod testing;
 mod watched;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -147,8 +148,8 @@ impl Ingest {
         let gate = Arc::new(gate);
         let encoders = Encoders::new(Arc::clone(&gate));
         let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
-        let http_port = settings.http.addresses.first().map(|address| address.port()).filter(|port| *port > 0);
-        let ways = Ways { udp: settings.udp.enabled, http_port: http_port.unwrap_or(HTTP_PORT) };
+        let port = |address: &SocketAddr| if address.port() == 0 { HTTP_PORT } else { address.port() };
+        let ways = Ways { udp: settings.udp.enabled, http_port: settings.http.addresses.first().map(port) };
         Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, stop, stopper })
     }
 

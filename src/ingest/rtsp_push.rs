@@ -42,8 +42,8 @@ const PAIR_ATTEMPTS: usize = 64;
 pub(super) struct Ways {
     /// Whether there is UDP.
     pub(super) udp: bool,
-    /// Where HTTP publishers go.
-    pub(super) http_port: u16,
+    /// Where HTTP publishers go; nowhere where HTTP is switched off.
+    pub(super) http_port: Option<u16>,
 }
 
 /// Serves a connection until it is closed.
@@ -246,7 +246,15 @@ impl Push {
             NotAsf::Unsound(text) => return Refusal::new(Status::BadRequest, format!("{text}.")),
             NotAsf::Other(kinds) => kinds,
         };
-        let host = SocketAddr::new(self.local.ip().to_canonical(), self.ways.http_port);
+        let Some(port) = self.ways.http_port else {
+            let text = format!(
+                "RTSP publishes Windows Media streams (x-asf-pf) here, and this is {}. Others come as ASF by HTTP, which is switched off \
+                 here: [http] listen in the server's settings",
+                kinds.escape_debug()
+            );
+            return Refusal::new(Status::UnsupportedMediaType, text);
+        };
+        let host = SocketAddr::new(self.local.ip().to_canonical(), port);
         let name = crate::text::percent_encode(name);
         Refusal::new(
             Status::UnsupportedMediaType,
