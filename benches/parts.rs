@@ -117,13 +117,7 @@ fn publish(criterion: &mut Criterion) {
     // One packet at a time, as a live encoder sends, and the whole stream at once.
     for (calls, at_once) in [("one_by_one", size), ("at_once", packets.len())] {
         for (name, oversize) in [("as_it_is", Oversize::Fragment), ("recut", Oversize::Recut)] {
-            let point = PublishingPoint {
-                name: "cam".into(),
-                source: Source::Push,
-                source_timeout: None,
-                title: None,
-                access: Default::default(),
-            };
+            let point = PublishingPoint::new("cam", Source::Push);
             let mut settings = Settings { publishing_points: vec![point], ..Settings::default() };
             settings.udp.oversize = oversize;
             let relay = Relay::new(&settings, Box::new(Guid::default), vec![Arc::new(Nobody)]);

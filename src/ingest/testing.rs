@@ -20,13 +20,7 @@ pub(super) fn relay(points: &[(&str, Source)]) -> Arc<Relay> {
 
 /// And everything that they deliver.
 pub(super) fn collecting(points: &[(&str, Source)]) -> (Arc<Relay>, Arc<Collector>) {
-    let point = |(name, source): &(&str, Source)| PublishingPoint {
-        name: (*name).to_owned(),
-        source: source.clone(),
-        source_timeout: None,
-        title: None,
-        access: Default::default(),
-    };
+    let point = |(name, source): &(&str, Source)| PublishingPoint::new(*name, source.clone());
     with_settings(&Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() })
 }
 

@@ -142,15 +142,8 @@ mod tests {
 
     fn relay() -> (Arc<Relay>, [Arc<Shard>; 2]) {
         let source = Source::Pull { url: "mms://h/".into(), start: Start::Watched, linger: Duration::ZERO };
-        let folder =
-            PublishingPoint { name: "mirror".into(), source, source_timeout: None, title: None, access: Default::default() };
-        let demo = PublishingPoint {
-            name: "demo".into(),
-            source: Source::Demo,
-            source_timeout: None,
-            title: None,
-            access: Default::default(),
-        };
+        let folder = PublishingPoint::new("mirror", source);
+        let demo = PublishingPoint::new("demo", Source::Demo);
         let settings = Settings { publishing_points: vec![folder, demo], ..Settings::default() };
         let shards: [Arc<Shard>; 2] = Default::default();
         let ports = shards.iter().map(|shard| Arc::clone(shard) as Arc<dyn ShardPort>).collect();

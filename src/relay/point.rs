@@ -284,13 +284,7 @@ mod tests {
         // Built with the recorder in place, as the daemon does.
         let named = |id| {
             let shared = Shared::new(Vec::new(), Box::new(Guid::default), &Settings::default());
-            let settings = PublishingPoint {
-                name: names::OTHER.into(),
-                source: Source::Demo,
-                source_timeout: None,
-                title: None,
-                access: Default::default(),
-            };
+            let settings = PublishingPoint::new(names::OTHER, Source::Demo);
             Point::new(PointId(id), settings, Arc::new(shared))
         };
         metrics::with_local_recorder(&recorder, || {

@@ -193,13 +193,7 @@ mod tests {
     #[test]
     fn names_belong_to_the_longest_folder() {
         let files = || Source::Files { root: "/srv".into() };
-        let point = |(name, source): (&str, Source)| PublishingPoint {
-            name: name.into(),
-            source,
-            source_timeout: None,
-            title: None,
-            access: Default::default(),
-        };
+        let point = |(name, source): (&str, Source)| PublishingPoint::new(name, source);
         let points = [("a", files()), ("a/b", files()), ("a/b/live", Source::Push), ("cam", Source::Push)];
         let settings = Settings { publishing_points: points.map(point).into(), ..Settings::default() };
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());

@@ -136,8 +136,7 @@ mod tests {
         let with = |viewers: u32, source: Source| {
             let mut settings = settings(viewers);
             settings.on_demand.readers = 3;
-            settings.publishing_points =
-                vec![PublishingPoint { name: "a".into(), source, source_timeout: None, title: None, access: Default::default() }];
+            settings.publishing_points = vec![PublishingPoint::new("a", source)];
             settings
         };
         let files = |viewers| with(viewers, Source::Files { root: "/srv".into() });

@@ -181,7 +181,7 @@ mod tests {
     fn settings() -> Settings {
         let point = |name: &str, source, viewers| {
             let access = PointAccess { viewers, ..PointAccess::default() };
-            PublishingPoint { name: name.into(), source, source_timeout: None, title: None, access }
+            PublishingPoint { access, ..PublishingPoint::new(name, source) }
         };
         let files = Source::Files { root: "/nowhere".into() };
         let publishing_points = vec![

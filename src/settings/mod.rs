@@ -507,7 +507,12 @@ impl Default for Settings {
 impl PublishingPoint {
     /// A broadcast that publishers feed and everybody may watch.
     pub fn push(name: String, source_timeout: Option<Duration>) -> Self {
-        Self { name, title: None, source: Source::Push, source_timeout, access: PointAccess::default() }
+        Self { source_timeout, ..Self::new(name, Source::Push) }
+    }
+
+    /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
+    pub fn new(name: impl Into<String>, source: Source) -> Self {
+        Self { name: name.into(), title: None, source, source_timeout: None, access: PointAccess::default() }
     }
 }
 
@@ -516,8 +521,8 @@ impl Settings {
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
             let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
-            let (name, source_timeout) = ("demo".into(), self.source_timeout);
-            vec![PublishingPoint { name, title: None, source: Source::Demo, source_timeout, access }]
+            let source_timeout = self.source_timeout;
+            vec![PublishingPoint { source_timeout, access, ..PublishingPoint::new("demo", Source::Demo) }]
         } else {
             self.publishing_points.clone()
         }

@@ -94,7 +94,12 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
-        points.extend(source.map(|source| PublishingPoint { name, title, source, source_timeout, access }));
+        points.extend(source.map(|source| PublishingPoint {
+            source_timeout,
+            title,
+            access,
+            ..PublishingPoint::new(name, source)
+        }));
     }
     points
 }

@@ -410,13 +410,7 @@ mod tests {
 
     /// What the only broadcast has for packets, and what the other publishing point is.
     fn is_refused(packet_size: usize, other: Source) -> bool {
-        let point = |name: &str, source| PublishingPoint {
-            name: name.into(),
-            source,
-            source_timeout: None,
-            title: None,
-            access: Default::default(),
-        };
+        let point = |name: &str, source| PublishingPoint::new(name, source);
         let settings =
             Settings { publishing_points: vec![point("cam", Source::Push), point("other", other)], ..Settings::default() };
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());

@@ -44,13 +44,7 @@ impl Bench {
 
     fn of(sample: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let timeout = Some(Duration::from_secs(30));
-        let point = |name: &str, source| PublishingPoint {
-            name: name.into(),
-            source,
-            source_timeout: timeout,
-            title: None,
-            access: Default::default(),
-        };
+        let point = |name: &str, source| PublishingPoint { source_timeout: timeout, ..PublishingPoint::new(name, source) };
         let publishing_points = vec![point("cam", Source::Push), point("demo", Source::Demo)];
         let mut settings = Settings { publishing_points, ..Settings::default() };
         change(&mut settings);
@@ -136,13 +130,7 @@ fn shards_get_the_generation_and_then_its_batches() {
 
 #[test]
 fn names_are_found_in_any_case_but_exactly_first() {
-    let point = |name: &str| PublishingPoint {
-        name: name.into(),
-        source: Source::Push,
-        source_timeout: None,
-        title: None,
-        access: Default::default(),
-    };
+    let point = |name: &str| PublishingPoint::new(name, Source::Push);
     let bench = Bench::with(|settings| settings.publishing_points = ["Cam", "cam", "Ünï"].map(point).into());
     let found = |name| bench.relay.point(name).map(|point| point.id());
     assert_eq!(found("cam"), Some(PointId(1)));

@@ -40,13 +40,7 @@ impl Bench {
     /// A viewer that has opened a file of `tests/data`. `buffers`: bytes that its connection holds, about.
     async fn open(name: &str, buffers: Option<usize>, change: impl FnOnce(&mut Settings)) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-        let point = PublishingPoint {
-            name: "archive".into(),
-            title: None,
-            source: Source::Files { root },
-            source_timeout: None,
-            access: Default::default(),
-        };
+        let point = PublishingPoint::new("archive", Source::Files { root });
         let mut settings = Settings { publishing_points: vec![point], ..Settings::default() };
         change(&mut settings);
         let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());

@@ -26,13 +26,7 @@ impl Bench {
         let now = tokio::time::Instant::now().into_std();
         let deny = vec!["198.51.100.0/24".parse().unwrap()];
         let access = PointAccess { viewers, allow: Vec::new(), deny };
-        let point = |name: &str, source| PublishingPoint {
-            name: name.into(),
-            source,
-            source_timeout: None,
-            title: None,
-            access: access.clone(),
-        };
+        let point = |name: &str, source| PublishingPoint { access: access.clone(), ..PublishingPoint::new(name, source) };
         let points = vec![point("Cam", Source::Push), point("files", Source::Files { root: "/nowhere".into() })];
         let settings = Settings { publishing_points: points, ..Settings::default() };
         let secrets = Secrets::parse(&Secrets::file_of([7; 32]), "keys").unwrap();

@@ -64,16 +64,7 @@ fn some(streams: &[u8]) -> Selection {
 
 impl Bench {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings {
-            publishing_points: vec![PublishingPoint {
-                name: "cam".into(),
-                source: Source::Push,
-                source_timeout: None,
-                title: None,
-                access: Default::default(),
-            }],
-            ..Settings::default()
-        };
+        let mut settings = Settings { publishing_points: vec![PublishingPoint::new("cam", Source::Push)], ..Settings::default() };
         // Everything goes as it comes.
         settings.delivery.tick = Duration::ZERO;
         change(&mut settings);
