@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Need::{self, Element, Program};
 use super::player::{Frame, frames};
-use super::process::Process;
+use super::process::{Finished, Process};
 use super::publisher::clip;
 use super::wait_until;
 
@@ -50,6 +50,23 @@ fn source(url: &str, transport: Transport) -> Vec<String> {
 /// Writes the header and the packets that come into a file, which then is ASF.
 pub fn dump(url: &str, transport: Transport, file: &Path) -> Process {
     launch(&source(url, transport), &format!("! rtpasfdepay ! filesink location={}", file.display()))
+}
+
+/// The same to the end of the stream. On busy machines GStreamer sometimes passes over our word that it is over, where that comes while
+/// its own parts still start, and waits for ever: then it is tried again, twice.
+#[track_caller]
+pub fn dump_whole(url: &str, transport: Transport, file: &Path) -> Finished {
+    for _ in 0..2 {
+        let mut player = dump(url, transport, file);
+        let begin = Instant::now();
+        while player.runs() && begin.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if !player.runs() {
+            return player.finish(Duration::from_secs(1));
+        }
+    }
+    dump(url, transport, file).finish(Duration::from_secs(60))
 }
 
 /// Writes decoded pictures of WMV 2 into a file, one behind the other; sound is not asked for.
