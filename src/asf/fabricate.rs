@@ -51,6 +51,30 @@ pub(crate) fn video(number: u16) -> Vec<u8> {
     object(guids::STREAM_PROPERTIES, &body.finish())
 }
 
+/// A stream of script commands.
+pub(crate) fn commands(number: u16) -> Vec<u8> {
+    let mut body = Writer::default();
+    body.guid(guids::COMMAND).zeros(32).u16(number).u32(0);
+    object(guids::STREAM_PROPERTIES, &body.finish())
+}
+
+/// One command of stream `stream` in a packet of 200 bytes, or a piece of one: where it belongs in its object, and that one's size.
+pub(crate) fn command_packet(stream: u8, offset: u32, size: u32, data: &[u8]) -> Vec<u8> {
+    let mut out = Writer::with_capacity(200);
+    let padding = 200 - 12 - 15 - data.len();
+    // A padding length of one byte; numbers and replicated lengths of one, offsets of four.
+    out.u8(0x82).u16(0).u8(0x08).u8(0x5D).u8(u8::try_from(padding).unwrap()).u32(5).u16(0);
+    out.u8(stream).u8(9).u32(offset).u8(8).u32(size).u32(3000).bytes(data);
+    let mut packet = out.finish();
+    packet.resize(200, 0);
+    packet
+}
+
+/// A command as streams have it: its type and its text.
+pub(crate) fn command(kind: &str, text: &str) -> Vec<u8> {
+    format!("{kind}\0{text}\0").encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
 /// Extended Stream Properties; `hidden` is a Stream Properties Object inside, or nothing.
 pub(crate) fn extended_stream(number: u16, bit_rate: u32, flags: u32, hidden: &[u8]) -> Vec<u8> {
     let mut body = Writer::default();

@@ -2,6 +2,7 @@
 
 mod broadcast;
 pub mod chunk;
+mod commands;
 mod compact;
 mod content_description;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub mod stream;
 mod stream_rates;
 mod stream_set;
 
+pub use commands::blank_url_commands;
 pub use content_description::ContentDescription;
 #[cfg(test)]
 pub(crate) use content_description::tests::object as content_description_object;

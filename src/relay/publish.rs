@@ -12,7 +12,7 @@ use super::drops::{DropCause, Drops};
 use super::point::Point;
 use super::recutting::Recutting;
 use super::timeline::Timeline;
-use crate::asf::{Header, PacketError, walk};
+use crate::asf::{Header, PacketError, StreamSet, blank_url_commands, walk};
 use crate::settings::Source;
 
 /// A publisher that was silent for so long gives way to another one with the same credentials: its connection is
@@ -99,6 +99,8 @@ pub(super) struct Feed {
     /// Between a source whose packets do not fit a datagram and the timeline.
     recutting: Option<Recutting>,
     drops: Drops,
+    /// The streams of the source's header whose commands must not open anything.
+    commands: StreamSet,
     publisher: Option<Current>,
     /// Since when there is none; the first tick after the loss tells.
     gone_since: Option<Instant>,
@@ -179,9 +181,10 @@ impl Publisher {
     pub fn header(&mut self, now: Instant, created: u64, header: &Header) -> Result<(), PublishError> {
         let mut guard = self.lock(now)?;
         guard.flush(now, &self.point);
-        let Feed { timeline, recutting, publisher: Some(current), .. } = &mut *guard else {
+        let Feed { timeline, recutting, commands, publisher: Some(current), .. } = &mut *guard else {
             return Err(PublishError::Superseded);
         };
+        *commands = if self.point.settings().url_commands { StreamSet::EMPTY } else { header.command_streams() };
         if !std::mem::replace(&mut current.headed, true) && timeline.packet_size().is_some() {
             self.point.meters().restarts.increment(1);
         }
@@ -215,7 +218,7 @@ impl Publisher {
     pub fn packets(&mut self, now: Instant, mut packets: BytesMut) -> Result<Accepted, PublishError> {
         let point = &self.point;
         let mut guard = self.lock(now)?;
-        let Feed { timeline, recutting, drops, publisher: Some(current), up, .. } = &mut *guard else {
+        let Feed { timeline, recutting, drops, commands, publisher: Some(current), up, .. } = &mut *guard else {
             return Err(PublishError::Superseded);
         };
         let packet_size = recutting.as_ref().map(Recutting::source_size).or_else(|| timeline.packet_size());
@@ -227,6 +230,10 @@ impl Publisher {
         let mut outbox = Outbox { point, now, left: len / packet_size, draft: None };
         let (mut accepted, mut broken) = (Accepted::default(), None);
         for packet in packets.chunks_exact_mut(packet_size) {
+            if *commands != StreamSet::EMPTY {
+                // What is invalid is told below.
+                let _ = blank_url_commands(packet, *commands);
+            }
             let taken = match recutting {
                 Some(recutting) => recutting.push(now, packet),
                 None => outbox.place(timeline, now, packet),

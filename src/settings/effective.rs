@@ -158,6 +158,9 @@ pub fn effective(loaded: &Loaded) -> String {
             page.line("title", quoted(title));
         }
         page.line("source_timeout_s", seconds_or_never(point.source_timeout));
+        if point.url_commands {
+            page.line("url_commands", true);
+        }
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));

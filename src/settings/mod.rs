@@ -382,6 +382,8 @@ pub struct PublishingPoint {
     pub source: Source,
     /// How long viewers wait for a source that is gone; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// Whether script commands of its source may open web pages and other streams in a player.
+    pub url_commands: bool,
     /// Who may watch it.
     pub access: PointAccess,
 }
@@ -512,7 +514,7 @@ impl PublishingPoint {
 
     /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
-        Self { name: name.into(), title: None, source, source_timeout: None, access: PointAccess::default() }
+        Self { name: name.into(), title: None, source, source_timeout: None, url_commands: false, access: PointAccess::default() }
     }
 }
 

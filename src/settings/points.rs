@@ -96,6 +96,7 @@ pub(super) fn publishing_points(
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
         points.extend(source.map(|source| PublishingPoint {
             source_timeout,
+            url_commands: raw.url_commands.unwrap_or_default(),
             title,
             access,
             ..PublishingPoint::new(name, source)

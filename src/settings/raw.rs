@@ -204,6 +204,7 @@ pub(super) struct RawPoint {
     pub(super) title: Option<String>,
     pub(super) source: Option<RawSource>,
     pub(super) source_timeout_s: Option<u32>,
+    pub(super) url_commands: Option<bool>,
     #[serde(deserialize_with = "word")]
     pub(super) access: Option<RawViewers>,
     pub(super) allow: Option<List>,

@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant};
 use tracing::info;
 
 use super::{failed, why};
-use crate::asf::Header;
+use crate::asf::{Header, StreamSet, blank_url_commands};
 use crate::client::{PlayOptions, Steering, StreamUrl, play_observed};
 use crate::ingest::pull::MEDIA_TIME;
 use crate::mms::session::Transport;
@@ -27,6 +27,7 @@ pub(super) async fn run(url: StreamUrl, wish: Wish) {
     let folder = Arc::clone(&wish.folder);
     let Wish { wake, answer, .. } = wish;
     let inflow = Arc::new(Inflow::new(wake));
+    let url_commands = folder.settings().url_commands;
     let mut intake = Intake {
         inflow: Arc::clone(&inflow),
         applied: Arc::default(),
@@ -35,6 +36,8 @@ pub(super) async fn run(url: StreamUrl, wish: Wish) {
         skips: false,
         header: None,
         packet_size: 0,
+        url_commands,
+        commands: StreamSet::EMPTY,
         facts: (0, 0),
         opens: Some(Box::new(move |header, (duration_ms, packets)| {
             (answer)(match header {
@@ -120,6 +123,9 @@ struct Intake {
     skips: bool,
     header: Option<Bytes>,
     packet_size: usize,
+    /// Whether the file's commands may open anything, and the streams of those that may not.
+    url_commands: bool,
+    commands: StreamSet,
     /// Duration in milliseconds, packets.
     facts: (u64, u64),
     /// Takes the first header, or why there is none.
@@ -138,7 +144,26 @@ impl Drop for Intake {
     }
 }
 
+/// Header Object and what is behind it, without commands that open anything; nothing moves.
+fn harmless(parsed: &Header, header: &Bytes) -> Bytes {
+    let object = parsed.without_url_commands();
+    if object == parsed.bytes() {
+        return header.clone();
+    }
+    [&object, header.get(object.len()..).unwrap_or_default()].concat().into()
+}
+
 impl Intake {
+    /// A packet without commands that may not open anything; one that cannot be read is the shard's business.
+    fn allowed(&self, packet: &Bytes) -> Bytes {
+        if self.commands == StreamSet::EMPTY {
+            return packet.clone();
+        }
+        let mut allowed = packet.to_vec();
+        let _ = blank_url_commands(&mut allowed, self.commands);
+        allowed.into()
+    }
+
     /// The play has come to its end.
     fn end(&mut self) {
         self.ended = true;
@@ -162,12 +187,15 @@ impl Intake {
             }
             ClientEvent::Header(header) => {
                 // The engine hands on no header that does not parse.
-                self.packet_size = Header::parse(header).map_or(0, |header| header.packet_size());
+                let parsed = Header::parse(header).ok();
+                self.packet_size = parsed.as_ref().map_or(0, Header::packet_size);
                 if self.header.get_or_insert_with(|| header.clone()) != header {
                     self.changed.send_replace(true);
                 }
                 if let Some(opens) = self.opens.take() {
-                    opens(Ok(header.clone()), self.facts);
+                    let strange = parsed.filter(|_| !self.url_commands);
+                    self.commands = strange.as_ref().map_or(StreamSet::EMPTY, Header::command_streams);
+                    opens(Ok(strange.map_or_else(|| header.clone(), |parsed| harmless(&parsed, header))), self.facts);
                 }
             }
             ClientEvent::NewHeader(_) => {
@@ -188,7 +216,7 @@ impl Intake {
                 if bytes.len() != self.packet_size {
                     return;
                 }
-                self.inflow.push(self.play, Item::Packet { location: *location, bytes: bytes.clone() });
+                self.inflow.push(self.play, Item::Packet { location: *location, bytes: self.allowed(bytes) });
             }
             ClientEvent::End { .. } => self.end(),
             ClientEvent::FunnelRefused(_)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::asf::fabricate_stream::objects;
-use crate::asf::{Recutter, samples, walk};
+use crate::asf::{Recutter, fabricate, payloads, samples, walk};
 use crate::relay::testing::{at, base};
 use crate::relay::{PointId, Relay, ShardPort};
 use crate::settings::{PublishingPoint, Settings};
@@ -99,6 +99,29 @@ fn word(delivery: &Delivery) -> String {
         Delivery::SourceLost { point: PointId(0) } => "lost".into(),
         Delivery::Ended { point: PointId(0) } => "ended".into(),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Captions of a source pass, commands that open web pages only where the settings let them.
+#[test]
+fn commands_open_nothing_unless_they_may() {
+    let header =
+        Header::parse(&fabricate::header(&[fabricate::file_properties(200, 1), fabricate::audio(1), fabricate::commands(3)]));
+    let command = |kind| {
+        let data = fabricate::command(kind, "http://h");
+        fabricate::command_packet(3, 0, u32::try_from(data.len()).unwrap(), &data)
+    };
+    for allowed in [false, true] {
+        let bench = Bench::with(|settings| settings.publishing_points[0].url_commands = allowed);
+        let mut publisher = bench.publish(0, "ann").unwrap();
+        publisher.header(bench.base, 0, header.as_ref().unwrap()).unwrap();
+        let packets = [command("TEXT"), command("URL")];
+        publisher.packets(bench.base, packets.concat().as_slice().into()).unwrap();
+        let (_, _, sent) = bench.sent();
+        let texts = sent.iter().map(|packet| payloads(packet).unwrap().next().unwrap().data.to_vec()).collect::<Vec<_>>();
+        let url = fabricate::command("URL", "http://h");
+        let left = if allowed { url.clone() } else { vec![0; url.len()] };
+        assert_eq!(texts, [fabricate::command("TEXT", "http://h"), left]);
     }
 }
 
