@@ -9,6 +9,7 @@ mod byte_rate;
 mod demo;
 mod encoders;
 mod exec;
+mod fallback;
 mod feed;
 mod file;
 mod gate;
@@ -121,6 +122,9 @@ impl Ingest {
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
         for point in relay.points() {
             let stop = stop.clone();
+            if let Some(fallback) = point.settings().fallback.clone() {
+                runtime.spawn(stop.clone().until(fallback::run(Arc::clone(relay), Arc::clone(&point), fallback)));
+            }
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
                 Source::Push | Source::Files { .. } => {}

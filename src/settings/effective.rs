@@ -158,6 +158,10 @@ pub fn effective(loaded: &Loaded) -> String {
             page.line("title", quoted(title));
         }
         page.line("source_timeout_s", seconds_or_never(point.source_timeout));
+        if let Some(fallback) = &point.fallback {
+            page.line("fallback", &fallback.kind);
+            page.line("fallback_after_s", fallback.after.as_secs());
+        }
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));

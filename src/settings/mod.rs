@@ -5,6 +5,7 @@
 
 mod check;
 mod effective;
+mod fallback;
 mod file;
 mod listen;
 mod load;
@@ -13,6 +14,7 @@ mod problem;
 mod raw;
 
 pub use effective::effective;
+pub use fallback::{Fallback, FallbackKind};
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
@@ -382,6 +384,8 @@ pub struct PublishingPoint {
     pub source: Source,
     /// How long viewers wait for a source that is gone; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// What viewers get while the source is gone; `None`: nothing.
+    pub fallback: Option<Fallback>,
     /// Who may watch it.
     pub access: PointAccess,
 }
@@ -512,7 +516,7 @@ impl PublishingPoint {
 
     /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
-        Self { name: name.into(), title: None, source, source_timeout: None, access: PointAccess::default() }
+        Self { name: name.into(), title: None, source, source_timeout: None, fallback: None, access: PointAccess::default() }
     }
 }
 

@@ -584,3 +584,5 @@ proptest! {
         }
     }
 }
+
+mod stand_in;
