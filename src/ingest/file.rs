@@ -10,9 +10,11 @@ use super::back_off::BackOff;
 use super::fallback::{StandInError, wait_for_turn};
 use super::laps::Laps;
 use super::playlist::{self, Item, Medium};
+use super::watched::Watched;
 use super::{file_time, now};
 use crate::asf::Header;
 use crate::relay::{Point, PublishError, Publisher, PublisherId, Relay};
+use crate::settings::Start;
 
 /// Packets that are due so soon go along with the ones that are due now: fewer, larger batches.
 const EARLY: Duration = Duration::from_millis(20);
@@ -21,9 +23,28 @@ const LATE: Duration = Duration::from_secs(5);
 
 /// Plays until it is dropped.
 pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>) {
+    run_when(relay, point, media, Start::Always, Duration::ZERO).await;
+}
+
+/// The same while somebody watches, if that is what `start` says: from the beginning each time.
+pub(super) async fn run_when(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>, start: Start, linger: Duration) {
     let span = info_span!("file", point = point.name());
-    let player = Player { relay, point, on_air: None, back_off: BackOff::new() };
-    player.run(media).instrument(span).await;
+    let mut watched = Watched::new(&point, start);
+    let mut player = Player { relay, point, on_air: None, back_off: BackOff::new() };
+    let work = async {
+        loop {
+            watched.begin().await;
+            tokio::select! {
+                () = player.run(media.clone()) => {}
+                () = watched.end(linger) => info!("stopped, nobody watches"),
+            }
+            player.back_off = BackOff::new();
+            if let Some(OnAir { publisher, .. }) = player.on_air.take() {
+                publisher.end(now());
+            }
+        }
+    };
+    work.instrument(span).await;
 }
 
 /// Plays as what stands in for a source, until that is back.
@@ -75,7 +96,7 @@ struct OnAir {
 }
 
 impl Player {
-    async fn run(mut self, media: Vec<Medium>) {
+    async fn run(&mut self, media: Vec<Medium>) {
         let mut items = playlist::read(media);
         while let Some(item) = items.recv().await {
             let outcome = match item {

@@ -399,6 +399,10 @@ pub enum Source {
     File {
         /// The files, at least one.
         paths: Vec<PathBuf>,
+        /// When they are played; each time from the first one's beginning.
+        start: Start,
+        /// How long they go on without viewers (`Start::Watched`).
+        linger: Duration,
     },
     /// A child process that writes ASF to its standard output.
     Exec {

@@ -112,7 +112,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let (word, uses): (_, &[&str]) = match kind {
         RawSourceKind::Push => ("push", &[]),
         RawSourceKind::Demo => ("demo", &[]),
-        RawSourceKind::File => ("file", &["path", "paths"]),
+        RawSourceKind::File => ("file", &["path", "paths", "start", "linger_s"]),
         RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
         RawSourceKind::Files => ("files", &["root"]),
         RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
@@ -161,7 +161,9 @@ fn file(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         }
         check.existing_file(&key, path)
     });
-    Some(Source::File { paths: paths.collect() })
+    let paths = paths.collect();
+    let (start, linger) = when(check, key, raw);
+    Some(Source::File { paths, start, linger })
 }
 
 fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {

@@ -79,6 +79,28 @@ fn the_relay_has_its_time_too() {
 }
 
 #[test]
+fn a_source_that_is_being_started_may_take_longer_than_a_step() {
+    let slow = || {
+        let mut rig = Rig::with(Config { source_wait: Duration::from_secs(35), ..Config::default() });
+        rig.say(&connect());
+        rig.open = None;
+        rig.say(&open("slow"));
+        rig
+    };
+    let mut rig = slow();
+    assert_eq!(rig.wait(25_000), NOTHING);
+    assert_eq!(rig.say(&Pong), NOTHING, "does not put it off");
+    assert_eq!(rig.wait(19_999), NOTHING);
+    assert_eq!(rig.wait(1), ["Opened C00D0033", "close handshake"]);
+    // Then it is the player's turn again.
+    let mut rig = slow();
+    rig.wait(40_000);
+    assert!(!rig.tell(Answer::Opened(Ok(description()))).is_empty());
+    assert_eq!(rig.wait(9_999), NOTHING);
+    assert_eq!(rig.wait(1), ["close handshake"]);
+}
+
+#[test]
 fn messages_wait_for_the_answer_but_not_without_bound() {
     let mut rig = Rig::new();
     rig.say(&connect());
