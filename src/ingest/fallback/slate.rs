@@ -23,6 +23,8 @@ const WORDS_MAX: u64 = 4 << 10;
 const KEPT: usize = 3;
 /// A format that could not be made is tried again after so long.
 const RETRY: Duration = Duration::from_secs(60);
+/// Slates that may never be needed are made no more often than this, whatever headers a source sends.
+const AHEAD: Duration = Duration::from_secs(5);
 /// Where the font of the text is looked for; elsewhere ffmpeg looks by itself, if it was built to.
 const FONTS: [&str; 4] = [
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
@@ -37,6 +39,8 @@ pub(super) struct Slates {
     program: String,
     /// The one used last is the last.
     made: Vec<(SlateFormat, Result<Bytes, Instant>)>,
+    /// When one was made last, or was to be.
+    made_at: Option<Instant>,
     warned: Warned,
 }
 
@@ -49,12 +53,12 @@ struct Warned {
 
 impl Slates {
     pub(super) fn new(text: String) -> Self {
-        Self { text, program: "ffmpeg".into(), made: Vec::new(), warned: Warned::default() }
+        Self { text, program: "ffmpeg".into(), made: Vec::new(), made_at: None, warned: Warned::default() }
     }
 
     /// Makes the slate ahead that would be shown for a source of this header.
     pub(super) async fn prepare(&mut self, header: Option<&Header>) {
-        if header.is_some() {
+        if header.is_some() && self.made_at.is_none_or(|at| at.elapsed() >= AHEAD) {
             self.of(header).await;
         }
     }
@@ -76,6 +80,7 @@ impl Slates {
             Some((format, Err(failed))) if failed.elapsed() < RETRY => (format, Err(failed)),
             _ => {
                 let result = self.make(&format).await;
+                self.made_at = Some(Instant::now());
                 (format, result)
             }
         };

@@ -1,5 +1,7 @@
 //! Time-outs, wrong states, floods and names that do not open.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::{Rig, base, raw};
@@ -463,7 +465,7 @@ proptest! {
                 Event::Datagram(bytes) => session.handle(now, Input::Datagram(bytes)),
                 Event::Answer(index) => session.handle(now, Input::Answer(answer(*index))),
                 Event::Wait(ms) => {
-                    now += std::time::Duration::from_millis(u64::from(*ms));
+                    now += Duration::from_millis(u64::from(*ms));
                     let result = session.handle(now, Input::Timeout);
                     prop_assert!(session.poll_timeout().is_none_or(|at| at > now));
                     result
