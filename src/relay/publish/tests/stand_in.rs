@@ -335,7 +335,7 @@ fn packets_that_do_not_fit_a_datagram_are_cut_on_both_sides() {
     drop(source);
     let (words, _, packets) = bench.sent();
     assert_eq!(words.iter().filter(|word| word.starts_with("generation")).count(), 1, "{words:?}");
-    let mut again = objects(&cut[..1400 * 5].chunks(1400).map(<[u8]>::to_vec).collect::<Vec<_>>());
+    let mut again = objects(cut[..1400 * 5].chunks(1400).map(<[u8]>::to_vec).collect::<Vec<_>>());
     again.extend(objects(&bench.packets[..4]));
     let found = objects(packets).into_iter().rev().take(4).collect::<Vec<_>>();
     for (found, expected) in found.iter().zip(again.iter().rev()) {
