@@ -66,7 +66,7 @@ fn a_source_killed_twenty_times_under_fifty_viewers_loses_none() {
     let mut random = Random(7);
     let mut steady = None;
     for round in 1..=20 {
-        std::thread::sleep(Duration::from_millis(random.next() % 300));
+        std::thread::sleep(Duration::from_millis(random.next() % 200));
         publisher.signal("KILL");
         drop(publisher);
         let turn = first + f64::from(round);
@@ -75,7 +75,7 @@ fn a_source_killed_twenty_times_under_fifty_viewers_loses_none() {
             // Now and then a while: the slate is a loop.
             std::thread::sleep(Duration::from_secs(4));
         }
-        std::thread::sleep(Duration::from_millis(random.next() % 400));
+        std::thread::sleep(Duration::from_millis(random.next() % 200));
         publisher = ffmpeg_push("asf_stream", "POST", &url);
         wait_until("the source", MINUTE, || on_fallback(&daemon) == (0.0, turn));
         if round == 5 {
