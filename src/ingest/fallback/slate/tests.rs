@@ -1,5 +1,5 @@
 use super::*;
-use crate::asf::{Event, Reader, walk};
+use crate::asf::{Event, Format, Reader, samples, walk};
 
 fn read(slate: &[u8]) -> (Header, Vec<Vec<u8>>) {
     let mut reader = Reader::new();
@@ -86,4 +86,43 @@ async fn a_slate_of_ffmpeg_continues_a_source_of_ffmpeg() {
     assert_eq!(slate.codec_data(1), demo.codec_data(1), "{:?}", SlateFormat::of(&demo));
     assert!(slate.continues(&demo), "{:?}", SlateFormat::of(&demo));
     assert_eq!(again.made.len(), 2);
+}
+
+#[tokio::test]
+async fn headers_in_quick_succession_make_no_slates_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = folder.path().join("count");
+    let line = format!("echo x >>{}; echo picture", count.display());
+    let mut slates = Slates { program: script(&folder, &line), ..Slates::new("gone".into()) };
+    for name in ["live-asf-pipe.asf", "h264-aac-nobframes.asf", "audio-wmav2.wma"] {
+        slates.prepare(Some(&samples::stream(name).0)).await;
+    }
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
+    slates.prepare(None).await;
+    assert!(slates.of(None).await.is_some(), "one that is needed is made at once");
+    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 2);
+}
+
+#[tokio::test]
+async fn slates_have_the_codecs_and_the_size_of_their_source() {
+    let mut slates = Slates::new("gone".into());
+    if slates.of(None).await.is_none() {
+        return eprintln!("no ffmpeg: nothing was tested");
+    }
+    for name in ["live-asf-pipe.asf", "h264-aac-nobframes.asf", "camera-mjpeg-pcmu.asf", "audio-wmav2.wma"] {
+        let (source, _) = samples::stream(name);
+        let (slate, packets) = read(&slates.of(Some(&source)).await.unwrap());
+        let formats = |header: &Header| -> Vec<(u8, Option<u32>, bool)> {
+            let of = |stream: &crate::asf::Stream| match stream.format {
+                Format::Video { width, .. } => (stream.number, Some(width), true),
+                _ => (stream.number, None, false),
+            };
+            header.streams().iter().map(of).collect()
+        };
+        assert_eq!(formats(&slate), formats(&source), "{name}");
+        assert_eq!(slate.packet_size(), source.packet_size(), "{name}");
+        let first = walk(&packets[0]).unwrap();
+        assert!(slate.video().is_empty() || first.key_starts.intersects(slate.video()), "{name}");
+        eprintln!("{name}: joined: {}", slate.continues(&source));
+    }
 }
