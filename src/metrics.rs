@@ -53,6 +53,10 @@ pub const ACCESS_LOG_LINES: &str = "wmrelay_access_log_lines_total";
 pub const SOURCE_UP: &str = "wmrelay_source_up";
 /// Times that a source came back. Label: `point`.
 pub const SOURCE_RESTARTS: &str = "wmrelay_source_restarts_total";
+/// 1 while something stands in for the source. Label: `point`.
+pub const SOURCE_FALLBACK: &str = "wmrelay_source_fallback";
+/// Times that something stood in for a source that was gone or silent. Label: `point`.
+pub const SOURCE_FALLBACKS: &str = "wmrelay_source_fallbacks_total";
 /// Packets taken from sources. Label: `point`.
 pub const SOURCE_PACKETS: &str = "wmrelay_source_packets_total";
 /// Packets of sources that could not be used. Label: `point`.
@@ -145,6 +149,8 @@ pub fn describe_all() {
     describe_counter!(REFUSALS, "Viewers and publishers turned away, by cause");
     describe_gauge!(SOURCE_UP, "1 while the source of a publishing point sends, else 0");
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
+    describe_gauge!(SOURCE_FALLBACK, "1 while the fallback of a publishing point stands in for its source, else 0");
+    describe_counter!(SOURCE_FALLBACKS, "Times that the fallback of a publishing point stood in for its source");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
     describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
     describe_counter!(

@@ -9,6 +9,7 @@ mod byte_rate;
 mod demo;
 mod encoders;
 mod exec;
+mod fallback;
 mod feed;
 mod file;
 mod gate;
@@ -121,6 +122,9 @@ impl Ingest {
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
         for point in relay.points() {
             let stop = stop.clone();
+            if let Some(fallback) = point.settings().fallback.clone() {
+                runtime.spawn(stop.clone().until(fallback::run(Arc::clone(relay), Arc::clone(&point), fallback)));
+            }
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
                 Source::Push | Source::Files { .. } => {}
@@ -130,9 +134,9 @@ impl Ingest {
                     let upstream = pull::Upstream { url, start, linger };
                     runtime.spawn(pull::run(point, upstream, stop));
                 }
-                Source::File { paths } => {
+                Source::File { paths, start, linger } => {
                     let media = paths.into_iter().map(Medium::File).collect();
-                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, media)));
+                    runtime.spawn(stop.until(file::run_when(Arc::clone(relay), point, media, start, linger)));
                 }
                 Source::Demo => {
                     runtime.spawn(stop.until(file::run(Arc::clone(relay), point, vec![demo::medium()])));
@@ -225,7 +229,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let argv = vec!["sleep".to_owned(), "1000".to_owned()];
         let exec = Source::Exec { argv, start: Start::Always, linger: Duration::ZERO };
-        let file = Source::File { paths: vec!["no/such/file.asf".into()] };
+        let file = Source::File { paths: vec!["no/such/file.asf".into()], start: Start::Always, linger: Duration::ZERO };
         let (relay, collector) =
             testing::collecting(&[("demo", Source::Demo), ("exec", exec), ("file", file), ("cam", Source::Push)]);
         let ingest = Ingest::start(runtime.handle(), &Settings::default(), &relay, None).unwrap();

@@ -113,7 +113,8 @@ impl Created {
         }
         let slot = self.free.take().ok_or(CreateRefusal::Full { most: self.most })?;
         let template = template.unwrap_or_else(|| self.template.clone());
-        let point = self.make(slot, PublishingPoint { name: name.to_owned(), ..template });
+        // Nothing stands in where a publisher that ends is to end it.
+        let point = self.make(slot, PublishingPoint { name: name.to_owned(), fallback: None, ..template });
         places.by_name.insert(folded, slot);
         if let Some(place) = places.all.get_mut(slot) {
             *place = Place { point: Some(Arc::clone(&point)), is_leaving: false, idle_since: None };

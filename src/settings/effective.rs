@@ -161,6 +161,10 @@ pub fn effective(loaded: &Loaded) -> String {
         if point.url_commands {
             page.line("url_commands", true);
         }
+        if let Some(fallback) = &point.fallback {
+            page.line("fallback", &fallback.kind);
+            page.line("fallback_after_s", fallback.after.as_secs());
+        }
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));
@@ -255,12 +259,13 @@ fn source(source: &Source) -> String {
     match source {
         Source::Push => "{ type = \"push\" }".to_owned(),
         Source::Demo => "{ type = \"demo\" }".to_owned(),
-        Source::File { paths } => {
+        Source::File { paths, start, linger } => {
             let paths: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
-            match paths.as_slice() {
-                [path] => format!("{{ type = \"file\", path = {} }}", quoted(path)),
-                _ => format!("{{ type = \"file\", paths = {} }}", array(&paths)),
-            }
+            let paths = match paths.as_slice() {
+                [path] => format!("path = {}", quoted(path)),
+                _ => format!("paths = {}", array(&paths)),
+            };
+            format!("{{ type = \"file\", {paths}, {} }}", when(*start, *linger))
         }
         Source::Exec { argv, start, linger } => {
             format!("{{ type = \"exec\", argv = {}, {} }}", array(argv), when(*start, *linger))

@@ -5,6 +5,7 @@
 
 mod check;
 mod effective;
+mod fallback;
 mod file;
 mod listen;
 mod load;
@@ -13,6 +14,7 @@ mod problem;
 mod raw;
 
 pub use effective::effective;
+pub use fallback::{Fallback, FallbackKind};
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
@@ -384,6 +386,8 @@ pub struct PublishingPoint {
     pub source_timeout: Option<Duration>,
     /// Whether script commands of its source may open web pages and other streams in a player.
     pub url_commands: bool,
+    /// What viewers get while the source is gone; `None`: nothing.
+    pub fallback: Option<Fallback>,
     /// Who may watch it.
     pub access: PointAccess,
 }
@@ -397,6 +401,10 @@ pub enum Source {
     File {
         /// The files, at least one.
         paths: Vec<PathBuf>,
+        /// When they are played; each time from the first one's beginning.
+        start: Start,
+        /// How long they go on without viewers (`Start::Watched`).
+        linger: Duration,
     },
     /// A child process that writes ASF to its standard output.
     Exec {
@@ -514,7 +522,15 @@ impl PublishingPoint {
 
     /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
-        Self { name: name.into(), title: None, source, source_timeout: None, url_commands: false, access: PointAccess::default() }
+        Self {
+            name: name.into(),
+            title: None,
+            source,
+            source_timeout: None,
+            url_commands: false,
+            fallback: None,
+            access: PointAccess::default(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::check::{Check, viewers};
+use super::fallback;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
 use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
 
@@ -60,7 +61,7 @@ pub(super) fn publishing_points(
     timeout: Option<Duration>,
     of_all: Viewers,
 ) -> Vec<PublishingPoint> {
-    let mut points: Vec<PublishingPoint> = Vec::new();
+    let mut points: Vec<(usize, PublishingPoint)> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let key = format!("publishing_point[{i}]");
         let mut name = raw.name.clone().unwrap_or_default();
@@ -79,7 +80,7 @@ pub(super) fn publishing_points(
             check.problem(&key, "lacks `name`".into());
         } else if let Err(why) = check_name(&name) {
             check.problem(&format!("{key}.name"), why);
-        } else if let Some(other) = points.iter().find(|other| other.name.eq_ignore_ascii_case(&name)) {
+        } else if let Some(other) = points.iter().map(|(_, other)| other).find(|other| other.name.eq_ignore_ascii_case(&name)) {
             let why = format!("{name:?} and {:?} differ only in capitals, which viewers do not keep apart", other.name);
             check.problem(&format!("{key}.name"), why);
         }
@@ -94,15 +95,15 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
-        points.extend(source.map(|source| PublishingPoint {
-            source_timeout,
-            url_commands: raw.url_commands.unwrap_or_default(),
-            title,
-            access,
-            ..PublishingPoint::new(name, source)
+        let fallback = fallback::fallback(check, &key, raw, source.as_ref());
+        let url_commands = raw.url_commands.unwrap_or_default();
+        points.extend(source.map(|source| {
+            let point = PublishingPoint::new(name, source);
+            (i, PublishingPoint { source_timeout, url_commands, fallback, title, access, ..point })
         }));
     }
-    points
+    fallback::connect(check, &mut points);
+    points.into_iter().map(|(_, point)| point).collect()
 }
 
 fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
@@ -113,7 +114,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let (word, uses): (_, &[&str]) = match kind {
         RawSourceKind::Push => ("push", &[]),
         RawSourceKind::Demo => ("demo", &[]),
-        RawSourceKind::File => ("file", &["path", "paths"]),
+        RawSourceKind::File => ("file", &["path", "paths", "start", "linger_s"]),
         RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
         RawSourceKind::Files => ("files", &["root"]),
         RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
@@ -162,7 +163,9 @@ fn file(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         }
         check.existing_file(&key, path)
     });
-    Some(Source::File { paths: paths.collect() })
+    let paths = paths.collect();
+    let (start, linger) = when(check, key, raw);
+    Some(Source::File { paths, start, linger })
 }
 
 fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {

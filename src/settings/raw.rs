@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use serde::de::{IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::fallback::RawFallback;
+
 /// The top level of a settings file.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a settings file")]
@@ -205,6 +207,8 @@ pub(super) struct RawPoint {
     pub(super) source: Option<RawSource>,
     pub(super) source_timeout_s: Option<u32>,
     pub(super) url_commands: Option<bool>,
+    pub(super) fallback: Option<RawFallback>,
+    pub(super) fallback_after_s: Option<u32>,
     #[serde(deserialize_with = "word")]
     pub(super) access: Option<RawViewers>,
     pub(super) allow: Option<List>,

@@ -240,7 +240,7 @@ impl State {
         match &point.settings().source {
             Source::Pull { .. } if point.settings().source.is_folder() => self.open_mirrored(key, point, below),
             Source::Files { .. } => self.open_file(key, point, below, name),
-            _ => self.open_live(key, Opened::new(point, name)),
+            _ => self.open_live(key, now, Opened::new(point, name)),
         }
     }
 

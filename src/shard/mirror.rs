@@ -86,7 +86,7 @@ impl State {
         let answer = match name {
             Found::Live(watch) => {
                 let name = conn.engine.name().unwrap_or_default().to_owned();
-                self.open_live(key, Opened::watching(watch, &name))
+                self.open_live(key, now, Opened::watching(watch, &name))
             }
             Found::File(file) => Some(self.opened_relayed(key, file)),
             Found::Refused(Refused { hr, cause, reason }) => {
@@ -102,7 +102,7 @@ impl State {
     }
 
     /// Opens a broadcast; `None` where the answer has to wait for its header.
-    pub(super) fn open_live(&mut self, key: usize, opened: Opened) -> Option<Answer> {
+    pub(super) fn open_live(&mut self, key: usize, now: Instant, opened: Opened) -> Option<Answer> {
         let (channel, wait) = (opened.channel, opened.point.source_expected());
         let generation = self.broadcast(channel)?.generation.clone();
         let conn = self.conns.get_mut(key)?;
@@ -111,9 +111,8 @@ impl State {
             Some(generation) => Some(self.opened(key, &generation)),
             None if wait => {
                 let waiting = &mut self.broadcast(channel)?.waiting;
-                if !waiting.contains(&key) {
-                    waiting.push(key);
-                }
+                waiting.retain(|(waiting, _)| *waiting != key);
+                waiting.push((key, now));
                 None
             }
             None => {

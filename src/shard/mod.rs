@@ -72,7 +72,7 @@ use crate::mms;
 use crate::relay::{Relay, ShardPort};
 use crate::rtsp;
 use crate::rtsp::media::MAX_DATAGRAM;
-use crate::settings::{Settings, Viewers};
+use crate::settings::{FOREVER, Settings, Viewers};
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
 const SERVER_VERSION: &str = "9.1.1.3841";
@@ -258,8 +258,13 @@ impl Shards {
         let asks = settings.publishing_points_or_demo().iter().any(|point| point.access.viewers == Viewers::Users)
             || settings.publish.create && settings.access.viewers == Viewers::Users;
         let authentication = if asks { "BASIC" } else { "" };
+        // Publishing points that publishers make have the time of all.
+        let timeouts = settings.publishing_points.iter().map(|point| point.source_timeout).chain([settings.source_timeout]);
+        let longest = timeouts.map(|timeout| timeout.unwrap_or(FOREVER)).max().unwrap_or_default();
         let config = |udp| {
             Arc::new(mms::session::Config {
+                // Each publishing point's own time is kept by the shard, which looks once a second.
+                source_wait: longest + Duration::from_secs(5),
                 server_version: SERVER_VERSION.into(),
                 authentication: authentication.into(),
                 handshake: settings.limits.handshake,

@@ -178,9 +178,15 @@ fn sources_of_all_types() {
     );
     let points = load(&folder.sources()).unwrap().settings.publishing_points;
     let base = folder.0.path();
-    assert_eq!(points[0].source, Source::File { paths: vec![base.join("x.asf")] });
+    assert_eq!(
+        points[0].source,
+        Source::File { paths: vec![base.join("x.asf")], start: Start::Always, linger: Duration::from_secs(10) }
+    );
     assert_eq!(points[0].source_timeout, None);
-    assert_eq!(points[1].source, Source::File { paths: vec!["/a.asf".into(), base.join("b.asf")] });
+    assert_eq!(
+        points[1].source,
+        Source::File { paths: vec!["/a.asf".into(), base.join("b.asf")], start: Start::Always, linger: Duration::from_secs(10) }
+    );
     assert_eq!(points[1].source_timeout, Some(Duration::from_secs(5)));
     let argv = vec!["cat".to_owned(), "x".to_owned()];
     assert_eq!(points[2].source, Source::Exec { argv, start: Start::Watched, linger: Duration::from_secs(10) });
@@ -332,7 +338,7 @@ fn what_is_in_force_can_be_read_again() {
          udp.outside_pool = 'allow'\nudp.max_datagram = 1400\nlimits.idle_s = 0\nsource_timeout_s = 0\nusers.file = 'u\"s\\ers'\n\
          access.publishers_allow = '10.0.0.0/8'\nlog.format = 'journald'\n\
          [[publishing_point]]\nname = 'Übung \"1\"'\nsource = { type = 'file', paths = ['a\\tb', 'c'] }\n\
-         [[publishing_point]]\nname = 'e'\nsource_timeout_s = 7\nsource = { type = 'exec', argv = ['x', '\u{1F3A5}', \"\\u007F\\n\"], start = 'watched', linger_s = 3 }\n",
+         [[publishing_point]]\nname = 'e'\nsource_timeout_s = 7\nfallback = { slate = \"it's \\\"off\\\"\" }\nfallback_after_s = 9\nsource = { type = 'exec', argv = ['x', '\u{1F3A5}', \"\\u007F\\n\"], start = 'watched', linger_s = 3 }\n",
     );
     for sources in [folder.sources(), Sources::default()] {
         let loaded = load(&sources).unwrap();
