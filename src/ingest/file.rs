@@ -8,25 +8,47 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use super::back_off::BackOff;
 use super::laps::Laps;
+use super::lent::Tenure;
 use super::playlist::{self, Item, Medium};
+use super::stop::Stop;
 use super::{file_time, now};
 use crate::asf::Header;
-use crate::relay::{Point, PublishError, Publisher, PublisherId, Relay};
+use crate::relay::{Loan, Point, PublishError, Publisher, PublisherId};
+use crate::settings::Start;
 
 /// Packets that are due so soon go along with the ones that are due now: fewer, larger batches.
 const EARLY: Duration = Duration::from_millis(20);
 /// Who is later than this (a machine that slept, a disk that hung) goes on from there instead of rushing after.
 const LATE: Duration = Duration::from_secs(5);
 
+/// How long a file that is played for one name of a template goes on without viewers: long enough for zapping back.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// Plays until it is dropped.
-pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>) {
+pub(super) async fn run(point: Arc<Point>, media: Vec<Medium>) {
     let span = info_span!("file", point = point.name());
-    let player = Player { relay, point, on_air: None, back_off: BackOff::new() };
+    let player = Player { point, on_air: None, back_off: BackOff::new() };
     player.run(media).instrument(span).await;
 }
 
+/// Plays for a publishing point that is lent, and gives it back once nobody has watched for the linger.
+pub(super) async fn run_lent(loan: Loan, media: Vec<Medium>, stop: Stop) {
+    let span = info_span!("file", point = loan.point().name(), name = loan.name());
+    let mut tenure = Tenure::new(Arc::clone(loan.point()), Start::Watched, Some(loan));
+    let lent = async {
+        while tenure.begins().await {
+            let player = Player { point: Arc::clone(tenure.point()), on_air: None, back_off: BackOff::new() };
+            let mut watched = tenure.watched();
+            tokio::select! {
+                () = player.run(media.clone()) => return,
+                () = watched.end(LINGER) => info!("ends, nobody watches"),
+            }
+        }
+    };
+    stop.until(lent.instrument(span)).await;
+}
+
 struct Player {
-    relay: Arc<Relay>,
     point: Arc<Point>,
     on_air: Option<OnAir>,
     back_off: BackOff,
@@ -77,7 +99,7 @@ impl Player {
                 *current = header;
             }
         } else {
-            let mut publisher = self.relay.publish(now(), self.point.name(), PublisherId::BuiltIn)?;
+            let mut publisher = self.point.publish(now(), PublisherId::BuiltIn)?;
             publisher.header(now(), file_time(), &header)?;
             let mut laps = Laps::default();
             laps.begin(&header, false);

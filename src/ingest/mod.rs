@@ -14,6 +14,7 @@ mod file;
 mod gate;
 mod laps;
 mod lead;
+mod lent;
 mod mirror;
 mod playlist;
 mod pull;
@@ -120,26 +121,28 @@ impl Ingest {
         getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
         for point in relay.points() {
+            // Of what stands for many names nobody knows any before a viewer says it: [`mirror`] starts its source then.
+            if point.settings().is_lender() {
+                continue;
+            }
             let stop = stop.clone();
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
                 Source::Push | Source::Files { .. } => {}
-                // Of a whole folder nobody knows what to pull before a viewer names it: [`mirror`] does it then.
-                source @ Source::Pull { .. } if source.is_folder() => {}
                 Source::Pull { url, start, linger } => {
                     let upstream = pull::Upstream { url, start, linger };
                     runtime.spawn(pull::run(point, upstream, stop));
                 }
                 Source::File { paths } => {
                     let media = paths.into_iter().map(Medium::File).collect();
-                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, media)));
+                    runtime.spawn(stop.until(file::run(point, media)));
                 }
                 Source::Demo => {
-                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, vec![demo::medium()])));
+                    runtime.spawn(stop.until(file::run(point, vec![demo::medium()])));
                 }
                 Source::Exec { argv, start, linger } => {
                     let command = exec::Command { argv, start, linger };
-                    runtime.spawn(exec::run(Arc::clone(relay), point, command, stop));
+                    runtime.spawn(exec::run(point, command, stop));
                 }
             }
         }
@@ -179,7 +182,7 @@ impl Ingest {
         })
     }
 
-    /// Finds out what names below mirrored folders are, for shards on any thread.
+    /// Finds out what names of mirrored folders and templates are, for shards on any thread.
     pub fn finder(&self) -> Finder {
         let mirror = mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), self.stop.downgrade());
         Arc::new(move |wish| mirror.take(wish))

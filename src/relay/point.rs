@@ -29,7 +29,11 @@ pub struct Point {
     generation: Mutex<Option<Arc<Generation>>>,
     feed: Mutex<Feed>,
     watchers: Mutex<Watchers>,
+    source_listeners: Mutex<Vec<SourceListener>>,
 }
+
+/// Hears whether a source sends.
+type SourceListener = Box<dyn Fn(bool) + Send + Sync>;
 
 /// What all publishing points have in common.
 pub(super) struct Shared {
@@ -88,7 +92,7 @@ impl Point {
         // So that the metric is there before the source is.
         meters.up.increment(0);
         let (generation, feed, watchers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { id, settings, shared, meters, generation, feed, watchers }
+        Self { id, settings, shared, meters, generation, feed, watchers, source_listeners: Mutex::default() }
     }
 
     /// Its index.
@@ -99,6 +103,16 @@ impl Point {
     /// Its name, as the settings write it.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// The whole name of what a viewer opens here, `below` as [`Relay::resolve`](super::Relay::resolve) says it: what access keys
+    /// are made for.
+    pub fn full_name(&self, below: &str) -> String {
+        match below {
+            "" => self.name().to_owned(),
+            whole if self.settings.pattern().is_some() => whole.to_owned(),
+            path => format!("{}/{path}", self.name()),
+        }
     }
 
     /// What the settings say of it.
@@ -137,6 +151,16 @@ impl Point {
         watchers.listeners.push(listener);
     }
 
+    /// Calls `listener` when a source begins to send, if one does already at once, and when it is gone. Calls come one at a time and
+    /// in order; the listener must not block, nor call this publishing point.
+    pub fn on_source(&self, listener: SourceListener) {
+        let feed = self.lock_feed();
+        if feed.is_up() {
+            listener(true);
+        }
+        self.lock_source_listeners().push(listener);
+    }
+
     /// The right to feed it. A publisher with the same credentials that was silent for 2 s is superseded: its calls fail
     /// from now on.
     ///
@@ -162,6 +186,7 @@ impl Point {
         self.lock_watchers().listeners.clear();
         let mut feed = self.lock_feed();
         feed.forget(self);
+        self.lock_source_listeners().clear();
         self.set_generation(None);
         self.deliver(&Delivery::Vacated { point: self.id, vacancy });
     }
@@ -194,6 +219,16 @@ impl Point {
         self.shared.datagram_room?.fitting(header)
     }
 
+    /// The source sends, or does not any more. Called with the feed locked.
+    pub(super) fn tell_source(&self, is_up: bool) {
+        if is_up {
+            self.meters.up.increment(1);
+        } else {
+            self.meters.up.decrement(1);
+        }
+        self.lock_source_listeners().iter().for_each(|listener| listener(is_up));
+    }
+
     pub(super) fn meters(&self) -> &Meters {
         &self.meters
     }
@@ -218,6 +253,10 @@ impl Point {
 
     fn lock_generation(&self) -> MutexGuard<'_, Option<Arc<Generation>>> {
         self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_source_listeners(&self) -> MutexGuard<'_, Vec<SourceListener>> {
+        self.source_listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_watchers(&self) -> MutexGuard<'_, Watchers> {

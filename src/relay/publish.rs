@@ -253,7 +253,7 @@ impl Publisher {
         }
         outbox.send();
         if accepted.packets > 0 && !std::mem::replace(up, true) {
-            point.meters().up.increment(1);
+            point.tell_source(true);
         }
         point.meters().packets.increment(accepted.packets);
         point.meters().invalid.increment(accepted.invalid);
@@ -306,6 +306,10 @@ impl Feed {
         }
     }
 
+    pub(super) const fn is_up(&self) -> bool {
+        self.up
+    }
+
     pub(super) const fn has_publisher(&self) -> bool {
         self.publisher.is_some()
     }
@@ -336,7 +340,7 @@ impl Feed {
 
     fn down(&mut self, point: &Point) {
         if std::mem::take(&mut self.up) {
-            point.meters().up.decrement(1);
+            point.tell_source(false);
         }
     }
 }

@@ -67,8 +67,8 @@ impl Target {
         let relay = Relay::new(settings, Box::new(Guid::default), Vec::new());
         if let Some((point, below)) = relay.resolve(written) {
             // The name of a folder alone is none to play, all that is below it is.
-            let name =
-                if written.len() == point.name().len() { point.name().to_owned() } else { format!("{}/{below}", point.name()) };
+            let is_whole = written.len() == point.name().len() || point.settings().pattern().is_some();
+            let name = if is_whole { point.full_name(&below) } else { format!("{}/{below}", point.name()) };
             return Ok(Self { name, asks: point.settings().access.viewers == Viewers::Signed });
         }
         // A folder of publishing points, which is none itself.

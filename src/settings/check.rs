@@ -14,6 +14,7 @@ use super::raw::{
     List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
     RawOversize, RawPublish, RawRtsp, RawUdp, RawViewers, RawWindow,
 };
+use super::template::has_blank;
 use super::{
     Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
     PortRanges, Protocols, Publish, PublishingPoint, RtspTls, Settings, Source, Udp, Viewers, WindowBounds,
@@ -127,7 +128,7 @@ impl Check<'_> {
     /// A path from the settings' folder; that nothing is there now is a warning only, for it may still come.
     pub(super) fn existing_file(&mut self, key: &str, path: &Path) -> PathBuf {
         let path = self.base.join(path);
-        if !path.as_os_str().is_empty() && !path.is_file() {
+        if !path.as_os_str().is_empty() && !path.is_file() && !has_blank(&path.to_string_lossy()) {
             self.warning(key, format!("{} is not there, or is no file, or may not be seen by this user", path.display()));
         }
         path

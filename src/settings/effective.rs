@@ -161,6 +161,9 @@ pub fn effective(loaded: &Loaded) -> String {
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));
+        if point.pattern().is_some() {
+            page.line("at_once", point.at_once);
+        }
     }
     page.text
 }

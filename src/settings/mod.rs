@@ -11,13 +11,14 @@ mod load;
 mod points;
 mod problem;
 mod raw;
+mod template;
 
 pub use effective::effective;
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
+pub use template::{Captures, Pattern};
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -374,7 +375,7 @@ fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
 /// A name that viewers can open, and what feeds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishingPoint {
-    /// The name, as in `mms://host/NAME`.
+    /// The name, as in `mms://host/NAME`; that of a template has a `*` in it ([`PublishingPoint::pattern`]).
     pub name: String,
     /// What people are shown in place of the name.
     pub title: Option<String>,
@@ -384,6 +385,8 @@ pub struct PublishingPoint {
     pub source_timeout: Option<Duration>,
     /// Who may watch it.
     pub access: PointAccess,
+    /// Names that are live at once, where it stands for many; at least one.
+    pub at_once: usize,
 }
 
 /// What feeds a broadcast.
@@ -512,7 +515,8 @@ impl PublishingPoint {
 
     /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
-        Self { name: name.into(), title: None, source, source_timeout: None, access: PointAccess::default() }
+        let (title, source_timeout, access) = (None, None, PointAccess::default());
+        Self { name: name.into(), title, source, source_timeout, access, at_once: template::AT_ONCE }
     }
 }
 
@@ -526,11 +530,5 @@ impl Settings {
         } else {
             self.publishing_points.clone()
         }
-    }
-
-    /// The titles of publishing points that have one, by their names in small letters.
-    pub fn titles(&self) -> BTreeMap<String, String> {
-        let titled = |point: &PublishingPoint| Some((point.name.to_ascii_lowercase(), point.title.clone()?));
-        self.publishing_points.iter().filter_map(titled).collect()
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::check::{Check, viewers};
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
+use super::template::{template, watched_only};
 use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
 
 /// Longest name that the MMS side opens, UTF-16 units: real names are shorter, and requests stay small.
@@ -64,7 +65,7 @@ pub(super) fn publishing_points(
     for (i, raw) in raw.iter().enumerate() {
         let key = format!("publishing_point[{i}]");
         let mut name = raw.name.clone().unwrap_or_default();
-        let source = match &raw.source {
+        let source = match &watched_only(check, &key, raw) {
             Some(source) => self::source(check, &format!("{key}.source"), source),
             None => {
                 check.problem(&key, "lacks `source`, such as source = { type = \"push\" }".into());
@@ -94,11 +95,10 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
-        points.extend(source.map(|source| PublishingPoint {
-            source_timeout,
-            title,
-            access,
-            ..PublishingPoint::new(name, source)
+        let at_once = template(check, &key, raw, &name, source.as_ref());
+        points.extend(source.map(|source| {
+            let point = PublishingPoint::new(name, source);
+            PublishingPoint { source_timeout, title, access, at_once: at_once.unwrap_or(point.at_once), ..point }
         }));
     }
     points

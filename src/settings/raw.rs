@@ -208,11 +208,12 @@ pub(super) struct RawPoint {
     pub(super) access: Option<RawViewers>,
     pub(super) allow: Option<List>,
     pub(super) deny: Option<List>,
+    pub(super) at_once: Option<u32>,
 }
 
 /// All types of source in one struct: serde's tagged enums lose the place of an error, and "this key belongs to
 /// another type" says more than "unknown key".
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table such as { type = \"push\" }")]
 pub(super) struct RawSource {
     #[serde(rename = "type", deserialize_with = "word")]

@@ -401,3 +401,50 @@ fn secrets_in_urls_are_taken_and_not_shown() {
         assert!(text.contains(shown) && !text.contains("secret"), "{text}");
     }
 }
+
+#[test]
+fn templates_are_checked() {
+    let text = |name: &str, more: &str| format!("[[publishing_point]]\nname = '{name}'\n{more}");
+    let pull = "source = { type = 'pull', url = 'rtsp://nvr/{1}' }";
+    let loaded = load(&file(&text("cam-*", pull)).sources()).unwrap();
+    let point = &loaded.settings.publishing_points[0];
+    assert!(matches!(point.source, Source::Pull { start: Start::Watched, .. }) && point.is_lender());
+    assert_eq!((point.at_once, loaded.warnings.len()), (64, 0));
+    let paths = "at_once = 1024\nsource = { type = 'file', paths = ['/srv/{2}/{1}.asf', 'b{1}'] }";
+    let loaded = load(&file(&text("*/*", paths)).sources()).unwrap();
+    assert_eq!((loaded.settings.publishing_points[0].at_once, loaded.warnings.len()), (1024, 0));
+    let again = load(&file(&effective(&loaded)).sources()).unwrap();
+    assert_eq!(again.settings, loaded.settings);
+    for (name, more, line, words) in [
+        ("cam", pull, 3, "publishing_point[0].source.url: {1} stands for what a `*` in the name matches, and \"cam\" has none"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://h/{2}{1}{0}' }", 3, "source.url: {2} stands for a `*` of that number"),
+        ("cam-*", "source = { type = 'pull', start = 'always', url = 'mms://h/{1}' }", 3, "source.start: nobody knows"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://{1}/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'pull', url = 'http://u:{1}@h/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://h/{1}/' }", 3, "source.url: is a whole folder"),
+        ("cam-*", "source = { type = 'push' }", 2, "name: \"cam-*\" has a `*` in it, which only"),
+        ("cam-*", "source = { type = 'demo' }", 2, "which only"),
+        ("cam-*", "source = { type = 'files', root = '/tmp' }", 2, "which only"),
+        ("cam-*", "source = { type = 'exec', argv = ['{1}'] }", 3, "source.argv[0]: viewers would choose the program"),
+        ("cam-*", "source = { type = 'exec', argv = ['/bin/sh', '-c', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['nice', 'bash', '-xc', 'x {1}'] }", 3, "source.argv[3]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['x', '{7}'] }", 3, "source.argv[1]: {7} stands"),
+        ("cam-*", "source = { type = 'file', path = '/srv/{2}' }", 3, "source.path: {2} stands"),
+        ("a**b", "source = { type = 'file', path = '/srv/{2}' }", 2, "name: \"a**b\": between two"),
+        ("*a*b*c*d*", "source = { type = 'file', path = '/srv/{2}' }", 2, "has 5 `*`"),
+        ("cam", "at_once = 5\nsource = { type = 'push' }", 3, "at_once: \"cam\" has no `*`"),
+        ("cam-*", "at_once = 0\nsource = { type = 'pull', url = 'mms://h/{1}' }", 3, "at_once: 0 is not between 1 and 1024"),
+        ("cam-*", "at_once = 1025\nsource = { type = 'pull', url = 'mms://h/{1}' }", 3, "at_once: 1025 is not"),
+    ] {
+        let folder = file(&text(name, more));
+        let problems = folder.problems(&folder.sources());
+        let at = format!("w.toml:{line}: publishing_point[0].");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(&at) && problem.contains(words)),
+            "{at} {words}: {problems:#?}"
+        );
+    }
+    let warned = file(&text("cam-*", "source = { type = 'exec', argv = ['x', '-i', '{1}', 'v={1}'] }")).warnings();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].starts_with("w.toml:3: publishing_point[0].source.argv[2]: begins with what viewers name"), "{warned:?}");
+}
