@@ -29,7 +29,7 @@ pub(super) async fn run(loan: Loan, source: Source, stop: Stop, failed: Failed) 
             exec::run_lent(loan, exec::Command { argv, start: Start::Watched, linger }, stop, failed).await;
         }
         Source::File { paths } => file::run_lent(loan, paths.into_iter().map(Medium::File).collect(), stop).await,
-        Source::Push | Source::Demo | Source::Files { .. } => {
+        Source::Push | Source::Demo | Source::Files { .. } | Source::Stations { .. } => {
             warn!(point = loan.point().name(), "its type of source cannot be lent");
             let _ = loan.give_back();
         }

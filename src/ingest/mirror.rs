@@ -1,4 +1,4 @@
-//! Folders of other servers and templates: what a name of theirs is, and who brings it.
+//! Folders of other servers, templates and lists of stations: what a name of theirs is, and who brings it.
 //!
 //! Nobody knows the names before viewers say them, so each is asked for at the upstream, once for all who wish for it at the
 //! time. A live name gets a publishing point on loan and is fed while it is watched; of a file of a folder each viewer has a
@@ -20,7 +20,7 @@ use super::stop::WeakStop;
 use crate::client::{Content, PlayError, StreamUrl, UrlError, inquire};
 use crate::playing::ClientEnd;
 use crate::relay::{Point, PointId, Relay};
-use crate::settings::Source;
+use crate::settings::{Source, Start};
 use crate::shard::{Found, Refused, Wish};
 use crate::text::percent_encode;
 use crate::wire::Hresult;
@@ -117,7 +117,7 @@ impl Mirror {
     /// Opens a file at the upstream for one viewer.
     fn open(&self, wish: Wish) {
         let slot = self.files.get(&wish.folder.id()).and_then(|slots| slots.take(wish.viewer));
-        let url = match source_of(&wish.folder, &wish.below) {
+        let url = match self.source_of(&wish.folder, &wish.below) {
             Some(Source::Pull { url, .. }) => url.parse().ok(),
             _ => None,
         };
@@ -164,6 +164,21 @@ impl Mirror {
         (wish.answer)(Found::Live(watch));
     }
 
+    /// What brings a name of a folder, template or list of stations; `None` where nothing can.
+    fn source_of(&self, folder: &Point, below: &str) -> Option<Source> {
+        match (&folder.settings().source, folder.settings().pattern()) {
+            (source, Some(pattern)) => source.filled(&pattern.captures(below)?),
+            (Source::Stations { linger, .. }, None) => {
+                let url = self.relay.station(folder.id(), below)?.url;
+                Some(Source::Pull { url, start: Start::Watched, linger: *linger })
+            }
+            (Source::Pull { url, start, linger }, None) if folder.settings().source.is_folder() => {
+                Some(Source::Pull { url: format!("{url}{}", percent_encode(below)), start: *start, linger: *linger })
+            }
+            _ => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,7 +194,7 @@ struct Flight {
 impl Flight {
     /// Asks for the name, and answers all who wait for it.
     async fn fly(mut self, folder: Arc<Point>, slot: Slot) {
-        let found = match source_of(&folder, &self.key.1) {
+        let found = match self.mirror.source_of(&folder, &self.key.1) {
             Some(source) => ask(&folder, &source).await.map(|known| (source, known)),
             None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "the source cannot have such a name"))),
         };
@@ -229,17 +244,6 @@ impl Desk {
     }
 }
 
-/// What brings a name of a folder or template; `None` where nothing can.
-fn source_of(folder: &Point, below: &str) -> Option<Source> {
-    match (&folder.settings().source, folder.settings().pattern()) {
-        (source, Some(pattern)) => source.filled(&pattern.captures(below)?),
-        (Source::Pull { url, start, linger }, None) if folder.settings().source.is_folder() => {
-            Some(Source::Pull { url: format!("{url}{}", percent_encode(below)), start: *start, linger: *linger })
-        }
-        _ => None,
-    }
-}
-
 /// How sure it is that a name is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
@@ -253,6 +257,10 @@ async fn ask(folder: &Point, source: &Source) -> Result<Known, NotLive> {
     match source {
         Source::Pull { url, .. } => {
             let url: StreamUrl = url.parse().map_err(|error: UrlError| NotLive::Refused(failed(&error)))?;
+            // Whoever wrote the list knows it, and who names another one hears of it later.
+            if matches!(folder.settings().source, Source::Stations { .. }) {
+                return Ok(Known::Unasked);
+            }
             debug!(%url, "asks what it is");
             match timeout(FLIGHT_TIME, inquire(url)).await {
                 Err(_) => Err(NotLive::Refused(failed(&"no answer from the upstream"))),

@@ -21,6 +21,7 @@ mod pull;
 mod push;
 mod rtsp_push;
 mod slots;
+mod stations;
 mod stderr;
 mod stop;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use gate::Gate;
 use playlist::Medium;
 use rtsp_push::Ways;
 use slots::Slots;
+pub use stations::check_stations;
 use stop::{Stop, Stopper};
 
 /// Connections of publishers at once.
@@ -114,7 +116,7 @@ impl Ingest {
     /// Starts the sources of all publishing points on a runtime (with time and IO), which may be a current-thread one.
     ///
     /// # Errors
-    /// The system has no random numbers for nonces.
+    /// The system has no random numbers for nonces; a list of stations is there and is not sound.
     pub fn start(runtime: &Handle, settings: &Settings, relay: &Arc<Relay>, users: Option<Users>) -> anyhow::Result<Self> {
         let (stopper, stop) = stop::channel();
         let mut key = [0; 32];
@@ -122,13 +124,18 @@ impl Ingest {
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
         for point in relay.points() {
             // Of what stands for many names nobody knows any before a viewer says it: [`mirror`] starts its source then.
+            let stop = stop.clone();
+            if let Source::Stations { file, .. } = &point.settings().source {
+                let (file, taken) = (file.clone(), stations::begin(relay, &point, file)?);
+                runtime.spawn(stop.until(stations::follow(Arc::clone(relay), point, file, taken)));
+                continue;
+            }
             if point.settings().is_lender() {
                 continue;
             }
-            let stop = stop.clone();
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
-                Source::Push | Source::Files { .. } => {}
+                Source::Push | Source::Files { .. } | Source::Stations { .. } => {}
                 Source::Pull { url, start, linger } => {
                     let upstream = pull::Upstream { url, start, linger };
                     runtime.spawn(pull::run(point, upstream, stop));

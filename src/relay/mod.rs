@@ -14,6 +14,7 @@ mod point;
 mod publish;
 mod recutting;
 mod registry;
+mod stations;
 #[cfg(test)]
 mod testing;
 mod timeline;

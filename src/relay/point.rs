@@ -110,7 +110,7 @@ impl Point {
     pub fn full_name(&self, below: &str) -> String {
         match below {
             "" => self.name().to_owned(),
-            whole if self.settings.pattern().is_some() => whole.to_owned(),
+            whole if self.settings.lends_whole_names() => whole.to_owned(),
             path => format!("{}/{path}", self.name()),
         }
     }

@@ -14,8 +14,9 @@ use super::delivery::{PointId, ShardPort};
 use super::lending::{Loan, Reserve, loans_of};
 use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
+use super::stations::Directory;
 use crate::metrics as names;
-use crate::settings::{Pattern, Settings, Source};
+use crate::settings::{Pattern, Settings, Source, Station};
 use crate::wire::Guid;
 
 /// The publishing points and who may watch them; shared by all threads.
@@ -33,6 +34,7 @@ pub struct Relay {
     by_folded_name: HashMap<String, PointId>,
     /// Those with the most characters of their own first.
     templates: Vec<(Pattern, PointId)>,
+    stations: Vec<(PointId, Directory)>,
     admission: Admission,
     leased: Gauge,
     resting: Gauge,
@@ -51,6 +53,7 @@ impl Relay {
             by_name: HashMap::new(),
             by_folded_name: HashMap::new(),
             templates: Vec::new(),
+            stations: Vec::new(),
             admission: Admission::new(settings),
             leased: gauge!(names::PORT_LEASES, "state" => "leased"),
             resting: gauge!(names::PORT_LEASES, "state" => "resting"),
@@ -58,6 +61,8 @@ impl Relay {
         for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
             if let Some(pattern) = settings.pattern() {
                 relay.templates.push((pattern, id));
+            } else if matches!(settings.source, Source::Stations { .. }) {
+                relay.stations.push((id, Directory::default()));
             } else {
                 relay.by_name.entry(settings.name.clone()).or_insert(id);
                 relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
@@ -97,13 +102,18 @@ impl Relay {
     }
 
     /// The publishing point that a viewer's name belongs to, and which of its names it is: none where it is the publishing point
-    /// itself, the whole of it where that is a template, as the settings write it, and the path below it where it is a folder.
+    /// itself, the whole of it where that is a template or a list of stations, as these write it, and the path below it where it is a
+    /// folder.
     ///
-    /// A name of its own counts before templates, of these the one with the most characters of its own, and then the first in the
+    /// A name of its own counts before stations, these before templates, of these the one with the most characters of its own, and then the first in the
     /// settings; of folders the longest match counts.
     pub fn resolve<'n>(&self, name: &'n str) -> Option<(Arc<Point>, Cow<'n, str>)> {
         if let Some(point) = self.point(name) {
             return Some((point, Cow::Borrowed("")));
+        }
+        let of_list = self.stations.iter().find_map(|(id, list)| Some((self.by_id(*id)?, Cow::Owned(list.station(name)?.name))));
+        if of_list.is_some() {
+            return of_list;
         }
         let of_template = self.templates.iter().find_map(|(pattern, id)| {
             let captures = pattern.captures(name)?;
@@ -120,10 +130,25 @@ impl Relay {
     /// What people are shown in place of a viewer's name, where the settings say that.
     pub fn title(&self, name: &str) -> Option<String> {
         let (point, below) = self.resolve(name)?;
+        if let Some(station) = self.station(point.id(), &below) {
+            return station.title;
+        }
         let title = point.settings().title.as_deref()?;
         match point.settings().pattern() {
             Some(pattern) => Some(pattern.captures(&below)?.fill(title)),
             None => below.is_empty().then(|| title.to_owned()),
+        }
+    }
+
+    /// A station of a list, by the publishing point that stands for the list.
+    pub fn station(&self, list: PointId, name: &str) -> Option<Station> {
+        self.stations.iter().find(|(id, _)| *id == list)?.1.station(name)
+    }
+
+    /// A list has been read: these are its stations from now on. Those who watch another one watch on.
+    pub fn set_stations(&self, list: PointId, stations: Vec<Station>) {
+        if let Some((_, directory)) = self.stations.iter().find(|(id, _)| *id == list) {
+            directory.set(stations);
         }
     }
 

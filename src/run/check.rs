@@ -24,6 +24,9 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     if let Some(Err(error)) = loaded.settings.key_file.as_deref().map(read_secrets) {
         return Err(placed(error.into(), &loaded.places));
     }
+    if let Err(error) = ingest::check_stations(&loaded.settings) {
+        return Err(placed(error.into(), &loaded.places));
+    }
     if let Err(error) = read_certificate(&loaded.settings.rtsp_tls) {
         return Err(placed(error.into(), &loaded.places));
     }

@@ -67,7 +67,7 @@ impl Target {
         let relay = Relay::new(settings, Box::new(Guid::default), Vec::new());
         if let Some((point, below)) = relay.resolve(written) {
             // The name of a folder alone is none to play, all that is below it is.
-            let is_whole = written.len() == point.name().len() || point.settings().pattern().is_some();
+            let is_whole = written.len() == point.name().len() || point.settings().lends_whole_names();
             let name = if is_whole { point.full_name(&below) } else { format!("{}/{below}", point.name()) };
             return Ok(Self { name, asks: point.settings().access.viewers == Viewers::Signed });
         }

@@ -14,6 +14,7 @@ use super::raw::{
     List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
     RawOversize, RawPublish, RawRtsp, RawUdp, RawViewers, RawWindow,
 };
+use super::stations::station_lists;
 use super::template::has_blank;
 use super::{
     Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
@@ -80,7 +81,11 @@ pub(super) fn settings(
         log: check.log(&raw.log, built_in.log),
         access_log: check.access_log(&raw.access_log),
         source_timeout,
-        publishing_points: publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers),
+        publishing_points: {
+            let mut points = publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers);
+            points.extend(station_lists(&mut check, &raw.stations, source_timeout, access.viewers));
+            points
+        },
         access,
     };
     check.whole(&settings);
@@ -467,9 +472,13 @@ impl Check<'_> {
             let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
             points.push(PublishingPoint { access, ..PublishingPoint::push("[publish] create".into(), None) });
         }
+        let own = points.iter().filter(|point| !matches!(point.source, Source::Stations { .. })).count();
         for (i, point) in points.iter().enumerate() {
-            let written = self.places.contains_key(&format!("publishing_point[{i}].access"));
-            let key = if written { format!("publishing_point[{i}].access") } else { "access.viewers".to_owned() };
+            let written = match point.source {
+                Source::Stations { .. } => format!("stations[{}].access", i.saturating_sub(own)),
+                _ => format!("publishing_point[{i}].access"),
+            };
+            let key = if self.places.contains_key(&written) { written } else { "access.viewers".to_owned() };
             match point.access.viewers {
                 Viewers::Signed if settings.key_file.is_none() => self.problem(
                     &key,

@@ -150,7 +150,9 @@ pub fn effective(loaded: &Loaded) -> String {
         page.text.push('\n');
         page.note("no publishing point is configured, so the built-in \"demo\" runs");
     }
-    for (i, point) in settings.publishing_points.iter().enumerate() {
+    let (lists, points): (Vec<_>, Vec<_>) =
+        settings.publishing_points.iter().partition(|point| matches!(point.source, Source::Stations { .. }));
+    for (i, point) in points.into_iter().enumerate() {
         page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
         page.line("name", quoted(&point.name));
         page.line("source", source(&point.source));
@@ -164,6 +166,17 @@ pub fn effective(loaded: &Loaded) -> String {
         if point.pattern().is_some() {
             page.line("at_once", point.at_once);
         }
+    }
+    for (i, list) in lists.into_iter().enumerate() {
+        let Source::Stations { file, linger } = &list.source else { continue };
+        page.head("[[stations]]", &format!("stations[{i}]"));
+        page.line("file", quoted(&file.to_string_lossy()));
+        page.line("at_once", list.at_once);
+        page.line("linger_s", linger.as_secs());
+        page.line("source_timeout_s", seconds_or_never(list.source_timeout));
+        page.line("access", viewers(list.access.viewers));
+        page.line("allow", array(&list.access.allow));
+        page.line("deny", array(&list.access.deny));
     }
     page.text
 }
@@ -266,6 +279,7 @@ fn source(source: &Source) -> String {
             format!("{{ type = \"exec\", argv = {}, {} }}", array(argv), when(*start, *linger))
         }
         Source::Files { root } => format!("{{ type = \"files\", root = {} }}", quoted(&root.to_string_lossy())),
+        Source::Stations { file, .. } => format!("{{ type = \"stations\", file = {} }}", quoted(&file.to_string_lossy())),
         Source::Pull { url, start, linger } => {
             format!("{{ type = \"pull\", url = {}, {} }}", quoted(&url_without_secrets(url)), when(*start, *linger))
         }

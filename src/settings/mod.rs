@@ -11,12 +11,14 @@ mod load;
 mod points;
 mod problem;
 mod raw;
+mod stations;
 mod template;
 
 pub use effective::effective;
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
+pub use stations::{STATIONS_BYTES_MAX, Station, parse_stations};
 pub use template::{Captures, Pattern};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -426,6 +428,14 @@ pub enum Source {
         /// How long it stays so without viewers (`Start::Watched`).
         linger: Duration,
     },
+    /// What a list of stations names, each of them pulled while it is watched. Its publishing point has the file's name, which nobody
+    /// can open.
+    Stations {
+        /// The list.
+        file: PathBuf,
+        /// How long a station is pulled without viewers.
+        linger: Duration,
+    },
 }
 
 impl Source {
@@ -435,7 +445,7 @@ impl Source {
             Self::Files { .. } => true,
             // What stands behind a question mark is no path.
             Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
-            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo => false,
+            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo | Self::Stations { .. } => false,
         }
     }
 }

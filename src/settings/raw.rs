@@ -30,6 +30,7 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
     pub(super) access_log: RawAccessLog,
     pub(super) publishing_point: Vec<RawPoint>,
+    pub(super) stations: Vec<RawStations>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -209,6 +210,19 @@ pub(super) struct RawPoint {
     pub(super) allow: Option<List>,
     pub(super) deny: Option<List>,
     pub(super) at_once: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[stations]] table with `file`")]
+pub(super) struct RawStations {
+    pub(super) file: Option<PathBuf>,
+    pub(super) at_once: Option<u32>,
+    pub(super) linger_s: Option<u32>,
+    pub(super) source_timeout_s: Option<u32>,
+    #[serde(deserialize_with = "word")]
+    pub(super) access: Option<RawViewers>,
+    pub(super) allow: Option<List>,
+    pub(super) deny: Option<List>,
 }
 
 /// All types of source in one struct: serde's tagged enums lose the place of an error, and "this key belongs to

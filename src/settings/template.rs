@@ -18,7 +18,7 @@ const MATCH_MAX: usize = 255;
 /// Names of one template that are live at once where the settings do not say.
 pub(super) const AT_ONCE: usize = 64;
 /// Each one takes a little memory in every thread from the start on.
-const AT_ONCE_MAX: u32 = 1024;
+pub(super) const AT_ONCE_MAX: u32 = 1024;
 /// Programs that take an argument for commands.
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"];
 
@@ -190,7 +190,7 @@ impl Source {
                 };
                 Some(Self::File { paths: paths.iter().map(fill).collect::<Option<_>>()? })
             }
-            Self::Push | Self::Demo | Self::Files { .. } => None,
+            Self::Push | Self::Demo | Self::Files { .. } | Self::Stations { .. } => None,
         }
     }
 
@@ -205,7 +205,7 @@ impl Source {
                 let key = |i| if paths.len() == 1 { "path".into() } else { format!("paths[{i}]") };
                 Some(paths.iter().enumerate().map(|(i, path)| (key(i), path.to_string_lossy().into_owned())).collect())
             }
-            Self::Push | Self::Demo | Self::Files { .. } => None,
+            Self::Push | Self::Demo | Self::Files { .. } | Self::Stations { .. } => None,
         }
     }
 }
@@ -218,7 +218,12 @@ impl PublishingPoint {
 
     /// Whether it has no stream itself: each name that viewers open by it gets a publishing point of its own, for a while.
     pub fn is_lender(&self) -> bool {
-        self.pattern().is_some() || (matches!(self.source, Source::Pull { .. }) && self.source.is_folder())
+        self.lends_whole_names() || (matches!(self.source, Source::Pull { .. }) && self.source.is_folder())
+    }
+
+    /// Whether those names are whole ones, not below its own: of a template, or of a list of stations.
+    pub fn lends_whole_names(&self) -> bool {
+        self.pattern().is_some() || matches!(self.source, Source::Stations { .. })
     }
 }
 

@@ -8,7 +8,6 @@ use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamEntry, StreamSwitch};
 use crate::playing::{Course, StartAt};
 use crate::relay::{Delivery, LOANS_PER_FOLDER, Watch};
-use crate::settings::Start;
 use crate::shard::{Item, RelayedFile};
 use std::net::IpAddr;
 use tokio::sync::oneshot;

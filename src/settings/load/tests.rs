@@ -448,3 +448,31 @@ fn templates_are_checked() {
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(warned[0].starts_with("w.toml:3: publishing_point[0].source.argv[2]: begins with what viewers name"), "{warned:?}");
 }
+
+#[test]
+fn lists_of_stations_are_checked() {
+    let folder = Folder::new(&[
+        ("w.toml", "[[stations]]\nfile = 's.txt'\nat_once = 7\nlinger_s = 3\naccess = 'all'\ndeny = '10.0.0.0/8'\n"),
+        ("s.txt", ""),
+    ]);
+    let loaded = load(&folder.sources()).unwrap();
+    let list = &loaded.settings.publishing_points[0];
+    let source = Source::Stations { file: folder.0.path().join("s.txt"), linger: Duration::from_secs(3) };
+    assert_eq!((&list.name[..], &list.source, list.at_once, list.access.deny.len()), ("s.txt", &source, 7, 1));
+    assert!(loaded.warnings.is_empty() && list.is_lender());
+    let text = effective(&loaded);
+    assert!(text.contains("[[stations]] # ") && !text.contains("[[publishing_point]]"), "{text}");
+    let again = load(&file(&text).sources()).unwrap().settings.publishing_points.remove(0);
+    assert_eq!((again.source, again.at_once, &again.access), (source, 7, &list.access));
+    let folder =
+        file("[[stations]]\nfile = 's'\nat_once = 0\naccess = 'signed'\n[[stations]]\nfile = 's'\n[[stations]]\nat_once = 7\n");
+    let problems = folder.problems(&folder.sources());
+    for wanted in [
+        "w.toml:3: stations[0].at_once: 0 is not",
+        "w.toml:4: stations[0].access: \"signed\" of \"s\" needs keys",
+        "w.toml:6: stations[1].file: s is named twice",
+        "w.toml:7: stations[2]: lacks `file`",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(wanted)), "{wanted}: {problems:#?}");
+    }
+}
