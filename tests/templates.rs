@@ -71,7 +71,7 @@ fn of_fifty_templates_two_run_while_two_are_watched() {
     let one = Viewer::tcp(daemon.mms, "site7/front");
     let two = Viewer::tcp(daemon.mms, "SITE31/front");
     let again = Viewer::tcp(daemon.mms, "site7/front");
-    [&one, &two, &again].map(|viewer| viewer.wait_for_packets(20, LIMIT));
+    [&one, &two, &again].iter().for_each(|viewer| viewer.wait_for_packets(20, LIMIT));
     assert_eq!(children_of(daemon.id()).len(), 2);
     assert_eq!(camera.names(), ["7:front", "31:front"]);
     let up = |name: &str| daemon.metric("wmrelay_source_up", &[("point", name)]);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use metrics::{Gauge, gauge};
@@ -18,6 +18,9 @@ use super::stations::Directory;
 use crate::metrics as names;
 use crate::settings::{Pattern, Settings, Source, Station};
 use crate::wire::Guid;
+
+/// Hears of publishing points, by the names that viewers know.
+type PointListener = Box<dyn Fn(&Arc<Point>, &str) + Send + Sync>;
 
 /// The publishing points and who may watch them; shared by all threads.
 pub struct Relay {
@@ -35,6 +38,7 @@ pub struct Relay {
     /// Those with the most characters of their own first.
     templates: Vec<(Pattern, PointId)>,
     stations: Vec<(PointId, Directory)>,
+    listener: OnceLock<PointListener>,
     admission: Admission,
     leased: Gauge,
     resting: Gauge,
@@ -54,6 +58,7 @@ impl Relay {
             by_folded_name: HashMap::new(),
             templates: Vec::new(),
             stations: Vec::new(),
+            listener: OnceLock::new(),
             admission: Admission::new(settings),
             leased: gauge!(names::PORT_LEASES, "state" => "leased"),
             resting: gauge!(names::PORT_LEASES, "state" => "resting"),
@@ -177,7 +182,11 @@ impl Relay {
         if let Some((point, _)) = self.resolve(name) {
             return Err(CreateRefusal::Taken { name: name.to_owned(), by: point.name().to_owned() });
         }
-        created.create(name, template.transpose()?.map(|template| template.settings().clone()))
+        let point = created.create(name, template.transpose()?.map(|template| template.settings().clone()))?;
+        if let Some(listener) = self.listener.get() {
+            listener(&point, name);
+        }
+        Ok(point)
     }
 
     /// Whether publishers make publishing points.
@@ -205,7 +214,21 @@ impl Relay {
     /// Lends a publishing point to a name of a mirrored folder or template; with the loan where that is new, so that a source is
     /// needed. `None` where all are lent, or where it lends none.
     pub fn lend(&self, lender: PointId, name: &str) -> Option<(Watch, Option<Loan>)> {
-        self.reserves.get(&lender)?.lend(name)
+        let (watch, loan) = self.reserves.get(&lender)?.lend(name)?;
+        if let Some(listener) = self.listener.get().filter(|_| loan.is_some()) {
+            listener(watch.point(), &watch.point().full_name(name));
+        }
+        Some((watch, loan))
+    }
+
+    /// Calls `listener` with each publishing point that can have viewers and its name: with those of the settings now, with others
+    /// when they are lent or created. What it hears them by is forgotten when they go back. Once only.
+    pub fn on_point(&self, listener: PointListener) {
+        for point in self.points().iter().filter(|point| !point.settings().is_lender()) {
+            listener(point, point.name());
+        }
+        // A second one would hear nothing of those to come.
+        let _ = self.listener.set(listener);
     }
 
     /// Who comes in.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use super::hooks::{commands, hooks};
 use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
@@ -58,6 +59,7 @@ pub(super) fn settings(
     let built_in = Settings::default();
     let source_timeout = raw.source_timeout_s.map_or(built_in.source_timeout, |seconds| check.time_or_never(seconds));
     let access = check.access(&raw.access);
+    let hooks = hooks(&mut check, &raw.hooks);
     let settings = Settings {
         shards: check.shards(raw.shards).unwrap_or(built_in.shards),
         mms: check.listen("mms.listen", raw.mms.listen.as_ref(), built_in.mms),
@@ -84,9 +86,15 @@ pub(super) fn settings(
         publishing_points: {
             let mut points = publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers);
             points.extend(station_lists(&mut check, &raw.stations, source_timeout, access.viewers));
+            for (i, point) in points.iter_mut().enumerate() {
+                let own = raw.publishing_point.get(i).map(|raw| (format!("publishing_point[{i}].hooks"), &raw.hooks));
+                let own = own.map(|(key, own)| commands(&mut check, &key, own, &hooks.commands));
+                point.commands = own.unwrap_or_else(|| hooks.commands.clone());
+            }
             points
         },
         access,
+        hooks,
     };
     check.whole(&settings);
     let Check { problems, warnings, .. } = check;

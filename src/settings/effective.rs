@@ -146,6 +146,18 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("keep", access_log.keep);
     page.line("hash_addresses", access_log.hash_addresses);
 
+    page.table("hooks");
+    for (key, argv) in settings.hooks.commands.by_key() {
+        page.line(key, array(argv));
+    }
+    page.line("timeout_s", settings.hooks.timeout.as_secs());
+    match &settings.hooks.webhook {
+        Some(webhook) => {
+            page.note(&format!("url: {}, with a secret that is not shown", one_line(&url_without_secrets(&webhook.url))))
+        }
+        None => page.note("url: none, so that there is no webhook"),
+    }
+
     if settings.publishing_points.is_empty() {
         page.text.push('\n');
         page.note("no publishing point is configured, so the built-in \"demo\" runs");
@@ -163,6 +175,10 @@ pub fn effective(loaded: &Loaded) -> String {
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));
+        if point.commands != settings.hooks.commands {
+            let commands: Vec<_> = point.commands.by_key().iter().map(|(key, argv)| format!("{key} = {}", array(argv))).collect();
+            page.line("hooks", format!("{{ {} }}", commands.join(", ")));
+        }
         if point.pattern().is_some() {
             page.line("at_once", point.at_once);
         }

@@ -6,6 +6,7 @@
 mod check;
 mod effective;
 mod file;
+mod hooks;
 mod listen;
 mod load;
 mod points;
@@ -15,6 +16,7 @@ mod stations;
 mod template;
 
 pub use effective::effective;
+pub use hooks::{Commands, Hooks, Target, Webhook};
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
@@ -77,6 +79,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// [`PublishingPoint::source_timeout`] of those that do not say it; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// Who hears when sources and viewers come and go.
+    pub hooks: Hooks,
     /// The publishing points, in the order of the file.
     pub publishing_points: Vec<PublishingPoint>,
 }
@@ -389,6 +393,8 @@ pub struct PublishingPoint {
     pub access: PointAccess,
     /// Names that are live at once, where it stands for many; at least one.
     pub at_once: usize,
+    /// Programs that hear of it.
+    pub commands: Commands,
 }
 
 /// What feeds a broadcast.
@@ -512,6 +518,7 @@ impl Default for Settings {
             log: Log { format: LogFormat::Auto, level: "info".into() },
             access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
+            hooks: Hooks::default(),
             publishing_points: Vec::new(),
         }
     }
@@ -526,7 +533,8 @@ impl PublishingPoint {
     /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
         let (title, source_timeout, access) = (None, None, PointAccess::default());
-        Self { name: name.into(), title, source, source_timeout, access, at_once: template::AT_ONCE }
+        let (at_once, commands) = (template::AT_ONCE, Commands::default());
+        Self { name: name.into(), title, source, source_timeout, access, at_once, commands }
     }
 }
 
@@ -535,8 +543,8 @@ impl Settings {
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
             let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
-            let source_timeout = self.source_timeout;
-            vec![PublishingPoint { source_timeout, access, ..PublishingPoint::new("demo", Source::Demo) }]
+            let (source_timeout, commands) = (self.source_timeout, self.hooks.commands.clone());
+            vec![PublishingPoint { source_timeout, access, commands, ..PublishingPoint::new("demo", Source::Demo) }]
         } else {
             self.publishing_points.clone()
         }

@@ -31,6 +31,7 @@ pub(super) struct Raw {
     pub(super) access_log: RawAccessLog,
     pub(super) publishing_point: Vec<RawPoint>,
     pub(super) stations: Vec<RawStations>,
+    pub(super) hooks: RawHooks,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -210,6 +211,29 @@ pub(super) struct RawPoint {
     pub(super) allow: Option<List>,
     pub(super) deny: Option<List>,
     pub(super) at_once: Option<u32>,
+    pub(super) hooks: RawCommands,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { on_ready = [\"PROGRAM\", \"ARGUMENT\"] }")]
+pub(super) struct RawCommands {
+    pub(super) on_ready: Option<Vec<String>>,
+    pub(super) on_gone: Option<Vec<String>>,
+    pub(super) on_first_viewer: Option<Vec<String>>,
+    pub(super) on_last_viewer: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawHooks {
+    pub(super) on_ready: Option<Vec<String>>,
+    pub(super) on_gone: Option<Vec<String>>,
+    pub(super) on_first_viewer: Option<Vec<String>>,
+    pub(super) on_last_viewer: Option<Vec<String>>,
+    pub(super) timeout_s: Option<u32>,
+    pub(super) url: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

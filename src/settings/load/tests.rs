@@ -476,3 +476,34 @@ fn lists_of_stations_are_checked() {
         assert!(problems.iter().any(|problem| problem.starts_with(wanted)), "{wanted}: {problems:#?}");
     }
 }
+
+#[test]
+fn hooks_are_checked() {
+    let demo = "[[publishing_point]]\nname = 'demo'\nsource = { type = 'demo' }\n";
+    let own =
+        "[[publishing_point]]\nname = 'own'\nsource = { type = 'push' }\nhooks = { on_ready = [], on_gone = ['b', 'c d'] }\n";
+    let folder = file(&format!("{demo}{own}[hooks]\non_ready = ['a', '$(x)']\ntimeout_s = 3\n"));
+    let loaded = load(&folder.sources()).unwrap();
+    let [demo, own] = &loaded.settings.publishing_points[..] else { panic!() };
+    assert_eq!((&demo.commands, loaded.settings.hooks.timeout), (&loaded.settings.hooks.commands, Duration::from_secs(3)));
+    assert_eq!((demo.commands.on_ready.len(), own.commands.on_ready.len(), own.commands.on_gone.len()), (2, 0, 2));
+    let again = load(&file(&effective(&loaded)).sources()).unwrap().settings;
+    assert_eq!(again, loaded.settings);
+    let secret = "secret = 'a secret of sixteen'";
+    let shown = effective(&load(&file(&format!("[hooks]\nurl = 'https://h/x?k=hidden'\n{secret}")).sources()).unwrap());
+    assert!(shown.contains("# url: https://h/x?…") && !shown.contains("hidden") && !shown.contains("sixteen"), "{shown}");
+    for (text, words) in [
+        ("url = 'http://h/'".to_owned(), "w.toml:2: hooks.url: lacks `secret`"),
+        ("url = 'http://h/'\nsecret = 'short'".into(), "w.toml:3: hooks.secret: is shorter"),
+        (format!("url = 'h/x'\n{secret}"), "w.toml:2: hooks.url: \"h/x\" does not begin"),
+        ("timeout_s = 0".into(), "w.toml:2: hooks.timeout_s: 0 is not"),
+        ("on_ready = ['']".into(), "w.toml:2: hooks.on_ready: the program's name is empty"),
+        ("on_gone = ['a', \"\\u0000\"]".into(), "w.toml:2: hooks.on_gone: an argument contains a NUL"),
+        ("on_gone = 'a'".into(), "w.toml:2: hooks.on_gone: invalid type"),
+    ] {
+        let folder = file(&format!("[hooks]\n{text}\n"));
+        let problems = folder.problems(&folder.sources());
+        assert!(problems.len() == 1 && problems[0].starts_with(words), "{words}: {problems:#?}");
+    }
+    assert!(file("[hooks]\nsecret = 'x'\non_ready = ['a b']\n").warnings().len() == 2);
+}
