@@ -52,7 +52,7 @@ use gate::Gate;
 use playlist::Medium;
 use rtsp_push::Ways;
 use slots::Slots;
-pub use stations::check_stations;
+pub use stations::{check_stations, load_stations};
 use stop::{Stop, Stopper};
 
 /// Connections of publishers at once.

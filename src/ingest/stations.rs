@@ -28,6 +28,21 @@ pub fn check_stations(settings: &Settings) -> Result<(), SettingsError> {
     lists.filter(|file| file.exists()).try_for_each(|file| read(file).map(drop))
 }
 
+/// Gives a relay all lists that are there, once.
+///
+/// # Errors
+/// As [`check_stations`].
+pub fn load_stations(relay: &Relay) -> Result<(), SettingsError> {
+    for point in relay.points() {
+        if let Source::Stations { file, .. } = &point.settings().source
+            && file.exists()
+        {
+            relay.set_stations(point.id(), read(file)?);
+        }
+    }
+    Ok(())
+}
+
 /// Gives the relay the list as it is now; how the file looked.
 ///
 /// # Errors
