@@ -66,6 +66,9 @@ pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
 pub const DROPPED_PACKETS: &str = "wmrelay_dropped_packets_total";
 /// Connections to other servers, by what came of them. Labels: `point`, `result`.
 pub const PULL_CONNECTS: &str = "wmrelay_pull_connects_total";
+/// Events told to programs (`command`) and to the web server (`webhook`), by what came of it. Labels: `kind`, `result`: `ok`,
+/// `failed`, `timeout`, `retried`, `dropped` (too many waited).
+pub const HOOKS: &str = "wmrelay_hooks_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 /// Bytes of file blocks in memory, over all files played on demand.
@@ -158,6 +161,7 @@ pub fn describe_all() {
         "Packets left out between source and viewers: invalid ones, sound ones that cannot be cut to fit a datagram (uncut), and what cutting broke (unsound)"
     );
     describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
+    describe_counter!(HOOKS, "Events told to programs and to the web server of the hooks, by what came of it");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

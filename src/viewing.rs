@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -23,6 +24,43 @@ pub struct Player {
     pub host: Option<String>,
     /// A Windows Media Services 4.x server that pulls: wants padded packets and all streams.
     pub is_wms4: bool,
+}
+
+/// Knows what people are shown in place of names; must not block.
+#[derive(Clone, Default)]
+pub struct Titles(Option<TitleOf>);
+
+/// The title of a name, if it has one.
+type TitleOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+impl Titles {
+    /// Asked anew each time, for what is behind it may change.
+    pub fn new(title_of: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(title_of)))
+    }
+
+    /// The title of a name, as a viewer writes it.
+    pub fn of(&self, name: &str) -> Option<String> {
+        self.0.as_ref()?(name)
+    }
+}
+
+/// The same function, not the same answers.
+impl PartialEq for Titles {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        }
+    }
+}
+
+impl Eq for Titles {}
+
+impl fmt::Debug for Titles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Titles").finish_non_exhaustive()
+    }
 }
 
 /// What a viewer shows so that it is let in.

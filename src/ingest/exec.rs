@@ -11,10 +11,10 @@ use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use super::back_off::BackOff;
 use super::feed::{Feed, Flow};
+use super::lent::{Failed, Tenure};
 use super::stop::Stop;
-use super::watched::Watched;
 use super::{now, stderr};
-use crate::relay::{Point, PublisherId, Relay};
+use crate::relay::{Loan, Point, PublisherId};
 use crate::settings::Start;
 
 /// Bytes read at once.
@@ -47,18 +47,29 @@ enum End {
 }
 
 /// Runs the child, again and again, until the daemon stops.
-pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, command: Command, stop: Stop) {
+pub(super) async fn run(point: Arc<Point>, command: Command, stop: Stop) {
     let span = info_span!("exec", point = point.name());
-    let watched = Watched::new(&point, command.start);
-    let source = Exec { relay, point, command, watched };
+    let tenure = Tenure::new(Arc::clone(&point), command.start, None);
+    let source = Exec { point, command, tenure, failed: None };
+    source.run(stop).instrument(span).await;
+}
+
+/// Runs the child for a publishing point that is lent, and gives it back once nobody has watched for the linger. A child that
+/// brings nothing at all is told of by `failed`, and viewers are told that there is nothing.
+pub(super) async fn run_lent(loan: Loan, command: Command, stop: Stop, failed: Failed) {
+    let span = info_span!("exec", point = loan.point().name(), name = loan.name());
+    let point = Arc::clone(loan.point());
+    let tenure = Tenure::new(Arc::clone(&point), Start::Watched, Some(loan));
+    let source = Exec { point, command, tenure, failed: Some(failed) };
     source.run(stop).instrument(span).await;
 }
 
 struct Exec {
-    relay: Arc<Relay>,
     point: Arc<Point>,
     command: Command,
-    watched: Watched,
+    tenure: Tenure,
+    /// Of a publishing point that is lent.
+    failed: Option<Failed>,
 }
 
 impl Exec {
@@ -66,7 +77,7 @@ impl Exec {
         let mut back_off = BackOff::new();
         loop {
             tokio::select! {
-                () = self.watched.begin() => {}
+                runs = self.tenure.begins() => if !runs { return },
                 () = stop.requested() => return,
             }
             let begin = Instant::now();
@@ -81,8 +92,13 @@ impl Exec {
             };
             let wait = back_off.after(begin.elapsed());
             warn!(reason, retry_s = wait.as_secs_f32(), "ended");
+            // A viewer named it, and may have named what is not: nobody is to wait for it.
+            if let Some(failed) = self.failed.as_ref().filter(|_| self.point.generation().is_none()) {
+                failed(&reason);
+                self.point.end();
+            }
             tokio::select! {
-                () = sleep(wait) => {}
+                again = self.tenure.rests(wait) => if !again { return },
                 () = stop.requested() => return,
             }
         }
@@ -91,7 +107,7 @@ impl Exec {
     /// One life of the child. It has ended and is reaped when this returns.
     async fn run_once(&mut self, stop: &mut Stop) -> End {
         let [program, arguments @ ..] = self.command.argv.as_slice() else { return End::Failed("no program is named".into()) };
-        let publisher = match self.relay.publish(now(), self.point.name(), PublisherId::BuiltIn) {
+        let publisher = match self.point.publish(now(), PublisherId::BuiltIn) {
             Ok(publisher) => publisher,
             Err(refusal) => return End::Failed(refusal.to_string()),
         };
@@ -110,7 +126,7 @@ impl Exec {
             .map(|words| tokio::spawn(stderr::lines(words, |line| info!(line, "says")).instrument(Span::current())));
         let stdout = child.stdout.take();
         let mut feed = Feed::new(publisher);
-        let mut watched = self.watched.clone();
+        let mut watched = self.tenure.watched();
         let end = tokio::select! {
             reason = pump(&mut feed, stdout) => Some(End::Failed(reason)),
             () = watched.end(self.command.linger) => Some(End::Unwatched),

@@ -9,11 +9,13 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::back_off::BackOff;
 use super::fallback::{StandInError, wait_for_turn};
 use super::laps::Laps;
+use super::lent::Tenure;
 use super::playlist::{self, Item, Medium};
+use super::stop::Stop;
 use super::watched::Watched;
 use super::{file_time, now};
 use crate::asf::Header;
-use crate::relay::{Point, PublishError, Publisher, PublisherId, Relay};
+use crate::relay::{Loan, Point, PublishError, Publisher, PublisherId};
 use crate::settings::Start;
 
 /// Packets that are due so soon go along with the ones that are due now: fewer, larger batches.
@@ -22,15 +24,15 @@ const EARLY: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(5);
 
 /// Plays until it is dropped.
-pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>) {
-    run_when(relay, point, media, Start::Always, Duration::ZERO).await;
+pub(super) async fn run(point: Arc<Point>, media: Vec<Medium>) {
+    run_when(point, media, Start::Always, Duration::ZERO).await;
 }
 
 /// The same while somebody watches, if that is what `start` says: from the beginning each time.
-pub(super) async fn run_when(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>, start: Start, linger: Duration) {
+pub(super) async fn run_when(point: Arc<Point>, media: Vec<Medium>, start: Start, linger: Duration) {
     let span = info_span!("file", point = point.name());
     let mut watched = Watched::new(&point, start);
-    let mut player = Player { relay, point, on_air: None, back_off: BackOff::new() };
+    let mut player = Player { point, on_air: None, back_off: BackOff::new() };
     let work = async {
         loop {
             watched.begin().await;
@@ -78,8 +80,24 @@ pub(super) async fn stand_in(publisher: Publisher, media: Vec<Medium>) -> Result
     failure.map_or(Ok(()), Err)
 }
 
+/// Plays for a publishing point that is lent, and gives it back once nobody has watched for the linger.
+pub(super) async fn run_lent(loan: Loan, media: Vec<Medium>, linger: Duration, stop: Stop) {
+    let span = info_span!("file", point = loan.point().name(), name = loan.name());
+    let mut tenure = Tenure::new(Arc::clone(loan.point()), Start::Watched, Some(loan));
+    let lent = async {
+        while tenure.begins().await {
+            let mut player = Player { point: Arc::clone(tenure.point()), on_air: None, back_off: BackOff::new() };
+            let mut watched = tenure.watched();
+            tokio::select! {
+                () = player.run(media.clone()) => return,
+                () = watched.end(linger) => info!("ends, nobody watches"),
+            }
+        }
+    };
+    stop.until(lent.instrument(span)).await;
+}
+
 struct Player {
-    relay: Arc<Relay>,
     point: Arc<Point>,
     on_air: Option<OnAir>,
     back_off: BackOff,
@@ -125,7 +143,7 @@ impl Player {
         if let Some(on_air) = &mut self.on_air {
             on_air.header(header)?;
         } else {
-            let publisher = self.relay.publish(now(), self.point.name(), PublisherId::BuiltIn)?;
+            let publisher = self.point.publish(now(), PublisherId::BuiltIn)?;
             info!(packet_size = header.packet_size(), bit_rate = header.bit_rate(), "begins");
             self.on_air = Some(OnAir::begin(publisher, header)?);
         }

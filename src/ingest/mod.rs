@@ -15,12 +15,14 @@ mod file;
 mod gate;
 mod laps;
 mod lead;
+mod lent;
 mod mirror;
 mod playlist;
 mod pull;
 mod push;
 mod rtsp_push;
 mod slots;
+mod stations;
 mod stderr;
 mod stop;
 #[cfg(test)]
@@ -51,6 +53,7 @@ use gate::Gate;
 use playlist::Medium;
 use rtsp_push::Ways;
 use slots::Slots;
+pub use stations::{check_stations, load_stations};
 use stop::{Stop, Stopper};
 
 /// Connections of publishers at once.
@@ -114,36 +117,43 @@ impl Ingest {
     /// Starts the sources of all publishing points on a runtime (with time and IO), which may be a current-thread one.
     ///
     /// # Errors
-    /// The system has no random numbers for nonces.
+    /// The system has no random numbers for nonces; a list of stations is there and is not sound.
     pub fn start(runtime: &Handle, settings: &Settings, relay: &Arc<Relay>, users: Option<Users>) -> anyhow::Result<Self> {
         let (stopper, stop) = stop::channel();
         let mut key = [0; 32];
         getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
         for point in relay.points() {
+            // Of what stands for many names nobody knows any before a viewer says it: [`mirror`] starts its source then.
             let stop = stop.clone();
+            if let Source::Stations { file, .. } = &point.settings().source {
+                let (file, taken) = (file.clone(), stations::begin(relay, &point, file)?);
+                runtime.spawn(stop.until(stations::follow(Arc::clone(relay), point, file, taken)));
+                continue;
+            }
+            if point.settings().is_lender() {
+                continue;
+            }
             if let Some(fallback) = point.settings().fallback.clone() {
                 runtime.spawn(stop.clone().until(fallback::run(Arc::clone(relay), Arc::clone(&point), fallback)));
             }
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
-                Source::Push | Source::Files { .. } => {}
-                // Of a whole folder nobody knows what to pull before a viewer names it: [`mirror`] does it then.
-                source @ Source::Pull { .. } if source.is_folder() => {}
+                Source::Push | Source::Files { .. } | Source::Stations { .. } => {}
                 Source::Pull { url, start, linger } => {
                     let upstream = pull::Upstream { url, start, linger };
                     runtime.spawn(pull::run(point, upstream, stop));
                 }
                 Source::File { paths, start, linger } => {
                     let media = paths.into_iter().map(Medium::File).collect();
-                    runtime.spawn(stop.until(file::run_when(Arc::clone(relay), point, media, start, linger)));
+                    runtime.spawn(stop.until(file::run_when(point, media, start, linger)));
                 }
                 Source::Demo => {
-                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, vec![demo::medium()])));
+                    runtime.spawn(stop.until(file::run(point, vec![demo::medium()])));
                 }
                 Source::Exec { argv, start, linger } => {
                     let command = exec::Command { argv, start, linger };
-                    runtime.spawn(exec::run(Arc::clone(relay), point, command, stop));
+                    runtime.spawn(exec::run(point, command, stop));
                 }
             }
         }
@@ -183,7 +193,7 @@ impl Ingest {
         })
     }
 
-    /// Finds out what names below mirrored folders are, for shards on any thread.
+    /// Finds out what names of mirrored folders and templates are, for shards on any thread.
     pub fn finder(&self) -> Finder {
         let mirror = mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), self.stop.downgrade());
         Arc::new(move |wish| mirror.take(wish))

@@ -79,7 +79,8 @@ impl Created {
         let most = settings.publish.create_limit;
         let places = Places { by_name: HashMap::new(), all: (0..most).map(|_| Place::default()).collect() };
         let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
-        let template = PublishingPoint { access, ..PublishingPoint::push(String::new(), settings.source_timeout) };
+        let commands = settings.hooks.commands.clone();
+        let template = PublishingPoint { access, commands, ..PublishingPoint::push(String::new(), settings.source_timeout) };
         Self { first, most, template, shared, free: FreeSlots::new(most), places: Mutex::new(places) }
     }
 

@@ -15,6 +15,7 @@ mod publish;
 mod recutting;
 mod registry;
 mod stand_in;
+mod stations;
 #[cfg(test)]
 mod testing;
 mod timeline;

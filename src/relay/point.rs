@@ -31,7 +31,11 @@ pub struct Point {
     watchers: Mutex<Watchers>,
     /// Who hears of it beside the shards.
     followers: Mutex<Vec<Weak<dyn ShardPort>>>,
+    source_listeners: Mutex<Vec<SourceListener>>,
 }
+
+/// Hears whether a source sends.
+type SourceListener = Box<dyn Fn(bool) + Send + Sync>;
 
 /// What all publishing points have in common.
 pub(super) struct Shared {
@@ -98,7 +102,7 @@ impl Point {
             meters.fallback.increment(0);
         }
         let (generation, feed, watchers, followers) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
-        Self { id, settings, shared, meters, generation, feed, watchers, followers }
+        Self { id, settings, shared, meters, generation, feed, watchers, followers, source_listeners: Mutex::default() }
     }
 
     /// Its index.
@@ -109,6 +113,16 @@ impl Point {
     /// Its name, as the settings write it.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// The whole name of what a viewer opens here, `below` as [`Relay::resolve`](super::Relay::resolve) says it: what access keys
+    /// are made for.
+    pub fn full_name(&self, below: &str) -> String {
+        match below {
+            "" => self.name().to_owned(),
+            whole if self.settings.lends_whole_names() => whole.to_owned(),
+            path => format!("{}/{path}", self.name()),
+        }
     }
 
     /// What the settings say of it.
@@ -145,6 +159,16 @@ impl Point {
         let mut watchers = self.lock_watchers();
         listener(watchers.count);
         watchers.listeners.push(listener);
+    }
+
+    /// Calls `listener` when a source begins to send, if one does already at once, and when it is gone. Calls come one at a time and
+    /// in order; the listener must not block, nor call this publishing point.
+    pub fn on_source(&self, listener: SourceListener) {
+        let feed = self.lock_feed();
+        if feed.is_up() {
+            listener(true);
+        }
+        self.lock_source_listeners().push(listener);
     }
 
     /// The right to feed it. A publisher with the same credentials that was silent for 2 s is superseded: its calls fail
@@ -203,6 +227,7 @@ impl Point {
         self.lock_watchers().listeners.clear();
         let mut feed = self.lock_feed();
         feed.forget(self);
+        self.lock_source_listeners().clear();
         self.set_generation(None);
         self.deliver(&Delivery::Vacated { point: self.id, vacancy });
     }
@@ -239,6 +264,16 @@ impl Point {
         self.shared.datagram_room?.fitting(header)
     }
 
+    /// The source sends, or does not any more. Called with the feed locked.
+    pub(super) fn tell_source(&self, is_up: bool) {
+        if is_up {
+            self.meters.up.increment(1);
+        } else {
+            self.meters.up.decrement(1);
+        }
+        self.lock_source_listeners().iter().for_each(|listener| listener(is_up));
+    }
+
     pub(super) fn meters(&self) -> &Meters {
         &self.meters
     }
@@ -267,6 +302,10 @@ impl Point {
 
     fn lock_followers(&self) -> MutexGuard<'_, Vec<Weak<dyn ShardPort>>> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_source_listeners(&self) -> MutexGuard<'_, Vec<SourceListener>> {
+        self.source_listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_watchers(&self) -> MutexGuard<'_, Watchers> {

@@ -309,7 +309,7 @@ impl Publisher {
                 if accepted.packets > 0 {
                     feed.quiet_since = Some(now);
                     if !std::mem::replace(&mut feed.up, true) {
-                        point.meters().up.increment(1);
+                        point.tell_source(true);
                     }
                 }
                 point.meters().packets.increment(accepted.packets);
@@ -388,6 +388,10 @@ impl Feed {
             self.flush(now, point);
             self.end(point);
         }
+    }
+
+    pub(super) const fn is_up(&self) -> bool {
+        self.up
     }
 
     pub(super) const fn has_publisher(&self) -> bool {
@@ -544,7 +548,7 @@ impl Feed {
 
     fn down(&mut self, point: &Point) {
         if std::mem::take(&mut self.up) {
-            point.meters().up.decrement(1);
+            point.tell_source(false);
         }
     }
 }

@@ -146,11 +146,25 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("keep", access_log.keep);
     page.line("hash_addresses", access_log.hash_addresses);
 
+    page.table("hooks");
+    for (key, argv) in settings.hooks.commands.by_key() {
+        page.line(key, array(argv));
+    }
+    page.line("timeout_s", settings.hooks.timeout.as_secs());
+    match &settings.hooks.webhook {
+        Some(webhook) => {
+            page.note(&format!("url: {}, with a secret that is not shown", one_line(&url_without_secrets(&webhook.url))))
+        }
+        None => page.note("url: none, so that there is no webhook"),
+    }
+
     if settings.publishing_points.is_empty() {
         page.text.push('\n');
         page.note("no publishing point is configured, so the built-in \"demo\" runs");
     }
-    for (i, point) in settings.publishing_points.iter().enumerate() {
+    let (lists, points): (Vec<_>, Vec<_>) =
+        settings.publishing_points.iter().partition(|point| matches!(point.source, Source::Stations { .. }));
+    for (i, point) in points.into_iter().enumerate() {
         page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
         page.line("name", quoted(&point.name));
         page.line("source", source(&point.source));
@@ -168,6 +182,24 @@ pub fn effective(loaded: &Loaded) -> String {
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));
+        if point.commands != settings.hooks.commands {
+            let commands: Vec<_> = point.commands.by_key().iter().map(|(key, argv)| format!("{key} = {}", array(argv))).collect();
+            page.line("hooks", format!("{{ {} }}", commands.join(", ")));
+        }
+        if point.pattern().is_some() {
+            page.line("at_once", point.at_once);
+        }
+    }
+    for (i, list) in lists.into_iter().enumerate() {
+        let Source::Stations { file, linger } = &list.source else { continue };
+        page.head("[[stations]]", &format!("stations[{i}]"));
+        page.line("file", quoted(&file.to_string_lossy()));
+        page.line("at_once", list.at_once);
+        page.line("linger_s", linger.as_secs());
+        page.line("source_timeout_s", seconds_or_never(list.source_timeout));
+        page.line("access", viewers(list.access.viewers));
+        page.line("allow", array(&list.access.allow));
+        page.line("deny", array(&list.access.deny));
     }
     page.text
 }
@@ -271,6 +303,7 @@ fn source(source: &Source) -> String {
             format!("{{ type = \"exec\", argv = {}, {} }}", array(argv), when(*start, *linger))
         }
         Source::Files { root } => format!("{{ type = \"files\", root = {} }}", quoted(&root.to_string_lossy())),
+        Source::Stations { file, .. } => format!("{{ type = \"stations\", file = {} }}", quoted(&file.to_string_lossy())),
         Source::Pull { url, start, linger } => {
             format!("{{ type = \"pull\", url = {}, {} }}", quoted(&url_without_secrets(url)), when(*start, *linger))
         }

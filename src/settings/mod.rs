@@ -7,19 +7,24 @@ mod check;
 mod effective;
 mod fallback;
 mod file;
+mod hooks;
 mod listen;
 mod load;
 mod points;
 mod problem;
 mod raw;
+mod stations;
+mod template;
 
 pub use effective::effective;
 pub use fallback::{Fallback, FallbackKind};
+pub use hooks::{Commands, Hooks, Target, Webhook};
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::check_name;
 pub use problem::{Problem, SettingsError};
+pub use stations::{STATIONS_BYTES_MAX, Station, parse_stations};
+pub use template::{Captures, Pattern};
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -76,6 +81,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// [`PublishingPoint::source_timeout`] of those that do not say it; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// Who hears when sources and viewers come and go.
+    pub hooks: Hooks,
     /// The publishing points, in the order of the file.
     pub publishing_points: Vec<PublishingPoint>,
 }
@@ -376,7 +383,7 @@ fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
 /// A name that viewers can open, and what feeds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishingPoint {
-    /// The name, as in `mms://host/NAME`.
+    /// The name, as in `mms://host/NAME`; that of a template has a `*` in it ([`PublishingPoint::pattern`]).
     pub name: String,
     /// What people are shown in place of the name.
     pub title: Option<String>,
@@ -390,6 +397,10 @@ pub struct PublishingPoint {
     pub fallback: Option<Fallback>,
     /// Who may watch it.
     pub access: PointAccess,
+    /// Names that are live at once, where it stands for many; at least one.
+    pub at_once: usize,
+    /// Programs that hear of it.
+    pub commands: Commands,
 }
 
 /// What feeds a broadcast.
@@ -433,6 +444,14 @@ pub enum Source {
         /// How long it stays so without viewers (`Start::Watched`).
         linger: Duration,
     },
+    /// What a list of stations names, each of them pulled while it is watched. Its publishing point has the file's name, which nobody
+    /// can open.
+    Stations {
+        /// The list.
+        file: PathBuf,
+        /// How long a station is pulled without viewers.
+        linger: Duration,
+    },
 }
 
 impl Source {
@@ -442,7 +461,7 @@ impl Source {
             Self::Files { .. } => true,
             // What stands behind a question mark is no path.
             Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
-            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo => false,
+            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo | Self::Stations { .. } => false,
         }
     }
 }
@@ -509,6 +528,7 @@ impl Default for Settings {
             log: Log { format: LogFormat::Auto, level: "info".into() },
             access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
+            hooks: Hooks::default(),
             publishing_points: Vec::new(),
         }
     }
@@ -530,6 +550,8 @@ impl PublishingPoint {
             url_commands: false,
             fallback: None,
             access: PointAccess::default(),
+            at_once: template::AT_ONCE,
+            commands: Commands::default(),
         }
     }
 }
@@ -539,16 +561,10 @@ impl Settings {
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
             let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
-            let source_timeout = self.source_timeout;
-            vec![PublishingPoint { source_timeout, access, ..PublishingPoint::new("demo", Source::Demo) }]
+            let (source_timeout, commands) = (self.source_timeout, self.hooks.commands.clone());
+            vec![PublishingPoint { source_timeout, access, commands, ..PublishingPoint::new("demo", Source::Demo) }]
         } else {
             self.publishing_points.clone()
         }
-    }
-
-    /// The titles of publishing points that have one, by their names in small letters.
-    pub fn titles(&self) -> BTreeMap<String, String> {
-        let titled = |point: &PublishingPoint| Some((point.name.to_ascii_lowercase(), point.title.clone()?));
-        self.publishing_points.iter().filter_map(titled).collect()
     }
 }

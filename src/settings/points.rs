@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::check::{Check, viewers};
 use super::fallback;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
+use super::template::{template, watched_only};
 use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
 
 /// Longest name that the MMS side opens, UTF-16 units: real names are shorter, and requests stay small.
@@ -65,7 +66,7 @@ pub(super) fn publishing_points(
     for (i, raw) in raw.iter().enumerate() {
         let key = format!("publishing_point[{i}]");
         let mut name = raw.name.clone().unwrap_or_default();
-        let source = match &raw.source {
+        let source = match &watched_only(check, &key, raw) {
             Some(source) => self::source(check, &format!("{key}.source"), source),
             None => {
                 check.problem(&key, "lacks `source`, such as source = { type = \"push\" }".into());
@@ -95,11 +96,16 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
+        let at_once = template(check, &key, raw, &name, source.as_ref());
         let fallback = fallback::fallback(check, &key, raw, source.as_ref());
+        if fallback.is_some() && name.contains('*') {
+            check.problem(&format!("{key}.fallback"), "is for one publishing point, not for a name that stands for many".into());
+        }
         let url_commands = raw.url_commands.unwrap_or_default();
         points.extend(source.map(|source| {
             let point = PublishingPoint::new(name, source);
-            (i, PublishingPoint { source_timeout, url_commands, fallback, title, access, ..point })
+            let at_once = at_once.unwrap_or(point.at_once);
+            (i, PublishingPoint { source_timeout, url_commands, fallback, title, access, at_once, ..point })
         }));
     }
     fallback::connect(check, &mut points);
@@ -213,6 +219,18 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         check.problem(key, "lacks `url`, such as \"mms://192.0.2.1/live\"".into());
         return None;
     };
+    if let Some(why) = url_problem(&url) {
+        check.problem(&format!("{key}.url"), why);
+    }
+    let (start, linger) = when(check, key, raw);
+    if url.ends_with('/') && !url.contains('?') && raw.start == Some(RawStart::Always) {
+        check.warning(&format!("{key}.start"), "has no effect where a whole folder is pulled: nobody knows its names".into());
+    }
+    Some(Source::Pull { url, start, linger })
+}
+
+/// What is wrong with the URL of another server, if anything.
+pub(super) fn url_problem(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let scheme = scheme.to_ascii_lowercase();
     let is_rtsp = ["rtsp", "rtspt", "rtspu"].contains(&scheme.as_str());
@@ -220,32 +238,27 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let end = if is_http || is_rtsp { rest.find(['/', '?', '#']) } else { rest.find('/') };
     let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
     let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
-    let key_of_url = format!("{key}.url");
     // Passwords and access keys are not repeated.
-    let shown = url_without_secrets(&url);
+    let shown = url_without_secrets(url);
     if !is_http && !is_rtsp && !["mms", "mmst", "mmsu"].contains(&scheme.as_str()) {
         let known =
             "mms://, mmst:// (TCP alone), mmsu:// (UDP alone), rtsp://, rtspt://, rtspu:// (likewise), http:// or mmsh://";
-        check.problem(&key_of_url, format!("{shown:?} does not begin with {known}"));
+        return Some(format!("{shown:?} does not begin with {known}"));
     } else if login.is_some() && !is_http && !is_rtsp {
         let text = "user name and password cannot be given in the URL but with http://, mmsh:// and rtsp://";
-        check.problem(&key_of_url, text.into());
+        return Some(text.into());
     } else if port_of(host).is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
-        check.problem(&key_of_url, format!("{shown:?}: the port is not a number from 1 to 65535"));
+        return Some(format!("{shown:?}: the port is not a number from 1 to 65535"));
     } else if host.is_empty() || host.starts_with(':') {
-        check.problem(&key_of_url, format!("{shown:?} names no server"));
+        return Some(format!("{shown:?} names no server"));
     } else if path.is_empty() && !is_http {
-        check.problem(&key_of_url, format!("{shown:?} names nothing on that server; a slash at its end means all of it"));
+        return Some(format!("{shown:?} names nothing on that server; a slash at its end means all of it"));
     } else if is_rtsp && url.ends_with('/') && !url.contains('?') {
         let text =
             format!("{shown:?}: over RTSP packets have no numbers, so that no folder is pulled; name one stream, or use mms://");
-        check.problem(&key_of_url, text);
+        return Some(text);
     }
-    let (start, linger) = when(check, key, raw);
-    if url.ends_with('/') && !url.contains('?') && raw.start == Some(RawStart::Always) {
-        check.warning(&format!("{key}.start"), "has no effect where a whole folder is pulled: nobody knows its names".into());
-    }
-    Some(Source::Pull { url, start, linger })
+    None
 }
 
 /// A URL as it may be shown: without user name, password, and what stands behind a question mark.
@@ -274,7 +287,7 @@ fn port_of(host: &str) -> Option<&str> {
 }
 
 /// Long enough for a player's second connection and for zapping back, short enough to free a camera.
-const LINGER_S: u32 = 10;
+pub(super) const LINGER_S: u32 = 10;
 
 #[cfg(test)]
 mod tests {

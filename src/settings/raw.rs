@@ -32,6 +32,8 @@ pub(super) struct Raw {
     pub(super) log: RawLog,
     pub(super) access_log: RawAccessLog,
     pub(super) publishing_point: Vec<RawPoint>,
+    pub(super) stations: Vec<RawStations>,
+    pub(super) hooks: RawHooks,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -213,11 +215,48 @@ pub(super) struct RawPoint {
     pub(super) access: Option<RawViewers>,
     pub(super) allow: Option<List>,
     pub(super) deny: Option<List>,
+    pub(super) at_once: Option<u32>,
+    pub(super) hooks: RawCommands,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { on_ready = [\"PROGRAM\", \"ARGUMENT\"] }")]
+pub(super) struct RawCommands {
+    pub(super) on_ready: Option<Vec<String>>,
+    pub(super) on_gone: Option<Vec<String>>,
+    pub(super) on_first_viewer: Option<Vec<String>>,
+    pub(super) on_last_viewer: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawHooks {
+    pub(super) on_ready: Option<Vec<String>>,
+    pub(super) on_gone: Option<Vec<String>>,
+    pub(super) on_first_viewer: Option<Vec<String>>,
+    pub(super) on_last_viewer: Option<Vec<String>>,
+    pub(super) timeout_s: Option<u32>,
+    pub(super) url: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[stations]] table with `file`")]
+pub(super) struct RawStations {
+    pub(super) file: Option<PathBuf>,
+    pub(super) at_once: Option<u32>,
+    pub(super) linger_s: Option<u32>,
+    pub(super) source_timeout_s: Option<u32>,
+    #[serde(deserialize_with = "word")]
+    pub(super) access: Option<RawViewers>,
+    pub(super) allow: Option<List>,
+    pub(super) deny: Option<List>,
 }
 
 /// All types of source in one struct: serde's tagged enums lose the place of an error, and "this key belongs to
 /// another type" says more than "unknown key".
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table such as { type = \"push\" }")]
 pub(super) struct RawSource {
     #[serde(rename = "type", deserialize_with = "word")]

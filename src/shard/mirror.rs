@@ -1,4 +1,4 @@
-//! Names below a mirrored folder: what they are is found out elsewhere.
+//! Names of mirrored folders, templates and lists of stations: what they are is found out elsewhere.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -73,6 +73,7 @@ use crate::relay::{Relay, ShardPort};
 use crate::rtsp;
 use crate::rtsp::media::MAX_DATAGRAM;
 use crate::settings::{FOREVER, Settings, Viewers};
+use crate::viewing::Titles;
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
 const SERVER_VERSION: &str = "9.1.1.3841";
@@ -273,12 +274,14 @@ impl Shards {
                 ..Default::default()
             })
         };
+        let titled = Arc::clone(&relay);
+        let titles = Titles::new(move |name| titled.title(name));
         let rtsp_config = |publishers| {
             Arc::new(rtsp::viewer::Config {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
-                titles: settings.titles(),
+                titles: titles.clone(),
                 publishers,
                 ..Default::default()
             })
@@ -298,7 +301,7 @@ impl Shards {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
-                titles: settings.titles(),
+                titles: titles.clone(),
                 rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Shell scripts stand for ffmpeg; these tests run on the real clock, as children do, and wait for what must come.
 struct Bench {
-    relay: Arc<Relay>,
+    relay: Arc<crate::relay::Relay>,
     collector: Arc<testing::Collector>,
     stopper: stop::Stopper,
     folder: tempfile::TempDir,
@@ -26,7 +26,7 @@ impl Bench {
         let (relay, collector) = testing::collecting(&[("cam", source)]);
         let (stopper, stop) = stop::channel();
         let point = relay.point("cam").unwrap();
-        let task = tokio::spawn(run(Arc::clone(&relay), point, Command { argv, start, linger }, stop));
+        let task = tokio::spawn(run(point, Command { argv, start, linger }, stop));
         Self { relay, collector, stopper, folder, _task: task }
     }
 
@@ -141,7 +141,7 @@ async fn a_program_that_is_missing_is_tried_again() {
     let argv = vec!["no-such-program-here".to_owned()];
     let point = relay.point("cam").unwrap();
     let command = Command { argv, start: Start::Always, linger: Duration::ZERO };
-    let task = tokio::spawn(run(relay, point, command, stop));
+    let task = tokio::spawn(run(point, command, stop));
     tokio::task::yield_now().await;
     assert!(!task.is_finished());
     stopper.stop().await;

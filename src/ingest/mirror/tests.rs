@@ -7,7 +7,7 @@ use crate::mms::open::BROADCAST;
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamEntry, StreamSwitch};
 use crate::playing::{Course, StartAt};
-use crate::relay::{Delivery, Watch};
+use crate::relay::{Delivery, LOANS_PER_FOLDER, Watch};
 use crate::shard::{Item, RelayedFile};
 use std::net::IpAddr;
 use tokio::sync::oneshot;

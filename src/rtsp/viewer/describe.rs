@@ -98,7 +98,7 @@ impl Connection {
         let opened = self.opened.as_ref()?;
         let mut facts = Facts::of(&opened.description, self.aggregate_url(opened), self.local.ip().to_canonical().is_ipv6());
         facts.version = facts.version.wrapping_add(u64::from(opened.entry));
-        facts.title = self.config.titles.get(&opened.name.to_ascii_lowercase()).cloned();
+        facts.title = self.config.titles.of(&opened.name);
         let agent = Agent::of(request.headers.get("User-Agent"));
         facts.reduced = agent == Agent::GStreamer;
         facts.outside_dialect = !agent.is_windows_media();

@@ -407,3 +407,109 @@ fn secrets_in_urls_are_taken_and_not_shown() {
         assert!(text.contains(shown) && !text.contains("secret"), "{text}");
     }
 }
+
+#[test]
+fn templates_are_checked() {
+    let text = |name: &str, more: &str| format!("[[publishing_point]]\nname = '{name}'\n{more}");
+    let pull = "source = { type = 'pull', url = 'rtsp://nvr/{1}' }";
+    let loaded = load(&file(&text("cam-*", pull)).sources()).unwrap();
+    let point = &loaded.settings.publishing_points[0];
+    assert!(matches!(point.source, Source::Pull { start: Start::Watched, .. }) && point.is_lender());
+    assert_eq!((point.at_once, loaded.warnings.len()), (64, 0));
+    let paths = "at_once = 1024\nsource = { type = 'file', paths = ['/srv/{2}/{1}.asf', 'b{1}'] }";
+    let loaded = load(&file(&text("*/*", paths)).sources()).unwrap();
+    assert_eq!((loaded.settings.publishing_points[0].at_once, loaded.warnings.len()), (1024, 0));
+    let again = load(&file(&effective(&loaded)).sources()).unwrap();
+    assert_eq!(again.settings, loaded.settings);
+    for (name, more, line, words) in [
+        ("cam", pull, 3, "publishing_point[0].source.url: {1} stands for what a `*` in the name matches, and \"cam\" has none"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://h/{2}{1}{0}' }", 3, "source.url: {2} stands for a `*` of that number"),
+        ("cam-*", "source = { type = 'pull', start = 'always', url = 'mms://h/{1}' }", 3, "source.start: nobody knows"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://{1}/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'pull', url = 'http://u:{1}@h/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://h/{1}/' }", 3, "source.url: is a whole folder"),
+        ("cam-*", "source = { type = 'push' }", 2, "name: \"cam-*\" has a `*` in it, which only"),
+        ("cam-*", "source = { type = 'demo' }", 2, "which only"),
+        ("cam-*", "source = { type = 'files', root = '/tmp' }", 2, "which only"),
+        ("cam-*", "source = { type = 'exec', argv = ['{1}'] }", 3, "source.argv[0]: viewers would choose the program"),
+        ("cam-*", "source = { type = 'exec', argv = ['/bin/sh', '-c', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['nice', 'bash', '-xc', 'x {1}'] }", 3, "source.argv[3]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['x', '{7}'] }", 3, "source.argv[1]: {7} stands"),
+        ("cam-*", "source = { type = 'file', path = '/srv/{2}' }", 3, "source.path: {2} stands"),
+        ("a**b", "source = { type = 'file', path = '/srv/{2}' }", 2, "name: \"a**b\": between two"),
+        ("*a*b*c*d*", "source = { type = 'file', path = '/srv/{2}' }", 2, "has 5 `*`"),
+        ("cam", "at_once = 5\nsource = { type = 'push' }", 3, "at_once: \"cam\" has no `*`"),
+        ("cam-*", "at_once = 0\nsource = { type = 'pull', url = 'mms://h/{1}' }", 3, "at_once: 0 is not between 1 and 1024"),
+        ("cam-*", "at_once = 1025\nsource = { type = 'pull', url = 'mms://h/{1}' }", 3, "at_once: 1025 is not"),
+    ] {
+        let folder = file(&text(name, more));
+        let problems = folder.problems(&folder.sources());
+        let at = format!("w.toml:{line}: publishing_point[0].");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(&at) && problem.contains(words)),
+            "{at} {words}: {problems:#?}"
+        );
+    }
+    let warned = file(&text("cam-*", "source = { type = 'exec', argv = ['x', '-i', '{1}', 'v={1}'] }")).warnings();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].starts_with("w.toml:3: publishing_point[0].source.argv[2]: begins with what viewers name"), "{warned:?}");
+}
+
+#[test]
+fn lists_of_stations_are_checked() {
+    let folder = Folder::new(&[
+        ("w.toml", "[[stations]]\nfile = 's.txt'\nat_once = 7\nlinger_s = 3\naccess = 'all'\ndeny = '10.0.0.0/8'\n"),
+        ("s.txt", ""),
+    ]);
+    let loaded = load(&folder.sources()).unwrap();
+    let list = &loaded.settings.publishing_points[0];
+    let source = Source::Stations { file: folder.0.path().join("s.txt"), linger: Duration::from_secs(3) };
+    assert_eq!((&list.name[..], &list.source, list.at_once, list.access.deny.len()), ("s.txt", &source, 7, 1));
+    assert!(loaded.warnings.is_empty() && list.is_lender());
+    let text = effective(&loaded);
+    assert!(text.contains("[[stations]] # ") && !text.contains("[[publishing_point]]"), "{text}");
+    let again = load(&file(&text).sources()).unwrap().settings.publishing_points.remove(0);
+    assert_eq!((again.source, again.at_once, &again.access), (source, 7, &list.access));
+    let folder =
+        file("[[stations]]\nfile = 's'\nat_once = 0\naccess = 'signed'\n[[stations]]\nfile = 's'\n[[stations]]\nat_once = 7\n");
+    let problems = folder.problems(&folder.sources());
+    for wanted in [
+        "w.toml:3: stations[0].at_once: 0 is not",
+        "w.toml:4: stations[0].access: \"signed\" of \"s\" needs keys",
+        "w.toml:6: stations[1].file: s is named twice",
+        "w.toml:7: stations[2]: lacks `file`",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(wanted)), "{wanted}: {problems:#?}");
+    }
+}
+
+#[test]
+fn hooks_are_checked() {
+    let demo = "[[publishing_point]]\nname = 'demo'\nsource = { type = 'demo' }\n";
+    let own =
+        "[[publishing_point]]\nname = 'own'\nsource = { type = 'push' }\nhooks = { on_ready = [], on_gone = ['b', 'c d'] }\n";
+    let folder = file(&format!("{demo}{own}[hooks]\non_ready = ['a', '$(x)']\ntimeout_s = 3\n"));
+    let loaded = load(&folder.sources()).unwrap();
+    let [demo, own] = &loaded.settings.publishing_points[..] else { panic!() };
+    assert_eq!((&demo.commands, loaded.settings.hooks.timeout), (&loaded.settings.hooks.commands, Duration::from_secs(3)));
+    assert_eq!((demo.commands.on_ready.len(), own.commands.on_ready.len(), own.commands.on_gone.len()), (2, 0, 2));
+    let again = load(&file(&effective(&loaded)).sources()).unwrap().settings;
+    assert_eq!(again, loaded.settings);
+    let secret = "secret = 'a secret of sixteen'";
+    let shown = effective(&load(&file(&format!("[hooks]\nurl = 'https://h/x?k=hidden'\n{secret}")).sources()).unwrap());
+    assert!(shown.contains("# url: https://h/x?…") && !shown.contains("hidden") && !shown.contains("sixteen"), "{shown}");
+    for (text, words) in [
+        ("url = 'http://h/'".to_owned(), "w.toml:2: hooks.url: lacks `secret`"),
+        ("url = 'http://h/'\nsecret = 'short'".into(), "w.toml:3: hooks.secret: is shorter"),
+        (format!("url = 'h/x'\n{secret}"), "w.toml:2: hooks.url: \"h/x\" does not begin"),
+        ("timeout_s = 0".into(), "w.toml:2: hooks.timeout_s: 0 is not"),
+        ("on_ready = ['']".into(), "w.toml:2: hooks.on_ready: the program's name is empty"),
+        ("on_gone = ['a', \"\\u0000\"]".into(), "w.toml:2: hooks.on_gone: an argument contains a NUL"),
+        ("on_gone = 'a'".into(), "w.toml:2: hooks.on_gone: invalid type"),
+    ] {
+        let folder = file(&format!("[hooks]\n{text}\n"));
+        let problems = folder.problems(&folder.sources());
+        assert!(problems.len() == 1 && problems[0].starts_with(words), "{words}: {problems:#?}");
+    }
+    assert!(file("[hooks]\nsecret = 'x'\non_ready = ['a b']\n").warnings().len() == 2);
+}

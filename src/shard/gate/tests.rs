@@ -43,7 +43,7 @@ impl Bench {
 
     fn ask(&self, peer: &str, name: &str, pass: &Pass) -> Result<(), OpenRefusal> {
         let (point, below) = self.relay.resolve(name).unwrap();
-        self.gate.admit(self.now, SocketAddr::new(peer.parse().unwrap(), 7), &point, below, pass, false)
+        self.gate.admit(self.now, SocketAddr::new(peer.parse().unwrap(), 7), &point, &below, pass, false)
     }
 
     fn key(&self, name: &str, address: Option<&str>) -> Pass {
@@ -137,6 +137,6 @@ fn without_secrets_or_users_nobody_comes_in() {
         let gate = Gate::new(None, None, Arc::new(|| NOW));
         let (point, below) = bench.relay.resolve("Cam").unwrap();
         let pass = Pass { login: password("y").login, ..bench.key("Cam", None) };
-        assert!(gate.admit(bench.now, SocketAddr::new(PEER.parse().unwrap(), 7), &point, below, &pass, false).is_err());
+        assert!(gate.admit(bench.now, SocketAddr::new(PEER.parse().unwrap(), 7), &point, &below, &pass, false).is_err());
     }
 }
