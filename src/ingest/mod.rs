@@ -6,6 +6,7 @@
 
 mod back_off;
 mod byte_rate;
+mod child;
 mod demo;
 mod encoders;
 mod exec;
@@ -24,6 +25,7 @@ mod stderr;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod transcode;
 mod watched;
 
 use std::net::SocketAddr;
@@ -51,6 +53,7 @@ use playlist::Medium;
 use rtsp_push::Ways;
 use slots::Slots;
 use stop::{Stop, Stopper};
+use transcode::Transcoders;
 
 /// Connections of publishers at once.
 const CONNECTIONS: usize = 512;
@@ -105,6 +108,7 @@ pub struct Ingest {
     ways: Ways,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
+    transcoders: Arc<Transcoders>,
     stop: Stop,
     stopper: Stopper,
 }
@@ -119,6 +123,7 @@ impl Ingest {
         let mut key = [0; 32];
         getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
+        let transcoders = Transcoders::new(runtime.clone(), Arc::clone(relay), settings, stop.downgrade());
         for point in relay.points() {
             let stop = stop.clone();
             match point.settings().source.clone() {
@@ -141,6 +146,7 @@ impl Ingest {
                     let command = exec::Command { argv, start, linger };
                     runtime.spawn(exec::run(Arc::clone(relay), point, command, stop));
                 }
+                Source::Ffmpeg { .. } => transcoders.feed(point, stop),
             }
         }
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
@@ -150,7 +156,7 @@ impl Ingest {
         let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
         let port = |address: &SocketAddr| if address.port() == 0 { HTTP_PORT } else { address.port() };
         let ways = Ways { udp: settings.udp.enabled, http_port: settings.http.addresses.first().map(port) };
-        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, stop, stopper })
+        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, transcoders, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
@@ -179,10 +185,14 @@ impl Ingest {
         })
     }
 
-    /// Finds out what names below mirrored folders are, for shards on any thread.
+    /// Finds out what names below mirrored folders are, and brings other profiles of transcoded inputs, for shards on any thread.
     pub fn finder(&self) -> Finder {
         let mirror = mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), self.stop.downgrade());
-        Arc::new(move |wish| mirror.take(wish))
+        let transcoders = Arc::clone(&self.transcoders);
+        Arc::new(move |wish| match wish.folder.settings().source {
+            Source::Ffmpeg { .. } => transcoders.take(wish),
+            _ => mirror.take(wish),
+        })
     }
 
     /// Ends all sources and waits until they have: child processes are gone, publishers have heard why.

@@ -1,4 +1,5 @@
-//! Publishing points that are lent to names below a mirrored folder, which nobody knows before a viewer says them.
+//! Publishing points that are lent to names below a mirrored folder, which nobody knows before a viewer says them; and to other
+//! profiles of a transcoded one, which may never be wanted.
 //!
 //! They are there from the beginning, so that their ids stay dense and fixed. A loan ends when nobody watches; the publishing
 //! point is lent again once every shard has let go of what it kept of it.
@@ -8,9 +9,20 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::point::{Point, Watch};
+use crate::settings::{PROFILES_MAX, Settings, Source};
 
 /// Names of one folder that can be live at once.
 pub const LOANS_PER_FOLDER: usize = 64;
+
+/// How many publishing points one with this source lends.
+pub(super) fn loans_of(source: &Source, settings: &Settings) -> usize {
+    match source {
+        Source::Pull { .. } if source.is_folder() => LOANS_PER_FOLDER,
+        // Its own profile needs none.
+        Source::Ffmpeg { .. } => settings.profiles.len().saturating_sub(1).min(PROFILES_MAX),
+        _ => 0,
+    }
+}
 
 /// The publishing points that one folder lends.
 pub(super) struct Reserve {

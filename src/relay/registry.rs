@@ -9,7 +9,7 @@ use metrics::{Gauge, gauge};
 use super::admission::{Admission, PortCounts};
 use super::created::{CreateRefusal, Created};
 use super::delivery::{PointId, ShardPort};
-use super::lending::{LOANS_PER_FOLDER, Loan, Reserve};
+use super::lending::{Loan, Reserve, loans_of};
 use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
 use crate::metrics as names;
@@ -22,7 +22,7 @@ pub struct Relay {
     points: Vec<Arc<Point>>,
     /// How many the settings name.
     named: usize,
-    /// What mirrored folders lend.
+    /// What mirrored folders and transcoded publishing points lend.
     reserves: HashMap<PointId, Reserve>,
     /// What publishers make; their ids come last.
     created: Option<Created>,
@@ -57,10 +57,11 @@ impl Relay {
         }
         relay.named = relay.points.len();
         for folder in relay.points() {
-            if !(matches!(folder.settings().source, Source::Pull { .. }) && folder.settings().source.is_folder()) {
+            let loans = loans_of(&folder.settings().source, settings);
+            if loans == 0 {
                 continue;
             }
-            let ids = (0..).map(PointId).skip(relay.points.len()).take(LOANS_PER_FOLDER);
+            let ids = (0..).map(PointId).skip(relay.points.len()).take(loans);
             let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, folder.settings().clone(), Arc::clone(&shared)))).collect();
             relay.points.extend(slots.iter().cloned());
             relay.reserves.insert(folder.id(), Reserve::new(slots));

@@ -11,11 +11,16 @@ mod load;
 mod points;
 mod problem;
 mod raw;
+mod transcode;
 
 pub use effective::effective;
 pub use load::{Flag, Loaded, Sources, load};
-pub use points::check_name;
+pub use points::{check_name, url_without_secrets};
 pub use problem::{Problem, SettingsError};
+pub use transcode::{
+    AudioCodec, AudioProfile, Choice, FfmpegInput, PROFILES_MAX, PlayerProfile, Profile, SCHEMES, Transcode, VideoCodec, VideoProfile,
+    scheme_of,
+};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -74,6 +79,12 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// [`PublishingPoint::source_timeout`] of those that do not say it; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// What transcodes.
+    pub transcode: Transcode,
+    /// The profiles, built-in ones first; their names differ.
+    pub profiles: Vec<Profile>,
+    /// Which players get which profile by themselves; the first that fits counts.
+    pub player_profiles: Vec<PlayerProfile>,
     /// The publishing points, in the order of the file.
     pub publishing_points: Vec<PublishingPoint>,
 }
@@ -423,6 +434,17 @@ pub enum Source {
         /// How long it stays so without viewers (`Start::Watched`).
         linger: Duration,
     },
+    /// Whatever ffmpeg reads, made to be what a profile says.
+    Ffmpeg {
+        /// What it reads.
+        input: FfmpegInput,
+        /// The name of a profile.
+        profile: String,
+        /// When it runs.
+        start: Start,
+        /// How long it goes on without viewers (`Start::Watched`).
+        linger: Duration,
+    },
 }
 
 impl Source {
@@ -432,7 +454,7 @@ impl Source {
             Self::Files { .. } => true,
             // What stands behind a question mark is no path.
             Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
-            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo => false,
+            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo | Self::Ffmpeg { .. } => false,
         }
     }
 }
@@ -499,6 +521,9 @@ impl Default for Settings {
             log: Log { format: LogFormat::Auto, level: "info".into() },
             access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
+            transcode: Transcode::default(),
+            profiles: Profile::built_in(),
+            player_profiles: Vec::new(),
             publishing_points: Vec::new(),
         }
     }
