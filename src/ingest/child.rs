@@ -66,8 +66,7 @@ impl Running {
             bound(group, bounds);
         }
         let Words { heard, log } = words;
-        let words =
-            child.stderr.take().map(|words| tokio::spawn(stderr::lines(words, heard, log).instrument(Span::current())));
+        let words = child.stderr.take().map(|words| tokio::spawn(stderr::lines(words, heard, log).instrument(Span::current())));
         Ok(Self { stdout: child.stdout.take(), child, words })
     }
 

@@ -11,11 +11,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Calls `log` with each line until the stream ends, but for those that `heard` returns `true` for; what is over the rate is summed
 /// up in a line of its own.
-pub(super) async fn lines(
-    mut stream: impl AsyncRead + Unpin,
-    mut heard: impl FnMut(&str) -> bool,
-    mut log: impl FnMut(&str),
-) {
+pub(super) async fn lines(mut stream: impl AsyncRead + Unpin, mut heard: impl FnMut(&str) -> bool, mut log: impl FnMut(&str)) {
     let mut buffer = [0; 4096];
     let mut line = Vec::new();
     let mut rate = Rate { since: Instant::now(), lines: 0 };

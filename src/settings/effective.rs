@@ -222,8 +222,7 @@ impl Page<'_> {
         if let Some(audio) = &profile.audio {
             let (name, kbps) = (quoted(audio.codec.name()), audio.bit_rate / 1000);
             let (rate, channels) = (audio.sample_rate, audio.channels);
-            let text =
-                format!("{{ codec = {name}, bit_rate_kbps = {kbps}, sample_rate = {rate}, channels = {channels} }}");
+            let text = format!("{{ codec = {name}, bit_rate_kbps = {kbps}, sample_rate = {rate}, channels = {channels} }}");
             self.line("audio", text);
         }
         self.line("packet_size", profile.packet_size);

@@ -18,8 +18,8 @@ pub use load::{Flag, Loaded, Sources, load};
 pub use points::{check_name, url_without_secrets};
 pub use problem::{Problem, SettingsError};
 pub use transcode::{
-    AudioCodec, AudioProfile, Choice, FfmpegInput, PROFILES_MAX, PlayerProfile, Profile, SCHEMES, Transcode, VideoCodec, VideoProfile,
-    scheme_of,
+    AudioCodec, AudioProfile, Choice, FfmpegInput, PROFILES_MAX, PlayerProfile, Profile, SCHEMES, Transcode, VideoCodec,
+    VideoProfile, scheme_of,
 };
 
 use std::collections::BTreeMap;

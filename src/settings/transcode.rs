@@ -173,11 +173,7 @@ impl Profile {
         };
         let audio = |codec, bit_rate, sample_rate, channels| AudioProfile { codec, bit_rate, sample_rate, channels };
         vec![
-            profile(
-                "wmp64",
-                video(VideoCodec::Msmpeg4v3, 250_000, (320, 240), 15),
-                audio(AudioCodec::Wmav1, 32_000, 22_050, 1),
-            ),
+            profile("wmp64", video(VideoCodec::Msmpeg4v3, 250_000, (320, 240), 15), audio(AudioCodec::Wmav1, 32_000, 22_050, 1)),
             profile("wmp9", video(VideoCodec::Wmv2, 1_200_000, (720, 576), 25), audio(AudioCodec::Wmav2, 96_000, 44_100, 2)),
             profile("wmp12", video(VideoCodec::H264, 3_000_000, (1920, 1080), 30), audio(AudioCodec::Aac, 128_000, 48_000, 2)),
             profile("radio", None, audio(AudioCodec::Wmav2, 96_000, 44_100, 2)),
@@ -233,9 +229,8 @@ impl Settings {
             },
             None => {
                 let begins = |begin: &str| token.get(..begin.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(begin));
-                let is_meant = |rule: &&PlayerProfile| {
-                    begins(&rule.player) && rule.protocol.is_none_or(|spoken| spoken == protocol)
-                };
+                let is_meant =
+                    |rule: &&PlayerProfile| begins(&rule.player) && rule.protocol.is_none_or(|spoken| spoken == protocol);
                 let is_old = ["NSPlayer/4.", "NSPlayer/5.", "NSPlayer/6."].iter().any(|old| begins(old));
                 match self.player_profiles.iter().find(is_meant) {
                     Some(rule) => self.profile(&rule.profile),
@@ -252,8 +247,7 @@ impl Settings {
 }
 
 /// The schemes that ffmpeg is given; what each may open beside itself is with the arguments that are made of it.
-pub const SCHEMES: [&str; 12] =
-    ["rtsp", "rtsps", "http", "https", "udp", "rtp", "rtmp", "rtmps", "srt", "tcp", "mmsh", "mmst"];
+pub const SCHEMES: [&str; 12] = ["rtsp", "rtsps", "http", "https", "udp", "rtp", "rtmp", "rtmps", "srt", "tcp", "mmsh", "mmst"];
 
 /// The scheme of an input in small letters; `None` where it is a path.
 pub fn scheme_of(input: &str) -> Option<String> {
@@ -438,7 +432,10 @@ pub(super) fn player_profiles(check: &mut Check<'_>, raw: &[RawPlayerProfile], p
         };
         known_profile(check, &format!("{key}.profile"), &profile, profiles);
         if raw.player.is_none() && protocol.is_none() {
-            check.problem(&key, "has neither `player` nor `protocol`, so it would hold for all; write `profile` at the sources".into());
+            check.problem(
+                &key,
+                "has neither `player` nor `protocol`, so it would hold for all; write `profile` at the sources".into(),
+            );
         }
         rules.push(PlayerProfile { player: raw.player.clone().unwrap_or_default(), protocol, profile });
     }
@@ -499,7 +496,8 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        let rule = |player: &str, protocol, profile: &str| PlayerProfile { player: player.into(), protocol, profile: profile.into() };
+        let rule =
+            |player: &str, protocol, profile: &str| PlayerProfile { player: player.into(), protocol, profile: profile.into() };
         Settings {
             player_profiles: vec![rule("NSPlayer/4.", Some("http"), "radio"), rule("VLC", None, "wmp12")],
             ..Settings::default()

@@ -44,7 +44,16 @@ impl Progress {
     /// Whether a line is of the progress.
     pub(super) fn hears(&mut self, line: &str) -> bool {
         const KEYS: [&str; 11] = [
-            "frame", "fps", "bitrate", "total_size", "out_time_us", "out_time_ms", "out_time", "dup_frames", "drop_frames", "speed",
+            "frame",
+            "fps",
+            "bitrate",
+            "total_size",
+            "out_time_us",
+            "out_time_ms",
+            "out_time",
+            "dup_frames",
+            "drop_frames",
+            "speed",
             "progress",
         ];
         let Some((key, value)) = line.split_once('=') else { return false };
@@ -88,7 +97,11 @@ pub(super) fn masked(line: &str) -> String {
     for word in line.split_inclusive([' ', '\'', '"', ',', '(', ')', '<', '>']) {
         let url = word.trim_end_matches([' ', '\'', '"', ',', '(', ')', '<', '>', ':', '.']);
         let rest = word.get(url.len()..).unwrap_or_default();
-        if url.contains("://") { out.push_str(&url_without_secrets(url)) } else { out.push_str(url) }
+        if url.contains("://") {
+            out.push_str(&url_without_secrets(url))
+        } else {
+            out.push_str(url)
+        }
         out.push_str(rest);
     }
     out
