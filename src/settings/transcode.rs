@@ -12,6 +12,9 @@ use super::{Settings, Source};
 pub const PROFILES_MAX: usize = 16;
 /// The profile of a source that names none.
 pub(super) const DEFAULT_PROFILE: &str = "wmp9";
+/// What FFmpeg, MPlayer, xine and television sets call themselves over HTTP, and Windows Media Player 6.4 did in its first days: they
+/// decode more than that.
+const BORROWED: &str = "NSPlayer/4.1.0.3856";
 /// More would be more than a machine has.
 const CHILDREN_MAX: u32 = 1000;
 /// The lowest priority that there is.
@@ -231,7 +234,7 @@ impl Settings {
                 let begins = |begin: &str| token.get(..begin.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(begin));
                 let is_meant =
                     |rule: &&PlayerProfile| begins(&rule.player) && rule.protocol.is_none_or(|spoken| spoken == protocol);
-                let is_old = ["NSPlayer/4.", "NSPlayer/5.", "NSPlayer/6."].iter().any(|old| begins(old));
+                let is_old = ["NSPlayer/4.", "NSPlayer/5.", "NSPlayer/6."].iter().any(|old| begins(old)) && !begins(BORROWED);
                 match self.player_profiles.iter().find(is_meant) {
                     Some(rule) => self.profile(&rule.profile),
                     None if is_old && !self.profile(own).is_some_and(Profile::is_for_wmp64) => self.profile("wmp64"),
@@ -513,11 +516,14 @@ mod tests {
             ("wmp9", Some("WMP9"), "NSPlayer/4.1", "mms", Choice::Own),
             ("wmp9", Some("mp3"), "", "mms", Choice::Unknown),
             ("wmp9", Some(""), "", "mms", Choice::Unknown),
-            ("wmp9", None, "NSPlayer/4.1.0.3856; {x}", "mms", Choice::Other("wmp64")),
+            ("wmp9", None, "NSPlayer/4.1.0.3925; {x}", "mms", Choice::Other("wmp64")),
+            ("wmp9", None, "NSPlayer/4.1.0.3856 (compatible; LG NetCast.TV-2013)", "http", Choice::Other("radio")),
+            ("wmp9", None, "NSPlayer/4.1.0.3856", "mms", Choice::Own),
+            ("wmp9", None, "NSPlayer/6.4.9.1125", "http", Choice::Other("wmp64")),
             ("wmp9", None, "nsplayer/6.4", "rtsp", Choice::Other("wmp64")),
             ("wmp9", None, "NSPlayer/40.1", "mms", Choice::Own),
-            ("wmp64", None, "NSPlayer/4.1.0.3856", "mms", Choice::Own),
-            ("radio", None, "NSPlayer/4.1.0.3856", "mms", Choice::Own),
+            ("wmp64", None, "NSPlayer/4.1.0.3925", "mms", Choice::Own),
+            ("radio", None, "NSPlayer/4.1.0.3925", "mms", Choice::Own),
             ("wmp9", None, "NSPlayer/4.1.0.3856", "http", Choice::Other("radio")),
             ("wmp9", None, "VLC/3", "rtsp", Choice::Other("wmp12")),
             ("wmp12", None, "VLC/3", "rtsp", Choice::Own),
