@@ -1,5 +1,6 @@
 //! One ffmpeg child for an input and a profile, and all that its output goes to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +19,7 @@ use crate::ingest::child::{self, Bounds, Running, SILENCE, Words};
 use crate::ingest::lead::Lead;
 use crate::ingest::now;
 use crate::ingest::stop::Stop;
-use crate::settings::{FfmpegInput, Profile, Transcode, url_without_secrets};
+use crate::settings::{FOREVER, FfmpegInput, Profile, Transcode, url_without_secrets};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -26,8 +27,6 @@ const READ_BYTES: usize = 64 << 10;
 const EVENTS: usize = 128;
 /// What is kept since the last key frame, for publishing points that come later.
 const BACKLOG_BYTES: usize = 4 << 20;
-/// How long an input is that waits for a sender without one: as long as it takes.
-const FOREVER: Duration = crate::settings::FOREVER;
 
 /// What a child brings.
 #[derive(Debug, Clone)]
@@ -159,8 +158,11 @@ impl Job {
         };
         let shown = url_without_secrets(&self.input.input);
         let (input, instead, mut progress) = (self.input.input.clone(), shown.clone(), Progress::new(meters));
+        // What it says about its end is no news where that is our doing.
+        let ending = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&ending);
         let words = Words {
-            heard: move |line: &str| progress.hears(line),
+            heard: move |line: &str| progress.hears(line) || ends.load(Ordering::Relaxed),
             log: move |line: &str| info!(line = masked(&line.replace(&input, &instead)), "says"),
         };
         let argv = argv::ffmpeg(&settings.ffmpeg, &self.input, &self.profile, copies);
@@ -176,7 +178,8 @@ impl Job {
             () = self.unwanted() => End::Unwanted,
             () = stop.requested() => End::Stopped,
         };
-        self.clear();
+        ending.store(!matches!(end, End::Failed(_)), Ordering::Relaxed);
+        self.publish(Event::Gone);
         let status = running.end(matches!(end, End::Failed(_))).await;
         meters.children.decrement(1);
         match end {
@@ -193,6 +196,7 @@ impl Job {
         let Some(mut stdout) = stdout else { return "it has no standard output".into() };
         let (mut reader, mut lead, mut byte_rate) = (Reader::new(), Lead::default(), ByteRate::new());
         let mut buffer = vec![0; READ_BYTES];
+        // Who waits for a sender may do so as long as it takes.
         let mut patience = if argv::listens(&self.input) { FOREVER } else { SILENCE };
         let mut packet_size = 0;
         loop {
@@ -260,11 +264,87 @@ impl Job {
         let _ = self.events.send(event);
     }
 
-    fn clear(&self) {
-        self.publish(Event::Gone);
-    }
-
     fn lock(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asf::samples;
+    use crate::settings::Settings;
+
+    fn job() -> Job {
+        let input = FfmpegInput { input: "rtsp://h/1".into(), arguments: Vec::new() };
+        Job::new(input, Arc::new(Settings::default().profiles[0].clone()))
+    }
+
+    /// How many packets one that comes now begins with, and the first of them.
+    fn backlog(job: &Job) -> (usize, Option<Bytes>) {
+        let (events, _) = job.join();
+        let packets = events.into_iter().filter_map(|event| match event {
+            Event::Packets(packets) => Some(packets),
+            Event::Header(_) | Event::Gone => None,
+        });
+        let packets: Vec<_> = packets.collect();
+        (packets.len(), packets.first().cloned())
+    }
+
+    #[test]
+    fn who_comes_later_begins_with_the_last_key_frame() {
+        let (job, (header, packets)) = (job(), samples::stream("live-asf-pipe.asf"));
+        let (video, header) = (header.video(), Arc::new(header));
+        let is_key = |packet: &[u8]| asf::walk(packet).unwrap().key_starts.intersects(video);
+        assert!(job.join().0.is_empty());
+        job.publish(Event::Header(Arc::clone(&header)));
+        let mut expected = None;
+        for packet in &packets {
+            expected = if is_key(packet) { Some(1) } else { expected.map(|packets| packets + 1) };
+            job.publish(Event::Packets(Bytes::copy_from_slice(packet)));
+            let (count, first) = backlog(&job);
+            assert_eq!((count, first.is_none_or(|first| is_key(&first))), (expected.unwrap_or(0), true));
+        }
+        assert!(expected.is_some_and(|packets| packets > 1), "the sample has key frames, and more behind them");
+        // Before a header nothing is of use, and a child that is gone leaves nothing.
+        job.publish(Event::Header(Arc::clone(&header)));
+        assert_eq!((job.join().0.len(), backlog(&job).0), (1, 0));
+        job.publish(Event::Gone);
+        assert!(job.join().0.is_empty());
+    }
+
+    #[test]
+    fn the_backlog_is_bounded_and_sound_begins_anywhere() {
+        let (job, (header, packets)) = (job(), samples::stream("audio-wmav2.wma"));
+        job.publish(Event::Header(Arc::new(header)));
+        job.publish(Event::Packets(Bytes::from(packets[..3].concat())));
+        assert_eq!(backlog(&job), (1, Some(Bytes::copy_from_slice(&packets[2]))));
+        let mut stage = Stage::default();
+        let (video, packets) = samples::stream("live-asf-pipe.asf");
+        let key = packets.iter().position(|packet| asf::walk(packet).unwrap().key_starts.intersects(video.video())).unwrap();
+        let rest = packets.iter().find(|packet| !asf::walk(packet).unwrap().key_starts.intersects(video.video())).unwrap();
+        let video_size = video.packet_size();
+        stage.begin(Arc::new(video));
+        stage.push(&Bytes::copy_from_slice(&packets[key]));
+        for _ in 0..2 * BACKLOG_BYTES / video_size {
+            stage.push(&Bytes::copy_from_slice(rest));
+            assert!(stage.backlog.len() * video_size <= BACKLOG_BYTES);
+        }
+        assert!(stage.overflowed && stage.backlog.is_empty());
+        stage.push(&Bytes::copy_from_slice(&packets[key]));
+        assert_eq!((stage.backlog.len(), stage.overflowed), (1, false));
+    }
+
+    #[tokio::test]
+    async fn what_comes_meanwhile_is_heard_once() {
+        let (job, (header, packets)) = (job(), samples::stream("live-asf-pipe.asf"));
+        job.publish(Event::Header(Arc::new(header)));
+        let (before, mut events) = job.join();
+        job.publish(Event::Packets(Bytes::copy_from_slice(&packets[0])));
+        job.publish(Event::Gone);
+        assert!(matches!(&before[..], [Event::Header(_)]));
+        assert!(matches!(events.recv().await, Ok(Event::Packets(_))));
+        assert!(matches!(events.recv().await, Ok(Event::Gone)));
+        assert!(events.try_recv().is_err());
     }
 }
