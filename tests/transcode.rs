@@ -232,7 +232,7 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
         }
     });
     wait_until("segments", LIMIT, || std::fs::read_to_string(&playlist).is_ok_and(|text| text.matches("#EXTINF").count() >= 3));
-    // What this crate sends over RTSP itself stands for a camera; it fits the profile.
+    // What this crate sends over RTSP itself stands for a camera.
     let upstream = Daemon::start("[[publishing_point]]\nname = \"push\"\nsource = { type = \"push\" }\n");
     let _publisher = support::publisher::ffmpeg_push("asf_stream", "POST", &upstream.publish_url("", "push"));
     support::viewer::wait_for_source(&upstream, "push");
@@ -246,10 +246,13 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
         point("local", &playlist, "wmp64", ""),
         point("rtsp", &upstream.rtsp_url("rtsp", "push"), "wmp9", ""),
         point("udp", &format!("udp://{free_udp}"), "wmp9", ""),
+        point("wmv", &support::publisher::clip().display().to_string(), "wmp9", ""),
         point("rtmp", &rtmp, "wmp9", ", input_arguments = [\"-listen\", \"1\"]"),
     ];
     let daemon = Daemon::start(settings.concat());
-    for (name, codec, rate) in [("hls", "wmv2", 20), ("local", "msmpeg4v3", 15), ("rtsp", "wmv2", 15), ("udp", "wmv2", 20)] {
+    for (name, codec, rate) in
+        [("hls", "wmv2", 20), ("local", "msmpeg4v3", 15), ("rtsp", "wmv2", 15), ("udp", "wmv2", 20), ("wmv", "wmv2", 15)]
+    {
         let viewer = watch(&daemon, name);
         let url = daemon.url("mmst", name);
         assert!(codecs(&url)[0].starts_with(codec), "{url}");
@@ -257,7 +260,7 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
         drop(viewer);
     }
     assert!(!daemon.log().contains("s3cret"), "{}", daemon.log());
-    assert_eq!(daemon.log().matches("copies_video=true").count(), 1, "that of RTSP: {}", daemon.log());
+    assert_eq!(daemon.log().matches("copies_video=true").count(), 1, "that of Windows Media: {}", daemon.log());
 
     // The publisher comes when it likes, and again. The listener is looked for in the kernel's table: a connection would be taken for
     // the publisher.

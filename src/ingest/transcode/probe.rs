@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, timeout};
 use super::argv;
 use super::words::masked;
 use crate::ingest::child::{Bounds, Running, Words};
-use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec, VideoProfile};
+use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec, VideoProfile, scheme_of};
 
 /// Time to look at an input.
 const PROBE_TIME: Duration = Duration::from_secs(10);
@@ -174,6 +174,16 @@ fn ratio(text: &str) -> Option<f64> {
     (numerator > 0.0 && denominator > 0.0).then(|| numerator / denominator)
 }
 
+/// Whether it is worth a look what an input holds. Cameras and encoders never send Windows Media by these schemes, and a viewer who
+/// opens one would wait a second or two for that answer. (Servers of Windows Media are pulled, without a child.)
+fn may_fit(input: &FfmpegInput, profile: &Profile) -> bool {
+    const LIVE: [&str; 7] = ["rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp"];
+    let is_live = scheme_of(&input.input).is_some_and(|scheme| LIVE.contains(&scheme.as_str()));
+    let video = profile.video.is_some_and(|video| matches!(video.codec, VideoCodec::H264 | VideoCodec::Mjpeg));
+    let audio = profile.audio.is_some_and(|audio| matches!(audio.codec, AudioCodec::Aac | AudioCodec::Mp3));
+    !is_live || video || audio
+}
+
 /// Looks at an input.
 ///
 /// # Errors
@@ -208,7 +218,7 @@ pub(super) struct Probes(Mutex<HashMap<FfmpegInput, (Instant, Streams)>>);
 impl Probes {
     /// What of an input is taken as it is: by what is known, else by looking. What cannot be looked at is transcoded.
     pub(super) async fn copies(&self, program: &str, input: &FfmpegInput, profile: &Profile, bounds: Bounds) -> Copies {
-        if !profile.copy || argv::listens(input) {
+        if !profile.copy || argv::listens(input) || !may_fit(input, profile) {
             return Copies::default();
         }
         let known = self.lock().get(input).filter(|(since, _)| since.elapsed() < MEMORY).map(|(_, streams)| streams.clone());
@@ -345,7 +355,7 @@ mod tests {
         let runs = || std::fs::read_to_string(folder.path().join("ffprobe.runs")).unwrap_or_default().lines().count();
         let (probes, settings) = (Probes::default(), Settings::default());
         let profile = settings.profile("radio").unwrap();
-        let camera = input("rtsp://h/1");
+        let camera = input("http://h/1");
         for _ in 0..2 {
             assert_eq!(probes.copies(&program, &camera, profile, Bounds::default()).await, of(false, true));
         }
@@ -355,7 +365,12 @@ mod tests {
         assert_eq!(runs(), 2);
         // Who waits for a publisher would take ffprobe for it.
         assert_eq!(probes.copies(&program, &input("tcp://h:1?listen"), profile, Bounds::default()).await, Copies::default());
+        // What cameras send fits no profile of Windows Media.
+        assert_eq!(probes.copies(&program, &input("rtsp://h/1"), profile, Bounds::default()).await, Copies::default());
         assert_eq!(runs(), 2);
+        let modern = settings.profile("wmp12").unwrap();
+        assert_eq!(probes.copies(&program, &input("rtsp://h/1"), modern, Bounds::default()).await, Copies::default());
+        assert_eq!(runs(), 3);
     }
 
     #[tokio::test]
