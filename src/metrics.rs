@@ -69,6 +69,14 @@ pub const PULL_CONNECTS: &str = "wmrelay_pull_connects_total";
 /// Events told to programs (`command`) and to the web server (`webhook`), by what came of it. Labels: `kind`, `result`: `ok`,
 /// `failed`, `timeout`, `retried`, `dropped` (too many waited).
 pub const HOOKS: &str = "wmrelay_hooks_total";
+/// Children that transcode now. Labels: `point` (the one that wanted the input first), `profile`.
+pub const TRANSCODE_CHILDREN: &str = "wmrelay_transcode_children";
+/// Times that such a child ended and another one was started. Labels: as of [`TRANSCODE_CHILDREN`].
+pub const TRANSCODE_RESTARTS: &str = "wmrelay_transcode_restarts_total";
+/// Media time per real time of such children, by their own word: 1 is as fast as it plays. Labels: as of [`TRANSCODE_CHILDREN`].
+pub const TRANSCODE_SPEED: &str = "wmrelay_transcode_speed";
+/// Frames that such children left out to keep the rate. Labels: as of [`TRANSCODE_CHILDREN`].
+pub const TRANSCODE_DROPPED_FRAMES: &str = "wmrelay_transcode_dropped_frames_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 /// Bytes of file blocks in memory, over all files played on demand.
@@ -162,6 +170,10 @@ pub fn describe_all() {
     );
     describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
     describe_counter!(HOOKS, "Events told to programs and to the web server of the hooks, by what came of it");
+    describe_gauge!(TRANSCODE_CHILDREN, "Children that transcode now");
+    describe_counter!(TRANSCODE_RESTARTS, "Times that a child that transcodes ended and was started again");
+    describe_gauge!(TRANSCODE_SPEED, "Media time per real time of children that transcode, 1 where they keep up");
+    describe_counter!(TRANSCODE_DROPPED_FRAMES, "Frames that children which transcode left out to keep the rate");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

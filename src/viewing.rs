@@ -63,15 +63,17 @@ impl fmt::Debug for Titles {
     }
 }
 
-/// What a viewer shows so that it is let in.
+/// What a viewer shows so that it is let in, and what else it says behind a name.
 ///
-/// It is secret: what its debug form tells is which parts there are.
+/// It is secret but for the profile: what its debug form tells is which parts there are.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Pass {
     /// Key of a signed URL, see `text::signed`: letters and digits.
     pub key: Option<String>,
     /// Its credentials.
     pub login: Option<Login>,
+    /// The profile that it wants of what is transcoded (`?profile=NAME`); of no effect elsewhere.
+    pub profile: Option<String>,
 }
 
 /// Credentials, and what they were made for.
@@ -87,7 +89,7 @@ pub struct Login {
 
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [(self.key.is_some(), "key"), (self.login.is_some(), "login")];
+        let parts = [(self.key.is_some(), "key"), (self.login.is_some(), "login"), (self.profile.is_some(), "profile")];
         f.debug_list().entries(parts.iter().filter(|(there, _)| *there).map(|(_, part)| part)).finish()
     }
 }

@@ -254,6 +254,7 @@ const fn word_of(source: &Source) -> &'static str {
         Source::Files { .. } => "files",
         Source::Pull { .. } => "pull",
         Source::Stations { .. } => "stations",
+        Source::Ffmpeg { .. } => "ffmpeg",
     }
 }
 

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::playlist::Medium;
 use super::stop::Stop;
+use super::transcode::Transcoders;
 use super::watched::Watched;
 use super::{exec, file, pull};
 use crate::relay::{Loan, Point};
@@ -19,7 +20,7 @@ pub(super) type Failed = Box<dyn Fn(&str) + Send + Sync>;
 /// at all.
 ///
 /// A type of source that can be lent has its arm here; each one gives its loan back by [`Loan::give_back`].
-pub(super) async fn run(loan: Loan, source: Source, stop: Stop, failed: Failed) {
+pub(super) async fn run(loan: Loan, source: Source, transcoders: Arc<Transcoders>, stop: Stop, failed: Failed) {
     match source {
         Source::Pull { url, linger, .. } => {
             // Never pulled but for viewers, whatever the settings say.
@@ -31,6 +32,7 @@ pub(super) async fn run(loan: Loan, source: Source, stop: Stop, failed: Failed) 
         Source::File { paths, linger, .. } => {
             file::run_lent(loan, paths.into_iter().map(Medium::File).collect(), linger, stop).await;
         }
+        Source::Ffmpeg { input, profile, linger, .. } => transcoders.feed_lent(loan, input, &profile, linger, stop).await,
         Source::Push | Source::Demo | Source::Files { .. } | Source::Stations { .. } => {
             warn!(point = loan.point().name(), "its type of source cannot be lent");
             let _ = loan.give_back();

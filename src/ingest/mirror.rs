@@ -17,6 +17,7 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 use super::lent;
 use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
+use super::transcode::Transcoders;
 use crate::client::{Content, PlayError, StreamUrl, UrlError, inquire};
 use crate::playing::ClientEnd;
 use crate::relay::{Point, PointId, Relay};
@@ -49,6 +50,7 @@ pub(super) struct Mirror {
     runtime: Handle,
     relay: Arc<Relay>,
     stop: WeakStop,
+    transcoders: Arc<Transcoders>,
     slots: Arc<Slots>,
     /// Those of viewers of files, by folder.
     files: HashMap<PointId, Arc<Slots>>,
@@ -71,10 +73,10 @@ enum NotLive {
 }
 
 impl Mirror {
-    pub(super) fn new(runtime: Handle, relay: Arc<Relay>, stop: WeakStop) -> Arc<Self> {
+    pub(super) fn new(runtime: Handle, relay: Arc<Relay>, transcoders: Arc<Transcoders>, stop: WeakStop) -> Arc<Self> {
         let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
         let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES_PER_ADDRESS))).collect();
-        Arc::new(Self { runtime, relay, stop, slots, files, desk: Mutex::default() })
+        Arc::new(Self { runtime, relay, stop, transcoders, slots, files, desk: Mutex::default() })
     }
 
     /// Takes a wish, on any thread.
@@ -159,7 +161,7 @@ impl Mirror {
                 let known = NotLive::Refused(refused(Hresult::NO_STREAM, "source_failed", reason));
                 mirror.lock().remember(key.clone(), known);
             });
-            self.runtime.spawn(lent::run(loan, source.clone(), stop, failed));
+            self.runtime.spawn(lent::run(loan, source.clone(), Arc::clone(&self.transcoders), stop, failed));
         }
         (wish.answer)(Found::Live(watch));
     }

@@ -6,6 +6,7 @@
 
 mod back_off;
 mod byte_rate;
+mod child;
 mod demo;
 mod encoders;
 mod exec;
@@ -27,6 +28,7 @@ mod stderr;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod transcode;
 mod watched;
 
 use std::net::SocketAddr;
@@ -55,6 +57,7 @@ use rtsp_push::Ways;
 use slots::Slots;
 pub use stations::{check_stations, load_stations};
 use stop::{Stop, Stopper};
+use transcode::Transcoders;
 
 /// Connections of publishers at once.
 const CONNECTIONS: usize = 512;
@@ -109,6 +112,7 @@ pub struct Ingest {
     ways: Ways,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
+    transcoders: Arc<Transcoders>,
     stop: Stop,
     stopper: Stopper,
 }
@@ -123,6 +127,7 @@ impl Ingest {
         let mut key = [0; 32];
         getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
+        let transcoders = Transcoders::new(runtime.clone(), Arc::clone(relay), settings, stop.downgrade());
         for point in relay.points() {
             // Of what stands for many names nobody knows any before a viewer says it: [`mirror`] starts its source then.
             let stop = stop.clone();
@@ -155,6 +160,7 @@ impl Ingest {
                     let command = exec::Command { argv, start, linger };
                     runtime.spawn(exec::run(point, command, stop));
                 }
+                Source::Ffmpeg { .. } => transcoders.feed(point, stop),
             }
         }
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
@@ -164,7 +170,7 @@ impl Ingest {
         let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
         let port = |address: &SocketAddr| if address.port() == 0 { HTTP_PORT } else { address.port() };
         let ways = Ways { udp: settings.udp.enabled, http_port: settings.http.addresses.first().map(port) };
-        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, stop, stopper })
+        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, transcoders, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
@@ -193,10 +199,16 @@ impl Ingest {
         })
     }
 
-    /// Finds out what names of mirrored folders and templates are, for shards on any thread.
+    /// Finds out what names of mirrored folders and templates are, and brings other profiles of transcoded inputs, for shards on any
+    /// thread.
     pub fn finder(&self) -> Finder {
-        let mirror = mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), self.stop.downgrade());
-        Arc::new(move |wish| mirror.take(wish))
+        let transcoders = Arc::clone(&self.transcoders);
+        let mirror =
+            mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), Arc::clone(&transcoders), self.stop.downgrade());
+        Arc::new(move |wish| match wish.folder.settings().source {
+            Source::Ffmpeg { .. } if !wish.folder.settings().is_lender() => transcoders.take(wish),
+            _ => mirror.take(wish),
+        })
     }
 
     /// Ends all sources and waits until they have: child processes are gone, publishers have heard why.

@@ -16,7 +16,7 @@ use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
 use super::stations::Directory;
 use crate::metrics as names;
-use crate::settings::{Pattern, Settings, Source, Station};
+use crate::settings::{Pattern, PublishingPoint, Settings, Source, Station};
 use crate::wire::Guid;
 
 /// Hears of publishing points, by the names that viewers know.
@@ -28,7 +28,7 @@ pub struct Relay {
     points: Vec<Arc<Point>>,
     /// How many the settings name.
     named: usize,
-    /// What mirrored folders and templates lend.
+    /// What mirrored folders, templates and transcoded publishing points lend.
     reserves: HashMap<PointId, Reserve>,
     /// What publishers make; their ids come last.
     created: Option<Created>,
@@ -77,12 +77,14 @@ impl Relay {
         relay.templates.sort_by_key(|(pattern, _)| Reverse(pattern.literal_chars()));
         relay.named = relay.points.len();
         for lender in relay.points() {
-            let loans = loans_of(lender.settings());
+            let loans = loans_of(lender.settings(), settings);
             if loans == 0 {
                 continue;
             }
             let ids = (0..).map(PointId).skip(relay.points.len()).take(loans);
-            let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, lender.settings().clone(), Arc::clone(&shared)))).collect();
+            // Nothing stands in for what is lent.
+            let lent = PublishingPoint { fallback: None, ..lender.settings().clone() };
+            let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, lent.clone(), Arc::clone(&shared)))).collect();
             relay.points.extend(slots.iter().cloned());
             relay.reserves.insert(lender.id(), Reserve::new(slots));
         }

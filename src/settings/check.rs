@@ -17,6 +17,7 @@ use super::raw::{
 };
 use super::stations::station_lists;
 use super::template::has_blank;
+use super::transcode;
 use super::{
     Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
     PortRanges, Protocols, Publish, PublishingPoint, RtspTls, Settings, Source, Udp, Viewers, WindowBounds,
@@ -60,6 +61,7 @@ pub(super) fn settings(
     let source_timeout = raw.source_timeout_s.map_or(built_in.source_timeout, |seconds| check.time_or_never(seconds));
     let access = check.access(&raw.access);
     let hooks = hooks(&mut check, &raw.hooks);
+    let profiles = transcode::profiles(&mut check, &raw.profile);
     let settings = Settings {
         shards: check.shards(raw.shards).unwrap_or(built_in.shards),
         mms: check.listen("mms.listen", raw.mms.listen.as_ref(), built_in.mms),
@@ -83,6 +85,9 @@ pub(super) fn settings(
         log: check.log(&raw.log, built_in.log),
         access_log: check.access_log(&raw.access_log),
         source_timeout,
+        transcode: transcode::transcode(&mut check, &raw.transcode),
+        player_profiles: transcode::player_profiles(&mut check, &raw.player_profile, &profiles),
+        profiles,
         publishing_points: {
             let mut points = publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers);
             points.extend(station_lists(&mut check, &raw.stations, source_timeout, access.viewers));
@@ -525,6 +530,7 @@ impl Check<'_> {
     /// What only the whole can say.
     fn whole(&mut self, settings: &Settings) {
         self.proofs(settings);
+        transcode::known_profiles(self, settings);
         let Settings { mms, http, rtsp, admin, .. } = settings;
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
         let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::Loaded;
 use super::points::url_without_secrets;
-use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Source, Start, Viewers};
+use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Profile, Source, Start, Viewers};
 
 /// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
 /// file gives the same settings, but for what may be secret in URLs: it is left out.
@@ -146,6 +146,23 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("keep", access_log.keep);
     page.line("hash_addresses", access_log.hash_addresses);
 
+    let transcode = &settings.transcode;
+    page.table("transcode");
+    page.line("ffmpeg", quoted(&transcode.ffmpeg));
+    page.line("ffprobe", quoted(&transcode.ffprobe));
+    page.line("children", transcode.children);
+    page.line("nice", transcode.nice);
+    page.line("memory_bytes", transcode.memory_bytes.unwrap_or(0));
+    settings.profiles.iter().for_each(|profile| page.profile(profile));
+    for rule in &settings.player_profiles {
+        page.head("[[player_profile]]", "player_profile");
+        page.line("player", quoted(&rule.player));
+        if let Some(protocol) = rule.protocol {
+            page.line("protocol", quoted(protocol));
+        }
+        page.line("profile", quoted(&rule.profile));
+    }
+
     page.table("hooks");
     for (key, argv) in settings.hooks.commands.by_key() {
         page.line(key, array(argv));
@@ -229,6 +246,29 @@ impl Page<'_> {
         let _ = writeln!(self.text, "{key} = {value}{place}");
     }
 
+    fn profile(&mut self, profile: &Profile) {
+        self.head("[[profile]]", "profile");
+        self.line("name", quoted(&profile.name));
+        if let Some(video) = &profile.video {
+            let (name, kbps, (width, height)) = (quoted(video.codec.name()), video.bit_rate / 1000, video.size);
+            let (fps, ms) = (video.frame_rate, video.key_frame_interval.as_millis());
+            let text = format!(
+                "{{ codec = {name}, bit_rate_kbps = {kbps}, max_width = {width}, max_height = {height}, max_fps = {fps}, \
+                 key_frame_ms = {ms} }}"
+            );
+            self.line("video", text);
+        }
+        if let Some(audio) = &profile.audio {
+            let (name, kbps) = (quoted(audio.codec.name()), audio.bit_rate / 1000);
+            let (rate, channels) = (audio.sample_rate, audio.channels);
+            let text = format!("{{ codec = {name}, bit_rate_kbps = {kbps}, sample_rate = {rate}, channels = {channels} }}");
+            self.line("audio", text);
+        }
+        self.line("packet_size", profile.packet_size);
+        self.line("copy", profile.copy);
+        self.line("arguments", array(&profile.arguments));
+    }
+
     fn note(&mut self, text: &str) {
         let _ = writeln!(self.text, "# {text}");
     }
@@ -307,7 +347,20 @@ fn source(source: &Source) -> String {
         Source::Pull { url, start, linger } => {
             format!("{{ type = \"pull\", url = {}, {} }}", quoted(&url_without_secrets(url)), when(*start, *linger))
         }
+        Source::Ffmpeg { input, profile, start, linger } => {
+            let (shown, arguments) = (quoted(&url_without_secrets(&input.input)), array(&shown(&input.arguments)));
+            let (profile, when) = (quoted(profile), when(*start, *linger));
+            format!("{{ type = \"ffmpeg\", input = {shown}, input_arguments = {arguments}, profile = {profile}, {when} }}")
+        }
     }
+}
+
+/// Options as they may be shown: URLs without what may be secret in them, and nothing of what options are for that carry secrets.
+fn shown(arguments: &[String]) -> Vec<String> {
+    const SECRET: [&str; 5] = ["-headers", "-cookies", "-passphrase", "-decryption_key", "-cryptokey"];
+    let before = std::iter::once("").chain(arguments.iter().map(String::as_str));
+    let pairs = before.zip(arguments);
+    pairs.map(|(option, value)| if SECRET.contains(&option) { "…".to_owned() } else { url_without_secrets(value) }).collect()
 }
 
 fn when(start: Start, linger: Duration) -> String {

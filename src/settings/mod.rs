@@ -15,15 +15,20 @@ mod problem;
 mod raw;
 mod stations;
 mod template;
+mod transcode;
 
 pub use effective::effective;
 pub use fallback::{Fallback, FallbackKind};
 pub use hooks::{Commands, Hooks, Target, Webhook};
 pub use load::{Flag, Loaded, Sources, load};
-pub use points::check_name;
+pub use points::{check_name, url_without_secrets};
 pub use problem::{Problem, SettingsError};
 pub use stations::{STATIONS_BYTES_MAX, Station, parse_stations};
 pub use template::{Captures, Pattern};
+pub use transcode::{
+    AudioCodec, AudioProfile, Choice, FfmpegInput, PROFILES_MAX, PlayerProfile, Profile, SCHEMES, Transcode, VideoCodec,
+    VideoProfile, scheme_of,
+};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -83,6 +88,12 @@ pub struct Settings {
     pub source_timeout: Option<Duration>,
     /// Who hears when sources and viewers come and go.
     pub hooks: Hooks,
+    /// What transcodes.
+    pub transcode: Transcode,
+    /// The profiles, built-in ones first; their names differ.
+    pub profiles: Vec<Profile>,
+    /// Which players get which profile by themselves; the first that fits counts.
+    pub player_profiles: Vec<PlayerProfile>,
     /// The publishing points, in the order of the file.
     pub publishing_points: Vec<PublishingPoint>,
 }
@@ -452,6 +463,17 @@ pub enum Source {
         /// How long a station is pulled without viewers.
         linger: Duration,
     },
+    /// Whatever ffmpeg reads, made to be what a profile says.
+    Ffmpeg {
+        /// What it reads.
+        input: FfmpegInput,
+        /// The name of a profile.
+        profile: String,
+        /// When it runs.
+        start: Start,
+        /// How long it goes on without viewers (`Start::Watched`).
+        linger: Duration,
+    },
 }
 
 impl Source {
@@ -461,7 +483,9 @@ impl Source {
             Self::Files { .. } => true,
             // What stands behind a question mark is no path.
             Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
-            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo | Self::Stations { .. } => false,
+            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo | Self::Stations { .. } | Self::Ffmpeg { .. } => {
+                false
+            }
         }
     }
 }
@@ -529,6 +553,9 @@ impl Default for Settings {
             access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
             hooks: Hooks::default(),
+            transcode: Transcode::default(),
+            profiles: Profile::built_in(),
+            player_profiles: Vec::new(),
             publishing_points: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ use super::check::{Check, viewers};
 use super::fallback;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
 use super::template::{template, watched_only};
+use super::transcode::{self, DEFAULT_PROFILE};
 use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
 
 /// Longest name that the MMS side opens, UTF-16 units: real names are shorter, and requests stay small.
@@ -114,7 +115,7 @@ pub(super) fn publishing_points(
 
 fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let Some(kind) = raw.kind else {
-        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"pull\" or \"demo\"".into());
+        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"ffmpeg\", \"pull\" or \"demo\"".into());
         return None;
     };
     let (word, uses): (_, &[&str]) = match kind {
@@ -124,6 +125,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
         RawSourceKind::Files => ("files", &["root"]),
         RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
+        RawSourceKind::Ffmpeg => ("ffmpeg", &["input", "input_arguments", "profile", "start", "linger_s"]),
     };
     let written = [
         ("path", raw.path.is_some()),
@@ -131,6 +133,9 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         ("argv", raw.argv.is_some()),
         ("root", raw.root.is_some()),
         ("url", raw.url.is_some()),
+        ("input", raw.input.is_some()),
+        ("input_arguments", raw.input_arguments.is_some()),
+        ("profile", raw.profile.is_some()),
         ("start", raw.start.is_some()),
         ("linger_s", raw.linger_s.is_some()),
     ];
@@ -146,6 +151,12 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Exec => exec(check, key, raw),
         RawSourceKind::Files => files(check, key, raw),
         RawSourceKind::Pull => pull(check, key, raw),
+        RawSourceKind::Ffmpeg => {
+            let input = transcode::input(check, key, raw.input.as_ref(), raw.input_arguments.as_ref());
+            let profile = raw.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
+            let (start, linger) = when(check, key, raw);
+            Some(Source::Ffmpeg { input: input?, profile, start, linger })
+        }
     }
 }
 
@@ -262,7 +273,7 @@ pub(super) fn url_problem(url: &str) -> Option<String> {
 }
 
 /// A URL as it may be shown: without user name, password, and what stands behind a question mark.
-pub(super) fn url_without_secrets(url: &str) -> String {
+pub fn url_without_secrets(url: &str) -> String {
     if let Some((_, behind)) = url.split_once('?')
         && behind.contains('@')
     {

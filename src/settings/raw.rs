@@ -31,6 +31,9 @@ pub(super) struct Raw {
     pub(super) signing: RawSigning,
     pub(super) log: RawLog,
     pub(super) access_log: RawAccessLog,
+    pub(super) transcode: RawTranscode,
+    pub(super) profile: Vec<RawProfile>,
+    pub(super) player_profile: Vec<RawPlayerProfile>,
     pub(super) publishing_point: Vec<RawPoint>,
     pub(super) stations: Vec<RawStations>,
     pub(super) hooks: RawHooks,
@@ -202,6 +205,55 @@ pub(super) struct RawAccessLog {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawTranscode {
+    pub(super) ffmpeg: Option<String>,
+    pub(super) ffprobe: Option<String>,
+    pub(super) children: Option<u32>,
+    pub(super) nice: Option<u32>,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[profile]] table")]
+pub(super) struct RawProfile {
+    pub(super) name: Option<String>,
+    pub(super) video: Option<RawVideo>,
+    pub(super) audio: Option<RawAudio>,
+    pub(super) packet_size: Option<u32>,
+    pub(super) copy: Option<bool>,
+    pub(super) arguments: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { codec = \"wmv2\" }")]
+pub(super) struct RawVideo {
+    pub(super) codec: Option<String>,
+    pub(super) bit_rate_kbps: Option<u32>,
+    pub(super) max_width: Option<u32>,
+    pub(super) max_height: Option<u32>,
+    pub(super) max_fps: Option<u32>,
+    pub(super) key_frame_ms: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { codec = \"wmav2\" }")]
+pub(super) struct RawAudio {
+    pub(super) codec: Option<String>,
+    pub(super) bit_rate_kbps: Option<u32>,
+    pub(super) sample_rate: Option<u32>,
+    pub(super) channels: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[player_profile]] table")]
+pub(super) struct RawPlayerProfile {
+    pub(super) player: Option<String>,
+    pub(super) protocol: Option<String>,
+    pub(super) profile: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a [[publishing_point]] table")]
 pub(super) struct RawPoint {
     pub(super) name: Option<String>,
@@ -266,6 +318,9 @@ pub(super) struct RawSource {
     pub(super) argv: Option<Vec<String>>,
     pub(super) root: Option<PathBuf>,
     pub(super) url: Option<String>,
+    pub(super) input: Option<String>,
+    pub(super) input_arguments: Option<Vec<String>>,
+    pub(super) profile: Option<String>,
     #[serde(deserialize_with = "word")]
     pub(super) start: Option<RawStart>,
     pub(super) linger_s: Option<u32>,
@@ -280,6 +335,7 @@ pub(super) enum RawSourceKind {
     Demo,
     Files,
     Pull,
+    Ffmpeg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::check::Check;
 use super::points::check_name;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
-use super::{PublishingPoint, Source};
+use super::{FfmpegInput, PublishingPoint, Source, scheme_of};
 
 /// A `*` more than this helps nobody.
 const STARS_MAX: usize = 4;
@@ -168,13 +168,7 @@ impl Source {
     pub fn filled(&self, captures: &Captures) -> Option<Self> {
         match self {
             Self::Pull { url, start, linger } => {
-                let filled = captures.fill_url(url);
-                // What was matched alone, or with what stands beside it, is not to lead out of a folder of the other server.
-                let is_step = |part: &str| matches!(part, "." | "..");
-                let path = filled.split(['?', '#']).next().unwrap_or_default();
-                let climbs =
-                    path.split('/').filter(|part| is_step(part)).count() > url.split('/').filter(|part| is_step(part)).count();
-                (!climbs).then_some(Self::Pull { url: filled, start: *start, linger: *linger })
+                Some(Self::Pull { url: filled_url(captures, url)?, start: *start, linger: *linger })
             }
             Self::Exec { argv, start, linger } => {
                 // Else a viewer could give the program an option.
@@ -183,13 +177,18 @@ impl Source {
                 Some(Self::Exec { argv, start: *start, linger: *linger })
             }
             Self::File { paths, start, linger } => {
-                let fill = |path: &PathBuf| {
-                    let Some(text) = path.to_str() else { return Some(path.clone()) };
-                    let is_fit = |value: &str, _| !value.contains("..") && !value.starts_with('.') && !value.contains('/');
-                    captures.all_fit(text, is_fit).then(|| captures.fill(text).into())
+                let fill = |path: &PathBuf| match path.to_str() {
+                    Some(text) => filled_path(captures, text).map(PathBuf::from),
+                    None => Some(path.clone()),
                 };
                 let paths = paths.iter().map(fill).collect::<Option<_>>()?;
                 Some(Self::File { paths, start: *start, linger: *linger })
+            }
+            Self::Ffmpeg { input: FfmpegInput { input, arguments }, profile, start, linger } => {
+                let filled =
+                    if scheme_of(input).is_some() { filled_url(captures, input)? } else { filled_path(captures, input)? };
+                let input = FfmpegInput { input: filled, arguments: arguments.clone() };
+                Some(Self::Ffmpeg { input, profile: profile.clone(), start: *start, linger: *linger })
             }
             Self::Push | Self::Demo | Self::Files { .. } | Self::Stations { .. } => None,
         }
@@ -206,9 +205,25 @@ impl Source {
                 let key = |i| if paths.len() == 1 { "path".into() } else { format!("paths[{i}]") };
                 Some(paths.iter().enumerate().map(|(i, path)| (key(i), path.to_string_lossy().into_owned())).collect())
             }
+            Self::Ffmpeg { input, .. } => Some(vec![("input".into(), input.input.clone())]),
             Self::Push | Self::Demo | Self::Files { .. } | Self::Stations { .. } => None,
         }
     }
+}
+
+/// A URL of another server; `None` where what was matched, alone or with what stands beside it, leads out of a folder there.
+fn filled_url(captures: &Captures, url: &str) -> Option<String> {
+    let filled = captures.fill_url(url);
+    let is_step = |part: &&str| matches!(*part, "." | "..");
+    let path = filled.split(['?', '#']).next().unwrap_or_default();
+    let climbs = path.split('/').filter(is_step).count() > url.split('/').filter(is_step).count();
+    (!climbs).then_some(filled)
+}
+
+/// A path; `None` where what was matched leads out of a folder, or to a hidden file.
+fn filled_path(captures: &Captures, path: &str) -> Option<String> {
+    let is_fit = |value: &str, _| !value.contains("..") && !value.starts_with('.') && !value.contains('/');
+    captures.all_fit(path, is_fit).then(|| captures.fill(path))
 }
 
 impl PublishingPoint {

@@ -241,6 +241,7 @@ impl State {
         match &point.settings().source {
             _ if point.settings().is_lender() => self.open_mirrored(key, point, &below),
             Source::Files { .. } => self.open_file(key, point, &below, name),
+            Source::Ffmpeg { .. } => self.open_profile(key, now, point, name),
             _ => self.open_live(key, now, Opened::new(point, name)),
         }
     }
@@ -272,7 +273,7 @@ impl State {
         // A proof of Digest is good once.
         let proven = pass.login.is_some() && pass.login.as_ref() == conn.granted.as_deref();
         self.context.gate.admit(now, conn.peer, &point, &below, &pass, proven)?;
-        conn.key = pass.key;
+        (conn.key, conn.profile) = (pass.key, pass.profile);
         conn.granted = pass.login.filter(|_| point.settings().access.viewers == Viewers::Users).map(Box::new);
         Ok((point, below))
     }

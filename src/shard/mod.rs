@@ -59,7 +59,7 @@ pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
-pub use mirror::{Finder, Found, Refused, Wish};
+pub use mirror::{Finder, Found, PROFILE, Refused, Wish};
 pub use relayed::RelayedFile;
 use routes::Routes;
 pub use strays::MOST_UNDECIDED;

@@ -152,13 +152,13 @@ impl Connection {
     /// A page or a playlist, of something that is there.
     pub(super) fn metafile(&mut self, now: Instant, request: &Request) {
         let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local);
-        let key = request.pass.key.as_deref();
+        let query = &request.onward_query();
         let title = self.title(request);
         let title = title.as_deref().unwrap_or(&request.name);
         let (kind, text) = match request.wish {
-            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, title, key)),
-            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, title, key)),
-            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, title, key)),
+            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, title, query)),
+            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, title, query)),
+            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, title, query)),
             Wish::GetContentInfo => {
                 return self.acknowledge(now, request, Status::Ok, request.keeps_alive && self.pipelined);
             }
@@ -184,7 +184,7 @@ impl Connection {
         let Some(port) = self.config.rtsp_port else {
             return self.refuse_open(now, request, &OpenRefusal::NotAFile);
         };
-        let url = origin.rtsp_url(port, &request.name, request.pass.key.as_deref());
+        let url = origin.rtsp_url(port, &request.name, &request.onward_query());
         let is_ipv6 = self.local.ip().to_canonical().is_ipv6();
         // GStreamer's HTTP client names itself like its RTSP client.
         let reduced = request.agent.token.starts_with("GStreamer");

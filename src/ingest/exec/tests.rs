@@ -3,6 +3,8 @@ use crate::ingest::playlist::Medium;
 use crate::ingest::{demo, stop, testing};
 use crate::settings::Source;
 use std::path::Path;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
 /// Shell scripts stand for ffmpeg; these tests run on the real clock, as children do, and wait for what must come.
 struct Bench {
@@ -89,14 +91,6 @@ async fn children_of_a_child_that_has_ended_may_end_properly() {
     let bench = Bench::new(Start::Always, script);
     assert_eq!(bench.lines("ends", 1).await, ["clean"]);
     bench.stopper.stop().await;
-}
-
-#[test]
-fn lines_of_proc() {
-    assert_eq!(group_and_state("12 (a) b) S 1 34 12 0 -1"), Some((34, true)));
-    assert_eq!(group_and_state("12 (sh) Z 1 34 12 0 -1"), Some((34, false)));
-    assert_eq!(group_and_state(""), None);
-    assert!(processes().any(|(group, runs)| runs && group == rustix::process::getpgrp().as_raw_nonzero().get()));
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn an_equal_file_is_one_stream_with_the_source() {
     let bench = Bench::new(Source::Push, FallbackKind::File(file.path().to_owned()));
     for _ in 0..20 {
         // The encoder that made the file.
-        let source = tokio::spawn(file::run(Arc::clone(&bench.relay), Arc::clone(&bench.cam), vec![demo::medium()]));
+        let source = tokio::spawn(file::run(Arc::clone(&bench.cam), vec![demo::medium()]));
         sleep(Duration::from_secs(3)).await;
         source.abort();
         sleep(Duration::from_secs(5)).await;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::reply::{METHODS, METHODS_OF_PUBLISHERS, status_of};
 use super::{
     Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target,
-    Tracks, key_of, player_of,
+    Tracks, key_of, player_of, profile_of,
 };
 use crate::rtsp::message::StreamToken;
 use crate::rtsp::sdp::{self, Facts};
@@ -57,6 +57,7 @@ impl Connection {
                 target: proven_target(authorization, request.target.as_str()).to_owned(),
                 authorization: authorization.to_owned(),
             }),
+            profile: target.as_ref().and_then(|target| profile_of(target.query.as_deref()?)).map(str::to_owned),
         };
         self.wait(now, request, Step::Opened, Ask::Open { name, pass });
     }

@@ -64,7 +64,8 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     let uncommented = uncommented.join("\n");
     let raw: Raw = toml::from_str(&uncommented).unwrap();
     let settings = load(&file(&uncommented).sources()).unwrap().settings;
-    assert_eq!(settings.publishing_points.len(), 6);
+    assert_eq!(settings.publishing_points.len(), 7);
+    assert_eq!((settings.profiles.len(), settings.player_profiles.len()), (5, 1));
     assert_eq!(settings.publishing_points[0].source_timeout, Some(Duration::from_secs(120)));
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
     assert!(settings.users_file.unwrap().ends_with("users") && settings.viewers_file.unwrap().ends_with("viewers"));
@@ -100,6 +101,9 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
         "/source/linger_s",
         "/source/root",
         "/source/url",
+        "/source/input",
+        "/source/input_arguments",
+        "/source/profile",
     ] {
         let shown = points.iter().any(|point| point.pointer(key).is_some_and(|value| !value.is_null()));
         assert!(shown, "the sample lacks {key}");
@@ -512,4 +516,80 @@ fn hooks_are_checked() {
         assert!(problems.len() == 1 && problems[0].starts_with(words), "{words}: {problems:#?}");
     }
     assert!(file("[hooks]\nsecret = 'x'\non_ready = ['a b']\n").warnings().len() == 2);
+}
+
+#[test]
+fn profiles_replace_each_other_by_name() {
+    let folder = Folder::new(&[
+        (
+            "w.toml",
+            "[[profile]]\nname = 'Radio'\naudio = { codec = 'mp3', channels = 1 }\n\
+             [[profile]]\nname = 'small'\nvideo = { codec = 'wmv1', bit_rate_kbps = 50, max_fps = 5 }\narguments = ['-threads', '1']\n\
+             [[player_profile]]\nplayer = 'NSPlayer/4.'\nprotocol = 'mms'\nprofile = 'SMALL'\n\
+             [[publishing_point]]\nname = 'cam'\nsource = { type = 'ffmpeg', input = 'rtsp://u:p@h/1', profile = 'small', start = 'watched' }\n\
+             [[publishing_point]]\nname = 'file'\nsource = { type = 'ffmpeg', input = 'w.toml' }\n",
+        ),
+        ("conf.d/1.toml", "[[profile]]\nname = 'small'\naudio = { codec = 'wmav2' }\npacket_size = 700\ncopy = false"),
+    ]);
+    let loaded = load(&folder.sources()).unwrap();
+    let settings = &loaded.settings;
+    let names: Vec<_> = settings.profiles.iter().map(|profile| &*profile.name).collect();
+    assert_eq!(names, ["wmp64", "wmp9", "wmp12", "Radio", "small"]);
+    let [radio, small] = ["RADIO", "small"].map(|name| settings.profile(name).unwrap());
+    assert_eq!(radio.audio.unwrap().channels, 1);
+    assert_eq!((small.video, small.packet_size, small.copy, small.arguments.len()), (None, 700, false, 0));
+    let Source::Ffmpeg { input, profile, start, .. } = &settings.publishing_points[0].source else { panic!() };
+    assert_eq!((input.input.as_str(), profile.as_str(), *start), ("rtsp://u:p@h/1", "small", Start::Watched));
+    // A path starts from the settings' folder, and the profile need not be said.
+    let Source::Ffmpeg { input, profile, .. } = &settings.publishing_points[1].source else { panic!() };
+    assert_eq!((input.input.clone(), profile.as_str()), (folder.0.path().join("w.toml").display().to_string(), "wmp9"));
+    let page = effective(&loaded);
+    assert!(page.contains("input = \"rtsp://…@h/1\"") && !page.contains("u:p@"), "{page}");
+    // Read again it means the same.
+    let again = load(&file(&page.replace("rtsp://…@", "rtsp://u:p@")).sources()).unwrap().settings;
+    assert_eq!((&again.profiles, &again.player_profiles), (&settings.profiles, &settings.player_profiles));
+    assert_eq!(again.publishing_points[0], settings.publishing_points[0]);
+}
+
+#[test]
+fn mistakes_of_transcoding_are_told() {
+    let folder = file(
+        "[transcode]\nchildren = 0\nnice = 20\nmemory_bytes = 5\nffmpeg = ''\n\
+         [[profile]]\nname = 'a b'\naudio = { codec = 'wma' }\n\
+         [[profile]]\nname = 'none'\n\
+         [[profile]]\nname = 'v'\nvideo = { bit_rate_kbps = 1, max_width = 9000 }\npacket_size = 10\n\
+         [[profile]]\naudio = { codec = 'aac' }\n\
+         [[player_profile]]\nprofile = 'wmp64'\n\
+         [[player_profile]]\nprotocol = 'mmst'\nplayer = 'x'\nprofile = 'y'\n\
+         [[publishing_point]]\nname = '1'\nsource = { type = 'ffmpeg', input = '-i' }\n\
+         [[publishing_point]]\nname = '2'\nsource = { type = 'ffmpeg', input = 'gopher://h/', profile = 'wmp10' }\n\
+         [[publishing_point]]\nname = '3'\nsource = { type = 'ffmpeg', argv = ['x'] }\n\
+         [[publishing_point]]\nname = '4'\nsource = { type = 'push', input = 'x' }\n",
+    );
+    let mut found = folder.problems(&folder.sources());
+    found.sort();
+    for part in [
+        "transcode.children: 0 is not between 1 and 1000",
+        "transcode.nice: 20 is not between 0 and 19",
+        "transcode.memory_bytes: 5 is too little",
+        "transcode.ffmpeg: is empty",
+        "profile[0].name: \"a b\" is not of 1 to 64 letters",
+        "profile[2].packet_size: 10 is not between 256 and 65000",
+        "profile[0].audio.codec: \"wma\" is not one of \"wmav1\"",
+        "profile[1]: has neither `video` nor `audio`",
+        "profile[2].video: lacks `codec`",
+        "profile[2].video.bit_rate_kbps: 1 is not between 4 and 100000",
+        "profile[2].video.max_width: 9000 is not between 16 and 8192",
+        "profile[3]: lacks `name`",
+        "player_profile[0]: has neither `player` nor `protocol`",
+        "player_profile[1].protocol: \"mmst\" is no protocol",
+        "player_profile[1].profile: there is no profile \"y\"",
+        "publishing_point[0].source.input: begins with -",
+        "publishing_point[1].source.input: gopher:// is not known here",
+        "publishing_point[2].source.argv: a source of type \"ffmpeg\" has no `argv`",
+        "publishing_point[2].source: lacks `input`",
+        "publishing_point[3].source.input: a source of type \"push\" has no `input`",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with("w.toml:") && line.contains(part)), "{part}: {found:#?}");
+    }
 }

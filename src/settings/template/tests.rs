@@ -101,7 +101,7 @@ fn arguments_stay_one_and_begin_no_option() {
 
 #[test]
 fn paths_lead_nowhere_else() {
-    let file = |path: &str| Source::File { paths: vec![path.into(), "/b".into()] };
+    let file = |path: &str| Source::File { paths: vec![path.into(), "/b".into()], start: Start::Always, linger: Duration::ZERO };
     for (path, matched, wanted) in [
         ("/srv/{1}.asf", "a b", Some("/srv/a b.asf")),
         ("/srv/{1}.asf", "..", None),

@@ -116,7 +116,7 @@ fn an_equal_header_joins_the_timelines_both_ways() {
     assert!(after[4].join_point && after[4].send_time_ms > after[3].send_time_ms);
     let whole = [packets, more].concat();
     for stream in [1, 2] {
-        let payloads = whole.iter().flat_map(|packet| crate::asf::payloads(packet).unwrap());
+        let payloads = whole.iter().flat_map(|packet| payloads(packet).unwrap());
         let mut numbers: Vec<u32> = payloads.filter(|payload| payload.stream == stream).map(|payload| payload.object).collect();
         numbers.dedup();
         assert!(numbers.windows(2).all(|pair| pair[1] == (pair[0] + 1) & 0xFF), "object numbers of stream {stream} run on");
