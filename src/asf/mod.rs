@@ -3,6 +3,7 @@
 mod broadcast;
 pub mod chunk;
 mod compact;
+pub mod compose;
 mod content_description;
 #[cfg(test)]
 pub(crate) mod fabricate;
