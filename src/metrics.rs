@@ -62,6 +62,10 @@ pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
 pub const DROPPED_PACKETS: &str = "wmrelay_dropped_packets_total";
 /// Connections to other servers, by what came of them. Labels: `point`, `result`.
 pub const PULL_CONNECTS: &str = "wmrelay_pull_connects_total";
+/// Sessions with cameras, by what came of them. Labels: `point`, `result`.
+pub const CAMERA_CONNECTS: &str = "wmrelay_camera_connects_total";
+/// RTP packets of cameras that never came. Label: `point`.
+pub const CAMERA_LOST_PACKETS: &str = "wmrelay_camera_lost_packets_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 /// Bytes of file blocks in memory, over all files played on demand.
@@ -152,6 +156,8 @@ pub fn describe_all() {
         "Packets left out between source and viewers: invalid ones, sound ones that cannot be cut to fit a datagram (uncut), and what cutting broke (unsound)"
     );
     describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
+    describe_counter!(CAMERA_CONNECTS, "Sessions with cameras that publishing points are fed from, by what came of them");
+    describe_counter!(CAMERA_LOST_PACKETS, "RTP packets of cameras that never came, counted when a session ends");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

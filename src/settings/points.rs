@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::camera::camera;
 use super::check::{Check, viewers};
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
 use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
@@ -107,7 +108,7 @@ pub(super) fn publishing_points(
 
 fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let Some(kind) = raw.kind else {
-        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"pull\" or \"demo\"".into());
+        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"pull\", \"camera\" or \"demo\"".into());
         return None;
     };
     let (word, uses): (_, &[&str]) = match kind {
@@ -117,6 +118,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
         RawSourceKind::Files => ("files", &["root"]),
         RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
+        RawSourceKind::Camera => ("camera", &["url", "user", "password", "transport", "start", "linger_s"]),
     };
     let written = [
         ("path", raw.path.is_some()),
@@ -124,6 +126,9 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         ("argv", raw.argv.is_some()),
         ("root", raw.root.is_some()),
         ("url", raw.url.is_some()),
+        ("user", raw.user.is_some()),
+        ("password", raw.password.is_some()),
+        ("transport", raw.transport.is_some()),
         ("start", raw.start.is_some()),
         ("linger_s", raw.linger_s.is_some()),
     ];
@@ -139,6 +144,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Exec => exec(check, key, raw),
         RawSourceKind::Files => files(check, key, raw),
         RawSourceKind::Pull => pull(check, key, raw),
+        RawSourceKind::Camera => camera(check, key, raw),
     }
 }
 
@@ -186,7 +192,7 @@ fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     Some(Source::Exec { argv, start, linger })
 }
 
-fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
+pub(super) fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
     let start = match raw.start {
         Some(RawStart::Watched) => Start::Watched,
         Some(RawStart::Always) | None => Start::Always,
@@ -263,7 +269,7 @@ pub(super) fn url_without_secrets(url: &str) -> String {
 }
 
 /// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.
-fn port_of(host: &str) -> Option<&str> {
+pub(super) fn port_of(host: &str) -> Option<&str> {
     match host.rsplit_once(']') {
         Some((_, behind)) => behind.strip_prefix(':'),
         None => host.split_once(':').map(|(_, port)| port),

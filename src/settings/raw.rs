@@ -223,6 +223,10 @@ pub(super) struct RawSource {
     pub(super) argv: Option<Vec<String>>,
     pub(super) root: Option<PathBuf>,
     pub(super) url: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    #[serde(deserialize_with = "word")]
+    pub(super) transport: Option<RawTransport>,
     #[serde(deserialize_with = "word")]
     pub(super) start: Option<RawStart>,
     pub(super) linger_s: Option<u32>,
@@ -237,6 +241,14 @@ pub(super) enum RawSourceKind {
     Demo,
     Files,
     Pull,
+    Camera,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawTransport {
+    Tcp,
+    Udp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

@@ -1,0 +1,100 @@
+//! From a camera's frames to packets: when there is enough for a header, and when another one is needed.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tracing::{info, warn};
+
+use crate::asf::Header;
+use crate::asf::compose::{Composition, CompositionError, Frame, Latency, StreamFormat, Writer};
+use crate::ingest::file_time;
+use crate::rtsp::camera::Camera;
+use crate::wire::Guid;
+
+/// What players buffer of a live picture, milliseconds.
+const PREROLL_MS: u32 = 500;
+
+/// What goes to viewers, once there is something.
+pub(super) struct OnAir {
+    open: Option<(Vec<StreamFormat>, Writer)>,
+}
+
+impl OnAir {
+    pub(super) const fn new() -> Self {
+        Self { open: None }
+    }
+
+    pub(super) const fn is_on(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether a frame is of use: everything from the first key frame of pictures on; of sound alone, everything.
+    pub(super) fn wants(&self, camera: &Camera, track: usize, key: bool) -> bool {
+        let formats_are_known = || (0..camera.tracks()).all(|track| camera.format(track).is_some());
+        let begins = || key && (camera.is_video(track) || (0..camera.tracks()).all(|track| !camera.is_video(track)));
+        self.is_on() || (begins() && formats_are_known())
+    }
+
+    /// Opens a stream with a frame that is wanted, where there is none or it is another one now; returns its header, and the packets
+    /// that are left of the one before.
+    pub(super) fn begin(
+        &mut self,
+        camera: &Camera,
+        track: usize,
+        key: bool,
+    ) -> Result<Option<(BytesMut, Header)>, CompositionError> {
+        let may_change = key && camera.is_video(track);
+        if self.is_on() && !may_change {
+            return Ok(None);
+        }
+        let streams: Vec<StreamFormat> = (0..camera.tracks()).filter_map(|track| camera.format(track)).collect();
+        if self.open.as_ref().is_some_and(|(open, _)| *open == streams) {
+            return Ok(None);
+        }
+        // Images of cameras are large and have no neighbours to share a packet with; all else fits datagrams.
+        let fits_datagrams = !streams.iter().any(|stream| matches!(stream, StreamFormat::Mjpeg { .. }));
+        let packet_size = Composition::usual_packet_size(&streams, fits_datagrams);
+        let composition = Composition { streams, packet_size, preroll_ms: PREROLL_MS };
+        // File ID and date are the relay's to give.
+        let header = composition.header(Guid([0; 16]), file_time())?;
+        let codecs: Vec<&str> = composition.streams.iter().map(StreamFormat::name).collect();
+        info!(codecs = codecs.join(", "), packet_size, "begins");
+        if (0..camera.tracks()).any(|track| camera.reorders(track)) {
+            warn!(
+                "its pictures may come in another order than they are shown in (B-frames), by what it says; as soon as they do it ends: \
+                 switch them off in the camera, or use a source of type \"ffmpeg\", or \"exec\" with ffmpeg"
+            );
+        }
+        let writer = Writer::new(&composition, Latency::Low);
+        let mut before = BytesMut::new();
+        if let Some((_, mut writer)) = self.open.replace((composition.streams, writer)) {
+            writer.flush();
+            before = writer.take();
+        }
+        Ok(Some((before, header)))
+    }
+
+    pub(super) fn push(&mut self, now: Instant, track: usize, ms: u64, key: bool, bytes: &[u8]) {
+        let Some((_, writer)) = &mut self.open else { return };
+        let frame = Frame { stream: track, presentation_ms: ms, decode_ms: ms, key, bytes };
+        if let Err(error) = writer.push(now, &frame) {
+            warn!(%error, "left out");
+        }
+    }
+
+    /// When [`OnAir::handle_timeout`] is to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.open.as_ref().and_then(|(_, writer)| writer.poll_timeout())
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some((_, writer)) = &mut self.open {
+            writer.handle_timeout(now);
+        }
+    }
+
+    /// Packets that are full.
+    pub(super) fn take(&mut self) -> BytesMut {
+        self.open.as_mut().map(|(_, writer)| writer.take()).unwrap_or_default()
+    }
+}
