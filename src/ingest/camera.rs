@@ -3,7 +3,6 @@
 //! [`crate::rtsp::camera`] holds the conversation and gives frames, [`crate::asf::compose`] makes packets of them. What this file adds
 //! is sockets, time, and the decision when there is enough to begin with.
 
-mod on_air;
 mod ports;
 
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 use super::back_off::BackOff;
 use super::byte_rate::ByteRate;
 use super::feed::Feed;
+use super::live_frames::OnAir;
 use super::now;
 use super::stop::Stop;
 use super::watched::Watched;
@@ -26,7 +26,6 @@ use crate::relay::{Point, PublisherId, Relay};
 use crate::rtsp::camera::{Camera, CameraConfig, CameraOutput};
 use crate::settings::Start;
 use crate::text::Login;
-use on_air::OnAir;
 use ports::Ports;
 
 /// Bytes read at once.
@@ -165,7 +164,7 @@ impl Session {
         let mut talk = Talk { stream, ports, camera, on_air: OnAir::new(), byte_rate: ByteRate::new(), began: None };
         let reason = talk.run(feed).await.err().unwrap_or_else(|| "it closed the connection".into());
         self.has_played = talk.on_air.is_on();
-        let lost = talk.camera.lost();
+        let lost = talk.camera.tracks().lost();
         if lost > 0 {
             counter!(CAMERA_LOST_PACKETS, "point" => point_label(self.point.name())).increment(lost);
             info!(lost, "packets that never came");
@@ -252,10 +251,10 @@ impl Talk {
                 }
                 CameraOutput::LeftOut { media, why } => warn!(media, %why, "left out"),
                 CameraOutput::Playing => info!("plays"),
-                CameraOutput::Frame { track, ms, key, bytes } => {
+                CameraOutput::Frame(frame) => {
                     let began = *self.began.get_or_insert_with(Instant::now);
-                    let wanted = self.on_air.wants(&self.camera, track, key);
-                    let begun = if wanted { self.on_air.begin(&self.camera, track, key) } else { Ok(None) };
+                    let (tracks, wanted) = (self.camera.tracks(), self.on_air.wants(self.camera.tracks(), &frame));
+                    let begun = if wanted { self.on_air.begin(tracks, &frame) } else { Ok(None) };
                     if let Some((before, header)) = begun.map_err(|error| error.to_string())? {
                         self.byte_rate.set_bit_rate(header.bit_rate());
                         if !before.is_empty() {
@@ -264,7 +263,7 @@ impl Talk {
                         feed.header(header).await.map_err(|error| error.to_string())?;
                     }
                     if wanted {
-                        self.on_air.push(now(), track, ms, key, &bytes);
+                        self.on_air.push(now(), &frame);
                     } else if began.elapsed() > FIRST_KEY_TIME {
                         return Err(format!("no key frame within {} s that viewers could begin with", FIRST_KEY_TIME.as_secs()));
                     }

@@ -15,6 +15,7 @@ mod file;
 mod gate;
 mod laps;
 mod lead;
+mod live_frames;
 mod mirror;
 mod playlist;
 mod pull;

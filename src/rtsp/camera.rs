@@ -13,7 +13,6 @@
 //! Source: RFC 2326; RFC 3550.
 
 mod answers;
-mod clock;
 
 #[cfg(test)]
 mod tests;
@@ -25,13 +24,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::message::{Bounds, Frames, MessageError, Method, Reader, Request, RequestWriter, ResponseWriter, Unit as Message};
-use super::payload::{Depacketizer, PayloadError, RtpPacket, SenderReport, Unit, Unusable};
-use super::reorder::Reorder;
+use super::payload::Unusable;
 use super::sdp::SdpError;
+use super::tracks::{Frame, Tracks, TracksError};
 use super::transport::{Lower, Mode, Spec};
-use crate::asf::compose::StreamFormat;
 use crate::text::{Challenge, Login};
-use clock::Clocks;
 
 /// Time for each answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -39,10 +36,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(15);
 /// How often a camera that sends datagrams hears that somebody is there.
 const REPORT_TIME: Duration = Duration::from_secs(5);
-/// Packets in a row that make no sense: it is not what it says.
-const MALFORMED_IN_A_ROW: u32 = 200;
-/// A picture that is shown before the one that came before it, by less than this, tells of reordering; by more, of another clock.
-const REORDER_TIME_S: u32 = 2;
 /// An empty receiver report.
 const EMPTY_REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
 
@@ -90,16 +83,7 @@ pub enum CameraOutput {
     /// From now on frames come.
     Playing,
     /// A frame.
-    Frame {
-        /// From 0.
-        track: usize,
-        /// From the beginning of the session, milliseconds.
-        ms: u64,
-        /// Nothing before it is needed to decode it.
-        key: bool,
-        /// As ASF has it.
-        bytes: Bytes,
-    },
+    Frame(Frame),
 }
 
 /// Why a camera cannot be had, or cannot go on.
@@ -133,24 +117,15 @@ pub enum CameraError {
     /// Nothing can be sent on as it is.
     #[error("{0}; nothing of it can be sent on without transcoding: use a source of type \"ffmpeg\", or \"exec\" with ffmpeg")]
     NothingUsable(String),
-    /// Pictures come in another order than they are shown in.
-    #[error(
-        "its pictures come in another order than they are shown in (B-frames), which Windows Media players do not expect: \
-         switch them off in the camera, or use a source of type \"ffmpeg\", or \"exec\" with ffmpeg"
-    )]
-    Reordered,
+    /// Its frames are of no use.
+    #[error(transparent)]
+    Tracks(#[from] TracksError),
     /// No answer.
     #[error("{0} without answer for 10 s")]
     NoAnswer(&'static str),
     /// Nothing comes.
     #[error("no frame for 15 s")]
     Silent,
-    /// Packets make no sense.
-    #[error("200 packets in a row that cannot be read, the last one: {0}")]
-    Malformed(PayloadError),
-    /// A frame without end.
-    #[error("a frame of over 8 MiB")]
-    LongFrame,
     /// The session is over.
     #[error("it ended the session")]
     Ended,
@@ -174,18 +149,14 @@ struct Pending {
     due: Instant,
 }
 
+/// Where a track is, and how it comes.
 #[derive(Debug)]
-struct Track {
+struct Path {
     url: String,
-    depacketizer: Depacketizer,
     /// RTP and RTCP on the connection.
     channels: (u8, u8),
     /// RTP and RTCP ports of the camera.
     server_ports: Option<(u16, u16)>,
-    reorder: Reorder,
-    /// The timestamp of the last picture.
-    last: Option<u32>,
-    lost: u64,
 }
 
 /// A session with a camera, over one connection.
@@ -201,8 +172,9 @@ pub struct Camera {
     logins: u32,
     /// Of the whole, for PLAY.
     url: String,
-    tracks: Vec<Track>,
-    clocks: Clocks,
+    /// One for each track.
+    paths: Vec<Path>,
+    tracks: Tracks,
     session: Option<String>,
     /// How often it hears that somebody is there.
     keep_alive: Duration,
@@ -211,8 +183,6 @@ pub struct Camera {
     report_due: Option<Instant>,
     /// When the last frame came, or the session began to play.
     latest: Instant,
-    malformed: u32,
-    units: Vec<Unit>,
     outputs: VecDeque<CameraOutput>,
 }
 
@@ -230,16 +200,14 @@ impl Camera {
             answers: 0,
             logins: 0,
             url,
-            tracks: Vec::new(),
-            clocks: Clocks::new(std::iter::empty()),
+            paths: Vec::new(),
+            tracks: Tracks::new(Vec::new()),
             session: None,
             keep_alive: Duration::from_secs(30),
             keep_alive_due: None,
             lacks_get_parameter: false,
             report_due: None,
             latest: now,
-            malformed: 0,
-            units: Vec::new(),
             outputs: VecDeque::new(),
         };
         camera.ask(now);
@@ -258,30 +226,9 @@ impl Camera {
         dues.into_iter().chain([silent]).flatten().min().unwrap_or(self.latest + SILENCE)
     }
 
-    /// What the frames of a track are, as soon as that is known: with the first key frame at the latest. `None` too for a track that
-    /// there is not.
-    pub fn format(&self, track: usize) -> Option<StreamFormat> {
-        self.tracks.get(track)?.depacketizer.format()
-    }
-
-    /// How many tracks there are; known when it plays.
-    pub const fn tracks(&self) -> usize {
-        self.tracks.len()
-    }
-
-    /// Whether a track is pictures.
-    pub fn is_video(&self, track: usize) -> bool {
-        self.tracks.get(track).is_some_and(|track| track.depacketizer.is_video())
-    }
-
-    /// Whether a track says that its pictures may come in another order than they are shown in; it may say so and not do it.
-    pub fn reorders(&self, track: usize) -> bool {
-        self.tracks.get(track).is_some_and(|track| track.depacketizer.reorders())
-    }
-
-    /// RTP packets that never came.
-    pub fn lost(&self) -> u64 {
-        self.tracks.iter().map(|track| track.lost).sum()
+    /// The tracks that frames come of; known when it plays.
+    pub const fn tracks(&self) -> &Tracks {
+        &self.tracks
     }
 
     /// Bytes of the connection.
@@ -296,9 +243,9 @@ impl Camera {
                 Ok(Some(Message::Response(response))) => self.response(now, &response)?,
                 Ok(Some(Message::Request(request))) => self.asked(&request),
                 Ok(Some(Message::Frame { channel, payload })) => {
-                    let at = self.tracks.iter().position(|track| [track.channels.0, track.channels.1].contains(&channel));
-                    let Some((at, track)) = at.and_then(|at| Some((at, self.tracks.get(at)?))) else { continue };
-                    let is_rtcp = channel == track.channels.1;
+                    let at = self.paths.iter().position(|path| [path.channels.0, path.channels.1].contains(&channel));
+                    let Some((at, path)) = at.and_then(|at| Some((at, self.paths.get(at)?))) else { continue };
+                    let is_rtcp = channel == path.channels.1;
                     if self.config.ports.is_none() {
                         self.media(now, at, is_rtcp, &payload)?;
                     }
@@ -314,13 +261,7 @@ impl Camera {
     /// # Errors
     /// As [`Camera::bytes`].
     pub fn datagram(&mut self, now: Instant, track: usize, is_rtcp: bool, bytes: &[u8]) -> Result<(), CameraError> {
-        if is_rtcp {
-            return self.media(now, track, true, bytes);
-        }
-        let Some(reorder) = self.tracks.get_mut(track).map(|track| &mut track.reorder) else { return Ok(()) };
-        let mut ready = Vec::new();
-        reorder.push(now, bytes, |rtp| ready.push(rtp.to_vec()));
-        ready.into_iter().try_for_each(|rtp| self.media(now, track, false, &rtp))
+        self.media(now, track, is_rtcp, bytes)
     }
 
     /// The time of [`Camera::poll_timeout`] has come.
@@ -351,51 +292,29 @@ impl Camera {
         Some(self.request(&Method::Teardown, &self.url.clone(), None))
     }
 
-    /// RTP or RTCP of a track, in order.
+    /// RTP or RTCP of a track.
     fn media(&mut self, now: Instant, at: usize, is_rtcp: bool, bytes: &[u8]) -> Result<(), CameraError> {
         if self.step != Step::Playing {
             return Ok(());
         }
-        let Some(track) = self.tracks.get_mut(at) else { return Ok(()) };
         if is_rtcp {
-            if let Some(report) = SenderReport::find(bytes) {
-                self.clocks.report(at, &report);
-            }
+            self.tracks.rtcp(at, bytes);
             return Ok(());
         }
-        let read = match RtpPacket::parse(bytes) {
-            Some(packet) => track.depacketizer.push(&packet, &mut self.units),
-            None => Err(PayloadError::Malformed("no RTP")),
+        let (latest, outputs) = (&mut self.latest, &mut self.outputs);
+        let mut take = |frame| {
+            *latest = now;
+            outputs.push_back(CameraOutput::Frame(frame));
         };
-        match read {
-            Ok(lost) => track.lost += u64::from(lost),
-            Err(PayloadError::TooLong) => return Err(CameraError::LongFrame),
-            Err(error) => {
-                self.malformed += 1;
-                if self.malformed >= MALFORMED_IN_A_ROW {
-                    return Err(CameraError::Malformed(error));
-                }
-            }
-        }
-        let is_video = track.depacketizer.is_video();
-        let reorder_ticks = track.depacketizer.clock_hz().saturating_mul(REORDER_TIME_S).cast_signed();
-        for unit in self.units.drain(..) {
-            self.malformed = 0;
-            self.latest = now;
-            let step = track.last.map_or(0, |last| unit.timestamp.wrapping_sub(last).cast_signed());
-            if is_video && step < 0 && step > -reorder_ticks {
-                return Err(CameraError::Reordered);
-            }
-            track.last = Some(unit.timestamp);
-            let ms = self.clocks.place(now, at, unit.timestamp);
-            self.outputs.push_back(CameraOutput::Frame { track: at, ms, key: unit.key, bytes: unit.bytes });
-        }
-        Ok(())
+        Ok(match self.config.ports {
+            Some(_) => self.tracks.datagram(now, at, bytes, &mut take)?,
+            None => self.tracks.rtp(now, at, bytes, &mut take)?,
+        })
     }
 
     /// Tells a camera that sends datagrams that somebody is there; firewalls between hear it too.
     fn tell_ports(&mut self) {
-        for (track, (_, to)) in self.tracks.iter().enumerate().filter_map(|(at, track)| Some((at, track.server_ports?))) {
+        for (track, (_, to)) in self.paths.iter().enumerate().filter_map(|(at, path)| Some((at, path.server_ports?))) {
             let bytes = Bytes::from_static(&EMPTY_REPORT);
             self.outputs.push_back(CameraOutput::Datagram { track, is_rtcp: true, to, bytes });
         }
@@ -410,12 +329,12 @@ impl Camera {
             Step::Playing if self.lacks_get_parameter => (Method::Options, "OPTIONS"),
             Step::Playing => (Method::GetParameter, "GET_PARAMETER"),
         };
-        let track = match self.step {
-            Step::SettingUp(at) => self.tracks.get(at).map(|track| (at, track.url.clone())),
+        let path = match self.step {
+            Step::SettingUp(at) => self.paths.get(at).map(|path| (at, path.url.clone())),
             _ => None,
         };
-        let spec = track.as_ref().map(|(at, _)| self.spec(*at));
-        let url = track.map_or_else(|| self.url.clone(), |(_, url)| url);
+        let spec = path.as_ref().map(|(at, _)| self.spec(*at));
+        let url = path.map_or_else(|| self.url.clone(), |(_, url)| url);
         let bytes = self.request(&method, &url, spec);
         self.pending = Some(Pending { cseq: self.cseq, what, due: now + ANSWER_TIME });
         self.outputs.push_back(CameraOutput::Send(bytes));

@@ -4,6 +4,7 @@
 
 pub mod camera;
 pub mod client;
+mod clocks;
 pub mod depacketize;
 pub mod media;
 pub mod message;
@@ -13,5 +14,6 @@ pub mod recovery;
 pub mod reorder;
 pub mod sdp;
 pub mod startup;
+pub mod tracks;
 pub mod transport;
 pub mod viewer;

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Camera, CameraError, CameraOutput, MOST_TRACKS, REPORT_TIME, Step, Track};
+use super::{Camera, CameraError, CameraOutput, MOST_TRACKS, Path, REPORT_TIME, Step};
 use crate::rtsp::message::Response;
 use crate::rtsp::payload::{Depacketizer, Unusable};
-use crate::rtsp::reorder::Reorder;
 use crate::rtsp::sdp::{Remote, base_url};
+use crate::rtsp::tracks::Tracks;
 use crate::rtsp::transport::Spec;
 use crate::text::Challenge;
-
-use super::Clocks;
 
 /// Challenges answered in a row, one of them because a nonce was too old.
 const MOST_LOGINS: u32 = 2;
@@ -88,30 +86,22 @@ impl Camera {
         let headers = &response.headers;
         let base = base_url(&self.config.url, headers.get("Content-Base"), headers.get("Content-Location"));
         let remote = Remote::parse(&String::from_utf8_lossy(&response.body), &base)?;
-        let mut left_out = Vec::new();
+        let (mut left_out, mut depacketizers) = (Vec::new(), Vec::<Depacketizer>::new());
         for (number, media) in (1..).zip(&remote.media) {
             match Depacketizer::new(media) {
                 Ok(depacketizer) => {
                     let is_video = depacketizer.is_video();
-                    if self.tracks.len() < MOST_TRACKS
-                        && self.tracks.iter().all(|track| track.depacketizer.is_video() != is_video)
-                    {
-                        let first = u8::try_from(self.tracks.len() * 2).unwrap_or_default();
-                        self.tracks.push(Track {
-                            url: media.url.clone(),
-                            depacketizer,
-                            channels: (first, first + 1),
-                            server_ports: None,
-                            reorder: Reorder::default(),
-                            last: None,
-                            lost: 0,
-                        });
+                    let is_other = depacketizers.iter().all(|other| other.is_video() != is_video);
+                    if depacketizers.len() < MOST_TRACKS && is_other {
+                        let first = u8::try_from(depacketizers.len() * 2).unwrap_or_default();
+                        self.paths.push(Path { url: media.url.clone(), channels: (first, first + 1), server_ports: None });
+                        depacketizers.push(depacketizer);
                     }
                 }
                 Err(why) => left_out.push((number, why)),
             }
         }
-        if self.tracks.is_empty() {
+        if depacketizers.is_empty() {
             let whys: Vec<String> =
                 left_out.iter().filter(|(_, why)| *why != Unusable::Other).map(|(_, why)| why.to_string()).collect();
             return Err(CameraError::NothingUsable(if whys.is_empty() {
@@ -121,7 +111,7 @@ impl Camera {
             }));
         }
         self.outputs.extend(left_out.into_iter().map(|(media, why)| CameraOutput::LeftOut { media, why }));
-        self.clocks = Clocks::new(self.tracks.iter().map(|track| track.depacketizer.clock_hz()));
+        self.tracks = Tracks::new(depacketizers);
         self.url = remote.url;
         self.step = Step::SettingUp(0);
         Ok(())
@@ -130,11 +120,11 @@ impl Camera {
     /// Takes what the camera says of a track's way; what it does not say, or says wrongly, is as we asked.
     fn set_up(&mut self, at: usize, response: &Response) {
         let told = Spec::parse_all(response.headers.all("Transport")).ok().and_then(|specs| specs.into_iter().next());
-        if let (Some(told), Some(track)) = (told, self.tracks.get_mut(at)) {
+        if let (Some(told), Some(path)) = (told, self.paths.get_mut(at)) {
             if let Some((first, second)) = told.interleaved {
-                track.channels = (first, second.unwrap_or(first.wrapping_add(1)));
+                path.channels = (first, second.unwrap_or(first.wrapping_add(1)));
             }
-            track.server_ports = told.server_port.map(|(first, second)| (first, second.unwrap_or(first.saturating_add(1))));
+            path.server_ports = told.server_port.map(|(first, second)| (first, second.unwrap_or(first.saturating_add(1))));
         }
         if let Some(value) = response.headers.get("Session") {
             let mut parts = value.split(';').map(str::trim);

@@ -19,7 +19,7 @@ const FRAME_BOUND: usize = 64 << 10;
 
 /// What a decoder has to know beforehand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Config {
+pub(super) struct Config {
     bytes: Bytes,
     /// Of what comes out.
     sample_rate: u32,
@@ -31,9 +31,14 @@ struct Config {
 
 impl Config {
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut bits = Bits::new(bytes);
-        let kind = object_type(&mut bits);
-        let core_rate = sample_rate(&mut bits)?;
+        let config = Self::read(&mut Bits::new(bytes))?;
+        Some(Self { bytes: Bytes::copy_from_slice(bytes), ..config })
+    }
+
+    /// Reads an `AudioSpecificConfig` up to the length of its frames; its bytes are left out.
+    pub(super) fn read(bits: &mut Bits<'_>) -> Option<Self> {
+        let kind = object_type(bits);
+        let core_rate = sample_rate(bits)?;
         let mut channels = match bits.number(4) {
             count @ 1..=6 => u16::try_from(count).ok()?,
             7 => 8,
@@ -41,20 +46,30 @@ impl Config {
         };
         let mut output_rate = core_rate;
         if kind == SBR || kind == PS {
-            output_rate = sample_rate(&mut bits)?;
-            object_type(&mut bits);
+            output_rate = sample_rate(bits)?;
+            object_type(bits);
             if kind == PS {
                 channels = 2;
             }
         }
         let frame_samples = if bits.bit() { 960 } else { 1024 };
-        (!bits.is_over()).then(|| Self {
-            bytes: Bytes::copy_from_slice(bytes),
-            sample_rate: output_rate,
-            channels,
-            frame_samples,
-            core_rate,
-        })
+        (!bits.is_over()).then(|| Self { bytes: Bytes::new(), sample_rate: output_rate, channels, frame_samples, core_rate })
+    }
+
+    /// The same, of these bytes.
+    pub(super) fn with_bytes(self, bytes: Bytes) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// Ticks from one frame to the next.
+    pub(super) fn frame_ticks(&self, clock_hz: u32) -> u32 {
+        let ticks = u64::from(self.frame_samples) * u64::from(clock_hz) / u64::from(self.core_rate.max(1));
+        u32::try_from(ticks).unwrap_or(self.frame_samples)
+    }
+
+    pub(super) fn format(&self) -> StreamFormat {
+        let Self { bytes, sample_rate, channels, .. } = self;
+        StreamFormat::Aac { sample_rate: *sample_rate, channels: *channels, config: bytes.clone() }
     }
 }
 
@@ -109,14 +124,12 @@ impl Aac {
         }
         let config = parameter(fmtp, "config").and_then(unhex).and_then(|bytes| Config::parse(&bytes));
         let config = config.ok_or("its description has no configuration for a decoder, or one that is unknown")?;
-        let ticks = u64::from(config.frame_samples) * u64::from(clock_hz) / u64::from(config.core_rate.max(1));
-        let frame_ticks = u32::try_from(ticks).unwrap_or(config.frame_samples);
+        let frame_ticks = config.frame_ticks(clock_hz);
         Ok(Self { config, frame_ticks, size_bits, index_bits, delta_bits, pieces: None })
     }
 
     pub(super) fn format(&self) -> StreamFormat {
-        let Config { bytes, sample_rate, channels, .. } = &self.config;
-        StreamFormat::Aac { sample_rate: *sample_rate, channels: *channels, config: bytes.clone() }
+        self.config.format()
     }
 
     pub(super) fn push(&mut self, packet: &RtpPacket<'_>, lost: bool, out: &mut Vec<Unit>) -> Result<(), PayloadError> {
@@ -177,7 +190,7 @@ impl Aac {
     }
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_matches('"');
     if text.len() > CONFIG_BOUND * 2 {
         return None;

@@ -1,5 +1,7 @@
 //! Bits, the highest of each byte first.
 
+use bytes::Bytes;
+
 /// Reads bits. What lies behind the end is 0, and is told by [`Bits::is_over`].
 #[derive(Debug, Clone)]
 pub(super) struct Bits<'a> {
@@ -27,6 +29,18 @@ impl<'a> Bits<'a> {
     /// A number of so many bits, 32 at most.
     pub(super) fn number(&mut self, bits: u32) -> u32 {
         (0..bits).fold(0, |number, _| number << 1 | u32::from(self.bit()))
+    }
+
+    /// What was read between here and `end`, as bytes; the last one is filled up with zeros. `None` where there is not so much.
+    pub(super) fn bytes_up_to(&self, end: &Self) -> Option<Bytes> {
+        let mut bits = self.clone();
+        let mut bytes = Vec::new();
+        while bits.at < end.at {
+            let width = (end.at - bits.at).min(8);
+            let byte = (0..width).fold(0_u8, |byte, at| byte | u8::from(bits.bit()) << (7 - at));
+            bytes.push(byte);
+        }
+        (!bits.is_over()).then(|| bytes.into())
     }
 
     pub(super) const fn skip(&mut self, bits: usize) {

@@ -10,6 +10,7 @@ mod bits;
 mod h264;
 mod jpeg;
 mod jpeg_tables;
+mod latm;
 mod rtp;
 mod sound;
 mod sps;
@@ -23,6 +24,7 @@ use crate::asf::compose::{Law, MAX_OBJECT_LEN, StreamFormat};
 use aac::Aac;
 use h264::H264;
 use jpeg::Jpeg;
+use latm::Latm;
 use sound::Samples;
 
 /// Longest frame that is put together, bytes.
@@ -75,6 +77,8 @@ pub struct Depacketizer {
     clock_hz: u32,
     payload_type: Option<u8>,
     sequence: Option<u16>,
+    /// What comes does not follow on what came.
+    is_torn: bool,
     codec: Codec,
 }
 
@@ -82,6 +86,7 @@ pub struct Depacketizer {
 enum Codec {
     H264(H264),
     Aac(Aac),
+    Latm(Latm),
     Jpeg(Jpeg),
     Samples(Samples),
 }
@@ -112,13 +117,14 @@ impl Depacketizer {
         let codec = match map.encoding.to_ascii_uppercase().as_str() {
             "H264" => Codec::H264(H264::new(fmtp).map_err(form)?),
             "MPEG4-GENERIC" => Codec::Aac(Aac::new(fmtp, map.clock_hz).map_err(form)?),
+            "MP4A-LATM" => Codec::Latm(Latm::new(fmtp, map.clock_hz).map_err(form)?),
             "JPEG" => Codec::Jpeg(Jpeg::default()),
             "PCMA" => sound(sound::Codec::G711(Law::A))?,
             "PCMU" => sound(sound::Codec::G711(Law::Mu))?,
             "L16" => sound(sound::Codec::L16)?,
             _ => return Err(Unusable::Codec(map.encoding.clone())),
         };
-        Ok(Self { clock_hz: map.clock_hz, payload_type: media.payload_type, sequence: None, codec })
+        Ok(Self { clock_hz: map.clock_hz, payload_type: media.payload_type, sequence: None, is_torn: false, codec })
     }
 
     /// Ticks a second of the timestamps.
@@ -131,6 +137,7 @@ impl Depacketizer {
         match &self.codec {
             Codec::H264(h264) => h264.format(),
             Codec::Aac(aac) => Some(aac.format()),
+            Codec::Latm(latm) => Some(latm.format()),
             Codec::Jpeg(jpeg) => jpeg.format(),
             Codec::Samples(samples) => Some(samples.format()),
         }
@@ -144,6 +151,11 @@ impl Depacketizer {
     /// Whether pictures may come in another order than they are shown in, by what the encoder says.
     pub fn reorders(&self) -> bool {
         matches!(&self.codec, Codec::H264(h264) if h264.reorders())
+    }
+
+    /// Another sender's packets follow: numbers begin anywhere.
+    pub const fn restart(&mut self) {
+        (self.sequence, self.is_torn) = (None, true);
     }
 
     /// Takes the next packet and adds the frames that are whole by it. Returns how many packets are missing before it.
@@ -162,10 +174,11 @@ impl Depacketizer {
             return Ok(0);
         }
         self.sequence = Some(packet.sequence);
-        let lost = missing > 0;
+        let lost = std::mem::take(&mut self.is_torn) || missing > 0;
         match &mut self.codec {
             Codec::H264(h264) => h264.push(packet, lost, out)?,
             Codec::Aac(aac) => aac.push(packet, lost, out)?,
+            Codec::Latm(latm) => latm.push(packet, lost, out)?,
             Codec::Jpeg(jpeg) => jpeg.push(packet, lost, out)?,
             Codec::Samples(samples) => samples.push(packet, out),
         }

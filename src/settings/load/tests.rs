@@ -408,7 +408,7 @@ fn cameras_as_sources() {
     let point = |source: &str| load(&file(&text(source)).sources()).unwrap().settings.publishing_points.remove(0).source;
     let camera = |url: &str, login: Option<(&str, &str)>, udp, start, seconds| Source::Camera {
         url: url.to_owned(),
-        login: login.map(|(user, password)| CameraLogin { user: user.into(), password: password.into() }),
+        login: login.map(|(user, password)| super::super::CameraLogin { user: user.into(), password: password.into() }),
         udp,
         start,
         linger: Duration::from_secs(seconds),

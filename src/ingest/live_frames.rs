@@ -1,14 +1,14 @@
-//! From a camera's frames to packets: when there is enough for a header, and when another one is needed.
+//! From live frames to packets: when there is enough for a header, and when another one is needed.
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 use tracing::{info, warn};
 
+use super::file_time;
 use crate::asf::Header;
 use crate::asf::compose::{Composition, CompositionError, Frame, Latency, StreamFormat, Writer};
-use crate::ingest::file_time;
-use crate::rtsp::camera::Camera;
+use crate::rtsp::tracks::{Frame as Received, Tracks};
 use crate::wire::Guid;
 
 /// What players buffer of a live picture, milliseconds.
@@ -29,25 +29,21 @@ impl OnAir {
     }
 
     /// Whether a frame is of use: everything from the first key frame of pictures on; of sound alone, everything.
-    pub(super) fn wants(&self, camera: &Camera, track: usize, key: bool) -> bool {
-        let formats_are_known = || (0..camera.tracks()).all(|track| camera.format(track).is_some());
-        let begins = || key && (camera.is_video(track) || (0..camera.tracks()).all(|track| !camera.is_video(track)));
+    pub(super) fn wants(&self, tracks: &Tracks, frame: &Received) -> bool {
+        let (track, key) = (frame.track, frame.key);
+        let formats_are_known = || (0..tracks.len()).all(|track| tracks.format(track).is_some());
+        let begins = || key && (tracks.is_video(track) || (0..tracks.len()).all(|track| !tracks.is_video(track)));
         self.is_on() || (begins() && formats_are_known())
     }
 
     /// Opens a stream with a frame that is wanted, where there is none or it is another one now; returns its header, and the packets
     /// that are left of the one before.
-    pub(super) fn begin(
-        &mut self,
-        camera: &Camera,
-        track: usize,
-        key: bool,
-    ) -> Result<Option<(BytesMut, Header)>, CompositionError> {
-        let may_change = key && camera.is_video(track);
+    pub(super) fn begin(&mut self, tracks: &Tracks, frame: &Received) -> Result<Option<(BytesMut, Header)>, CompositionError> {
+        let may_change = frame.key && tracks.is_video(frame.track);
         if self.is_on() && !may_change {
             return Ok(None);
         }
-        let streams: Vec<StreamFormat> = (0..camera.tracks()).filter_map(|track| camera.format(track)).collect();
+        let streams: Vec<StreamFormat> = (0..tracks.len()).filter_map(|track| tracks.format(track)).collect();
         if self.open.as_ref().is_some_and(|(open, _)| *open == streams) {
             return Ok(None);
         }
@@ -59,10 +55,10 @@ impl OnAir {
         let header = composition.header(Guid([0; 16]), file_time())?;
         let codecs: Vec<&str> = composition.streams.iter().map(StreamFormat::name).collect();
         info!(codecs = codecs.join(", "), packet_size, "begins");
-        if (0..camera.tracks()).any(|track| camera.reorders(track)) {
+        if (0..tracks.len()).any(|track| tracks.reorders(track)) {
             warn!(
                 "its pictures may come in another order than they are shown in (B-frames), by what it says; as soon as they do it ends: \
-                 switch them off in the camera, or use a source of type \"ffmpeg\", or \"exec\" with ffmpeg"
+                 switch them off there, or use a source of type \"ffmpeg\", or \"exec\" with ffmpeg"
             );
         }
         let writer = Writer::new(&composition, Latency::Low);
@@ -74,8 +70,9 @@ impl OnAir {
         Ok(Some((before, header)))
     }
 
-    pub(super) fn push(&mut self, now: Instant, track: usize, ms: u64, key: bool, bytes: &[u8]) {
+    pub(super) fn push(&mut self, now: Instant, frame: &Received) {
         let Some((_, writer)) = &mut self.open else { return };
+        let Received { track, ms, key, ref bytes } = *frame;
         let frame = Frame { stream: track, presentation_ms: ms, decode_ms: ms, key, bytes };
         if let Err(error) = writer.push(now, &frame) {
             warn!(%error, "left out");

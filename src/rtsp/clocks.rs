@@ -1,4 +1,4 @@
-//! One axis of time for the tracks of a camera: their own timestamps, put side by side, held to our clock.
+//! One axis of time for the tracks of a sender, such as a camera: their own timestamps, put side by side, held to our clock.
 //!
 //! Each track counts on a clock of its own from an arbitrary beginning. Until sender reports come, a track begins when its first frame
 //! arrives; from then on the tracks lie as the reports say, which name one instant on both. Within a track times are the camera's, never
@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::rtsp::payload::SenderReport;
+use super::payload::SenderReport;
 
 /// A step of a camera's clock against ours beyond which it is another clock.
 const LEAP_MS: i64 = 5000;
