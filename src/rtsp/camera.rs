@@ -37,12 +37,18 @@ use clock::Clocks;
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// The longest time without a frame.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often a camera hears that somebody is there, where it does not say how often it wants to. Source: RFC 2326 12.37.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often a camera that sends datagrams hears that somebody is there.
 const REPORT_TIME: Duration = Duration::from_secs(5);
 /// Packets in a row that make no sense: it is not what it says.
 const MALFORMED_IN_A_ROW: u32 = 200;
-/// A picture that is shown before the one that came before it, by less than this, tells of reordering; by more, of another clock.
-const REORDER_TIME_S: u32 = 2;
+/// A picture that is to be shown earlier than one before it, by up to half a second and no more pictures in a row than this, is out of
+/// order; otherwise the camera's clock began anew.
+const REORDERS_PER_S: u32 = 2;
+const MOST_REORDERED: u32 = 8;
+/// So often in a row that is no accident.
+const REORDERED_TIMES: u32 = 3;
 /// An empty receiver report.
 const EMPTY_REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
 
@@ -183,9 +189,51 @@ struct Track {
     /// RTP and RTCP ports of the camera.
     server_ports: Option<(u16, u16)>,
     reorder: Reorder,
-    /// The timestamp of the last picture.
-    last: Option<u32>,
+    order: Order,
     lost: u64,
+}
+
+/// Whether frames come in the order in which they are shown.
+#[derive(Debug, Default)]
+struct Order {
+    /// The latest timestamp.
+    latest: Option<u32>,
+    /// Frames before that one which came behind it, in a row, and how often that was so.
+    behind: u32,
+    times: u32,
+}
+
+/// What a frame's timestamp tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tells {
+    /// It is as it should be, or not yet clear.
+    Nothing,
+    /// The camera's clock began anew.
+    Restart,
+    /// Pictures come in another order than they are shown in.
+    Reordering,
+}
+
+impl Order {
+    /// `may_reorder`: pictures; sound does not.
+    fn note(&mut self, timestamp: u32, clock_hz: u32, may_reorder: bool) -> Tells {
+        let step = self.latest.map_or(0, |latest| timestamp.wrapping_sub(latest).cast_signed());
+        if step >= 0 {
+            self.times = match std::mem::take(&mut self.behind) {
+                // Between two that were out of order some may be in order.
+                0 => self.times,
+                _ => self.times + 1,
+            };
+            self.latest = Some(timestamp);
+            return if self.times >= REORDERED_TIMES { Tells::Reordering } else { Tells::Nothing };
+        }
+        self.behind += 1;
+        if may_reorder && self.behind <= MOST_REORDERED && step.unsigned_abs() <= clock_hz / REORDERS_PER_S {
+            return Tells::Nothing;
+        }
+        *self = Self { latest: Some(timestamp), ..Self::default() };
+        Tells::Restart
+    }
 }
 
 /// A session with a camera, over one connection.
@@ -233,7 +281,7 @@ impl Camera {
             tracks: Vec::new(),
             clocks: Clocks::new(std::iter::empty()),
             session: None,
-            keep_alive: Duration::from_secs(30),
+            keep_alive: KEEP_ALIVE,
             keep_alive_due: None,
             lacks_get_parameter: false,
             report_due: None,
@@ -378,16 +426,15 @@ impl Camera {
             }
         }
         let is_video = track.depacketizer.is_video();
-        let reorder_ticks = track.depacketizer.clock_hz().saturating_mul(REORDER_TIME_S).cast_signed();
+        let clock_hz = track.depacketizer.clock_hz();
         for unit in self.units.drain(..) {
             self.malformed = 0;
             self.latest = now;
-            let step = track.last.map_or(0, |last| unit.timestamp.wrapping_sub(last).cast_signed());
-            if is_video && step < 0 && step > -reorder_ticks {
+            let tells = track.order.note(unit.timestamp, clock_hz, is_video);
+            if tells == Tells::Reordering {
                 return Err(CameraError::Reordered);
             }
-            track.last = Some(unit.timestamp);
-            let ms = self.clocks.place(now, at, unit.timestamp);
+            let ms = self.clocks.place(now, at, unit.timestamp, tells == Tells::Restart);
             self.outputs.push_back(CameraOutput::Frame { track: at, ms, key: unit.key, bytes: unit.bytes });
         }
         Ok(())
