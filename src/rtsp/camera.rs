@@ -34,6 +34,8 @@ use crate::text::{Challenge, Login};
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// The longest time without a frame.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often a camera hears that somebody is there, where it does not say how often it wants to. Source: RFC 2326 12.37.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often a camera that sends datagrams hears that somebody is there.
 const REPORT_TIME: Duration = Duration::from_secs(5);
 /// An empty receiver report.
@@ -203,7 +205,7 @@ impl Camera {
             paths: Vec::new(),
             tracks: Tracks::new(Vec::new()),
             session: None,
-            keep_alive: Duration::from_secs(30),
+            keep_alive: KEEP_ALIVE,
             keep_alive_due: None,
             lacks_get_parameter: false,
             report_due: None,

@@ -46,7 +46,9 @@ struct Track {
 /// How far the camera's clock has run away from ours.
 #[derive(Debug, Default)]
 struct Drift {
-    /// How late the earliest frame of the first span came, milliseconds.
+    /// The first span is over: what a camera had stored comes at once, and says nothing.
+    is_settled: bool,
+    /// How late the earliest frame of the second span came, milliseconds.
     usual_ms: Option<i64>,
     /// The present span: when it began, and how late its earliest frame came.
     span: Option<(Instant, i64)>,
@@ -62,21 +64,29 @@ impl Clocks {
         Self { began: None, tracks: clocks_hz.map(track).collect(), drift: Drift::default() }
     }
 
-    /// Where a frame belongs, milliseconds from the session's beginning.
-    pub(super) fn place(&mut self, now: Instant, track: usize, timestamp: u32) -> u64 {
+    /// Where a frame belongs, milliseconds from the session's beginning. `restarts`: its track's clock began anew with it.
+    pub(super) fn place(&mut self, now: Instant, track: usize, timestamp: u32, restarts: bool) -> u64 {
         let began = *self.began.get_or_insert(now);
         let arrived_ms = milliseconds(now.saturating_duration_since(began));
-        let Some(track) = self.tracks.get_mut(track) else { return 0 };
-        let own_ms = track.own_ms(timestamp);
-        let offset_ms = track.offset(arrived_ms - own_ms);
-        let mut at_ms = own_ms + offset_ms;
-        if (at_ms - arrived_ms).abs() > LEAP_MS {
-            (track.offset_ms, track.wanted_ms, track.report) = (Some(arrived_ms - own_ms), None, None);
+        let Some(placed) = self.tracks.get_mut(track) else { return 0 };
+        let own_ms = placed.own_ms(timestamp);
+        let mut at_ms = own_ms + placed.offset(arrived_ms - own_ms);
+        if restarts || (at_ms + self.drift.correction_ms - arrived_ms).abs() > LEAP_MS {
+            self.begin_anew(track, arrived_ms - own_ms);
             at_ms = arrived_ms;
-            self.drift = Drift::default();
         }
         self.drift.note(now, arrived_ms - at_ms);
         u64::try_from(at_ms + self.drift.correction(now)).unwrap_or_default()
+    }
+
+    /// The clock of a track leapt: it begins anew at this offset, and the others stay where they are.
+    fn begin_anew(&mut self, leapt: usize, leapt_ms: i64) {
+        let correction_ms = std::mem::take(&mut self.drift).correction_ms;
+        for (at, track) in self.tracks.iter_mut().enumerate() {
+            (track.wanted_ms, track.report) = (None, None);
+            track.offset_ms =
+                if at == leapt { Some(leapt_ms) } else { track.offset_ms.map(|offset_ms| offset_ms + correction_ms) };
+        }
     }
 
     /// A sender report came: the tracks are put side by side by it.
@@ -136,6 +146,10 @@ impl Drift {
         if now.saturating_duration_since(*begin) < SPAN {
             return;
         }
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.span = None;
+            return;
+        }
         let away_ms = *earliest_ms - *self.usual_ms.get_or_insert(*earliest_ms);
         self.span = None;
         if (away_ms - self.goal_ms).abs() > SLACK_MS {
@@ -183,43 +197,49 @@ mod tests {
     #[test]
     fn arrival_places_the_first_frames_and_the_cameras_clock_all_others() {
         let (base, mut clocks) = (base(), clocks());
-        assert_eq!(clocks.place(at(base, 0), 0, u32::MAX - 1799), 0);
-        assert_eq!(clocks.place(at(base, 10), 1, 77), 10);
+        assert_eq!(clocks.place(at(base, 0), 0, u32::MAX - 1799, false), 0);
+        assert_eq!(clocks.place(at(base, 10), 1, 77, false), 10);
         // 40 ms later on its own clock, over the wrap, however late it comes.
-        assert_eq!(clocks.place(at(base, 95), 0, 1800), 40);
-        assert_eq!(clocks.place(at(base, 96), 1, 77 + 160), 30);
+        assert_eq!(clocks.place(at(base, 95), 0, 1800, false), 40);
+        assert_eq!(clocks.place(at(base, 96), 1, 77 + 160, false), 30);
         // 1/30 s, again and again, adds up without an error.
-        let last = (1..=3000).map(|frame| clocks.place(at(base, 95 + frame * 100 / 3), 0, 1800 + frame as u32 * 3000)).last();
+        let last =
+            (1..=3000).map(|frame| clocks.place(at(base, 95 + frame * 100 / 3), 0, 1800 + frame as u32 * 3000, false)).last();
         assert_eq!(last, Some(40 + 100_000));
     }
 
     #[test]
     fn reports_put_tracks_side_by_side() {
         let (base, mut clocks) = (base(), clocks());
-        clocks.place(at(base, 0), 0, 0);
+        clocks.place(at(base, 0), 0, 0, false);
         // Sound of the same instant comes 300 ms later.
-        assert_eq!(clocks.place(at(base, 300), 1, 0), 300);
+        assert_eq!(clocks.place(at(base, 300), 1, 0, false), 300);
         clocks.report(0, &report(90_000, 50_000));
-        assert_eq!(clocks.place(at(base, 320), 1, 160), 320, "one report says nothing");
+        assert_eq!(clocks.place(at(base, 320), 1, 160, false), 320, "one report says nothing");
         clocks.report(1, &report(8000, 50_000));
-        assert_eq!(clocks.place(at(base, 340), 1, 320), 40);
-        assert_eq!(clocks.place(at(base, 340), 0, 3600), 40, "pictures stay where they are");
+        assert_eq!(clocks.place(at(base, 340), 1, 320, false), 40);
+        assert_eq!(clocks.place(at(base, 340), 0, 3600, false), 40, "pictures stay where they are");
         // The clocks of the tracks themselves differ a little: that is made up for step by step.
         clocks.report(1, &report(8000, 50_003));
-        let times: Vec<u64> = (3..8).map(|frame| clocks.place(at(base, 300 + frame * 20), 1, frame as u32 * 160)).collect();
+        let times: Vec<u64> =
+            (3..8).map(|frame| clocks.place(at(base, 300 + frame * 20), 1, frame as u32 * 160, false)).collect();
         assert_eq!(times, [61, 82, 103, 123, 143]);
         // A report from another world is none.
         clocks.report(1, &report(8000, 99_999_999));
-        assert_eq!(clocks.place(at(base, 460), 1, 8 * 160), 163);
+        assert_eq!(clocks.place(at(base, 460), 1, 8 * 160, false), 163);
     }
 
     #[test]
     fn a_leap_begins_anew() {
         let (base, mut clocks) = (base(), clocks());
-        clocks.place(at(base, 0), 0, 0);
-        assert_eq!(clocks.place(at(base, 40), 0, 90_000 * 3600), 40);
-        assert_eq!(clocks.place(at(base, 80), 0, 90_000 * 3600 + 3600), 80);
-        assert_eq!(clocks.place(at(base, 10_000), 0, 90_000 * 3600 + 7200), 10_000, "it stood still");
+        clocks.place(at(base, 0), 0, 0, false);
+        assert_eq!(clocks.place(at(base, 40), 0, 90_000 * 3600, false), 40);
+        assert_eq!(clocks.place(at(base, 80), 0, 90_000 * 3600 + 3600, false), 80);
+        assert_eq!(clocks.place(at(base, 10_000), 0, 90_000 * 3600 + 7200, false), 10_000, "it stood still");
+        assert_eq!(clocks.place(at(base, 10_000), 1, 0, false), 10_000);
+        // Where a track is known to begin anew, no leap is too small; the other one goes on.
+        assert_eq!(clocks.place(at(base, 10_040), 0, 90_000 * 3600, true), 10_040);
+        assert_eq!(clocks.place(at(base, 10_050), 1, 160, false), 10_020);
     }
 
     /// A camera whose clock is off by so many parts in a million, for ten hours; how far its times get away from ours, and the
@@ -231,7 +251,7 @@ mod tests {
             let ours_ms = frame * 200;
             let ticks = ours_ms * 90 * (1_000_000 + ppm) / 1_000_000;
             let arrival = ours_ms as u64 + (frame as u64 * 7919) % (jitter_ms + 1);
-            let placed = clocks.place(at(base, arrival), 0, ticks as u32) as i64;
+            let placed = clocks.place(at(base, arrival), 0, ticks as u32, false) as i64;
             away = away.max((placed - ours_ms).abs());
             if let Some(last) = last {
                 (shortest, longest) = (shortest.min(placed - last), longest.max(placed - last));
@@ -260,7 +280,7 @@ mod tests {
                 if is_report {
                     clocks.report(track, &SenderReport { ssrc: 0, ntp, timestamp });
                 } else {
-                    let placed = clocks.place(at(base, ms), track, timestamp) as i64;
+                    let placed = clocks.place(at(base, ms), track, timestamp, false) as i64;
                     prop_assert!((placed - ms as i64).abs() <= 2 * LEAP_MS);
                 }
             }

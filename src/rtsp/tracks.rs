@@ -11,8 +11,12 @@ use crate::asf::compose::StreamFormat;
 
 /// Packets in a row that make no sense: the sender is not what it says.
 const MALFORMED_IN_A_ROW: u32 = 200;
-/// A picture that is shown before the one that came before it, by less than this, tells of reordering; by more, of another clock.
-const REORDER_TIME_S: u32 = 2;
+/// A picture that is to be shown earlier than one before it, by up to half a second and no more pictures in a row than this, is out of
+/// order; otherwise the sender's clock began anew.
+const REORDERS_PER_S: u32 = 2;
+const MOST_REORDERED: u32 = 8;
+/// So often in a row that is no accident.
+const REORDERED_TIMES: u32 = 3;
 
 /// Why a sender's frames cannot be taken any longer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,16 +61,58 @@ pub struct Tracks {
 struct Track {
     depacketizer: Depacketizer,
     reorder: Reorder,
-    /// The timestamp of the last picture.
-    last: Option<u32>,
+    order: Order,
     lost: u64,
+}
+
+/// Whether frames come in the order in which they are shown.
+#[derive(Debug, Default)]
+struct Order {
+    /// The latest timestamp.
+    latest: Option<u32>,
+    /// Frames before that one which came behind it, in a row, and how often that was so.
+    behind: u32,
+    times: u32,
+}
+
+/// What a frame's timestamp tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tells {
+    /// It is as it should be, or not yet clear.
+    Nothing,
+    /// The sender's clock began anew.
+    Restart,
+    /// Pictures come in another order than they are shown in.
+    Reordering,
+}
+
+impl Order {
+    /// `may_reorder`: pictures; sound does not.
+    fn note(&mut self, timestamp: u32, clock_hz: u32, may_reorder: bool) -> Tells {
+        let step = self.latest.map_or(0, |latest| timestamp.wrapping_sub(latest).cast_signed());
+        if step >= 0 {
+            self.times = match std::mem::take(&mut self.behind) {
+                // Between two that were out of order some may be in order.
+                0 => self.times,
+                _ => self.times + 1,
+            };
+            self.latest = Some(timestamp);
+            return if self.times >= REORDERED_TIMES { Tells::Reordering } else { Tells::Nothing };
+        }
+        self.behind += 1;
+        if may_reorder && self.behind <= MOST_REORDERED && step.unsigned_abs() <= clock_hz / REORDERS_PER_S {
+            return Tells::Nothing;
+        }
+        *self = Self { latest: Some(timestamp), ..Self::default() };
+        Tells::Restart
+    }
 }
 
 impl Tracks {
     /// Tracks whose packets are still to come.
     pub fn new(depacketizers: Vec<Depacketizer>) -> Self {
         let clocks = Clocks::new(depacketizers.iter().map(Depacketizer::clock_hz));
-        let track = |depacketizer| Track { depacketizer, reorder: Reorder::default(), last: None, lost: 0 };
+        let track = |depacketizer| Track { depacketizer, reorder: Reorder::default(), order: Order::default(), lost: 0 };
         Self { tracks: depacketizers.into_iter().map(track).collect(), clocks, malformed: 0, units: Vec::new() }
     }
 
@@ -139,16 +185,14 @@ impl Tracks {
                 }
             }
         }
-        let is_video = track.depacketizer.is_video();
-        let reorder_ticks = track.depacketizer.clock_hz().saturating_mul(REORDER_TIME_S).cast_signed();
+        let (is_video, clock_hz) = (track.depacketizer.is_video(), track.depacketizer.clock_hz());
         for unit in self.units.drain(..) {
             self.malformed = 0;
-            let step = track.last.map_or(0, |last| unit.timestamp.wrapping_sub(last).cast_signed());
-            if is_video && step < 0 && step > -reorder_ticks {
+            let tells = track.order.note(unit.timestamp, clock_hz, is_video);
+            if tells == Tells::Reordering {
                 return Err(TracksError::Reordered);
             }
-            track.last = Some(unit.timestamp);
-            let ms = self.clocks.place(now, at, unit.timestamp);
+            let ms = self.clocks.place(now, at, unit.timestamp, tells == Tells::Restart);
             take(Frame { track: at, ms, key: unit.key, bytes: unit.bytes });
         }
         Ok(())
@@ -159,7 +203,7 @@ impl Tracks {
         if let Some(track) = self.tracks.get_mut(track) {
             track.reorder.restart();
             track.depacketizer.restart();
-            track.last = None;
+            track.order = Order::default();
         }
     }
 }

@@ -14,8 +14,7 @@ use crate::text::Challenge;
 const MOST_LOGINS: u32 = 2;
 /// Longest session id that is taken, bytes.
 const SESSION_BOUND: usize = 256;
-/// How long a session lasts without a sign of life where the camera does not say, and what it may say, seconds.
-const SESSION_TIME_S: u64 = 60;
+/// What a camera may say of how long a session lasts without a sign of life, seconds.
 const SESSION_TIMES_S: std::ops::RangeInclusive<u64> = 4..=600;
 
 impl Camera {
@@ -130,9 +129,10 @@ impl Camera {
             let mut parts = value.split(';').map(str::trim);
             let id = parts.next().filter(|id| !id.is_empty() && id.len() <= SESSION_BOUND);
             self.session = id.map(str::to_owned).or_else(|| self.session.take());
-            let time = parts.find_map(|part| part.strip_prefix("timeout=")?.trim().parse::<u64>().ok()).unwrap_or(SESSION_TIME_S);
-            let time = time.clamp(*SESSION_TIMES_S.start(), *SESSION_TIMES_S.end());
-            self.keep_alive = Duration::from_secs(time) / 2;
+            if let Some(time) = parts.find_map(|part| part.strip_prefix("timeout=")?.trim().parse::<u64>().ok()) {
+                let time = time.clamp(*SESSION_TIMES_S.start(), *SESSION_TIMES_S.end());
+                self.keep_alive = Duration::from_secs(time) / 2;
+            }
         }
         self.step = if at + 1 < self.tracks.len() { Step::SettingUp(at + 1) } else { Step::Starting };
     }

@@ -105,13 +105,12 @@ fn a_session_from_begin_to_end() {
     assert_eq!(frames(&mut camera), [(0, 0, true, 8), (1, 0, true, 160)]);
     // Signs of life, and another way to say so.
     let later = now + Duration::from_secs(30);
-    assert_eq!(camera.poll_timeout(), now + SILENCE);
-    camera.bytes(now + Duration::from_secs(14), &framed(2, &rtp(2, 160, 8, &[5; 160]))).unwrap();
-    camera.handle_timeout(now + Duration::from_secs(28)).unwrap();
-    camera.poll_output();
+    assert_eq!(camera.poll_timeout(), now + Duration::from_secs(10), "half of what it said");
+    camera.handle_timeout(now + Duration::from_secs(10)).unwrap();
     let life = sent(&mut camera);
     assert!(life.starts_with("GET_PARAMETER rtsp://cam/live/ RTSP/1.0\r\n") && life.contains("Session: 12\r\n"), "{life}");
     answer(&mut camera, now, "501 Not Implemented", "", "").unwrap();
+    assert_eq!(camera.poll_timeout(), now + SILENCE);
     camera.bytes(later, &framed(2, &rtp(3, 320, 8, &[5; 160]))).unwrap();
     camera.handle_timeout(later + Duration::from_secs(14)).unwrap();
     camera.poll_output();
@@ -156,14 +155,25 @@ fn what_cannot_be_had_is_told() {
 
 #[test]
 fn pictures_out_of_order_are_refused() {
-    let (now, picture) = (base(), [0x61, 0x88, 1, 2]);
-    let mut camera = playing(now);
-    camera.bytes(now, &framed(0, &rtp(1, 9000, 0x80 | 96, &picture))).unwrap();
-    camera.bytes(now, &framed(0, &rtp(2, 0x8000_0000, 0x80 | 96, &picture))).unwrap();
-    camera.bytes(now, &framed(0, &rtp(3, 0x8000_0000 + 7200, 0x80 | 96, &picture))).unwrap();
-    let back = camera.bytes(now, &framed(0, &rtp(4, 0x8000_0000 + 3600, 0x80 | 96, &picture)));
-    assert_eq!(back, Err(CameraError::Tracks(TracksError::Reordered)));
+    let now = base();
+    let show = |camera: &mut Camera, timestamps: &[u32]| {
+        let mut sequence = 0;
+        timestamps.iter().try_for_each(|timestamp| {
+            sequence += 1;
+            camera.bytes(now, &framed(0, &rtp(sequence, *timestamp, 0x80 | 96, &[0x61, 0x88, 1, 2])))
+        })
+    };
+    // Three and two between others, each time shown earlier than the one before them.
+    let order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12].map(|frame| frame * 3600);
+    assert_eq!(show(&mut playing(now), &order[..7]), Ok(()), "twice may be an accident");
+    assert_eq!(show(&mut playing(now), &order), Err(CameraError::Tracks(TracksError::Reordered)));
     assert!(TracksError::Reordered.to_string().contains("type \"ffmpeg\""));
+    // A clock that begins anew, a second or a few pictures earlier, is none.
+    let mut camera = playing(now);
+    let restarts: Vec<u32> = (0..40).chain(10..40).chain(36..60).chain(0..40).map(|frame| frame * 3600).collect();
+    assert_eq!(show(&mut camera, &restarts), Ok(()));
+    let times: Vec<u64> = frames(&mut camera).into_iter().map(|(_, ms, ..)| ms).collect();
+    assert_eq!((times[39], times[40], times[41]), (39 * 40, 0, 40), "from when it comes");
 }
 
 #[test]

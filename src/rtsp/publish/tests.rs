@@ -296,8 +296,8 @@ fn pictures_in_another_order_end_it() {
     rig.setup("streamid=0", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record");
     rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
     let mut bytes = Vec::new();
-    for (sequence, timestamp) in [(1, 0), (2, 10_800), (3, 3600)] {
-        interleaved(0, &rtp(0xE0, sequence, timestamp, 1, &[0x41, 3]), &mut bytes);
+    for (sequence, frame) in (1..).zip([0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12]) {
+        interleaved(0, &rtp(0xE0, sequence, frame * 3600, 1, &[0x41, 3]), &mut bytes);
     }
     rig.input(Input::Bytes(&bytes));
     assert_eq!(rig.closed, Some(CloseReason::Frames(crate::rtsp::tracks::TracksError::Reordered)));

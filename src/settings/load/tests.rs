@@ -4,7 +4,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::settings::{FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
+use crate::settings::{CameraLogin, FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
 
 struct Folder(TempDir);
 
