@@ -425,12 +425,12 @@ impl Camera {
                 }
             }
         }
-        let is_video = track.depacketizer.is_video();
+        let may_reorder = track.depacketizer.may_reorder();
         let clock_hz = track.depacketizer.clock_hz();
         for unit in self.units.drain(..) {
             self.malformed = 0;
             self.latest = now;
-            let tells = track.order.note(unit.timestamp, clock_hz, is_video);
+            let tells = track.order.note(unit.timestamp, clock_hz, may_reorder);
             if tells == Tells::Reordering {
                 return Err(CameraError::Reordered);
             }
