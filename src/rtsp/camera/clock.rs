@@ -15,6 +15,8 @@ use crate::rtsp::payload::SenderReport;
 
 /// A step of a camera's clock against ours beyond which it is another clock.
 const LEAP_MS: i64 = 5000;
+/// Where a clock began anew, frames may be so far ahead of their arrival, or behind, as they were before.
+const RESTART_MS: i64 = 1000;
 /// How long the earliest frame is looked for.
 const SPAN: Duration = Duration::from_secs(10);
 /// The camera's clock may be off by so much.
@@ -39,6 +41,8 @@ struct Track {
     offset_ms: Option<i64>,
     /// What the offset is on its way to, by the reports.
     wanted_ms: Option<i64>,
+    /// How long before its time the last frame came, milliseconds.
+    ahead_ms: i64,
     /// Its last report: when that was on its own clock, and on the camera's, milliseconds.
     report: Option<(i64, i64)>,
 }
@@ -59,8 +63,14 @@ struct Drift {
 
 impl Clocks {
     pub(super) fn new(clocks_hz: impl Iterator<Item = u32>) -> Self {
-        let track =
-            |clock_hz: u32| Track { clock_hz: clock_hz.max(1), last: None, offset_ms: None, wanted_ms: None, report: None };
+        let track = |clock_hz: u32| Track {
+            clock_hz: clock_hz.max(1),
+            last: None,
+            offset_ms: None,
+            wanted_ms: None,
+            ahead_ms: 0,
+            report: None,
+        };
         Self { began: None, tracks: clocks_hz.map(track).collect(), drift: Drift::default() }
     }
 
@@ -71,9 +81,15 @@ impl Clocks {
         let Some(placed) = self.tracks.get_mut(track) else { return 0 };
         let own_ms = placed.own_ms(timestamp);
         let mut at_ms = own_ms + placed.offset(arrived_ms - own_ms);
-        if restarts || (at_ms + self.drift.correction_ms - arrived_ms).abs() > LEAP_MS {
-            self.begin_anew(track, arrived_ms - own_ms);
-            at_ms = arrived_ms;
+        let before_ms = placed.ahead_ms.clamp(-RESTART_MS, RESTART_MS);
+        let leaps = (at_ms + self.drift.correction_ms - arrived_ms).abs() > LEAP_MS;
+        if restarts || leaps {
+            // Frames go on as far ahead of their arrival as they were, where that is known to be the same camera.
+            at_ms = arrived_ms + if leaps { 0 } else { before_ms };
+            self.begin_anew(track, at_ms - own_ms);
+        }
+        if let Some(placed) = self.tracks.get_mut(track) {
+            placed.ahead_ms = at_ms + self.drift.correction_ms - arrived_ms;
         }
         self.drift.note(now, arrived_ms - at_ms);
         u64::try_from(at_ms + self.drift.correction(now)).unwrap_or_default()
@@ -240,6 +256,9 @@ mod tests {
         // Where a track is known to begin anew, no leap is too small; the other one goes on.
         assert_eq!(clocks.place(at(base, 10_040), 0, 90_000 * 3600, true), 10_040);
         assert_eq!(clocks.place(at(base, 10_050), 1, 160, false), 10_020);
+        // It came 60 ms before its time, and goes on so.
+        assert_eq!(clocks.place(at(base, 10_060), 0, 90_000 * 3600 + 7200, false), 10_120);
+        assert_eq!(clocks.place(at(base, 10_100), 0, 90_000 * 3600, true), 10_160);
     }
 
     /// A camera whose clock is off by so many parts in a million, for ten hours; how far its times get away from ours, and the
