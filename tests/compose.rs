@@ -1,6 +1,11 @@
 //! ASF that is made here of elementary streams, read by ffmpeg: frames come out as they went in.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a panic is a test's report; and the base of the virtual clock"
+)]
 
 mod support;
 
