@@ -219,8 +219,9 @@ mod tests {
         assert_eq!(clocks.place(at(base, 95), 0, 1800, false), 40);
         assert_eq!(clocks.place(at(base, 96), 1, 77 + 160, false), 30);
         // 1/30 s, again and again, adds up without an error.
-        let last =
-            (1..=3000).map(|frame| clocks.place(at(base, 95 + frame * 100 / 3), 0, 1800 + frame as u32 * 3000, false)).last();
+        let last = (1..=3000)
+            .map(|frame| clocks.place(at(base, 95 + frame * 100 / 3), 0, 1800 + u32::try_from(frame).unwrap() * 3000, false))
+            .last();
         assert_eq!(last, Some(40 + 100_000));
     }
 
@@ -238,7 +239,7 @@ mod tests {
         // The clocks of the tracks themselves differ a little: that is made up for step by step.
         clocks.report(1, &report(8000, 50_003));
         let times: Vec<u64> =
-            (3..8).map(|frame| clocks.place(at(base, 300 + frame * 20), 1, frame as u32 * 160, false)).collect();
+            (3..8).map(|frame| clocks.place(at(base, 300 + frame * 20), 1, u32::try_from(frame).unwrap() * 160, false)).collect();
         assert_eq!(times, [61, 82, 103, 123, 143]);
         // A report from another world is none.
         clocks.report(1, &report(8000, 99_999_999));
@@ -270,7 +271,7 @@ mod tests {
             let ours_ms = frame * 200;
             let ticks = ours_ms * 90 * (1_000_000 + ppm) / 1_000_000;
             let arrival = ours_ms as u64 + (frame as u64 * 7919) % (jitter_ms + 1);
-            let placed = clocks.place(at(base, arrival), 0, ticks as u32, false) as i64;
+            let placed = clocks.place(at(base, arrival), 0, u32::try_from(ticks & 0xFFFF_FFFF).unwrap(), false) as i64;
             away = away.max((placed - ours_ms).abs());
             if let Some(last) = last {
                 (shortest, longest) = (shortest.min(placed - last), longest.max(placed - last));
