@@ -157,7 +157,7 @@ pub fn describe_all() {
     );
     describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
     describe_counter!(CAMERA_CONNECTS, "Sessions with cameras that publishing points are fed from, by what came of them");
-    describe_counter!(CAMERA_LOST_PACKETS, "RTP packets of cameras that never came, counted when a session ends");
+    describe_counter!(CAMERA_LOST_PACKETS, "RTP packets of cameras that never came");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

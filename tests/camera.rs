@@ -306,7 +306,7 @@ fn misbehave(stream: &mut TcpStream, mischief: Mischief) -> Option<()> {
             plays(stream)?;
             for number in 0_u32.. {
                 // Baseline, level 1; sizes of one to eight blocks by Exp-Golomb codes: each other one is another stream.
-                let sps: &[u8] = if number % 2 == 0 { &SPS[0] } else { &SPS[1] };
+                let sps: &[u8] = if number % 2 == 0 { SPS[0] } else { SPS[1] };
                 for (index, nal) in [sps, &[0x68, 0xCB, 0x83, 0xCB, 0x20], &[0x65, 0x88, 1, 2, 3]].into_iter().enumerate() {
                     stream.write_all(&rtp((number * 3) as u16 + index as u16, number * 90_000, index == 2, nal)).ok()?;
                 }

@@ -7,7 +7,7 @@ mod ports;
 
 use std::sync::Arc;
 
-use metrics::counter;
+use metrics::{Counter, counter};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
@@ -161,14 +161,11 @@ impl Session {
             salt,
         };
         let camera = Camera::new(now(), config);
-        let mut talk = Talk { stream, ports, camera, on_air: OnAir::new(), byte_rate: ByteRate::new(), began: None };
+        let missing = counter!(CAMERA_LOST_PACKETS, "point" => point_label(self.point.name()));
+        let (on_air, byte_rate) = (OnAir::new(), ByteRate::new());
+        let mut talk = Talk { stream, ports, camera, on_air, byte_rate, began: None, lost: 0, missing };
         let reason = talk.run(feed).await.err().unwrap_or_else(|| "it closed the connection".into());
         self.has_played = talk.on_air.is_on();
-        let lost = talk.camera.tracks().lost();
-        if lost > 0 {
-            counter!(CAMERA_LOST_PACKETS, "point" => point_label(self.point.name())).increment(lost);
-            info!(lost, "packets that never came");
-        }
         reason
     }
 
@@ -190,6 +187,9 @@ struct Talk {
     byte_rate: ByteRate,
     /// When the first frame came.
     began: Option<Instant>,
+    /// RTP packets that never came, as far as they are counted.
+    lost: u64,
+    missing: Counter,
 }
 
 impl Talk {
@@ -270,6 +270,8 @@ impl Talk {
                 }
             }
         }
+        let lost = self.camera.tracks().lost();
+        self.missing.increment(lost - std::mem::replace(&mut self.lost, lost));
         self.forward(feed).await
     }
 

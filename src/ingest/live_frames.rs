@@ -47,9 +47,8 @@ impl OnAir {
         if self.open.as_ref().is_some_and(|(open, _)| *open == streams) {
             return Ok(None);
         }
-        // Images of cameras are large and have no neighbours to share a packet with; all else fits datagrams.
-        let fits_datagrams = !streams.iter().any(|stream| matches!(stream, StreamFormat::Mjpeg { .. }));
-        let packet_size = Composition::usual_packet_size(&streams, fits_datagrams);
+        // Larger ones would be cut anew for viewers over UDP, and what is cut waits for what follows.
+        let packet_size = Composition::usual_packet_size(&streams, true);
         let composition = Composition { streams, packet_size, preroll_ms: PREROLL_MS };
         // File ID and date are the relay's to give.
         let header = composition.header(Guid([0; 16]), file_time())?;

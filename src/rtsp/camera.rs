@@ -4,6 +4,9 @@
 //! Bytes and datagrams go in, messages and frames come out; the engine knows neither sockets nor clocks. Everything that a camera can
 //! make of itself is bounded: messages by the reader, frames by 8 MiB, answers and silence by time.
 //!
+//! It is our own for these bounds: the session of the crate `retina` (0.4.21), which knows more cameras, takes messages and access
+//! units of any length and has no switch for it. Whatever gives [`CameraOutput::Frame`] can take its place.
+//!
 //! ```text
 //! DESCRIBE ─→ SETUP pictures ─→ SETUP sound ─→ PLAY ─→ frames ─→ TEARDOWN
 //!   ↑ └ 401, once                                       └ GET_PARAMETER, or OPTIONS, at half of the session's time

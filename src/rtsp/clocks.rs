@@ -15,6 +15,8 @@ use super::payload::SenderReport;
 
 /// A step of a camera's clock against ours beyond which it is another clock.
 const LEAP_MS: i64 = 5000;
+/// Where a clock began anew, frames may be so far ahead of their arrival, or behind, as they were before.
+const RESTART_MS: i64 = 1000;
 /// How long the earliest frame is looked for.
 const SPAN: Duration = Duration::from_secs(10);
 /// The camera's clock may be off by so much.
@@ -39,6 +41,8 @@ struct Track {
     offset_ms: Option<i64>,
     /// What the offset is on its way to, by the reports.
     wanted_ms: Option<i64>,
+    /// How long before its time the last frame came, milliseconds.
+    ahead_ms: i64,
     /// Its last report: when that was on its own clock, and on the camera's, milliseconds.
     report: Option<(i64, i64)>,
 }
@@ -59,8 +63,14 @@ struct Drift {
 
 impl Clocks {
     pub(super) fn new(clocks_hz: impl Iterator<Item = u32>) -> Self {
-        let track =
-            |clock_hz: u32| Track { clock_hz: clock_hz.max(1), last: None, offset_ms: None, wanted_ms: None, report: None };
+        let track = |clock_hz: u32| Track {
+            clock_hz: clock_hz.max(1),
+            last: None,
+            offset_ms: None,
+            wanted_ms: None,
+            ahead_ms: 0,
+            report: None,
+        };
         Self { began: None, tracks: clocks_hz.map(track).collect(), drift: Drift::default() }
     }
 
@@ -71,9 +81,15 @@ impl Clocks {
         let Some(placed) = self.tracks.get_mut(track) else { return 0 };
         let own_ms = placed.own_ms(timestamp);
         let mut at_ms = own_ms + placed.offset(arrived_ms - own_ms);
-        if restarts || (at_ms + self.drift.correction_ms - arrived_ms).abs() > LEAP_MS {
-            self.begin_anew(track, arrived_ms - own_ms);
-            at_ms = arrived_ms;
+        let before_ms = placed.ahead_ms.clamp(-RESTART_MS, RESTART_MS);
+        let leaps = (at_ms + self.drift.correction_ms - arrived_ms).abs() > LEAP_MS;
+        if restarts || leaps {
+            // Frames go on as far ahead of their arrival as they were, where that is known to be the same camera.
+            at_ms = arrived_ms + if leaps { 0 } else { before_ms };
+            self.begin_anew(track, at_ms - own_ms);
+        }
+        if let Some(placed) = self.tracks.get_mut(track) {
+            placed.ahead_ms = at_ms + self.drift.correction_ms - arrived_ms;
         }
         self.drift.note(now, arrived_ms - at_ms);
         u64::try_from(at_ms + self.drift.correction(now)).unwrap_or_default()
@@ -203,8 +219,9 @@ mod tests {
         assert_eq!(clocks.place(at(base, 95), 0, 1800, false), 40);
         assert_eq!(clocks.place(at(base, 96), 1, 77 + 160, false), 30);
         // 1/30 s, again and again, adds up without an error.
-        let last =
-            (1..=3000).map(|frame| clocks.place(at(base, 95 + frame * 100 / 3), 0, 1800 + frame as u32 * 3000, false)).last();
+        let last = (1..=3000)
+            .map(|frame| clocks.place(at(base, 95 + frame * 100 / 3), 0, 1800 + u32::try_from(frame).unwrap() * 3000, false))
+            .last();
         assert_eq!(last, Some(40 + 100_000));
     }
 
@@ -222,7 +239,7 @@ mod tests {
         // The clocks of the tracks themselves differ a little: that is made up for step by step.
         clocks.report(1, &report(8000, 50_003));
         let times: Vec<u64> =
-            (3..8).map(|frame| clocks.place(at(base, 300 + frame * 20), 1, frame as u32 * 160, false)).collect();
+            (3..8).map(|frame| clocks.place(at(base, 300 + frame * 20), 1, u32::try_from(frame).unwrap() * 160, false)).collect();
         assert_eq!(times, [61, 82, 103, 123, 143]);
         // A report from another world is none.
         clocks.report(1, &report(8000, 99_999_999));
@@ -240,6 +257,9 @@ mod tests {
         // Where a track is known to begin anew, no leap is too small; the other one goes on.
         assert_eq!(clocks.place(at(base, 10_040), 0, 90_000 * 3600, true), 10_040);
         assert_eq!(clocks.place(at(base, 10_050), 1, 160, false), 10_020);
+        // It came 60 ms before its time, and goes on so.
+        assert_eq!(clocks.place(at(base, 10_060), 0, 90_000 * 3600 + 7200, false), 10_120);
+        assert_eq!(clocks.place(at(base, 10_100), 0, 90_000 * 3600, true), 10_160);
     }
 
     /// A camera whose clock is off by so many parts in a million, for ten hours; how far its times get away from ours, and the
@@ -251,7 +271,7 @@ mod tests {
             let ours_ms = frame * 200;
             let ticks = ours_ms * 90 * (1_000_000 + ppm) / 1_000_000;
             let arrival = ours_ms as u64 + (frame as u64 * 7919) % (jitter_ms + 1);
-            let placed = clocks.place(at(base, arrival), 0, ticks as u32, false) as i64;
+            let placed = clocks.place(at(base, arrival), 0, u32::try_from(ticks & 0xFFFF_FFFF).unwrap(), false) as i64;
             away = away.max((placed - ours_ms).abs());
             if let Some(last) = last {
                 (shortest, longest) = (shortest.min(placed - last), longest.max(placed - last));

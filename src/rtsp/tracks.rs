@@ -185,10 +185,10 @@ impl Tracks {
                 }
             }
         }
-        let (is_video, clock_hz) = (track.depacketizer.is_video(), track.depacketizer.clock_hz());
+        let (may_reorder, clock_hz) = (track.depacketizer.may_reorder(), track.depacketizer.clock_hz());
         for unit in self.units.drain(..) {
             self.malformed = 0;
-            let tells = track.order.note(unit.timestamp, clock_hz, is_video);
+            let tells = track.order.note(unit.timestamp, clock_hz, may_reorder);
             if tells == Tells::Reordering {
                 return Err(TracksError::Reordered);
             }

@@ -148,6 +148,11 @@ impl Depacketizer {
         matches!(self.codec, Codec::H264(_) | Codec::Jpeg(_))
     }
 
+    /// Whether the format lets pictures come in another order than they are shown in.
+    pub const fn may_reorder(&self) -> bool {
+        matches!(self.codec, Codec::H264(_))
+    }
+
     /// Whether pictures may come in another order than they are shown in, by what the encoder says.
     pub fn reorders(&self) -> bool {
         matches!(&self.codec, Codec::H264(h264) if h264.reorders())

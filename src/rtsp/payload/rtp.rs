@@ -82,7 +82,7 @@ impl SenderReport {
     /// The time as milliseconds since 1900, rounded down.
     pub const fn ntp_ms(&self) -> i64 {
         let (seconds, fraction) = (self.ntp >> 32, self.ntp & 0xFFFF_FFFF);
-        (seconds * 1000 + (fraction * 1000 >> 32)).cast_signed()
+        (seconds * 1000 + ((fraction * 1000) >> 32)).cast_signed()
     }
 }
 

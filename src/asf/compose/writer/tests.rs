@@ -206,11 +206,11 @@ proptest! {
         let (mut ms, mut expected, mut packets) = (0, Vec::new(), Vec::new());
         for (index, (stream, key, len, step_ms, wait_ms)) in frames.into_iter().enumerate() {
             ms += step_ms;
-            let bytes: Vec<u8> = (0..len).map(|at| (at * 7 + index) as u8).collect();
+            let bytes: Vec<u8> = (0..len).map(|at| u8::try_from((at * 7 + index) % 256).unwrap()).collect();
             let at = now + Duration::from_millis(ms + wait_ms);
             if writer.push(at, &frame(stream, ms, key, &bytes)).is_ok() {
-                let presentation_ms = ms as u32 + PREROLL_MS;
-                expected.push((stream as u8 + 1, presentation_ms, key || stream == 1, bytes));
+                let presentation_ms = u32::try_from(ms).unwrap() + PREROLL_MS;
+                expected.push((u8::try_from(stream).unwrap() + 1, presentation_ms, key || stream == 1, bytes));
             } else {
                 prop_assert_eq!(len, 0);
             }

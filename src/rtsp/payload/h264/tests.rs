@@ -12,7 +12,7 @@ const PPS_320: &str = "68cb83cb20";
 /// A slice of this type that begins a picture.
 fn slice(kind: u8, len: usize) -> Vec<u8> {
     let mut nal = vec![0x60 | kind, 0x88];
-    nal.extend((2..len).map(|at| at as u8 | 1));
+    nal.extend((2..len).map(|at| u8::try_from(at % 256).unwrap() | 1));
     nal
 }
 
