@@ -77,6 +77,10 @@ pub const TRANSCODE_RESTARTS: &str = "wmrelay_transcode_restarts_total";
 pub const TRANSCODE_SPEED: &str = "wmrelay_transcode_speed";
 /// Frames that such children left out to keep the rate. Labels: as of [`TRANSCODE_CHILDREN`].
 pub const TRANSCODE_DROPPED_FRAMES: &str = "wmrelay_transcode_dropped_frames_total";
+/// Sessions with cameras, by what came of them. Labels: `point`, `result`.
+pub const CAMERA_CONNECTS: &str = "wmrelay_camera_connects_total";
+/// RTP packets of cameras that never came. Label: `point`.
+pub const CAMERA_LOST_PACKETS: &str = "wmrelay_camera_lost_packets_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 /// Bytes of file blocks in memory, over all files played on demand.
@@ -174,6 +178,8 @@ pub fn describe_all() {
     describe_counter!(TRANSCODE_RESTARTS, "Times that a child that transcodes ended and was started again");
     describe_gauge!(TRANSCODE_SPEED, "Media time per real time of children that transcode, 1 where they keep up");
     describe_counter!(TRANSCODE_DROPPED_FRAMES, "Frames that children which transcode left out to keep the rate");
+    describe_counter!(CAMERA_CONNECTS, "Sessions with cameras that publishing points are fed from, by what came of them");
+    describe_counter!(CAMERA_LOST_PACKETS, "RTP packets of cameras that never came");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

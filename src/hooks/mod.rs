@@ -255,6 +255,7 @@ const fn word_of(source: &Source) -> &'static str {
         Source::Pull { .. } => "pull",
         Source::Stations { .. } => "stations",
         Source::Ffmpeg { .. } => "ffmpeg",
+        Source::Camera { .. } => "camera",
     }
 }
 

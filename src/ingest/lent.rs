@@ -9,9 +9,10 @@ use super::playlist::Medium;
 use super::stop::Stop;
 use super::transcode::Transcoders;
 use super::watched::Watched;
-use super::{exec, file, pull};
+use super::{camera, exec, file, pull};
 use crate::relay::{Loan, Point};
 use crate::settings::{Source, Start};
+use crate::text::Login;
 
 /// Hears why a name brings nothing.
 pub(super) type Failed = Box<dyn Fn(&str) + Send + Sync>;
@@ -33,6 +34,10 @@ pub(super) async fn run(loan: Loan, source: Source, transcoders: Arc<Transcoders
             file::run_lent(loan, paths.into_iter().map(Medium::File).collect(), linger, stop).await;
         }
         Source::Ffmpeg { input, profile, linger, .. } => transcoders.feed_lent(loan, input, &profile, linger, stop).await,
+        Source::Camera { url, login, udp, linger, .. } => {
+            let login = login.map(|login| Login { user: login.user, password: login.password });
+            camera::run_lent(loan, camera::Source { url, login, udp, start: Start::Watched, linger }, stop, failed).await;
+        }
         Source::Push | Source::Demo | Source::Files { .. } | Source::Stations { .. } => {
             warn!(point = loan.point().name(), "its type of source cannot be lent");
             let _ = loan.give_back();

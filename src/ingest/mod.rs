@@ -1,4 +1,4 @@
-//! What feeds publishing points: publishers that push, files, child processes, other servers, the built-in picture.
+//! What feeds publishing points: publishers that push, files, child processes, other servers, cameras, the built-in picture.
 //!
 //! Every source becomes bytes of ASF; [`crate::asf::Reader`] makes packets of them and [`crate::relay::Publisher`] takes these on.
 //! Other servers send packets already; [`crate::client`] holds the conversation with them.
@@ -6,6 +6,7 @@
 
 mod back_off;
 mod byte_rate;
+mod camera;
 mod child;
 mod demo;
 mod encoders;
@@ -17,6 +18,7 @@ mod gate;
 mod laps;
 mod lead;
 mod lent;
+mod live_frames;
 mod mirror;
 mod playlist;
 mod pull;
@@ -47,7 +49,7 @@ use crate::relay::Relay;
 use crate::relay::admission::canonical;
 use crate::settings::{Problem, Settings, SettingsError, Source};
 use crate::shard::{Finder, HandOff, Handed, Speaks};
-use crate::text::{Users, UsersError};
+use crate::text::{Login, Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
 use encoders::Encoders;
@@ -155,6 +157,11 @@ impl Ingest {
                 }
                 Source::Demo => {
                     runtime.spawn(stop.until(file::run(point, vec![demo::medium()])));
+                }
+                Source::Camera { url, login, udp, start, linger } => {
+                    let login = login.map(|login| Login { user: login.user, password: login.password });
+                    let source = camera::Source { url, login, udp, start, linger };
+                    runtime.spawn(camera::run(point, source, stop));
                 }
                 Source::Exec { argv, start, linger } => {
                     let command = exec::Command { argv, start, linger };

@@ -342,6 +342,11 @@ fn source(source: &Source) -> String {
         Source::Exec { argv, start, linger } => {
             format!("{{ type = \"exec\", argv = {}, {} }}", array(argv), when(*start, *linger))
         }
+        Source::Camera { url, udp, start, linger, .. } => {
+            let transport = if *udp { "udp" } else { "tcp" };
+            let url = quoted(&url_without_secrets(url));
+            format!("{{ type = \"camera\", url = {url}, transport = \"{transport}\", {} }}", when(*start, *linger))
+        }
         Source::Files { root } => format!("{{ type = \"files\", root = {} }}", quoted(&root.to_string_lossy())),
         Source::Stations { file, .. } => format!("{{ type = \"stations\", file = {} }}", quoted(&file.to_string_lossy())),
         Source::Pull { url, start, linger } => {

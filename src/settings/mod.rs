@@ -3,6 +3,7 @@
 //! A leaf module: every layer may use these types, none of them knows where a value came from.
 //! [`load`] makes them from files, environment and flags; `config/wmrelay.toml` explains every key.
 
+mod camera;
 mod check;
 mod effective;
 mod fallback;
@@ -17,6 +18,7 @@ mod stations;
 mod template;
 mod transcode;
 
+pub use camera::CameraLogin;
 pub use effective::effective;
 pub use fallback::{Fallback, FallbackKind};
 pub use hooks::{Commands, Hooks, Target, Webhook};
@@ -437,6 +439,19 @@ pub enum Source {
         /// How long it goes on without viewers (`Start::Watched`).
         linger: Duration,
     },
+    /// A camera, or another server of plain RTSP, whose codecs ASF carries.
+    Camera {
+        /// `rtsp` URL, which may hold a login or an access key.
+        url: String,
+        /// Set apart from the URL, which it takes precedence over.
+        login: Option<CameraLogin>,
+        /// Media comes as datagrams, not on the connection.
+        udp: bool,
+        /// When it is connected.
+        start: Start,
+        /// How long it stays so without viewers (`Start::Watched`).
+        linger: Duration,
+    },
     /// The built-in moving test picture.
     Demo,
     /// On demand: an ASF file, or the ASF files of a folder and those below it. The one type without a broadcast.
@@ -483,9 +498,13 @@ impl Source {
             Self::Files { .. } => true,
             // What stands behind a question mark is no path.
             Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
-            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo | Self::Stations { .. } | Self::Ffmpeg { .. } => {
-                false
-            }
+            Self::Push
+            | Self::File { .. }
+            | Self::Exec { .. }
+            | Self::Demo
+            | Self::Stations { .. }
+            | Self::Ffmpeg { .. }
+            | Self::Camera { .. } => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::camera::camera;
 use super::check::{Check, viewers};
 use super::fallback;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
@@ -115,7 +116,8 @@ pub(super) fn publishing_points(
 
 fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let Some(kind) = raw.kind else {
-        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"ffmpeg\", \"pull\" or \"demo\"".into());
+        let types = "\"push\", \"file\", \"files\", \"exec\", \"ffmpeg\", \"pull\", \"camera\" or \"demo\"";
+        check.problem(key, format!("lacks `type`: {types}"));
         return None;
     };
     let (word, uses): (_, &[&str]) = match kind {
@@ -126,6 +128,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Files => ("files", &["root"]),
         RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
         RawSourceKind::Ffmpeg => ("ffmpeg", &["input", "input_arguments", "profile", "start", "linger_s"]),
+        RawSourceKind::Camera => ("camera", &["url", "user", "password", "transport", "start", "linger_s"]),
     };
     let written = [
         ("path", raw.path.is_some()),
@@ -136,6 +139,9 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         ("input", raw.input.is_some()),
         ("input_arguments", raw.input_arguments.is_some()),
         ("profile", raw.profile.is_some()),
+        ("user", raw.user.is_some()),
+        ("password", raw.password.is_some()),
+        ("transport", raw.transport.is_some()),
         ("start", raw.start.is_some()),
         ("linger_s", raw.linger_s.is_some()),
     ];
@@ -157,6 +163,7 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
             let (start, linger) = when(check, key, raw);
             Some(Source::Ffmpeg { input: input?, profile, start, linger })
         }
+        RawSourceKind::Camera => camera(check, key, raw),
     }
 }
 
@@ -206,7 +213,7 @@ fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     Some(Source::Exec { argv, start, linger })
 }
 
-fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
+pub(super) fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
     let start = match raw.start {
         Some(RawStart::Watched) => Start::Watched,
         Some(RawStart::Always) | None => Start::Always,
@@ -290,7 +297,7 @@ pub fn url_without_secrets(url: &str) -> String {
 }
 
 /// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.
-fn port_of(host: &str) -> Option<&str> {
+pub(super) fn port_of(host: &str) -> Option<&str> {
     match host.rsplit_once(']') {
         Some((_, behind)) => behind.strip_prefix(':'),
         None => host.split_once(':').map(|(_, port)| port),

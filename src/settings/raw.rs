@@ -321,6 +321,10 @@ pub(super) struct RawSource {
     pub(super) input: Option<String>,
     pub(super) input_arguments: Option<Vec<String>>,
     pub(super) profile: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    #[serde(deserialize_with = "word")]
+    pub(super) transport: Option<RawTransport>,
     #[serde(deserialize_with = "word")]
     pub(super) start: Option<RawStart>,
     pub(super) linger_s: Option<u32>,
@@ -336,6 +340,14 @@ pub(super) enum RawSourceKind {
     Files,
     Pull,
     Ffmpeg,
+    Camera,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawTransport {
+    Tcp,
+    Udp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

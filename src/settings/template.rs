@@ -190,6 +190,10 @@ impl Source {
                 let input = FfmpegInput { input: filled, arguments: arguments.clone() };
                 Some(Self::Ffmpeg { input, profile: profile.clone(), start: *start, linger: *linger })
             }
+            Self::Camera { url, login, udp, start, linger } => {
+                let (url, login) = (filled_url(captures, url)?, login.clone());
+                Some(Self::Camera { url, login, udp: *udp, start: *start, linger: *linger })
+            }
             Self::Push | Self::Demo | Self::Files { .. } | Self::Stations { .. } => None,
         }
     }
@@ -197,7 +201,7 @@ impl Source {
     /// The texts in which `{n}` may stand, by their keys; `None` where this type of source is none for templates.
     fn blanks(&self) -> Option<Vec<(String, String)>> {
         match self {
-            Self::Pull { url, .. } => Some(vec![("url".into(), url.clone())]),
+            Self::Pull { url, .. } | Self::Camera { url, .. } => Some(vec![("url".into(), url.clone())]),
             Self::Exec { argv, .. } => {
                 Some(argv.iter().enumerate().map(|(i, argument)| (format!("argv[{i}]"), argument.clone())).collect())
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::settings::{FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
+use crate::settings::{CameraLogin, FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
 
 struct Folder(TempDir);
 
@@ -592,4 +592,37 @@ fn mistakes_of_transcoding_are_told() {
     ] {
         assert!(found.iter().any(|line| line.starts_with("w.toml:") && line.contains(part)), "{part}: {found:#?}");
     }
+}
+
+#[test]
+fn cameras_as_sources() {
+    let text = |source: &str| format!("[[publishing_point]]\nname = 'cam'\nsource = {{ type = 'camera', {source} }}");
+    let point = |source: &str| load(&file(&text(source)).sources()).unwrap().settings.publishing_points.remove(0).source;
+    let camera = |url: &str, login: Option<(&str, &str)>, udp, start, seconds| Source::Camera {
+        url: url.to_owned(),
+        login: login.map(|(user, password)| CameraLogin { user: user.into(), password: password.into() }),
+        udp,
+        start,
+        linger: Duration::from_secs(seconds),
+    };
+    assert_eq!(point("url = 'rtsp://h/x'"), camera("rtsp://h/x", None, false, Start::Always, 10));
+    let source = "url = 'rtsp://h:8554/x?a=1', user = 'u', password = 'p', transport = 'udp', start = 'watched', linger_s = 3";
+    assert_eq!(point(source), camera("rtsp://h:8554/x?a=1", Some(("u", "p")), true, Start::Watched, 3));
+    for (source, word) in [
+        ("start = 'always'", "lacks `url`"),
+        ("url = 'rtsps://u:secret@h/x'", "not reached inside TLS"),
+        ("url = 'http://h/x'", "does not begin with rtsp://"),
+        ("url = 'rtsp:///x'", "names no camera"),
+        ("url = 'rtsp://u:secret@h:0/x'", "the port is not"),
+        ("url = 'rtsp://h/x', password = 'secret'", "lacks its `user`"),
+        ("url = 'rtsp://h/x', transport = 'sctp'", "transport"),
+        ("url = 'rtsp://h/x', argv = ['x']", "has no `argv`"),
+    ] {
+        let error = load(&file(&text(source)).sources()).unwrap_err().to_string();
+        assert!(error.contains(word) && !error.contains("secret"), "{source}: {error}");
+    }
+    let shown = effective(&load(&file(&text("url = 'rtsp://u:secret@h/x?k=secret', transport = 'udp'")).sources()).unwrap());
+    assert!(shown.contains("url = \"rtsp://…@h/x?…\", transport = \"udp\"") && !shown.contains("secret"), "{shown}");
+    let shown = effective(&load(&file(&text("url = 'rtsp://h/x', user = 'u', password = 'secret'")).sources()).unwrap());
+    assert!(!shown.contains("secret"), "{shown}");
 }
