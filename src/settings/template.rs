@@ -255,8 +255,8 @@ pub(super) fn watched_only(check: &mut Check<'_>, key: &str, raw: &RawPoint) -> 
             let why = "nobody knows the names of a template before viewers say them; leave `start` out, or write \"watched\"";
             check.problem(&format!("{key}.source.start"), why.into());
         }
-        use RawSourceKind::{Demo, File, Files, Push};
-        if !matches!(source.kind, Some(Demo | File | Files | Push)) {
+        use RawSourceKind::{Demo, Files, Push};
+        if !matches!(source.kind, Some(Demo | Files | Push)) {
             source.start = Some(RawStart::Watched);
         }
     }

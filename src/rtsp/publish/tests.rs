@@ -242,7 +242,7 @@ fn tracks_over_tcp() {
     interleaved(0, &rtp(0xE0, 1, 90_000, 1, &[0x65, 0x88, 1, 2]), &mut bytes);
     interleaved(2, &rtp(97, 7, 0, 2, &[1; 160]), &mut bytes);
     interleaved(4, &rtp(98, 9, 0, 3, &[5; 50]), &mut bytes);
-    interleaved(0, &rtp(0xE0, 2, 93_600, 1, &[0x41, 3]), &mut bytes);
+    interleaved(0, &rtp(0xE0, 2, 93_600, 1, &[0x41, 0x88, 3]), &mut bytes);
     assert_eq!(rig.input(Input::Bytes(&bytes)), "");
     let seen: Vec<_> = rig.frames.iter().map(|frame| (frame.track, frame.ms, frame.key)).collect();
     assert_eq!(seen, [(0, 0, true), (1, 0, true), (0, 40, false)]);
@@ -297,7 +297,7 @@ fn pictures_in_another_order_end_it() {
     rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
     let mut bytes = Vec::new();
     for (sequence, frame) in (1..).zip([0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12]) {
-        interleaved(0, &rtp(0xE0, sequence, frame * 3600, 1, &[0x41, 3]), &mut bytes);
+        interleaved(0, &rtp(0xE0, sequence, frame * 3600, 1, &[0x41, 0x88, 3]), &mut bytes);
     }
     rig.input(Input::Bytes(&bytes));
     assert_eq!(rig.closed, Some(CloseReason::Frames(crate::rtsp::tracks::TracksError::Reordered)));
