@@ -75,7 +75,8 @@ fn a_source_killed_twenty_times_under_fifty_viewers_loses_none() {
             // Now and then a while: the slate is a loop.
             std::thread::sleep(Duration::from_secs(4));
         }
-        std::thread::sleep(Duration::from_millis(random.next() % 200));
+        // Long enough for a run of pictures, see `slates_in`.
+        std::thread::sleep(Duration::from_millis(600 + random.next() % 200));
         publisher = ffmpeg_push("asf_stream", "POST", &url);
         wait_until("the source", MINUTE, || on_fallback(&daemon) == (0.0, turn));
         if round == 5 {

@@ -390,7 +390,17 @@ fn gstreamer_publishes_h264_and_aac() {
             "!",
             "x264enc",
         ]);
-        command.args(["tune=zerolatency", "bframes=0", "key-int-max=15", "!", "h264parse", "!", "sink.sink_0"]);
+        command.args([
+            "tune=zerolatency",
+            "bframes=0",
+            "key-int-max=15",
+            "!",
+            "video/x-h264,profile=constrained-baseline",
+            "!",
+            "h264parse",
+            "!",
+            "sink.sink_0",
+        ]);
         command.args([
             "audiotestsrc",
             "is-live=true",

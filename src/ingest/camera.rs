@@ -24,7 +24,7 @@ use crate::client::{DEFAULT_RTSP_PORT, StreamUrl};
 use crate::metrics::{CAMERA_CONNECTS, CAMERA_LOST_PACKETS, point_label};
 use crate::relay::{Loan, Point, PublisherId};
 use crate::rtsp::camera::{Camera, CameraConfig, CameraOutput};
-use crate::settings::Start;
+use crate::settings::{FOREVER, Start};
 use crate::text::Login;
 use ports::Ports;
 
@@ -71,10 +71,22 @@ pub(super) async fn run_lent(loan: Loan, source: Source, stop: Stop, failed: Fai
     begin(tenure, source, stop, Some(failed)).instrument(span).await;
 }
 
-async fn begin(tenure: Tenure, mut source: Source, mut stop: Stop, failed: Option<Failed>) {
+async fn begin(mut tenure: Tenure, mut source: Source, mut stop: Stop, failed: Option<Failed>) {
     let url: StreamUrl = match source.url.parse() {
         Ok(url) => url,
-        Err(error) => return error!(%error, "cannot be connected; correct `url` in the settings"),
+        Err(error) => {
+            error!(%error, "cannot be connected; correct `url` in the settings");
+            if let Some(failed) = failed {
+                failed("its URL is none");
+                tenure.point().end();
+                // Until it has gone back.
+                tokio::select! {
+                    _ = tenure.rests(FOREVER) => {}
+                    () = stop.requested() => {}
+                }
+            }
+            return;
+        }
     };
     source.login = source.login.or_else(|| url.login.clone());
     let point = Arc::clone(tenure.point());

@@ -33,7 +33,9 @@ pub(super) async fn run(loan: Loan, source: Source, transcoders: Arc<Transcoders
         Source::File { paths, linger, .. } => {
             file::run_lent(loan, paths.into_iter().map(Medium::File).collect(), linger, stop).await;
         }
-        Source::Ffmpeg { input, profile, linger, .. } => transcoders.feed_lent(loan, input, &profile, linger, stop).await,
+        Source::Ffmpeg { input, profile, linger, .. } => {
+            transcoders.feed_lent(loan, input, &profile, linger, stop, failed).await;
+        }
         Source::Camera { url, login, udp, linger, .. } => {
             let login = login.map(|login| Login { user: login.user, password: login.password });
             camera::run_lent(loan, camera::Source { url, login, udp, start: Start::Watched, linger }, stop, failed).await;

@@ -37,6 +37,8 @@ const DATAGRAMS: usize = 64;
 const AHEAD_BYTES: usize = 1 << 20;
 /// Shortest RTP packet.
 const RTP_HEAD_BYTES: usize = 12;
+/// The longest time from the first frame to what viewers can begin with.
+const FIRST_KEY_TIME: Duration = Duration::from_secs(30);
 /// After so long without media it may come from another port.
 const PORT_SILENCE: Duration = Duration::from_secs(2);
 /// Pairs of ports that are tried.
@@ -88,6 +90,8 @@ struct Current {
     feed: Feed,
     /// Makes ASF of frames, where those come.
     on_air: OnAir,
+    /// When the first frame came.
+    began: Option<Instant>,
     name: String,
     id: PublisherId,
     since: Instant,
@@ -268,7 +272,12 @@ impl Push {
             let agent = request.user_agent.as_deref().unwrap_or_default();
             info!(point = request.name, id = ?id, agent, protocol = "rtsp", "publisher begins");
             let (feed, name, on_air) = (Feed::new(publisher), request.name.clone(), OnAir::new());
-            self.current = Some(Current { feed, on_air, name, id, since: Instant::now() });
+            self.current = Some(Current { feed, on_air, began: None, name, id, since: Instant::now() });
+        }
+        if let Some(current) = self.current.as_mut().filter(|_| goes_on) {
+            // What was made of the tracks before is none of these.
+            current.on_air = OnAir::new();
+            current.began = None;
         }
         let taken = match (&mut self.current, announced) {
             (Some(current), Announcement::Asf(header)) => current.feed.header(header).await,
@@ -369,8 +378,9 @@ impl Push {
 impl Current {
     /// Takes a frame in; returns when more may follow.
     async fn frame(&mut self, tracks: &Tracks, frame: &Frame) -> Result<(), FrameRefusal> {
+        let began = *self.began.get_or_insert_with(Instant::now);
         if !self.on_air.wants(tracks, frame) {
-            return Ok(());
+            return if began.elapsed() > FIRST_KEY_TIME { Err(FrameRefusal::NoBegin) } else { Ok(()) };
         }
         if let Some((before, header)) = self.on_air.begin(tracks, frame)? {
             if !before.is_empty() {
@@ -395,6 +405,8 @@ impl Current {
 /// Why frames do not go on.
 #[derive(Debug, thiserror::Error)]
 enum FrameRefusal {
+    #[error("within 30 s nothing came that viewers could begin with: a key frame, and a frame of each track that was announced")]
+    NoBegin,
     #[error(transparent)]
     Composition(#[from] CompositionError),
     #[error(transparent)]

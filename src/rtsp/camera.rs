@@ -311,10 +311,11 @@ impl Camera {
             *latest = now;
             outputs.push_back(CameraOutput::Frame(frame));
         };
-        Ok(match self.config.ports {
+        match self.config.ports {
             Some(_) => self.tracks.datagram(now, at, bytes, &mut take)?,
             None => self.tracks.rtp(now, at, bytes, &mut take)?,
-        })
+        }
+        Ok(())
     }
 
     /// Tells a camera that sends datagrams that somebody is there; firewalls between hear it too.

@@ -130,16 +130,16 @@ impl Clocks {
 impl Track {
     /// A timestamp of its clock as milliseconds, rounded down, without taking note of it.
     fn ms_of(&self, timestamp: u32) -> i64 {
-        let ticks = self.last.map_or(0, |(last, ticks)| ticks + i64::from(timestamp.wrapping_sub(last).cast_signed()));
-        (ticks * 1000).div_euclid(self.clock_hz.into())
+        let ticks = self.last.map_or(0, |(last, ticks)| ticks.saturating_add(timestamp.wrapping_sub(last).cast_signed().into()));
+        ticks.saturating_mul(1000).div_euclid(self.clock_hz.into())
     }
 
     /// The same of the latest frame.
     fn own_ms(&mut self, timestamp: u32) -> i64 {
         let (last, ticks) = self.last.unwrap_or((timestamp, 0));
-        let ticks = ticks + i64::from(timestamp.wrapping_sub(last).cast_signed());
+        let ticks = ticks.saturating_add(timestamp.wrapping_sub(last).cast_signed().into());
         self.last = Some((timestamp, ticks));
-        (ticks * 1000).div_euclid(self.clock_hz.into())
+        ticks.saturating_mul(1000).div_euclid(self.clock_hz.into())
     }
 
     /// Its offset. The first word of the reports counts at once, later ones by a millisecond for each frame.

@@ -15,6 +15,8 @@ const MALFORMED_IN_A_ROW: u32 = 200;
 /// order; otherwise the sender's clock began anew.
 const REORDERS_PER_S: u32 = 2;
 const MOST_REORDERED: u32 = 8;
+/// So many in order between two that are not have nothing to do with each other.
+const MOST_IN_ORDER: u32 = 64;
 /// So often in a row that is no accident.
 const REORDERED_TIMES: u32 = 3;
 
@@ -73,6 +75,8 @@ struct Order {
     /// Frames before that one which came behind it, in a row, and how often that was so.
     behind: u32,
     times: u32,
+    /// Frames in order since then.
+    in_order: u32,
 }
 
 /// What a frame's timestamp tells.
@@ -91,11 +95,15 @@ impl Order {
     fn note(&mut self, timestamp: u32, clock_hz: u32, may_reorder: bool) -> Tells {
         let step = self.latest.map_or(0, |latest| timestamp.wrapping_sub(latest).cast_signed());
         if step >= 0 {
-            self.times = match std::mem::take(&mut self.behind) {
-                // Between two that were out of order some may be in order.
-                0 => self.times,
-                _ => self.times + 1,
-            };
+            if std::mem::take(&mut self.behind) > 0 {
+                (self.times, self.in_order) = (self.times + 1, 0);
+            } else {
+                // Between two that were out of order some may be in order; a clock that is set back now and then is no reordering.
+                self.in_order = self.in_order.saturating_add(1);
+                if self.in_order > MOST_IN_ORDER {
+                    self.times = 0;
+                }
+            }
             self.latest = Some(timestamp);
             return if self.times >= REORDERED_TIMES { Tells::Reordering } else { Tells::Nothing };
         }

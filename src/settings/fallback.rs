@@ -125,13 +125,14 @@ pub(super) fn fallback(check: &mut Check<'_>, key: &str, raw: &RawPoint, source:
 
 /// Finds the publishing points that fallbacks name, in any case of letters, and puts the names in as they are there.
 pub(super) fn connect(check: &mut Check<'_>, points: &mut [(usize, PublishingPoint)]) {
-    let known: Vec<(String, bool)> = points.iter().map(|(_, point)| (point.name.clone(), point.source.is_folder())).collect();
+    let known: Vec<(String, bool)> =
+        points.iter().map(|(_, point)| (point.name.clone(), point.source.is_folder() || point.is_lender())).collect();
     for (i, point) in &mut *points {
         let Some(Fallback { kind: FallbackKind::Point(name), .. }) = &mut point.fallback else { continue };
         let key = format!("publishing_point[{i}].fallback");
         match known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
             None => check.problem(&key, format!("there is no publishing point {name:?}; a file is written {{ file = … }}")),
-            Some((_, true)) => check.problem(&key, format!("{name:?} is a folder; only a broadcast can stand in")),
+            Some((_, true)) => check.problem(&key, format!("{name:?} is a folder or a template; only a broadcast can stand in")),
             Some((known, false)) => name.clone_from(known),
         }
     }

@@ -21,6 +21,8 @@ pub(super) const AT_ONCE: usize = 64;
 pub(super) const AT_ONCE_MAX: u32 = 1024;
 /// Programs that take an argument for commands.
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"];
+/// The same with expressions in place of commands, by how their names begin.
+const INTERPRETERS: [&str; 5] = ["python", "perl", "ruby", "node", "lua"];
 
 /// A name with `*` in it: each stands for one or more characters, none of which is `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,7 +310,8 @@ pub(super) fn template(check: &mut Check<'_>, key: &str, raw: &RawPoint, name: &
     }
     if stars > 0 {
         match source {
-            Source::Pull { url, .. } => server(check, &format!("{key}.source.url"), url),
+            Source::Pull { url, .. } | Source::Camera { url, .. } => server(check, &format!("{key}.source.url"), url),
+            Source::Ffmpeg { input, .. } => ffmpeg_input(check, key, input),
             Source::Exec { argv, .. } => arguments(check, &format!("{key}.source.argv"), argv),
             _ => {}
         }
@@ -332,22 +335,43 @@ pub(super) fn server(check: &mut Check<'_>, key: &str, url: &str) {
     }
 }
 
+/// Viewers do not choose the server, nor what ffmpeg makes of a name that is none of a file.
+fn ffmpeg_input(check: &mut Check<'_>, key: &str, input: &FfmpegInput) {
+    let FfmpegInput { input, arguments } = input;
+    if scheme_of(input).is_some() {
+        server(check, &format!("{key}.source.input"), input);
+    } else if has_blank(input) && arguments.iter().any(|argument| argument == "-f") {
+        let why = "with `-f` this may be no file, and viewers would say what it is";
+        check.problem(&format!("{key}.source.input"), why.into());
+    }
+    if arguments.iter().any(|argument| has_blank(argument)) {
+        check.problem(&format!("{key}.source.input_arguments"), "a {n} is filled in only in `input`".into());
+    }
+}
+
 /// Viewers do not choose the program, and no shell reads their words as commands.
 fn arguments(check: &mut Check<'_>, key: &str, argv: &[String]) {
     if argv.first().is_some_and(|program| has_blank(program)) {
         check.problem(&format!("{key}[0]"), "viewers would choose the program".into());
     }
-    let is_shell = |argument: &String| SHELLS.contains(&argument.rsplit('/').next().unwrap_or_default());
-    let shell = argv.iter().position(is_shell).unwrap_or(argv.len());
-    for (i, pair) in argv.windows(2).enumerate().skip(shell) {
-        if let [option, commands] = pair
-            && option.starts_with('-')
-            && option.ends_with('c')
-            && has_blank(commands)
-        {
+    let name = |argument: &String| argument.rsplit('/').next().unwrap_or_default().to_owned();
+    let reads_code = |argument: &String| INTERPRETERS.iter().any(|known| name(argument).starts_with(known));
+    let is_shell = |argument: &String| SHELLS.contains(&name(argument).as_str()) || reads_code(argument);
+    let shell = argv.iter().rposition(is_shell).unwrap_or(argv.len());
+    let has_expressions = argv.get(shell).is_some_and(reads_code);
+    let mut reads_commands = false;
+    for (i, argument) in argv.iter().enumerate().skip(shell + 1) {
+        let is_option = argument.starts_with('-');
+        let is_short = is_option && !argument.starts_with("--");
+        reads_commands |= is_short && (argument.contains('c') || has_expressions && argument.contains('e'));
+        if reads_commands && has_blank(argument) {
             let why =
                 "a shell would read what viewers name as commands; hand it over as an argument behind them and write \"$1\"";
-            check.problem(&format!("{key}[{}]", i + 1), why.into());
+            check.problem(&format!("{key}[{i}]"), why.into());
+        }
+        // What stands behind the commands is an argument of theirs.
+        if !is_option {
+            break;
         }
     }
     for (i, _) in

@@ -27,10 +27,12 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, fallback: Fallback) {
     let span = info_span!("fallback", point = point.name());
     let (start, linger) = match &point.settings().source {
-        Source::Exec { start, linger, .. } | Source::Pull { start, linger, .. } | Source::File { start, linger, .. } => {
-            (*start, *linger)
-        }
-        _ => (Start::Always, Duration::ZERO),
+        Source::Exec { start, linger, .. }
+        | Source::Pull { start, linger, .. }
+        | Source::File { start, linger, .. }
+        | Source::Ffmpeg { start, linger, .. }
+        | Source::Camera { start, linger, .. } => (*start, *linger),
+        Source::Push | Source::Demo | Source::Files { .. } | Source::Stations { .. } => (Start::Always, Duration::ZERO),
     };
     let Some(content) = Content::new(&relay, fallback.kind) else { return };
     let mut watched = Watched::new(&point, start);

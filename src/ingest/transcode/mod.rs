@@ -22,6 +22,7 @@ use probe::Probes;
 use subscriber::{Order, Subscriber};
 use words::Meters;
 
+use super::lent::Failed;
 use super::stop::{Stop, WeakStop};
 use crate::metrics::REFUSALS;
 use crate::relay::{Loan, Point, Relay};
@@ -75,13 +76,21 @@ impl Transcoders {
     }
 
     /// Feeds a publishing point that is lent to one name of a template, while it is watched, until it has gone back.
-    pub(super) async fn feed_lent(self: &Arc<Self>, loan: Loan, input: FfmpegInput, profile: &str, linger: Duration, stop: Stop) {
+    pub(super) async fn feed_lent(
+        self: &Arc<Self>,
+        loan: Loan,
+        input: FfmpegInput,
+        profile: &str,
+        linger: Duration,
+        stop: Stop,
+        failed: Failed,
+    ) {
         // The settings name no other than there are.
         let Some(profile) = self.profile(profile) else { return };
         let span = info_span!("ffmpeg", point = loan.point().name(), name = loan.name(), profile = &*profile.name);
         let order = Order { input, profile, start: Start::Watched, linger };
         let subscriber = Subscriber::new(Arc::clone(self), Arc::clone(loan.point()), Some(loan), order);
-        subscriber.run(stop).instrument(span).await;
+        subscriber.telling(failed).run(stop).instrument(span).await;
     }
 
     /// Takes the wish for another profile of a publishing point, on any thread.

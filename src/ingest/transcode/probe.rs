@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, timeout};
 use super::argv;
 use super::words::masked;
 use crate::ingest::child::{Bounds, Running, Words};
-use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec, VideoProfile, scheme_of};
+use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec, VideoProfile, scheme_of, url_without_secrets};
 
 /// Time to look at an input.
 const PROBE_TIME: Duration = Duration::from_secs(10);
@@ -189,7 +189,9 @@ fn may_fit(input: &FfmpegInput, profile: &Profile) -> bool {
 /// # Errors
 /// It took too long, said too much or nothing of use: words for a person.
 async fn look(program: &str, input: &FfmpegInput, bounds: Bounds) -> Result<Streams, String> {
-    let words = Words { heard: |_: &str| false, log: |line: &str| tracing::info!(line = masked(line), "ffprobe says") };
+    let (secret, shown) = (input.input.clone(), url_without_secrets(&input.input));
+    let log = move |line: &str| tracing::info!(line = masked(&line.replace(&secret, &shown)), "ffprobe says");
+    let words = Words { heard: |_: &str| false, log };
     let mut running = Running::start(&argv::ffprobe(program, input), bounds, words)?;
     let mut answer = Vec::new();
     let read = match running.stdout.take() {

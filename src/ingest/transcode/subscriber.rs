@@ -11,6 +11,7 @@ use super::job::Event;
 use super::{Subscription, Transcoders};
 use crate::ingest::back_off::BackOff;
 use crate::ingest::feed::{Feed, FeedError};
+use crate::ingest::lent::Failed;
 use crate::ingest::now;
 use crate::ingest::stop::Stop;
 use crate::ingest::watched::Watched;
@@ -42,12 +43,19 @@ pub(super) struct Subscriber {
     order: Order,
     watched: Watched,
     feed: Option<Feed>,
+    /// Hears where the input brings nothing at all.
+    failed: Option<Failed>,
 }
 
 impl Subscriber {
     pub(super) fn new(transcoders: Arc<Transcoders>, point: Arc<Point>, loan: Option<Loan>, order: Order) -> Self {
         let watched = Watched::new(&point, order.start);
-        Self { transcoders, point, loan, order, watched, feed: None }
+        Self { transcoders, point, loan, order, watched, feed: None, failed: None }
+    }
+
+    /// Tells why nothing came, where that is so.
+    pub(super) fn telling(self, failed: Failed) -> Self {
+        Self { failed: Some(failed), ..self }
     }
 
     /// Feeds it while it is watched, until the daemon stops, or until a loan has gone back.
@@ -77,8 +85,11 @@ impl Subscriber {
                     feed.end();
                 }
             } else {
-                // Who waits for its beginning hears that there is none.
-                self.point.end();
+                // Who waits for its beginning hears that there is none; who sees what stands in for it goes on doing so.
+                let stands_in = self.point.settings().fallback.is_some() || self.point.generation().is_some();
+                if self.loan.is_some() || !stands_in {
+                    self.point.end();
+                }
                 tokio::select! {
                     () = sleep(back_off.after(Duration::ZERO)) => {}
                     () = stop.requested() => return,
@@ -131,7 +142,16 @@ impl Subscriber {
 
     async fn hand_on(&mut self, event: Event) -> Result<(), Trouble> {
         match (event, &mut self.feed) {
-            (Event::Gone, _) => self.feed = None,
+            (Event::Gone, feed) => {
+                // A viewer named it, and may have named what is not: nobody is to wait for it.
+                let brought_nothing = feed.take().is_none() && self.point.generation().is_none();
+                if brought_nothing && self.loan.is_some() {
+                    if let Some(failed) = &self.failed {
+                        failed("ffmpeg made nothing of the input");
+                    }
+                    self.point.end();
+                }
+            }
             (Event::Header(header), Some(feed)) => feed.header(Arc::unwrap_or_clone(header)).await?,
             (Event::Header(header), None) => {
                 let mut feed = Feed::new(self.point.publish(now(), PublisherId::BuiltIn)?);

@@ -438,6 +438,29 @@ fn templates_are_checked() {
         ("cam-*", "source = { type = 'exec', argv = ['{1}'] }", 3, "source.argv[0]: viewers would choose the program"),
         ("cam-*", "source = { type = 'exec', argv = ['/bin/sh', '-c', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
         ("cam-*", "source = { type = 'exec', argv = ['nice', 'bash', '-xc', 'x {1}'] }", 3, "source.argv[3]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['bash', '-ce', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['sh', '-c', '--', 'x {1}'] }", 3, "source.argv[3]: a shell would read"),
+        (
+            "cam-*",
+            "source = { type = 'exec', argv = ['busybox', 'sh', '-c', '-e', 'x {1}'] }",
+            3,
+            "source.argv[4]: a shell would",
+        ),
+        ("cam-*", "source = { type = 'exec', argv = ['python3', '-c', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'camera', url = 'rtsp://{1}/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'ffmpeg', input = 'http://h{1}/x' }", 3, "source.input: a {n} in front of the path"),
+        (
+            "cam-*",
+            "source = { type = 'ffmpeg', input = 'x{1}', input_arguments = ['-f', 'lavfi'] }",
+            3,
+            "source.input: with `-f`",
+        ),
+        (
+            "cam-*",
+            "source = { type = 'ffmpeg', input = '/a/{1}', input_arguments = ['-ss', '{1}'] }",
+            3,
+            "a {n} is filled in only",
+        ),
         ("cam-*", "source = { type = 'exec', argv = ['x', '{7}'] }", 3, "source.argv[1]: {7} stands"),
         ("cam-*", "source = { type = 'file', path = '/srv/{2}' }", 3, "source.path: {2} stands"),
         ("a**b", "source = { type = 'file', path = '/srv/{2}' }", 2, "name: \"a**b\": between two"),
@@ -453,6 +476,15 @@ fn templates_are_checked() {
             problems.iter().any(|problem| problem.starts_with(&at) && problem.contains(words)),
             "{at} {words}: {problems:#?}"
         );
+    }
+    for source in [
+        "type = 'camera', url = 'rtsp://u:p@nvr/{1}'",
+        "type = 'ffmpeg', input = 'rtsp://nvr/{1}'",
+        "type = 'ffmpeg', input = '/srv/{1}.mp4'",
+        "type = 'exec', argv = ['sh', '-c', 'x \"$1\"', 'x', 'v={1}']",
+    ] {
+        let loaded = load(&file(&text("cam-*", &format!("source = {{ {source} }}"))).sources()).unwrap();
+        assert!(loaded.settings.publishing_points[0].is_lender(), "{source}");
     }
     let warned = file(&text("cam-*", "source = { type = 'exec', argv = ['x', '-i', '{1}', 'v={1}'] }")).warnings();
     assert_eq!(warned.len(), 1, "{warned:?}");
