@@ -166,7 +166,7 @@ impl Source {
     /// The source of one name of a template; `None` where what was matched may not stand where it would, or where this type of
     /// source is none for templates.
     ///
-    /// A type that can be a template has its arm here and in [`Source::blanks`].
+    /// A type that can be a template has its arm here and in `blanks`.
     pub fn filled(&self, captures: &Captures) -> Option<Self> {
         match self {
             Self::Pull { url, start, linger } => {
