@@ -53,6 +53,10 @@ pub const ACCESS_LOG_LINES: &str = "wmrelay_access_log_lines_total";
 pub const SOURCE_UP: &str = "wmrelay_source_up";
 /// Times that a source came back. Label: `point`.
 pub const SOURCE_RESTARTS: &str = "wmrelay_source_restarts_total";
+/// 1 while something stands in for the source. Label: `point`.
+pub const SOURCE_FALLBACK: &str = "wmrelay_source_fallback";
+/// Times that something stood in for a source that was gone or silent. Label: `point`.
+pub const SOURCE_FALLBACKS: &str = "wmrelay_source_fallbacks_total";
 /// Packets taken from sources. Label: `point`.
 pub const SOURCE_PACKETS: &str = "wmrelay_source_packets_total";
 /// Packets of sources that could not be used. Label: `point`.
@@ -62,6 +66,21 @@ pub const SOURCE_INVALID_PACKETS: &str = "wmrelay_source_invalid_packets_total";
 pub const DROPPED_PACKETS: &str = "wmrelay_dropped_packets_total";
 /// Connections to other servers, by what came of them. Labels: `point`, `result`.
 pub const PULL_CONNECTS: &str = "wmrelay_pull_connects_total";
+/// Events told to programs (`command`) and to the web server (`webhook`), by what came of it. Labels: `kind`, `result`: `ok`,
+/// `failed`, `timeout`, `retried`, `dropped` (too many waited).
+pub const HOOKS: &str = "wmrelay_hooks_total";
+/// Children that transcode now. Labels: `point` (the one that wanted the input first), `profile`.
+pub const TRANSCODE_CHILDREN: &str = "wmrelay_transcode_children";
+/// Times that such a child ended and another one was started. Labels: as of [`TRANSCODE_CHILDREN`].
+pub const TRANSCODE_RESTARTS: &str = "wmrelay_transcode_restarts_total";
+/// Media time per real time of such children, by their own word: 1 is as fast as it plays. Labels: as of [`TRANSCODE_CHILDREN`].
+pub const TRANSCODE_SPEED: &str = "wmrelay_transcode_speed";
+/// Frames that such children left out to keep the rate. Labels: as of [`TRANSCODE_CHILDREN`].
+pub const TRANSCODE_DROPPED_FRAMES: &str = "wmrelay_transcode_dropped_frames_total";
+/// Sessions with cameras, by what came of them. Labels: `point`, `result`.
+pub const CAMERA_CONNECTS: &str = "wmrelay_camera_connects_total";
+/// RTP packets of cameras that never came. Label: `point`.
+pub const CAMERA_LOST_PACKETS: &str = "wmrelay_camera_lost_packets_total";
 /// Bytes in the window. Label: `point`.
 pub const WINDOW_BYTES: &str = "wmrelay_window_bytes";
 /// Bytes of file blocks in memory, over all files played on demand.
@@ -145,6 +164,8 @@ pub fn describe_all() {
     describe_counter!(REFUSALS, "Viewers and publishers turned away, by cause");
     describe_gauge!(SOURCE_UP, "1 while the source of a publishing point sends, else 0");
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
+    describe_gauge!(SOURCE_FALLBACK, "1 while the fallback of a publishing point stands in for its source, else 0");
+    describe_counter!(SOURCE_FALLBACKS, "Times that the fallback of a publishing point stood in for its source");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");
     describe_counter!(SOURCE_INVALID_PACKETS, "Packets of sources that could not be used");
     describe_counter!(
@@ -152,6 +173,13 @@ pub fn describe_all() {
         "Packets left out between source and viewers: invalid ones, sound ones that cannot be cut to fit a datagram (uncut), and what cutting broke (unsound)"
     );
     describe_counter!(PULL_CONNECTS, "Connections to other servers that publishing points are pulled from, by what came of them");
+    describe_counter!(HOOKS, "Events told to programs and to the web server of the hooks, by what came of it");
+    describe_gauge!(TRANSCODE_CHILDREN, "Children that transcode now");
+    describe_counter!(TRANSCODE_RESTARTS, "Times that a child that transcodes ended and was started again");
+    describe_gauge!(TRANSCODE_SPEED, "Media time per real time of children that transcode, 1 where they keep up");
+    describe_counter!(TRANSCODE_DROPPED_FRAMES, "Frames that children which transcode left out to keep the rate");
+    describe_counter!(CAMERA_CONNECTS, "Sessions with cameras that publishing points are fed from, by what came of them");
+    describe_counter!(CAMERA_LOST_PACKETS, "RTP packets of cameras that never came");
     describe_gauge!(
         WINDOW_BYTES,
         Unit::Bytes,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -25,15 +26,54 @@ pub struct Player {
     pub is_wms4: bool,
 }
 
-/// What a viewer shows so that it is let in.
+/// Knows what people are shown in place of names; must not block.
+#[derive(Clone, Default)]
+pub struct Titles(Option<TitleOf>);
+
+/// The title of a name, if it has one.
+type TitleOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+impl Titles {
+    /// Asked anew each time, for what is behind it may change.
+    pub fn new(title_of: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(title_of)))
+    }
+
+    /// The title of a name, as a viewer writes it.
+    pub fn of(&self, name: &str) -> Option<String> {
+        self.0.as_ref()?(name)
+    }
+}
+
+/// The same function, not the same answers.
+impl PartialEq for Titles {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (one, two) => one.is_none() && two.is_none(),
+        }
+    }
+}
+
+impl Eq for Titles {}
+
+impl fmt::Debug for Titles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Titles").finish_non_exhaustive()
+    }
+}
+
+/// What a viewer shows so that it is let in, and what else it says behind a name.
 ///
-/// It is secret: what its debug form tells is which parts there are.
+/// It is secret but for the profile: what its debug form tells is which parts there are.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Pass {
     /// Key of a signed URL, see `text::signed`: letters and digits.
     pub key: Option<String>,
     /// Its credentials.
     pub login: Option<Login>,
+    /// The profile that it wants of what is transcoded (`?profile=NAME`); of no effect elsewhere.
+    pub profile: Option<String>,
 }
 
 /// Credentials, and what they were made for.
@@ -49,7 +89,7 @@ pub struct Login {
 
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [(self.key.is_some(), "key"), (self.login.is_some(), "login")];
+        let parts = [(self.key.is_some(), "key"), (self.login.is_some(), "login"), (self.profile.is_some(), "profile")];
         f.debug_list().entries(parts.iter().filter(|(there, _)| *there).map(|(_, part)| part)).finish()
     }
 }

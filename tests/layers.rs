@@ -32,6 +32,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "http", below: &["asf", "text", "viewing", "playing", "rtsp"], sans_io: true },
     Layer { name: "relay", below: &["asf"], sans_io: true },
     Layer { name: "archive", below: &["asf"], sans_io: false },
+    Layer { name: "hooks", below: &["asf", "relay"], sans_io: false },
     Layer {
         name: "shard",
         below: &["asf", "access_log", "archive", "text", "mms", "viewing", "playing", "http", "rtsp", "relay"],
@@ -52,6 +53,7 @@ const LAYERS: &[Layer] = &[
             "access_log",
             "asf",
             "archive",
+            "hooks",
             "text",
             "mms",
             "viewing",

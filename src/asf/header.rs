@@ -177,6 +177,15 @@ impl Header {
         &self.streams
     }
 
+    /// What a video codec keeps beside the BITMAPINFOHEADER of a stream; `None` where it is no video stream of this header.
+    pub fn codec_data(&self, number: u8) -> Option<&[u8]> {
+        let index = self.streams.iter().position(|stream| stream.number == number && stream.kind == StreamKind::Video)?;
+        let object = self.bytes.get(self.stream_properties.get(index)?.clone())?;
+        // Behind the object's own fields: 11 bytes of the picture, of which the last two count those of the format.
+        let len = u16::from_le_bytes(*object.get(78 + 9..)?.first_chunk()?);
+        object.get(78 + 11..)?.get(..usize::from(len))?.get(40..)
+    }
+
     /// The video streams, whose key frames make join points; empty where every packet is one.
     ///
     /// A video stream that declares itself without clean points is not among them: nobody would ever join.

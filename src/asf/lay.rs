@@ -133,6 +133,13 @@ impl<'a> Rest<'a> {
         Ok(rest)
     }
 
+    /// All of an object that was never in a packet; at most 4 GiB. `stream` has the key bit.
+    pub(super) fn of_object(stream: u8, object: u8, presentation_ms: u32, data: &'a [u8]) -> Self {
+        let size_and_time = two(u32::try_from(data.len()).unwrap_or(u32::MAX), presentation_ms);
+        let form = Form::Plain { offset: 0, bare: false, size_and_time, extensions: &[] };
+        Self { stream, object: object.into(), form, data }
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.data.is_empty()
     }

@@ -4,6 +4,7 @@ mod broadcast;
 pub mod chunk;
 mod commands;
 mod compact;
+pub mod compose;
 mod content_description;
 #[cfg(test)]
 pub(crate) mod fabricate;

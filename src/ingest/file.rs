@@ -7,11 +7,16 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::back_off::BackOff;
+use super::fallback::{StandInError, wait_for_turn};
 use super::laps::Laps;
+use super::lent::Tenure;
 use super::playlist::{self, Item, Medium};
+use super::stop::Stop;
+use super::watched::Watched;
 use super::{file_time, now};
 use crate::asf::Header;
-use crate::relay::{Point, PublishError, Publisher, PublisherId, Relay};
+use crate::relay::{Loan, Point, PublishError, Publisher, PublisherId};
+use crate::settings::Start;
 
 /// Packets that are due so soon go along with the ones that are due now: fewer, larger batches.
 const EARLY: Duration = Duration::from_millis(20);
@@ -19,14 +24,80 @@ const EARLY: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_secs(5);
 
 /// Plays until it is dropped.
-pub(super) async fn run(relay: Arc<Relay>, point: Arc<Point>, media: Vec<Medium>) {
+pub(super) async fn run(point: Arc<Point>, media: Vec<Medium>) {
+    run_when(point, media, Start::Always, Duration::ZERO).await;
+}
+
+/// The same while somebody watches, if that is what `start` says: from the beginning each time.
+pub(super) async fn run_when(point: Arc<Point>, media: Vec<Medium>, start: Start, linger: Duration) {
     let span = info_span!("file", point = point.name());
-    let player = Player { relay, point, on_air: None, back_off: BackOff::new() };
-    player.run(media).instrument(span).await;
+    let mut watched = Watched::new(&point, start);
+    let mut player = Player { point, on_air: None, back_off: BackOff::new() };
+    let work = async {
+        loop {
+            watched.begin().await;
+            tokio::select! {
+                () = player.run(media.clone()) => {}
+                () = watched.end(linger) => info!("stopped, nobody watches"),
+            }
+            player.back_off = BackOff::new();
+            if let Some(OnAir { publisher, .. }) = player.on_air.take() {
+                publisher.end(now());
+            }
+        }
+    };
+    work.instrument(span).await;
+}
+
+/// Plays as what stands in for a source, until that is back.
+///
+/// # Errors
+/// The source is back, or nothing can be played.
+pub(super) async fn stand_in(publisher: Publisher, media: Vec<Medium>) -> Result<(), StandInError> {
+    let mut items = playlist::read(media);
+    let (mut seat, mut on_air) = (Some(publisher), None::<OnAir>);
+    let mut failure = None;
+    while let Some(item) = items.recv().await {
+        match item {
+            Item::Header(header) => {
+                if let Some(publisher) = seat.take() {
+                    wait_for_turn(&publisher, &header).await?;
+                    on_air = Some(OnAir::begin(publisher, header)?);
+                } else if let Some(on_air) = &mut on_air {
+                    wait_for_turn(&on_air.publisher, &header).await?;
+                    on_air.header(header)?;
+                }
+            }
+            Item::Packets(packets) => {
+                if let Some(on_air) = &mut on_air {
+                    on_air.packets(packets).await?;
+                }
+            }
+            Item::Failed { medium, reason } => failure = Some(StandInError::Medium { medium, reason }),
+            Item::Nothing { .. } => break,
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Plays for a publishing point that is lent, and gives it back once nobody has watched for the linger.
+pub(super) async fn run_lent(loan: Loan, media: Vec<Medium>, linger: Duration, stop: Stop) {
+    let span = info_span!("file", point = loan.point().name(), name = loan.name());
+    let mut tenure = Tenure::new(Arc::clone(loan.point()), Start::Watched, Some(loan));
+    let lent = async {
+        while tenure.begins().await {
+            let mut player = Player { point: Arc::clone(tenure.point()), on_air: None, back_off: BackOff::new() };
+            let mut watched = tenure.watched();
+            tokio::select! {
+                () = player.run(media.clone()) => return,
+                () = watched.end(linger) => info!("ends, nobody watches"),
+            }
+        }
+    };
+    stop.until(lent.instrument(span)).await;
 }
 
 struct Player {
-    relay: Arc<Relay>,
     point: Arc<Point>,
     on_air: Option<OnAir>,
     back_off: BackOff,
@@ -43,7 +114,7 @@ struct OnAir {
 }
 
 impl Player {
-    async fn run(mut self, media: Vec<Medium>) {
+    async fn run(&mut self, media: Vec<Medium>) {
         let mut items = playlist::read(media);
         while let Some(item) = items.recv().await {
             let outcome = match item {
@@ -69,29 +140,44 @@ impl Player {
     }
 
     fn header(&mut self, header: Header) -> anyhow::Result<()> {
-        if let Some(OnAir { publisher, header: current, laps, .. }) = &mut self.on_air {
-            let joined = header.continues(current);
-            laps.begin(&header, joined);
-            if !joined {
-                publisher.header(now(), file_time(), &header)?;
-                *current = header;
-            }
+        if let Some(on_air) = &mut self.on_air {
+            on_air.header(header)?;
         } else {
-            let mut publisher = self.relay.publish(now(), self.point.name(), PublisherId::BuiltIn)?;
-            publisher.header(now(), file_time(), &header)?;
-            let mut laps = Laps::default();
-            laps.begin(&header, false);
+            let publisher = self.point.publish(now(), PublisherId::BuiltIn)?;
             info!(packet_size = header.packet_size(), bit_rate = header.bit_rate(), "begins");
-            self.on_air = Some(OnAir { publisher, header, laps, start: Instant::now(), since: Instant::now() });
+            self.on_air = Some(OnAir::begin(publisher, header)?);
         }
         Ok(())
     }
 
     /// Sends packets, each when it is due.
-    async fn packets(&mut self, mut packets: BytesMut) -> anyhow::Result<()> {
+    async fn packets(&mut self, packets: BytesMut) -> anyhow::Result<()> {
         // Given up: the next header begins anew.
         let Some(on_air) = &mut self.on_air else { return Ok(()) };
-        let size = on_air.header.packet_size();
+        Ok(on_air.packets(packets).await?)
+    }
+}
+
+impl OnAir {
+    fn begin(mut publisher: Publisher, header: Header) -> Result<Self, PublishError> {
+        publisher.header(now(), file_time(), &header)?;
+        let mut laps = Laps::default();
+        laps.begin(&header, false);
+        Ok(Self { publisher, header, laps, start: Instant::now(), since: Instant::now() })
+    }
+
+    fn header(&mut self, header: Header) -> Result<(), PublishError> {
+        let joined = header.continues(&self.header);
+        self.laps.begin(&header, joined);
+        if !joined {
+            self.publisher.header(now(), file_time(), &header)?;
+            self.header = header;
+        }
+        Ok(())
+    }
+
+    async fn packets(&mut self, mut packets: BytesMut) -> Result<(), PublishError> {
+        let size = self.header.packet_size();
         // Bytes at the front that have their place on the timeline.
         let mut placed = 0;
         loop {
@@ -99,22 +185,20 @@ impl Player {
             let mut wait = None;
             for packet in packets.get_mut(placed..).unwrap_or_default().chunks_exact_mut(size) {
                 // The publisher counts the invalid ones and leaves them out.
-                let due = on_air.laps.place(packet).map_or(now, |position_ms| on_air.due(position_ms, now));
+                let due = self.laps.place(packet).map_or(now, |position_ms| self.due(position_ms, now));
                 if due > now + EARLY {
                     wait = Some(due);
                     break;
                 }
                 placed += size;
             }
-            on_air.publish(packets.split_to(placed))?;
+            self.publish(packets.split_to(placed))?;
             let Some(due) = wait else { return Ok(()) };
             sleep_until(due).await;
             placed = size;
         }
     }
-}
 
-impl OnAir {
     fn due(&mut self, position_ms: u64, now: Instant) -> Instant {
         let position = Duration::from_millis(position_ms);
         let due = self.start + position;

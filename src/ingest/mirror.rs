@@ -1,8 +1,8 @@
-//! Folders of other servers: what a name in them is, and who brings it.
+//! Folders of other servers, templates and lists of stations: what a name of theirs is, and who brings it.
 //!
 //! Nobody knows the names before viewers say them, so each is asked for at the upstream, once for all who wish for it at the
-//! time. A live name gets a publishing point on loan and is pulled while it is watched; of a file each viewer has a connection of
-//! its own.
+//! time. A live name gets a publishing point on loan and is fed while it is watched; of a file of a folder each viewer has a
+//! connection of its own.
 
 mod relayed;
 
@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument as _, debug, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use super::pull;
+use super::lent;
 use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
+use super::transcode::Transcoders;
 use crate::client::{Content, PlayError, StreamUrl, UrlError, inquire};
 use crate::playing::ClientEnd;
-use crate::relay::{LOANS_PER_FOLDER, Point, PointId, Relay};
+use crate::relay::{Point, PointId, Relay};
 use crate::settings::{Source, Start};
 use crate::shard::{Found, Refused, Wish};
 use crate::text::percent_encode;
@@ -41,14 +42,15 @@ const FILES: usize = 200;
 /// Of them, by viewers of one address, so that none takes them all.
 const FILES_PER_ADDRESS: usize = 100;
 
-/// A folder, and a name below it.
+/// A folder and a name below it, or a template and a name of it.
 type Key = (PointId, String);
 
-/// Answers the wishes for names below mirrored folders.
+/// Answers the wishes for names of mirrored folders and templates.
 pub(super) struct Mirror {
     runtime: Handle,
     relay: Arc<Relay>,
     stop: WeakStop,
+    transcoders: Arc<Transcoders>,
     slots: Arc<Slots>,
     /// Those of viewers of files, by folder.
     files: HashMap<PointId, Arc<Slots>>,
@@ -71,10 +73,10 @@ enum NotLive {
 }
 
 impl Mirror {
-    pub(super) fn new(runtime: Handle, relay: Arc<Relay>, stop: WeakStop) -> Arc<Self> {
+    pub(super) fn new(runtime: Handle, relay: Arc<Relay>, transcoders: Arc<Transcoders>, stop: WeakStop) -> Arc<Self> {
         let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
         let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES_PER_ADDRESS))).collect();
-        Arc::new(Self { runtime, relay, stop, slots, files, desk: Mutex::default() })
+        Arc::new(Self { runtime, relay, stop, transcoders, slots, files, desk: Mutex::default() })
     }
 
     /// Takes a wish, on any thread.
@@ -117,7 +119,10 @@ impl Mirror {
     /// Opens a file at the upstream for one viewer.
     fn open(&self, wish: Wish) {
         let slot = self.files.get(&wish.folder.id()).and_then(|slots| slots.take(wish.viewer));
-        let url = upstream(&wish.folder, &wish.below).and_then(|upstream| upstream.url.parse().ok());
+        let url = match self.source_of(&wish.folder, &wish.below) {
+            Some(Source::Pull { url, .. }) => url.parse().ok(),
+            _ => None,
+        };
         match (url, slot, self.stop.upgrade()) {
             (Some(url), Some(slot), Some(stop)) => {
                 let span = info_span!("relayed", point = wish.folder.name(), name = wish.below, viewer = %wish.viewer);
@@ -134,21 +139,46 @@ impl Mirror {
         }
     }
 
-    /// Gives a viewer the publishing point of a live name; the first one starts the source.
-    fn lend(&self, key: &Key, wish: Wish, upstream: pull::Upstream) {
+    /// Gives a viewer the publishing point of a live name; the first one starts the source. `slot`, of a name that could not be
+    /// asked for, is taken until the source sends.
+    fn lend(self: &Arc<Self>, key: &Key, wish: Wish, source: &Source, slot: &mut Option<Slot>) {
         let Some((watch, loan)) = self.relay.lend(key.0, &key.1) else {
-            warn!(
-                point = wish.folder.name(),
-                name = key.1,
-                "{LOANS_PER_FOLDER} names of this folder are live already: no more at once"
-            );
-            let reason = "too many names of this folder are live already";
+            warn!(point = wish.folder.name(), name = key.1, "as many of its names are live already as may be: no more at once");
+            let reason = "too many names of this folder or template are live already";
             return refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_full", reason));
         };
         if let (Some(loan), Some(stop)) = (loan, self.stop.upgrade()) {
-            self.runtime.spawn(pull::run_lent(loan, upstream, stop));
+            if let Some(slot) = slot.take() {
+                let slot = Mutex::new(Some(slot));
+                loan.point().on_source(Box::new(move |is_up| {
+                    if is_up {
+                        slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    }
+                }));
+            }
+            let (mirror, key) = (Arc::clone(self), key.clone());
+            let failed: lent::Failed = Box::new(move |reason| {
+                let known = NotLive::Refused(refused(Hresult::NO_STREAM, "source_failed", reason));
+                mirror.lock().remember(key.clone(), known);
+            });
+            self.runtime.spawn(lent::run(loan, source.clone(), Arc::clone(&self.transcoders), stop, failed));
         }
         (wish.answer)(Found::Live(watch));
+    }
+
+    /// What brings a name of a folder, template or list of stations; `None` where nothing can.
+    fn source_of(&self, folder: &Point, below: &str) -> Option<Source> {
+        match (&folder.settings().source, folder.settings().pattern()) {
+            (source, Some(pattern)) => source.filled(&pattern.captures(below)?),
+            (Source::Stations { linger, .. }, None) => {
+                let url = self.relay.station(folder.id(), below)?.url;
+                Some(Source::Pull { url, start: Start::Watched, linger: *linger })
+            }
+            (Source::Pull { url, start, linger }, None) if folder.settings().source.is_folder() => {
+                Some(Source::Pull { url: format!("{url}{}", percent_encode(below)), start: *start, linger: *linger })
+            }
+            _ => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Desk> {
@@ -166,18 +196,20 @@ struct Flight {
 impl Flight {
     /// Asks for the name, and answers all who wait for it.
     async fn fly(mut self, folder: Arc<Point>, slot: Slot) {
-        let found = match upstream(&folder, &self.key.1) {
-            Some(upstream) => ask(&upstream.url).await.map(|()| upstream),
-            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not a mirrored folder"))),
+        let found = match self.mirror.source_of(&folder, &self.key.1) {
+            Some(source) => ask(&folder, &source).await.map(|known| (source, known)),
+            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "the source cannot have such a name"))),
         };
-        drop(slot);
         match found {
             Err(known) => {
+                drop(slot);
                 let wishes = self.land(Some(&known));
                 self.mirror.fulfil(wishes, &known);
             }
-            Ok(upstream) => {
-                self.land(None).into_iter().for_each(|wish| self.mirror.lend(&self.key, wish, upstream.clone()));
+            Ok((source, known)) => {
+                // Of what is known to be there the upstream's own bounds are enough.
+                let mut slot = (known == Known::Unasked).then_some(slot);
+                self.land(None).into_iter().for_each(|wish| self.mirror.lend(&self.key, wish, &source, &mut slot));
             }
         }
     }
@@ -214,22 +246,43 @@ impl Desk {
     }
 }
 
-/// Where a name below a folder is.
-fn upstream(folder: &Point, below: &str) -> Option<pull::Upstream> {
-    let Source::Pull { url, linger, .. } = &folder.settings().source else { return None };
-    // Never pulled but for viewers, whatever the settings say of the folder.
-    Some(pull::Upstream { url: format!("{url}{}", percent_encode(below)), start: Start::Watched, linger: *linger })
+/// How sure it is that a name is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Asked,
+    /// Only trying tells.
+    Unasked,
 }
 
-/// Finds out whether a URL is live.
-async fn ask(url: &str) -> Result<(), NotLive> {
-    let url: StreamUrl = url.parse().map_err(|error: UrlError| NotLive::Refused(failed(&error)))?;
-    debug!(%url, "asks what it is");
-    match timeout(FLIGHT_TIME, inquire(url)).await {
-        Err(_) => Err(NotLive::Refused(failed(&"no answer from the upstream"))),
-        Ok(Ok(Content::Live)) => Ok(()),
-        Ok(Ok(Content::File)) => Err(NotLive::File),
-        Ok(Err(error)) => Err(NotLive::Refused(why(&error))),
+/// Finds out whether what brings a name is there.
+async fn ask(folder: &Point, source: &Source) -> Result<Known, NotLive> {
+    match source {
+        Source::Pull { url, .. } => {
+            let url: StreamUrl = url.parse().map_err(|error: UrlError| NotLive::Refused(failed(&error)))?;
+            // Whoever wrote the list knows it, and who names another one hears of it later.
+            if matches!(folder.settings().source, Source::Stations { .. }) {
+                return Ok(Known::Unasked);
+            }
+            debug!(%url, "asks what it is");
+            match timeout(FLIGHT_TIME, inquire(url)).await {
+                Err(_) => Err(NotLive::Refused(failed(&"no answer from the upstream"))),
+                Ok(Ok(Content::Live)) => Ok(Known::Asked),
+                // A name of its own is played to all alike, over and over, as that of any publishing point.
+                Ok(Ok(Content::File)) if !folder.settings().source.is_folder() => Ok(Known::Asked),
+                Ok(Ok(Content::File)) => Err(NotLive::File),
+                Ok(Err(error)) => Err(NotLive::Refused(why(&error))),
+            }
+        }
+        Source::File { paths, .. } => {
+            for path in paths {
+                if !tokio::fs::metadata(path).await.is_ok_and(|file| file.is_file()) {
+                    info!(point = folder.name(), path = %path.display(), "no such file");
+                    return Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "there is no such file")));
+                }
+            }
+            Ok(Known::Asked)
+        }
+        _ => Ok(Known::Unasked),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What feeds publishing points: publishers that push, files, child processes, other servers, the built-in picture.
+//! What feeds publishing points: publishers that push, files, child processes, other servers, cameras, the built-in picture.
 //!
 //! Every source becomes bytes of ASF; [`crate::asf::Reader`] makes packets of them and [`crate::relay::Publisher`] takes these on.
 //! Other servers send packets already; [`crate::client`] holds the conversation with them.
@@ -6,24 +6,31 @@
 
 mod back_off;
 mod byte_rate;
+mod camera;
+mod child;
 mod demo;
 mod encoders;
 mod exec;
+mod fallback;
 mod feed;
 mod file;
 mod gate;
 mod laps;
 mod lead;
+mod lent;
+mod live_frames;
 mod mirror;
 mod playlist;
 mod pull;
 mod push;
 mod rtsp_push;
 mod slots;
+mod stations;
 mod stderr;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod transcode;
 mod watched;
 
 use std::net::SocketAddr;
@@ -42,7 +49,7 @@ use crate::relay::Relay;
 use crate::relay::admission::canonical;
 use crate::settings::{Problem, Settings, SettingsError, Source};
 use crate::shard::{Finder, HandOff, Handed, Speaks};
-use crate::text::{Users, UsersError};
+use crate::text::{Login, Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
 use encoders::Encoders;
@@ -50,7 +57,9 @@ use gate::Gate;
 use playlist::Medium;
 use rtsp_push::Ways;
 use slots::Slots;
+pub use stations::{check_stations, load_stations};
 use stop::{Stop, Stopper};
+use transcode::Transcoders;
 
 /// Connections of publishers at once.
 const CONNECTIONS: usize = 512;
@@ -105,6 +114,7 @@ pub struct Ingest {
     ways: Ways,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
+    transcoders: Arc<Transcoders>,
     stop: Stop,
     stopper: Stopper,
 }
@@ -113,34 +123,51 @@ impl Ingest {
     /// Starts the sources of all publishing points on a runtime (with time and IO), which may be a current-thread one.
     ///
     /// # Errors
-    /// The system has no random numbers for nonces.
+    /// The system has no random numbers for nonces; a list of stations is there and is not sound.
     pub fn start(runtime: &Handle, settings: &Settings, relay: &Arc<Relay>, users: Option<Users>) -> anyhow::Result<Self> {
         let (stopper, stop) = stop::channel();
         let mut key = [0; 32];
         getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
+        let transcoders = Transcoders::new(runtime.clone(), Arc::clone(relay), settings, stop.downgrade());
         for point in relay.points() {
+            // Of what stands for many names nobody knows any before a viewer says it: [`mirror`] starts its source then.
             let stop = stop.clone();
+            if let Source::Stations { file, .. } = &point.settings().source {
+                let (file, taken) = (file.clone(), stations::begin(relay, &point, file)?);
+                runtime.spawn(stop.until(stations::follow(Arc::clone(relay), point, file, taken)));
+                continue;
+            }
+            if point.settings().is_lender() {
+                continue;
+            }
+            if let Some(fallback) = point.settings().fallback.clone() {
+                runtime.spawn(stop.clone().until(fallback::run(Arc::clone(relay), Arc::clone(&point), fallback)));
+            }
             match point.settings().source.clone() {
                 // Files are read by the shards' own viewers.
-                Source::Push | Source::Files { .. } => {}
-                // Of a whole folder nobody knows what to pull before a viewer names it: [`mirror`] does it then.
-                source @ Source::Pull { .. } if source.is_folder() => {}
+                Source::Push | Source::Files { .. } | Source::Stations { .. } => {}
                 Source::Pull { url, start, linger } => {
                     let upstream = pull::Upstream { url, start, linger };
                     runtime.spawn(pull::run(point, upstream, stop));
                 }
-                Source::File { paths } => {
+                Source::File { paths, start, linger } => {
                     let media = paths.into_iter().map(Medium::File).collect();
-                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, media)));
+                    runtime.spawn(stop.until(file::run_when(point, media, start, linger)));
                 }
                 Source::Demo => {
-                    runtime.spawn(stop.until(file::run(Arc::clone(relay), point, vec![demo::medium()])));
+                    runtime.spawn(stop.until(file::run(point, vec![demo::medium()])));
+                }
+                Source::Camera { url, login, udp, start, linger } => {
+                    let login = login.map(|login| Login { user: login.user, password: login.password });
+                    let source = camera::Source { url, login, udp, start, linger };
+                    runtime.spawn(camera::run(point, source, stop));
                 }
                 Source::Exec { argv, start, linger } => {
                     let command = exec::Command { argv, start, linger };
-                    runtime.spawn(exec::run(Arc::clone(relay), point, command, stop));
+                    runtime.spawn(exec::run(point, command, stop));
                 }
+                Source::Ffmpeg { .. } => transcoders.feed(point, stop),
             }
         }
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
@@ -150,7 +177,7 @@ impl Ingest {
         let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
         let port = |address: &SocketAddr| if address.port() == 0 { HTTP_PORT } else { address.port() };
         let ways = Ways { udp: settings.udp.enabled, http_port: settings.http.addresses.first().map(port) };
-        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, stop, stopper })
+        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, transcoders, stop, stopper })
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
@@ -179,10 +206,16 @@ impl Ingest {
         })
     }
 
-    /// Finds out what names below mirrored folders are, for shards on any thread.
+    /// Finds out what names of mirrored folders and templates are, and brings other profiles of transcoded inputs, for shards on any
+    /// thread.
     pub fn finder(&self) -> Finder {
-        let mirror = mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), self.stop.downgrade());
-        Arc::new(move |wish| mirror.take(wish))
+        let transcoders = Arc::clone(&self.transcoders);
+        let mirror =
+            mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), Arc::clone(&transcoders), self.stop.downgrade());
+        Arc::new(move |wish| match wish.folder.settings().source {
+            Source::Ffmpeg { .. } if !wish.folder.settings().is_lender() => transcoders.take(wish),
+            _ => mirror.take(wish),
+        })
     }
 
     /// Ends all sources and waits until they have: child processes are gone, publishers have heard why.
@@ -225,7 +258,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let argv = vec!["sleep".to_owned(), "1000".to_owned()];
         let exec = Source::Exec { argv, start: Start::Always, linger: Duration::ZERO };
-        let file = Source::File { paths: vec!["no/such/file.asf".into()] };
+        let file = Source::File { paths: vec!["no/such/file.asf".into()], start: Start::Always, linger: Duration::ZERO };
         let (relay, collector) =
             testing::collecting(&[("demo", Source::Demo), ("exec", exec), ("file", file), ("cam", Source::Push)]);
         let ingest = Ingest::start(runtime.handle(), &Settings::default(), &relay, None).unwrap();

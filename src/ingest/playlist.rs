@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
@@ -22,6 +22,8 @@ const AHEAD: usize = 2;
 pub(super) enum Medium {
     File(PathBuf),
     BuiltIn(&'static [u8]),
+    /// Made by the daemon.
+    Made(Bytes),
 }
 
 impl fmt::Display for Medium {
@@ -29,6 +31,7 @@ impl fmt::Display for Medium {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::BuiltIn(_) => f.write_str("the built-in picture"),
+            Self::Made(_) => f.write_str("the slate"),
         }
     }
 }
@@ -109,12 +112,8 @@ impl Reading<'_> {
     async fn medium(&mut self, medium: &Medium) -> Result<(), Failure> {
         let mut reader = Reader::new();
         match medium {
-            Medium::BuiltIn(bytes) => {
-                for piece in bytes.chunks(READ_BYTES) {
-                    reader.feed(piece);
-                    self.pass_on(&mut reader).await?;
-                }
-            }
+            Medium::BuiltIn(bytes) => self.bytes(&mut reader, bytes).await?,
+            Medium::Made(bytes) => self.bytes(&mut reader, bytes).await?,
             Medium::File(path) => {
                 let mut file = File::open(path).await?;
                 let mut buffer = vec![0; READ_BYTES];
@@ -133,6 +132,16 @@ impl Reading<'_> {
         reader.finish();
         self.pass_on(&mut reader).await?;
         if self.packets { Ok(()) } else { Err(Failure::Medium("it holds no packets".into())) }
+    }
+
+    async fn bytes(&mut self, reader: &mut Reader, bytes: &[u8]) -> Result<(), Failure> {
+        for piece in bytes.chunks(READ_BYTES) {
+            reader.feed(piece);
+            if !self.pass_on(reader).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether more bytes are of use.

@@ -1,9 +1,11 @@
 //! A publisher's connection over RTSP: its socket, its UDP ports, its engine, its feed.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,13 +15,16 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::feed::{Feed, FeedError, Tally};
 use super::gate::{self, Denial, Gate};
+use super::live_frames::OnAir;
 use super::now;
 use super::push::{GUESS_TIME, MAX_GUESSES, WRITE_TIME, refusal};
 use super::stop::Stop;
+use crate::asf::compose::CompositionError;
 use crate::http::{PublishRequest, Refusal, Status};
 use crate::relay::PublisherId;
 use crate::relay::admission::canonical;
-use crate::rtsp::publish::{self, Answer, Ask, CloseReason, Connection, Input, NotAsf, Output, Publication};
+use crate::rtsp::publish::{self, Announcement, Answer, Ask, CloseReason, Connection, Input, NotAsf, Output, Publication};
+use crate::rtsp::tracks::{Frame, Tracks};
 use crate::shard::Handed;
 
 /// Bytes read at once. Few, as a source that runs ahead is held back by not reading.
@@ -32,6 +37,8 @@ const DATAGRAMS: usize = 64;
 const AHEAD_BYTES: usize = 1 << 20;
 /// Shortest RTP packet.
 const RTP_HEAD_BYTES: usize = 12;
+/// The longest time from the first frame to what viewers can begin with.
+const FIRST_KEY_TIME: Duration = Duration::from_secs(30);
 /// After so long without media it may come from another port.
 const PORT_SILENCE: Duration = Duration::from_secs(2);
 /// Pairs of ports that are tried.
@@ -60,7 +67,7 @@ pub(super) async fn serve(handed: Handed, is_tls: bool, gate: Arc<Gate>, ways: W
     };
     let Ok(id) = getrandom::u32() else { return };
     let engine = Connection::new(now(), id, is_tls);
-    let push = Push { stream, peer, local, gate, ways, engine, ports: None, current: None, guesses: 0 };
+    let push = Push { stream, peer, local, gate, ways, engine, ports: Vec::new(), current: None, guesses: 0 };
     push.run(&head, stop).instrument(span).await;
 }
 
@@ -72,7 +79,7 @@ struct Push {
     gate: Arc<Gate>,
     ways: Ways,
     engine: Connection,
-    ports: Option<Ports>,
+    ports: Vec<Ports>,
     current: Option<Current>,
     /// Wrong credentials that came.
     guesses: u8,
@@ -81,6 +88,10 @@ struct Push {
 /// The stream that the connection carries.
 struct Current {
     feed: Feed,
+    /// Makes ASF of frames, where those come.
+    on_air: OnAir,
+    /// When the first frame came.
+    began: Option<Instant>,
     name: String,
     id: PublisherId,
     since: Instant,
@@ -89,8 +100,8 @@ struct Current {
 /// Where datagrams come in.
 struct Ports {
     rtp: UdpSocket,
-    /// The next port, for reports: nothing is made of them.
-    _reports: UdpSocket,
+    /// The next port.
+    reports: UdpSocket,
     /// The port that media comes from, and when it did last.
     from: Option<(u16, Instant)>,
 }
@@ -109,26 +120,36 @@ impl Push {
             if let ControlFlow::Break(reason) = done {
                 break reason;
             }
-            let deadline = self.engine.poll_timeout().map(Instant::from_std);
+            let filled = self.current.as_ref().and_then(|current| current.on_air.poll_timeout());
+            let deadline = [self.engine.poll_timeout(), filled].into_iter().flatten().min().map(Instant::from_std);
             let asleep = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
                     None => std::future::pending().await,
                 }
             };
-            let datagram = async {
-                match &self.ports {
-                    Some(ports) => ports.rtp.readable().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let datagram = poll_fn(|context| {
+                let sockets = self.ports.iter().flat_map(|ports| [&ports.rtp, &ports.reports]);
+                // All of them are asked, so that each wakes this.
+                let ready = sockets.filter(|socket| socket.poll_recv_ready(context).is_ready()).count();
+                if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
+            });
             tokio::select! {
                 read = self.stream.read(&mut buffer) => match read {
                     Ok(0) | Err(_) => break "connection closed",
                     Ok(count) => self.engine.handle(now(), Input::Bytes(buffer.get(..count).unwrap_or_default())),
                 },
-                _ = datagram => self.datagrams(),
-                () = asleep => self.engine.handle(now(), Input::Timeout),
+                () = datagram => self.datagrams(),
+                () = asleep => {
+                    self.engine.handle(now(), Input::Timeout);
+                    if let Some(current) = &mut self.current {
+                        current.on_air.handle_timeout(now());
+                        if let Err(error) = current.send().await {
+                            warn!(%error, "publisher's stream cannot go on");
+                            break "refused";
+                        }
+                    }
+                }
                 () = stop.requested() => break "the relay is being stopped",
             }
         };
@@ -144,8 +165,8 @@ impl Push {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) | Err(_) => return ControlFlow::Break("connection broke"),
                 },
-                Output::Ask(Ask::Ports) => {
-                    let port = self.bind();
+                Output::Ask(Ask::Ports { pair }) => {
+                    let port = self.bind(pair);
                     self.engine.handle(now(), Input::Answer(Answer::Port(port)));
                 }
                 Output::Ask(Ask::Publish(publication)) => {
@@ -169,12 +190,35 @@ impl Push {
                         return ControlFlow::Break("refused");
                     }
                 }
+                Output::Frame(frame) => {
+                    let (Some(current), Some(tracks)) = (&mut self.current, self.engine.tracks()) else {
+                        return ControlFlow::Break("refused");
+                    };
+                    if let Err(error) = current.frame(tracks, &frame).await {
+                        warn!(%error, "publisher's stream cannot go on");
+                        return ControlFlow::Break("refused");
+                    }
+                }
+                Output::Report { pair, port, bytes } => {
+                    if let Some(ports) = self.ports.get(pair) {
+                        // What is lost of these is lost.
+                        let _ = ports.reports.try_send_to(&bytes, SocketAddr::new(self.peer.ip(), port));
+                    }
+                }
+                Output::Close(CloseReason::Frames(error)) => {
+                    warn!(
+                        %error,
+                        "publisher's frames are of no use: ffmpeg publishes them with -bf 0, or makes ASF of them and publishes that by HTTP"
+                    );
+                    let _ = self.stream.shutdown().await;
+                    return ControlFlow::Break("refused");
+                }
                 Output::Close(reason) => {
                     // Fails where the peer is gone.
                     let _ = self.stream.shutdown().await;
                     return ControlFlow::Break(match reason {
                         CloseReason::Left => "end of stream",
-                        CloseReason::Refused => "refused",
+                        CloseReason::Refused | CloseReason::Frames(_) => "refused",
                         CloseReason::Idle => "nothing heard in time",
                         CloseReason::Protocol => "not RTSP, or broken RTSP",
                     });
@@ -217,9 +261,9 @@ impl Push {
         Err((refusal, is_guess))
     }
 
-    async fn take_on(&mut self, request: &PublishRequest, announced: Result<crate::asf::Header, NotAsf>) -> Result<(), Denial> {
+    async fn take_on(&mut self, request: &PublishRequest, announced: Result<Announcement, NotAsf>) -> Result<(), Denial> {
         let id = self.gate.authorise(now(), self.peer.ip(), request)?;
-        let header = announced.map_err(|why| self.not_asf(&request.name, why))?;
+        let announced = announced.map_err(|why| self.not_asf(&request.name, why))?;
         let goes_on = self.current.as_ref().is_some_and(|current| current.name == request.name && current.id == id);
         if !goes_on {
             // What runs goes on where the other one cannot be had.
@@ -227,12 +271,23 @@ impl Push {
             self.end("another stream follows on its connection");
             let agent = request.user_agent.as_deref().unwrap_or_default();
             info!(point = request.name, id = ?id, agent, protocol = "rtsp", "publisher begins");
-            let (feed, name) = (Feed::new(publisher), request.name.clone());
-            self.current = Some(Current { feed, name, id, since: Instant::now() });
+            let (feed, name, on_air) = (Feed::new(publisher), request.name.clone(), OnAir::new());
+            self.current = Some(Current { feed, on_air, began: None, name, id, since: Instant::now() });
         }
-        let taken = match &mut self.current {
-            Some(current) => current.feed.header(header).await,
-            None => Ok(()),
+        if let Some(current) = self.current.as_mut().filter(|_| goes_on) {
+            // What was made of the tracks before is none of these.
+            current.on_air = OnAir::new();
+            current.began = None;
+        }
+        let taken = match (&mut self.current, announced) {
+            (Some(current), Announcement::Asf(header)) => current.feed.header(header).await,
+            (_, Announcement::Tracks { left_out }) => {
+                if !left_out.is_empty() {
+                    warn!(left_out, "a part of what is published is left out");
+                }
+                Ok(())
+            }
+            (None, _) => Ok(()),
         };
         taken.map_err(|error: FeedError| {
             self.end("refused");
@@ -248,7 +303,7 @@ impl Push {
         };
         let Some(port) = self.ways.http_port else {
             let text = format!(
-                "RTSP publishes Windows Media streams (x-asf-pf) here, and this is {}. Others come as ASF by HTTP, which is switched off \
+                "RTSP publishes Windows Media streams (x-asf-pf), H.264, JPEG, AAC and G.711 here, and this is {}. Others come as ASF by HTTP, which is switched off \
                  here: [http] listen in the server's settings",
                 kinds.escape_debug()
             );
@@ -259,7 +314,7 @@ impl Push {
         Refusal::new(
             Status::UnsupportedMediaType,
             format!(
-                "RTSP publishes Windows Media streams (x-asf-pf) here, and this is {}. ffmpeg makes ASF of it and publishes that by \
+                "RTSP publishes Windows Media streams (x-asf-pf), H.264, JPEG, AAC and G.711 here, and this is {}. ffmpeg makes ASF of it and publishes that by \
                  HTTP: ffmpeg -i SOURCE -c copy -packet_size 1400 -f asf_stream -method POST http://{host}/publish/{name} (for Windows \
                  Media Player, which knows neither H.264 nor AAC before version 12: -c:v wmv2 -c:a wmav2 instead of -c copy)",
                 kinds.escape_debug(),
@@ -267,36 +322,46 @@ impl Push {
         )
     }
 
-    /// The port for RTP, bound with the next one where the publisher connected to.
-    fn bind(&mut self) -> Option<u16> {
+    /// The port for RTP of a pair, bound with the next one where the publisher connected to.
+    fn bind(&mut self, pair: usize) -> Option<u16> {
         if !self.ways.udp {
             return None;
         }
-        if self.ports.is_none() {
-            self.ports = (0..PAIR_ATTEMPTS).find_map(|_| Ports::bind(self.local).ok());
+        if pair == self.ports.len() {
+            self.ports.extend((0..PAIR_ATTEMPTS).find_map(|_| Ports::bind(self.local).ok()));
         }
-        let local = self.ports.as_ref().and_then(|ports| ports.rtp.local_addr().ok());
+        let local = self.ports.get(pair).and_then(|ports| ports.rtp.local_addr().ok());
         if local.is_none() {
             warn!("no pair of UDP ports is free for a publisher; it may take TCP");
         }
         local.map(|local| local.port())
     }
 
-    /// Takes in what has come to the port.
+    /// Takes in what has come to the ports.
     fn datagrams(&mut self) {
-        let Some(ports) = &mut self.ports else { return };
         let mut buffer = vec![0; DATAGRAM_BYTES];
-        for _ in 0..DATAGRAMS {
-            let Ok((bytes, from)) = ports.rtp.try_recv_from(&mut buffer) else { return };
-            if canonical(from.ip()) != self.peer.ip() || !self.engine.records() {
-                continue;
-            }
-            // The first RTP packet says where media comes from; after a silence another may.
-            let is_rtp = bytes >= RTP_HEAD_BYTES && buffer.first().is_some_and(|first| first >> 6 == 2);
-            let heard = ports.from.filter(|(_, at)| at.elapsed() < PORT_SILENCE);
-            if is_rtp && heard.is_none_or(|(port, _)| port == from.port()) {
-                ports.from = Some((from.port(), Instant::now()));
-                self.engine.handle(now(), Input::Datagram(buffer.get(..bytes).unwrap_or_default()));
+        let records = self.engine.records();
+        for (pair, ports) in self.ports.iter_mut().enumerate() {
+            for is_rtcp in [true, false] {
+                for _ in 0..DATAGRAMS {
+                    let socket = if is_rtcp { &ports.reports } else { &ports.rtp };
+                    let Ok((bytes, from)) = socket.try_recv_from(&mut buffer) else { break };
+                    if canonical(from.ip()) != self.peer.ip() || !records {
+                        continue;
+                    }
+                    let bytes = buffer.get(..bytes).unwrap_or_default();
+                    if is_rtcp {
+                        self.engine.handle(now(), Input::Datagram { pair, is_rtcp, bytes });
+                        continue;
+                    }
+                    // The first RTP packet says where media comes from; after a silence another may.
+                    let is_rtp = bytes.len() >= RTP_HEAD_BYTES && bytes.first().is_some_and(|first| first >> 6 == 2);
+                    let heard = ports.from.filter(|(_, at)| at.elapsed() < PORT_SILENCE);
+                    if is_rtp && heard.is_none_or(|(port, _)| port == from.port()) {
+                        ports.from = Some((from.port(), Instant::now()));
+                        self.engine.handle(now(), Input::Datagram { pair, is_rtcp, bytes });
+                    }
+                }
             }
         }
     }
@@ -308,6 +373,44 @@ impl Push {
         let (seconds, losses) = (since.elapsed().as_secs(), self.engine.losses());
         info!(point = name, seconds, bytes, packets, invalid, lost = losses.missing, reason, "publisher ended");
     }
+}
+
+impl Current {
+    /// Takes a frame in; returns when more may follow.
+    async fn frame(&mut self, tracks: &Tracks, frame: &Frame) -> Result<(), FrameRefusal> {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        if !self.on_air.wants(tracks, frame) {
+            return if began.elapsed() > FIRST_KEY_TIME { Err(FrameRefusal::NoBegin) } else { Ok(()) };
+        }
+        if let Some((before, header)) = self.on_air.begin(tracks, frame)? {
+            if !before.is_empty() {
+                self.feed.whole_packets(before).await?;
+            }
+            self.feed.header(header).await?;
+        }
+        self.on_air.push(now(), frame);
+        self.send().await
+    }
+
+    /// Hands on the packets that are full.
+    async fn send(&mut self) -> Result<(), FrameRefusal> {
+        let packets = self.on_air.take();
+        if !packets.is_empty() {
+            self.feed.whole_packets(packets).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Why frames do not go on.
+#[derive(Debug, thiserror::Error)]
+enum FrameRefusal {
+    #[error("within 30 s nothing came that viewers could begin with: a key frame, and a frame of each track that was announced")]
+    NoBegin,
+    #[error(transparent)]
+    Composition(#[from] CompositionError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
 }
 
 impl Ports {
@@ -325,7 +428,7 @@ impl Ports {
         if port % 2 == 1 {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        Ok(Self { _reports: bind(port + 1)?, rtp, from: None })
+        Ok(Self { reports: bind(port + 1)?, rtp, from: None })
     }
 }
 

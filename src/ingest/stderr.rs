@@ -9,8 +9,9 @@ const LINE_BYTES: usize = 1024;
 const LINES: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Calls `log` with each line until the stream ends; what is over the rate is summed up in a line of its own.
-pub(super) async fn lines(mut stream: impl AsyncRead + Unpin, mut log: impl FnMut(&str)) {
+/// Calls `log` with each line until the stream ends, but for those that `heard` returns `true` for; what is over the rate is summed
+/// up in a line of its own.
+pub(super) async fn lines(mut stream: impl AsyncRead + Unpin, mut heard: impl FnMut(&str) -> bool, mut log: impl FnMut(&str)) {
     let mut buffer = [0; 4096];
     let mut line = Vec::new();
     let mut rate = Rate { since: Instant::now(), lines: 0 };
@@ -22,13 +23,13 @@ pub(super) async fn lines(mut stream: impl AsyncRead + Unpin, mut log: impl FnMu
         for &byte in buffer.get(..count).unwrap_or_default() {
             // ffmpeg ends its progress lines with CR.
             if byte == b'\n' || byte == b'\r' {
-                rate.line(&mut line, &mut log);
+                rate.line(&mut line, &mut heard, &mut log);
             } else if line.len() < LINE_BYTES {
                 line.push(byte);
             }
         }
     }
-    rate.line(&mut line, &mut log);
+    rate.line(&mut line, &mut heard, &mut log);
     rate.sum_up(&mut log);
 }
 
@@ -38,7 +39,7 @@ struct Rate {
 }
 
 impl Rate {
-    fn line(&mut self, line: &mut Vec<u8>, log: &mut impl FnMut(&str)) {
+    fn line(&mut self, line: &mut Vec<u8>, heard: &mut impl FnMut(&str) -> bool, log: &mut impl FnMut(&str)) {
         if self.since.elapsed() >= PERIOD {
             self.sum_up(log);
             *self = Self { since: Instant::now(), lines: 0 };
@@ -46,7 +47,7 @@ impl Rate {
         let text = String::from_utf8_lossy(line);
         let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         line.clear();
-        if !text.is_empty() {
+        if !text.is_empty() && !heard(&text) {
             self.lines += 1;
             if self.lines <= LINES {
                 log(&text);
@@ -67,7 +68,7 @@ mod tests {
 
     async fn logged(text: &[u8]) -> Vec<String> {
         let mut log = Vec::new();
-        lines(text, |line| log.push(line.to_owned())).await;
+        lines(text, |line| line == "heard", |line| log.push(line.to_owned())).await;
         log
     }
 
@@ -80,7 +81,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bounds_the_rate() {
-        let log = logged("line\n".repeat(100).as_bytes()).await;
+        let log = logged("line\nheard\n".repeat(100).as_bytes()).await;
         assert_eq!((log.len(), log[20].as_str()), (21, "(80 more lines)"));
     }
 }

@@ -79,7 +79,8 @@ impl Created {
         let most = settings.publish.create_limit;
         let places = Places { by_name: HashMap::new(), all: (0..most).map(|_| Place::default()).collect() };
         let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
-        let template = PublishingPoint { access, ..PublishingPoint::push(String::new(), settings.source_timeout) };
+        let commands = settings.hooks.commands.clone();
+        let template = PublishingPoint { access, commands, ..PublishingPoint::push(String::new(), settings.source_timeout) };
         Self { first, most, template, shared, free: FreeSlots::new(most), places: Mutex::new(places) }
     }
 
@@ -113,7 +114,8 @@ impl Created {
         }
         let slot = self.free.take().ok_or(CreateRefusal::Full { most: self.most })?;
         let template = template.unwrap_or_else(|| self.template.clone());
-        let point = self.make(slot, PublishingPoint { name: name.to_owned(), ..template });
+        // Nothing stands in where a publisher that ends is to end it.
+        let point = self.make(slot, PublishingPoint { name: name.to_owned(), fallback: None, ..template });
         places.by_name.insert(folded, slot);
         if let Some(place) = places.all.get_mut(slot) {
             *place = Place { point: Some(Arc::clone(&point)), is_leaving: false, idle_since: None };

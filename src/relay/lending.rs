@@ -1,4 +1,5 @@
-//! Publishing points that are lent to names below a mirrored folder, which nobody knows before a viewer says them.
+//! Publishing points that are lent to names of a mirrored folder or of a template, which nobody knows before a viewer says them; and to
+//! other profiles of a transcoded one, which may never be wanted.
 //!
 //! They are there from the beginning, so that their ids stay dense and fixed. A loan ends when nobody watches; the publishing
 //! point is lent again once every shard has let go of what it kept of it.
@@ -8,18 +9,35 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::point::{Point, Watch};
+use crate::settings::{PROFILES_MAX, PublishingPoint, Settings, Source};
 
 /// Names of one folder that can be live at once.
 pub const LOANS_PER_FOLDER: usize = 64;
 
-/// The publishing points that one folder lends.
+/// How many publishing points one of the settings lends.
+pub(super) fn loans_of(point: &PublishingPoint, settings: &Settings) -> usize {
+    match &point.source {
+        source if point.is_lender() => {
+            if source.is_folder() {
+                LOANS_PER_FOLDER
+            } else {
+                point.at_once
+            }
+        }
+        // Its own profile needs none.
+        Source::Ffmpeg { .. } => settings.profiles.len().saturating_sub(1).min(PROFILES_MAX),
+        _ => 0,
+    }
+}
+
+/// The publishing points that one folder or template lends, or one that is transcoded.
 pub(super) struct Reserve {
     slots: Vec<Arc<Point>>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
 struct Ledger {
-    /// By the name below the folder.
+    /// By the name, of a folder that below it.
     taken: HashMap<Box<str>, usize>,
     free: FreeSlots,
 }
@@ -90,7 +108,7 @@ impl Loan {
         &self.point
     }
 
-    /// The name below the folder that it is lent to.
+    /// The name that it is lent to: of a folder that below it, of a template the whole.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -136,7 +154,7 @@ mod tests {
     use crate::asf::samples;
     use crate::relay::testing::{Shard, base};
     use crate::relay::{Delivery, PointId, PublisherId, Relay, ShardPort};
-    use crate::settings::{PublishingPoint, Settings, Source, Start};
+    use crate::settings::{Settings, Source, Start};
     use crate::wire::Guid;
     use std::time::Duration;
 

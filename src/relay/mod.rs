@@ -14,6 +14,8 @@ mod point;
 mod publish;
 mod recutting;
 mod registry;
+mod stand_in;
+mod stations;
 #[cfg(test)]
 mod testing;
 mod timeline;

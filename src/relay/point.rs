@@ -1,8 +1,8 @@
 //! A publishing point: a name, one live source, many viewers.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
@@ -29,7 +29,13 @@ pub struct Point {
     generation: Mutex<Option<Arc<Generation>>>,
     feed: Mutex<Feed>,
     watchers: Mutex<Watchers>,
+    /// Who hears of it beside the shards.
+    followers: Mutex<Vec<Weak<dyn ShardPort>>>,
+    source_listeners: Mutex<Vec<SourceListener>>,
 }
+
+/// Hears whether a source sends.
+type SourceListener = Box<dyn Fn(bool) + Send + Sync>;
 
 /// What all publishing points have in common.
 pub(super) struct Shared {
@@ -59,6 +65,9 @@ pub(super) struct Meters {
     pub(super) restarts: Counter,
     pub(super) packets: Counter,
     pub(super) invalid: Counter,
+    /// Moved up and down as `up` is.
+    pub(super) fallback: Gauge,
+    pub(super) fallbacks: Counter,
     /// By [`DropCause`].
     dropped: [Counter; DropCause::ALL.len()],
 }
@@ -82,13 +91,18 @@ impl Point {
             restarts: counter!(names::SOURCE_RESTARTS, "point" => label.clone()),
             packets: counter!(names::SOURCE_PACKETS, "point" => label.clone()),
             invalid: counter!(names::SOURCE_INVALID_PACKETS, "point" => label.clone()),
+            fallback: gauge!(names::SOURCE_FALLBACK, "point" => label.clone()),
+            fallbacks: counter!(names::SOURCE_FALLBACKS, "point" => label.clone()),
             dropped: DropCause::ALL
                 .map(|cause| counter!(names::DROPPED_PACKETS, "point" => label.clone(), "cause" => cause.label())),
         };
         // So that the metric is there before the source is.
         meters.up.increment(0);
-        let (generation, feed, watchers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { id, settings, shared, meters, generation, feed, watchers }
+        if settings.fallback.is_some() {
+            meters.fallback.increment(0);
+        }
+        let (generation, feed, watchers, followers) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        Self { id, settings, shared, meters, generation, feed, watchers, followers, source_listeners: Mutex::default() }
     }
 
     /// Its index.
@@ -99,6 +113,16 @@ impl Point {
     /// Its name, as the settings write it.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// The whole name of what a viewer opens here, `below` as [`Relay::resolve`](super::Relay::resolve) says it: what access keys
+    /// are made for.
+    pub fn full_name(&self, below: &str) -> String {
+        match below {
+            "" => self.name().to_owned(),
+            whole if self.settings.lends_whole_names() => whole.to_owned(),
+            path => format!("{}/{path}", self.name()),
+        }
     }
 
     /// What the settings say of it.
@@ -113,9 +137,9 @@ impl Point {
         self.lock_generation().clone()
     }
 
-    /// Whether a source comes by itself, so that a join may wait for the first header.
+    /// Whether a source comes by itself, or something that stands in for it, so that a join may wait for the first header.
     pub fn source_expected(&self) -> bool {
-        !matches!(self.settings.source, Source::Push)
+        self.settings.fallback.is_some() || !matches!(self.settings.source, Source::Push)
     }
 
     /// Counts a watcher for as long as the guard lives.
@@ -137,6 +161,16 @@ impl Point {
         watchers.listeners.push(listener);
     }
 
+    /// Calls `listener` when a source begins to send, if one does already at once, and when it is gone. Calls come one at a time and
+    /// in order; the listener must not block, nor call this publishing point.
+    pub fn on_source(&self, listener: SourceListener) {
+        let feed = self.lock_feed();
+        if feed.is_up() {
+            listener(true);
+        }
+        self.lock_source_listeners().push(listener);
+    }
+
     /// The right to feed it. A publisher with the same credentials that was silent for 2 s is superseded: its calls fail
     /// from now on.
     ///
@@ -144,6 +178,37 @@ impl Point {
     /// [`PublishRefusal::NotPush`] and [`PublishRefusal::Busy`].
     pub fn publish(self: &Arc<Self>, now: Instant, credentials: PublisherId) -> Result<Publisher, PublishRefusal> {
         Publisher::new(Arc::clone(self), now, credentials)
+    }
+
+    /// The right to feed it in place of its source, where the settings let something stand in and no packet of the source has come
+    /// for as long as they say. The source gets its place back with its first key frame; calls of the stand-in fail from then on.
+    /// One that stood in before is superseded.
+    ///
+    /// # Errors
+    /// How long it takes until then if the source stays silent.
+    pub fn stand_in(self: &Arc<Self>, now: Instant) -> Result<Publisher, Duration> {
+        Publisher::stand_in(Arc::clone(self), now)
+    }
+
+    /// The source is asked for from now on: its silence counts from here, for [`Point::stand_in`].
+    pub fn expect_source(&self, now: Instant) {
+        self.lock_feed().expect_source(now);
+    }
+
+    /// The header that the source sent last, be the source there or not, and as viewers get it: for packets that fit a datagram.
+    pub fn source_header(&self) -> Option<Header> {
+        let header = self.lock_feed().source_header().cloned()?;
+        Some(self.fitting(&header).unwrap_or(header))
+    }
+
+    /// Tells `follower` what the shards are told, for as long as it lives: the present generation first, if there is one.
+    pub fn follow(&self, follower: &Arc<dyn ShardPort>) {
+        // Nothing is delivered in between.
+        let _feed = self.lock_feed();
+        if let Some(generation) = self.generation() {
+            follower.deliver(Delivery::Generation { point: self.id, generation });
+        }
+        self.lock_followers().push(Arc::downgrade(follower));
     }
 
     /// Ends the stream: viewers get its end, and those who wait for its beginning are refused. A source that comes back
@@ -162,6 +227,7 @@ impl Point {
         self.lock_watchers().listeners.clear();
         let mut feed = self.lock_feed();
         feed.forget(self);
+        self.lock_source_listeners().clear();
         self.set_generation(None);
         self.deliver(&Delivery::Vacated { point: self.id, vacancy });
     }
@@ -178,6 +244,10 @@ impl Point {
 
     pub(super) fn deliver(&self, delivery: &Delivery) {
         self.shared.shards.iter().for_each(|shard| shard.deliver(delivery.clone()));
+        self.lock_followers().retain(|follower| {
+            let follower = follower.upgrade();
+            follower.inspect(|follower| follower.deliver(delivery.clone())).is_some()
+        });
     }
 
     /// A new File ID.
@@ -192,6 +262,16 @@ impl Point {
     /// The header that viewers get instead of a source's where its packets are to be cut anew.
     pub(super) fn fitting(&self, header: &Header) -> Option<Header> {
         self.shared.datagram_room?.fitting(header)
+    }
+
+    /// The source sends, or does not any more. Called with the feed locked.
+    pub(super) fn tell_source(&self, is_up: bool) {
+        if is_up {
+            self.meters.up.increment(1);
+        } else {
+            self.meters.up.decrement(1);
+        }
+        self.lock_source_listeners().iter().for_each(|listener| listener(is_up));
     }
 
     pub(super) fn meters(&self) -> &Meters {
@@ -218,6 +298,14 @@ impl Point {
 
     fn lock_generation(&self) -> MutexGuard<'_, Option<Arc<Generation>>> {
         self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_followers(&self) -> MutexGuard<'_, Vec<Weak<dyn ShardPort>>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_source_listeners(&self) -> MutexGuard<'_, Vec<SourceListener>> {
+        self.source_listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_watchers(&self) -> MutexGuard<'_, Watchers> {

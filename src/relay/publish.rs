@@ -11,9 +11,10 @@ use super::delivery::Delivery;
 use super::drops::{DropCause, Drops};
 use super::point::Point;
 use super::recutting::Recutting;
+use super::stand_in::{Headed, Held, Role};
 use super::timeline::Timeline;
 use crate::asf::{Header, PacketError, StreamSet, blank_url_commands, walk};
-use crate::settings::Source;
+use crate::settings::{FOREVER, Source};
 
 /// A publisher that was silent for so long gives way to another one with the same credentials: its connection is
 /// most likely dead, and the newcomer is the same encoder.
@@ -62,6 +63,9 @@ pub enum PublishError {
     /// Another connection of the same publisher took over.
     #[error("another connection with the same credentials took over after this one was silent for 2 s")]
     Superseded,
+    /// What stood in for a source gives way to it, which is back.
+    #[error("the source is back")]
+    Yielded,
     /// Packets before the header.
     #[error("packets came before an ASF header")]
     NoHeader,
@@ -96,14 +100,22 @@ pub struct Accepted {
 #[derive(Default)]
 pub(super) struct Feed {
     timeline: Timeline,
-    /// Between a source whose packets do not fit a datagram and the timeline.
+    /// Between who is on the air and the timeline, where packets do not fit a datagram.
     recutting: Option<Recutting>,
     drops: Drops,
-    /// The streams of the source's header whose commands must not open anything.
-    commands: StreamSet,
     publisher: Option<Current>,
-    /// Since when there is none; the first tick after the loss tells.
+    stand_in: Option<Current>,
+    on_air: Role,
+    /// Of the source, while something stands in for it.
+    held: Option<Held>,
+    /// The header that the source sent last, whether it is there or not.
+    source_header: Option<Header>,
+    /// Since when there is no publisher; the first tick after the loss tells.
     gone_since: Option<Instant>,
+    /// Since when no packet of the source has come.
+    quiet_since: Option<Instant>,
+    /// When the last packet came of what stands in.
+    stood_in: Option<Instant>,
     /// Whether packets came since the source was lost last.
     up: bool,
     tokens: u64,
@@ -115,15 +127,22 @@ struct Current {
     id: PublisherId,
     /// When it last gave a sign of life.
     active: Instant,
-    /// Its header came.
-    headed: bool,
+    /// The header that it sent last.
+    header: Option<Headed>,
     invalid_in_a_row: u32,
+}
+
+impl Current {
+    const fn new(token: u64, id: PublisherId, now: Instant) -> Self {
+        Self { token, id, active: now, header: None, invalid_in_a_row: 0 }
+    }
 }
 
 /// The right to feed a publishing point; the source is gone when it is dropped.
 pub struct Publisher {
     point: Arc<Point>,
     token: u64,
+    role: Role,
 }
 
 impl Publisher {
@@ -141,10 +160,25 @@ impl Publisher {
         }
         feed.tokens += 1;
         let token = feed.tokens;
-        feed.publisher = Some(Current { token, id, active: now, headed: false, invalid_in_a_row: 0 });
+        feed.publisher = Some(Current::new(token, id, now));
         feed.gone_since = None;
+        feed.held = None;
         drop(feed);
-        Ok(Self { point, token })
+        Ok(Self { point, token, role: Role::Source })
+    }
+
+    /// For what stands in for the source, once its turn has come; else how long that takes if the source stays silent.
+    pub(super) fn stand_in(point: Arc<Point>, now: Instant) -> Result<Self, Duration> {
+        let mut feed = point.lock_feed();
+        let wait = feed.stand_in_wait(now, &point);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        feed.tokens += 1;
+        let token = feed.tokens;
+        feed.stand_in = Some(Current::new(token, PublisherId::BuiltIn, now));
+        drop(feed);
+        Ok(Self { point, token, role: Role::StandIn })
     }
 
     /// The publishing point that is fed.
@@ -161,68 +195,75 @@ impl Publisher {
     }
 
     /// How long to wait before [`Publisher::header`]: headers that make viewers begin anew come 5 s apart at least,
-    /// whichever connection brings them. Sources that are not trusted are to be held for so long.
+    /// whichever connection brings them. Sources that are not trusted are to be held for so long. A source that something stands in
+    /// for is not: viewers get its header with its packets.
     ///
     /// # Errors
-    /// [`PublishError::Superseded`].
+    /// [`PublishError::Superseded`] and [`PublishError::Yielded`].
     pub fn header_wait(&self, now: Instant, header: &Header) -> Result<Duration, PublishError> {
         let fitting = self.point.fitting(header);
-        Ok(self.lock(now)?.timeline.header_wait(now, fitting.as_ref().unwrap_or(header)))
+        let feed = self.lock(now)?;
+        if self.role == Role::Source && feed.on_air == Role::StandIn {
+            return Ok(Duration::ZERO);
+        }
+        Ok(feed.timeline.header_wait(now, fitting.as_ref().unwrap_or(header)))
     }
 
     /// The source begins, or begins anew, with this header. `created` is the present time as FILETIME, 100 ns since 1601.
     ///
     /// A header that continues the current one keeps it: packets go on where the last ones ended, as much later as
     /// time passed. Any other opens a new generation. Where the settings say so and packets do not fit a datagram, viewers
-    /// get a header for smaller ones, and it is that one which continues or does not.
+    /// get a header for smaller ones, and it is that one which continues or does not. While something stands in for the source
+    /// all that waits for the packet that gives the source its place back.
     ///
     /// # Errors
-    /// [`PublishError::Superseded`].
+    /// [`PublishError::Superseded`]; [`PublishError::Yielded`] where the source came back before what was to stand in for it.
     pub fn header(&mut self, now: Instant, created: u64, header: &Header) -> Result<(), PublishError> {
         let mut guard = self.lock(now)?;
-        guard.flush(now, &self.point);
-        let Feed { timeline, recutting, commands, publisher: Some(current), .. } = &mut *guard else {
-            return Err(PublishError::Superseded);
-        };
-        *commands = if self.point.settings().url_commands { StreamSet::EMPTY } else { header.command_streams() };
-        if !std::mem::replace(&mut current.headed, true) && timeline.packet_size().is_some() {
-            self.point.meters().restarts.increment(1);
+        let feed = &mut *guard;
+        let headed = Headed::new(now, created, header, &self.point);
+        match self.role {
+            Role::Source => {
+                let is_back = feed.source_header.replace(header.clone()).is_some();
+                feed.held = None;
+                let current = feed.publisher.as_mut().ok_or(PublishError::Superseded)?;
+                if current.header.replace(headed.clone()).is_none() && is_back {
+                    self.point.meters().restarts.increment(1);
+                }
+                if feed.on_air == Role::StandIn {
+                    return Ok(());
+                }
+            }
+            Role::StandIn => {
+                if !feed.stand_in_wait(now, &self.point).is_zero() {
+                    return Err(PublishError::Yielded);
+                }
+                let current = feed.stand_in.as_mut().ok_or(PublishError::Yielded)?;
+                current.header = Some(headed.clone());
+            }
         }
-        let fitting = self.point.fitting(header);
-        let taken = fitting.as_ref().unwrap_or(header);
-        let opened = timeline.header(now, created, taken, &mut || self.point.file_id());
-        let before = recutting.take().map(|before| before.source_size());
-        *recutting = fitting.as_ref().map(|fitting| Recutting::new(header, fitting));
-        if let Some(recutting) = recutting
-            && (opened.is_some() || before != Some(recutting.source_size()))
-        {
-            tracing::info!(
-                point = self.point.name(),
-                packet_size = recutting.source_size(),
-                recut_to = recutting.packet_size(),
-                "packets of this source do not fit a datagram and are cut anew; the encoder's -packet_size {} would spare it",
-                recutting.packet_size()
-            );
-        }
-        if let Some(generation) = opened {
-            self.point.open_generation(generation);
-        }
+        feed.flush(now, &self.point);
+        feed.put_on_air(self.role, &self.point);
+        feed.begin(now, &headed, &self.point);
         Ok(())
     }
 
     /// Sends whole packets on, as batches that are due now. Each is walked once; an invalid one is left out. Of packets that
-    /// are cut anew the last bytes wait for the next ones, for a second and a half at most.
+    /// are cut anew the last bytes wait for the next ones, for a second and a half at most. Packets of a source that something
+    /// stands in for wait until viewers can go on with them.
     ///
     /// # Errors
     /// [`PublishError`]; after [`PublishError::Invalid`] the source is to be dropped, what was valid has been sent.
     pub fn packets(&mut self, now: Instant, mut packets: BytesMut) -> Result<Accepted, PublishError> {
-        let point = &self.point;
+        let (point, role) = (&self.point, self.role);
         let mut guard = self.lock(now)?;
-        let Feed { timeline, recutting, drops, commands, publisher: Some(current), up, .. } = &mut *guard else {
-            return Err(PublishError::Superseded);
-        };
-        let packet_size = recutting.as_ref().map(Recutting::source_size).or_else(|| timeline.packet_size());
-        let packet_size = packet_size.filter(|_| current.headed).ok_or(PublishError::NoHeader)?;
+        let feed = &mut *guard;
+        if role == Role::StandIn && feed.on_air == Role::Source && feed.stand_in_headed() {
+            return Err(PublishError::Yielded);
+        }
+        let headed = feed.current(role).and_then(|current| current.header.as_ref());
+        let headed = headed.ok_or(PublishError::NoHeader)?;
+        let (packet_size, commands) = (headed.header.packet_size(), headed.commands);
         let len = packets.len();
         if !len.is_multiple_of(packet_size) {
             return Err(PublishError::NotWhole { len, packet_size });
@@ -230,23 +271,27 @@ impl Publisher {
         let mut outbox = Outbox { point, now, left: len / packet_size, draft: None };
         let (mut accepted, mut broken) = (Accepted::default(), None);
         for packet in packets.chunks_exact_mut(packet_size) {
-            if *commands != StreamSet::EMPTY {
+            if commands != StreamSet::EMPTY {
                 // What is invalid is told below.
-                let _ = blank_url_commands(packet, *commands);
+                let _ = blank_url_commands(packet, commands);
             }
-            let taken = match recutting {
-                Some(recutting) => recutting.push(now, packet),
-                None => outbox.place(timeline, now, packet),
-            };
+            let is_on_air = feed.on_air == role;
+            let taken = if is_on_air { feed.place(now, packet, &mut outbox) } else { feed.hold(packet) };
             match taken {
                 Ok(()) => {
                     accepted.packets += 1;
-                    current.invalid_in_a_row = 0;
+                    if let Some(current) = feed.current(role) {
+                        current.invalid_in_a_row = 0;
+                    }
+                    if !is_on_air {
+                        feed.take_back(now, &mut outbox);
+                    }
                 }
                 Err(last) => {
-                    let uncut = recutting.is_some() && walk(packet).is_ok();
-                    point.drops(drops, now, if uncut { DropCause::Uncut } else { DropCause::Invalid }, &last);
+                    let uncut = is_on_air && feed.recutting.is_some() && walk(packet).is_ok();
+                    point.drops(&mut feed.drops, now, if uncut { DropCause::Uncut } else { DropCause::Invalid }, &last);
                     accepted.invalid += 1;
+                    let Some(current) = feed.current(role) else { break };
                     current.invalid_in_a_row += 1;
                     if current.invalid_in_a_row >= INVALID_IN_A_ROW {
                         broken = Some(PublishError::Invalid { count: current.invalid_in_a_row, last });
@@ -255,21 +300,40 @@ impl Publisher {
                 }
             }
         }
-        if let Some(recutting) = recutting {
-            outbox.place_all(timeline, drops, now, recutting.take_full(), recutting.packet_size());
+        if feed.on_air == role {
+            feed.place_cut(now, &mut outbox);
         }
         outbox.send();
-        if accepted.packets > 0 && !std::mem::replace(up, true) {
-            point.meters().up.increment(1);
+        match role {
+            Role::Source => {
+                if accepted.packets > 0 {
+                    feed.quiet_since = Some(now);
+                    if !std::mem::replace(&mut feed.up, true) {
+                        point.tell_source(true);
+                    }
+                }
+                point.meters().packets.increment(accepted.packets);
+                point.meters().invalid.increment(accepted.invalid);
+            }
+            Role::StandIn if accepted.packets > 0 => feed.stood_in = Some(now),
+            Role::StandIn => {}
         }
-        point.meters().packets.increment(accepted.packets);
-        point.meters().invalid.increment(accepted.invalid);
         broken.map_or(Ok(accepted), Err)
     }
 
-    /// The source stops because nobody watches: whoever comes next is to wait for it, and not to get what is left of now.
+    /// The source stops because nobody watches: whoever comes next is to wait for it, and not to get what is left of now. Where
+    /// somebody watches after all and something can stand in, the source is only gone.
     pub fn end(self, now: Instant) {
-        if let Ok(mut feed) = self.lock(now) {
+        let stands_in = self.point.settings().fallback.is_some() && self.point.watchers() > 0;
+        let Ok(mut feed) = self.lock(now) else { return };
+        let is_last = match self.role {
+            Role::Source if feed.on_air == Role::Source => !stands_in,
+            // The stand-in ends it, if that is there.
+            Role::Source => feed.stand_in.is_none(),
+            // The source does.
+            Role::StandIn => feed.on_air == Role::StandIn && !feed.source_is_headed(),
+        };
+        if is_last {
             feed.flush(now, &self.point);
             feed.end(&self.point);
         }
@@ -277,8 +341,12 @@ impl Publisher {
 
     fn lock(&self, now: Instant) -> Result<MutexGuard<'_, Feed>, PublishError> {
         let mut feed = self.point.lock_feed();
-        let current = feed.publisher.as_mut().filter(|current| current.token == self.token);
-        let current = current.ok_or(PublishError::Superseded)?;
+        let lost = match self.role {
+            Role::Source => PublishError::Superseded,
+            Role::StandIn => PublishError::Yielded,
+        };
+        let current = feed.current(self.role).filter(|current| current.token == self.token);
+        let current = current.ok_or(lost)?;
         current.active = current.active.max(now);
         Ok(feed)
     }
@@ -287,9 +355,17 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         let mut feed = self.point.lock_feed();
-        if let Some(current) = feed.publisher.take_if(|current| current.token == self.token) {
+        let seat = match self.role {
+            Role::Source => &mut feed.publisher,
+            Role::StandIn => &mut feed.stand_in,
+        };
+        let Some(current) = seat.take_if(|current| current.token == self.token) else { return };
+        if feed.on_air == self.role {
             // Its last sign of life is the nearest to now that is known here.
             feed.flush(current.active, &self.point);
+        }
+        if self.role == Role::Source {
+            feed.held = None;
             feed.down(&self.point);
             self.point.deliver(&Delivery::SourceLost { point: self.point.id() });
         }
@@ -297,7 +373,7 @@ impl Drop for Publisher {
 }
 
 impl Feed {
-    /// Ends the stream of a source that stayed away, or silent, for longer than its time-out.
+    /// Ends the stream of a source that stayed away, or silent, for longer than its time-out, and that nothing stood in for.
     pub(super) fn tick(&mut self, now: Instant, point: &Point) {
         if self.recutting.as_ref().is_some_and(|recutting| recutting.is_overdue(now)) {
             self.flush(now, point);
@@ -306,6 +382,7 @@ impl Feed {
             Some(current) => current.active,
             None => *self.gone_since.get_or_insert(now),
         };
+        let since = self.stood_in.map_or(since, |stood_in| stood_in.max(since));
         let timed_out = |timeout| now.saturating_duration_since(since) >= timeout;
         if point.settings().source_timeout.is_some_and(timed_out) && self.timeline.generation().is_some() {
             self.flush(now, point);
@@ -313,14 +390,42 @@ impl Feed {
         }
     }
 
+    pub(super) const fn is_up(&self) -> bool {
+        self.up
+    }
+
     pub(super) const fn has_publisher(&self) -> bool {
         self.publisher.is_some()
+    }
+
+    /// The header that the source sent last.
+    pub(super) const fn source_header(&self) -> Option<&Header> {
+        self.source_header.as_ref()
+    }
+
+    /// The source is asked for from now on: its silence counts from here.
+    pub(super) const fn expect_source(&mut self, now: Instant) {
+        self.quiet_since = Some(now);
+    }
+
+    /// How long it is until something may stand in for the source, if that stays silent; [`FOREVER`] where nothing may.
+    fn stand_in_wait(&mut self, now: Instant, point: &Point) -> Duration {
+        let Some(fallback) = &point.settings().fallback else { return FOREVER };
+        if self.on_air == Role::StandIn {
+            return Duration::ZERO;
+        }
+        let silence = now.saturating_duration_since(*self.quiet_since.get_or_insert(now));
+        fallback.after.saturating_sub(silence)
     }
 
     /// Ends the stream, whoever feeds it.
     pub(super) fn end(&mut self, point: &Point) {
         self.timeline.end();
         self.down(point);
+        if !self.source_is_headed() {
+            // Whose header comes next begins.
+            self.put_on_air(Role::Source, point);
+        }
         point.set_generation(None);
         point.deliver(&Delivery::Ended { point: point.id() });
     }
@@ -328,7 +433,107 @@ impl Feed {
     /// As if nothing had ever come; tokens run on, so that an old publisher is none of the next one's.
     pub(super) fn forget(&mut self, point: &Point) {
         self.down(point);
+        self.put_on_air(Role::Source, point);
         *self = Self { tokens: self.tokens, ..Self::default() };
+    }
+
+    const fn current(&mut self, role: Role) -> Option<&mut Current> {
+        match role {
+            Role::Source => self.publisher.as_mut(),
+            Role::StandIn => self.stand_in.as_mut(),
+        }
+    }
+
+    fn source_is_headed(&self) -> bool {
+        self.publisher.as_ref().is_some_and(|current| current.header.is_some())
+    }
+
+    fn stand_in_headed(&self) -> bool {
+        self.stand_in.as_ref().is_some_and(|current| current.header.is_some())
+    }
+
+    fn put_on_air(&mut self, role: Role, point: &Point) {
+        if std::mem::replace(&mut self.on_air, role) == role {
+            return;
+        }
+        self.held = None;
+        match role {
+            Role::Source => point.meters().fallback.decrement(1),
+            Role::StandIn => {
+                point.meters().fallback.increment(1);
+                point.meters().fallbacks.increment(1);
+            }
+        }
+    }
+
+    /// Packets of this header follow, on the timeline.
+    fn begin(&mut self, now: Instant, headed: &Headed, point: &Point) {
+        let opened = self.timeline.header(now, headed.created(now), headed.taken(), &mut || point.file_id());
+        let before = self.recutting.take().map(|before| before.source_size());
+        self.recutting = headed.fitting.as_ref().map(|fitting| Recutting::new(&headed.header, fitting));
+        if let Some(recutting) = &self.recutting
+            && (opened.is_some() || before != Some(recutting.source_size()))
+        {
+            tracing::info!(
+                point = point.name(),
+                packet_size = recutting.source_size(),
+                recut_to = recutting.packet_size(),
+                "packets of this source do not fit a datagram and are cut anew; the encoder's -packet_size {} would spare it",
+                recutting.packet_size()
+            );
+        }
+        if let Some(generation) = opened {
+            point.open_generation(generation);
+        }
+    }
+
+    /// Gives a packet of who is on the air its place, or cuts it anew.
+    ///
+    /// # Errors
+    /// [`PacketError`] where that cannot be done: it is left out.
+    fn place(&mut self, now: Instant, packet: &mut [u8], outbox: &mut Outbox<'_>) -> Result<(), PacketError> {
+        match &mut self.recutting {
+            Some(recutting) => recutting.push(now, packet),
+            None => outbox.place(&mut self.timeline, now, packet),
+        }
+    }
+
+    /// Gives what was cut anew its place.
+    fn place_cut(&mut self, now: Instant, outbox: &mut Outbox<'_>) {
+        if let Some(recutting) = &mut self.recutting {
+            outbox.place_all(&mut self.timeline, &mut self.drops, now, recutting.take_full(), recutting.packet_size());
+        }
+    }
+
+    /// Keeps a packet of the source while something stands in for it.
+    ///
+    /// # Errors
+    /// [`PacketError`] where it is invalid: it is left out.
+    fn hold(&mut self, packet: &[u8]) -> Result<(), PacketError> {
+        let headed = self.publisher.as_ref().and_then(|current| current.header.as_ref());
+        let Some(headed) = headed else { return Ok(()) };
+        self.held.get_or_insert_with(|| Held::new(headed.header.video())).push(packet)
+    }
+
+    /// Gives the source its place back, if viewers can go on with what is held of it.
+    fn take_back(&mut self, now: Instant, outbox: &mut Outbox<'_>) {
+        let headed = self.publisher.as_ref().and_then(|current| current.header.as_ref());
+        let Some(headed) = headed.filter(|_| self.held.as_ref().is_some_and(Held::is_ready)) else { return };
+        if !self.timeline.header_wait(now, headed.taken()).is_zero() {
+            return;
+        }
+        let (headed, point) = (headed.clone(), outbox.point);
+        let Some(held) = self.held.take() else { return };
+        self.flush(now, point);
+        self.stand_in = None;
+        self.put_on_air(Role::Source, point);
+        self.begin(now, &headed, point);
+        for packet in held.into_packets().chunks_exact_mut(headed.header.packet_size()) {
+            // They are sound, but cutting may fail.
+            if let Err(error) = self.place(now, packet, outbox) {
+                point.drops(&mut self.drops, now, DropCause::Uncut, &error);
+            }
+        }
     }
 
     /// Sends what re-cutting has not filled yet.
@@ -343,7 +548,7 @@ impl Feed {
 
     fn down(&mut self, point: &Point) {
         if std::mem::take(&mut self.up) {
-            point.meters().up.decrement(1);
+            point.tell_source(false);
         }
     }
 }

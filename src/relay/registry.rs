@@ -1,7 +1,9 @@
 //! All publishing points of the daemon: those of the settings, those that are lent, those that publishers make.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use metrics::{Gauge, gauge};
@@ -9,12 +11,16 @@ use metrics::{Gauge, gauge};
 use super::admission::{Admission, PortCounts};
 use super::created::{CreateRefusal, Created};
 use super::delivery::{PointId, ShardPort};
-use super::lending::{LOANS_PER_FOLDER, Loan, Reserve};
+use super::lending::{Loan, Reserve, loans_of};
 use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
+use super::stations::Directory;
 use crate::metrics as names;
-use crate::settings::{Settings, Source};
+use crate::settings::{Pattern, PublishingPoint, Settings, Source, Station};
 use crate::wire::Guid;
+
+/// Hears of publishing points, by the names that viewers know.
+type PointListener = Box<dyn Fn(&Arc<Point>, &str) + Send + Sync>;
 
 /// The publishing points and who may watch them; shared by all threads.
 pub struct Relay {
@@ -22,13 +28,17 @@ pub struct Relay {
     points: Vec<Arc<Point>>,
     /// How many the settings name.
     named: usize,
-    /// What mirrored folders lend.
+    /// What mirrored folders, templates and transcoded publishing points lend.
     reserves: HashMap<PointId, Reserve>,
     /// What publishers make; their ids come last.
     created: Option<Created>,
     by_name: HashMap<String, PointId>,
     /// The first publishing point of each name in lower case.
     by_folded_name: HashMap<String, PointId>,
+    /// Those with the most characters of their own first.
+    templates: Vec<(Pattern, PointId)>,
+    stations: Vec<(PointId, Directory)>,
+    listener: OnceLock<PointListener>,
     admission: Admission,
     leased: Gauge,
     resting: Gauge,
@@ -46,24 +56,37 @@ impl Relay {
             created: None,
             by_name: HashMap::new(),
             by_folded_name: HashMap::new(),
+            templates: Vec::new(),
+            stations: Vec::new(),
+            listener: OnceLock::new(),
             admission: Admission::new(settings),
             leased: gauge!(names::PORT_LEASES, "state" => "leased"),
             resting: gauge!(names::PORT_LEASES, "state" => "resting"),
         };
         for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
-            relay.by_name.entry(settings.name.clone()).or_insert(id);
-            relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
+            if let Some(pattern) = settings.pattern() {
+                relay.templates.push((pattern, id));
+            } else if matches!(settings.source, Source::Stations { .. }) {
+                relay.stations.push((id, Directory::default()));
+            } else {
+                relay.by_name.entry(settings.name.clone()).or_insert(id);
+                relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
+            }
             relay.points.push(Arc::new(Point::new(id, settings, Arc::clone(&shared))));
         }
+        relay.templates.sort_by_key(|(pattern, _)| Reverse(pattern.literal_chars()));
         relay.named = relay.points.len();
-        for folder in relay.points() {
-            if !(matches!(folder.settings().source, Source::Pull { .. }) && folder.settings().source.is_folder()) {
+        for lender in relay.points() {
+            let loans = loans_of(lender.settings(), settings);
+            if loans == 0 {
                 continue;
             }
-            let ids = (0..).map(PointId).skip(relay.points.len()).take(LOANS_PER_FOLDER);
-            let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, folder.settings().clone(), Arc::clone(&shared)))).collect();
+            let ids = (0..).map(PointId).skip(relay.points.len()).take(loans);
+            // Nothing stands in for what is lent.
+            let lent = PublishingPoint { fallback: None, ..lender.settings().clone() };
+            let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, lent.clone(), Arc::clone(&shared)))).collect();
             relay.points.extend(slots.iter().cloned());
-            relay.reserves.insert(folder.id(), Reserve::new(slots));
+            relay.reserves.insert(lender.id(), Reserve::new(slots));
         }
         if settings.publish.create {
             relay.created = Some(Created::new(relay.points.len(), settings, shared));
@@ -85,16 +108,55 @@ impl Relay {
         self.points.get(usize::try_from(id.0).ok()?).cloned().or_else(|| self.created.as_ref()?.by_id(id))
     }
 
-    /// The publishing point that a viewer's name belongs to, and what of the name lies below it: nothing where it is the
-    /// publishing point itself, a path where that is a folder. The longest match counts.
-    pub fn resolve<'n>(&self, name: &'n str) -> Option<(Arc<Point>, &'n str)> {
+    /// The publishing point that a viewer's name belongs to, and which of its names it is: none where it is the publishing point
+    /// itself, the whole of it where that is a template or a list of stations, as these write it, and the path below it where it is a
+    /// folder.
+    ///
+    /// A name of its own counts before stations, these before templates, of these the one with the most characters of its own, and then the first in the
+    /// settings; of folders the longest match counts.
+    pub fn resolve<'n>(&self, name: &'n str) -> Option<(Arc<Point>, Cow<'n, str>)> {
         if let Some(point) = self.point(name) {
-            return Some((point, ""));
+            return Some((point, Cow::Borrowed("")));
         }
-        name.rmatch_indices('/').find_map(|(slash, _)| {
-            let point = self.point(name.get(..slash)?).filter(|point| point.settings().source.is_folder())?;
-            Some((point, name.get(slash + 1..)?))
+        let of_list = self.stations.iter().find_map(|(id, list)| Some((self.by_id(*id)?, Cow::Owned(list.station(name)?.name))));
+        if of_list.is_some() {
+            return of_list;
+        }
+        let of_template = self.templates.iter().find_map(|(pattern, id)| {
+            let captures = pattern.captures(name)?;
+            Some((self.by_id(*id)?, Cow::Owned(pattern.name(&captures))))
+        });
+        of_template.or_else(|| {
+            name.rmatch_indices('/').find_map(|(slash, _)| {
+                let point = self.point(name.get(..slash)?).filter(|point| point.settings().source.is_folder())?;
+                Some((point, Cow::Borrowed(name.get(slash + 1..)?)))
+            })
         })
+    }
+
+    /// What people are shown in place of a viewer's name, where the settings say that.
+    pub fn title(&self, name: &str) -> Option<String> {
+        let (point, below) = self.resolve(name)?;
+        if let Some(station) = self.station(point.id(), &below) {
+            return station.title;
+        }
+        let title = point.settings().title.as_deref()?;
+        match point.settings().pattern() {
+            Some(pattern) => Some(pattern.captures(&below)?.fill(title)),
+            None => below.is_empty().then(|| title.to_owned()),
+        }
+    }
+
+    /// A station of a list, by the publishing point that stands for the list.
+    pub fn station(&self, list: PointId, name: &str) -> Option<Station> {
+        self.stations.iter().find(|(id, _)| *id == list)?.1.station(name)
+    }
+
+    /// A list has been read: these are its stations from now on. Those who watch another one watch on.
+    pub fn set_stations(&self, list: PointId, stations: Vec<Station>) {
+        if let Some((_, directory)) = self.stations.iter().find(|(id, _)| *id == list) {
+            directory.set(stations);
+        }
     }
 
     /// The publishing points of the settings, by their ids.
@@ -103,7 +165,7 @@ impl Relay {
     }
 
     /// Those and, behind them, all that are lent or created or may be, by their ids. Those to lend have the names and settings of
-    /// their folders, those to create have the label of many as their name.
+    /// their folders or templates, those to create have the label of many as their name.
     pub fn all_points(&self) -> Vec<Arc<Point>> {
         let created = self.created.as_ref().map(Created::points).unwrap_or_default();
         self.points.iter().cloned().chain(created).collect()
@@ -122,7 +184,11 @@ impl Relay {
         if let Some((point, _)) = self.resolve(name) {
             return Err(CreateRefusal::Taken { name: name.to_owned(), by: point.name().to_owned() });
         }
-        created.create(name, template.transpose()?.map(|template| template.settings().clone()))
+        let point = created.create(name, template.transpose()?.map(|template| template.settings().clone()))?;
+        if let Some(listener) = self.listener.get() {
+            listener(&point, name);
+        }
+        Ok(point)
     }
 
     /// Whether publishers make publishing points.
@@ -142,15 +208,29 @@ impl Relay {
         }
     }
 
-    /// The publishing point that is lent to a name below a mirrored folder, if one is. It stays so while it is watched.
-    pub fn lent(&self, folder: PointId, name: &str) -> Option<Watch> {
-        self.reserves.get(&folder)?.lent(name)
+    /// The publishing point that is lent to a name of a mirrored folder or template, if one is. It stays so while it is watched.
+    pub fn lent(&self, lender: PointId, name: &str) -> Option<Watch> {
+        self.reserves.get(&lender)?.lent(name)
     }
 
-    /// Lends a publishing point to a name below a mirrored folder; with the loan where that is new, so that a source is
-    /// needed. `None` where all are lent, or where it is no such folder.
-    pub fn lend(&self, folder: PointId, name: &str) -> Option<(Watch, Option<Loan>)> {
-        self.reserves.get(&folder)?.lend(name)
+    /// Lends a publishing point to a name of a mirrored folder or template; with the loan where that is new, so that a source is
+    /// needed. `None` where all are lent, or where it lends none.
+    pub fn lend(&self, lender: PointId, name: &str) -> Option<(Watch, Option<Loan>)> {
+        let (watch, loan) = self.reserves.get(&lender)?.lend(name)?;
+        if let Some(listener) = self.listener.get().filter(|_| loan.is_some()) {
+            listener(watch.point(), &watch.point().full_name(name));
+        }
+        Some((watch, loan))
+    }
+
+    /// Calls `listener` with each publishing point that can have viewers and its name: with those of the settings now, with others
+    /// when they are lent or created. What it hears them by is forgotten when they go back. Once only.
+    pub fn on_point(&self, listener: PointListener) {
+        for point in self.points().iter().filter(|point| !point.settings().is_lender()) {
+            listener(point, point.name());
+        }
+        // A second one would hear nothing of those to come.
+        let _ = self.listener.set(listener);
     }
 
     /// Who comes in.
@@ -188,7 +268,8 @@ fn count(leases: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{PublishingPoint, Source};
+    use crate::settings::{PublishingPoint, Source, Start};
+    use std::time::Duration;
 
     #[test]
     fn names_belong_to_the_longest_folder() {
@@ -213,5 +294,49 @@ mod tests {
         ] {
             assert_eq!(resolved(name).as_deref(), found, "{name}");
         }
+    }
+
+    #[test]
+    fn templates_come_behind_names_and_before_folders() {
+        let pull = |url: &str| Source::Pull { url: url.into(), start: Start::Watched, linger: Duration::ZERO };
+        let points = [
+            ("*", pull("mms://h/any/{1}")),
+            ("cam-*", pull("mms://h/{1}")),
+            ("CAM-1*", pull("mms://h/one/{1}")),
+            ("cam-12", Source::Push),
+            ("c*m-2", pull("mms://h/first/{1}")),
+            ("a", Source::Files { root: "/srv".into() }),
+            ("a/cam-*", pull("mms://h/a/{1}")),
+        ];
+        let mut points: Vec<_> = points.map(|(name, source)| PublishingPoint::new(name, source)).into();
+        points[1].title = Some("Camera {1}".into());
+        points[1].at_once = 3;
+        let settings = Settings { publishing_points: points, ..Settings::default() };
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        for (name, found) in [
+            ("cam-12", "cam-12 + "),
+            ("Cam-12", "cam-12 + "),
+            ("cam-13", "CAM-1* + CAM-13"),
+            ("Cam-1", "cam-* + cam-1"),
+            ("cam-2", "cam-* + cam-2"),
+            ("com-2", "c*m-2 + com-2"),
+            ("cam-*", "cam-* + cam-*"),
+            ("x", "* + x"),
+            ("a/cam-3", "a/cam-* + a/cam-3"),
+            ("a/com-3", "a + com-3"),
+            ("a/cam-3/x", "a + cam-3/x"),
+        ] {
+            let resolved = relay.resolve(name).map(|(point, below)| format!("{} + {below}", point.name()));
+            assert_eq!(resolved.as_deref(), Some(found), "{name}");
+        }
+        assert!(relay.resolve("a b/x").is_none() && relay.resolve("x\0").is_none());
+        assert_eq!(relay.title("CAM-front door").as_deref(), Some("Camera front door"));
+        assert_eq!((relay.title("cam-12"), relay.title("nothing/here")), (None, None));
+        let id = relay.resolve("cam-7").unwrap().0.id();
+        let lent: Vec<_> = ["cam-7", "cam-8", "cam-9"].map(|name| relay.lend(id, name).unwrap()).into();
+        assert!(relay.lend(id, "cam-6").is_none() && relay.lend(id, "cam-8").is_some_and(|(_, loan)| loan.is_none()));
+        assert_eq!(relay.by_id(lent[0].0.point().id()).unwrap().full_name("cam-7"), "cam-7");
+        let folder = relay.point("a").unwrap();
+        assert_eq!((folder.full_name("x/y"), folder.full_name("")), ("a/x/y".into(), "a".into()));
     }
 }

@@ -83,11 +83,6 @@ pub(super) struct Placed {
 }
 
 impl Timeline {
-    /// The size of the packets to place; `None` before the source's header.
-    pub(super) fn packet_size(&self) -> Option<usize> {
-        self.source.as_ref().map(|source| source.header.packet_size())
-    }
-
     /// The current generation; `None` before the first header and after the end.
     pub(super) fn generation(&self) -> Option<&Arc<Generation>> {
         self.open.as_ref().map(|open| &open.generation)

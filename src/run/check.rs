@@ -6,6 +6,7 @@ use super::placed;
 use super::serve::read_certificate;
 use super::sign::read_secrets;
 use crate::args::CheckArgs;
+use crate::hooks;
 use crate::ingest;
 use crate::settings::{SettingsError, effective, load};
 
@@ -24,8 +25,14 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     if let Some(Err(error)) = loaded.settings.key_file.as_deref().map(read_secrets) {
         return Err(placed(error.into(), &loaded.places));
     }
+    if let Err(error) = ingest::check_stations(&loaded.settings) {
+        return Err(placed(error.into(), &loaded.places));
+    }
     if let Err(error) = read_certificate(&loaded.settings.rtsp_tls) {
         return Err(placed(error.into(), &loaded.places));
+    }
+    if let Some(webhook) = &loaded.settings.hooks.webhook {
+        hooks::check(webhook)?;
     }
     if args.quiet {
         return Ok(());

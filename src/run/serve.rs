@@ -15,6 +15,7 @@ use super::sign::{read_secrets, unix_s};
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Health, systemd};
+use crate::hooks::Hooks;
 use crate::ingest::{self, Ingest};
 use crate::relay::Relay;
 use crate::settings::{Problem, RtspTls, Settings, SettingsError};
@@ -59,6 +60,9 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let mailboxes = Mailboxes::new(settings.shards);
         let relay = Relay::new(&settings, Box::new(random_guid), mailboxes.ports());
         let health = Health::new(Clock::now().into_std(), settings.shards.max(1));
+        let run_id = u64::from_ne_bytes(random_bytes());
+        let handle = tokio::runtime::Handle::current();
+        let hooks = Hooks::start(&handle, &settings.hooks, &relay, Arc::new(unix_s), run_id)?;
         let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
@@ -106,6 +110,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
             tracing::info!("some viewers did not leave in time; their connections are cut");
         }
         ingest.stop().await;
+        hooks.stop().await;
         control.stop();
         scribe.finish();
         Ok(())

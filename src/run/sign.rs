@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::placed;
 use crate::args::SignArgs;
+use crate::ingest::load_stations;
 use crate::relay::Relay;
 use crate::settings::{Listen, Problem, Settings, SettingsError, Sources, Viewers, load};
 use crate::text::percent_encode;
@@ -65,10 +66,11 @@ impl Target {
         let is_clean = !written.chars().any(char::is_control) && !written.contains("//");
         ensure!(is_clean && !written.is_empty() && written != "/", "{written:?} is no name that viewers could open");
         let relay = Relay::new(settings, Box::new(Guid::default), Vec::new());
+        load_stations(&relay)?;
         if let Some((point, below)) = relay.resolve(written) {
             // The name of a folder alone is none to play, all that is below it is.
-            let name =
-                if written.len() == point.name().len() { point.name().to_owned() } else { format!("{}/{below}", point.name()) };
+            let is_whole = written.len() == point.name().len() || point.settings().lends_whole_names();
+            let name = if is_whole { point.full_name(&below) } else { format!("{}/{below}", point.name()) };
             return Ok(Self { name, asks: point.settings().access.viewers == Viewers::Signed });
         }
         // A folder of publishing points, which is none itself.
@@ -176,7 +178,8 @@ pub(super) fn unix_s() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{PointAccess, PublishingPoint, Source};
+    use crate::settings::{PointAccess, PublishingPoint, Source, Start};
+    use std::time::Duration;
 
     fn settings() -> Settings {
         let point = |name: &str, source, viewers| {
@@ -184,11 +187,13 @@ mod tests {
             PublishingPoint { access, ..PublishingPoint::new(name, source) }
         };
         let files = Source::Files { root: "/nowhere".into() };
+        let pull = Source::Pull { url: "mms://h/{1}".into(), start: Start::Watched, linger: Duration::ZERO };
         let publishing_points = vec![
             point("Cam1", Source::Push, Viewers::Signed),
             point("archive", files, Viewers::Signed),
             point("tv/One", Source::Push, Viewers::All),
             point("tv/two", Source::Push, Viewers::Signed),
+            point("door-*", pull, Viewers::Signed),
         ];
         Settings { publishing_points, ..Settings::default() }
     }
@@ -204,6 +209,7 @@ mod tests {
             ("ARCHIVE/a/b/", "archive/a/b/", true),
             ("tv/one", "tv/One", false),
             ("TV/", "tv/", true),
+            ("DOOR-Back", "door-Back", true),
         ] {
             let target = Target::of(&settings(), written).unwrap();
             assert_eq!((target.name.as_str(), target.asks), (name, asks), "{written}");
@@ -211,6 +217,19 @@ mod tests {
         for bad in ["", "/", "//", "cam2", "tv", "cam1/", "cam1/x", "t/", "archive//x"] {
             assert!(Target::of(&settings(), bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn stations_are_signed_as_their_list_writes_them() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "Jazz mms://h/1\n").unwrap();
+        let source = Source::Stations { file: file.path().to_owned(), linger: Duration::ZERO };
+        let access = PointAccess { viewers: Viewers::Signed, ..PointAccess::default() };
+        let list = PublishingPoint { access, ..PublishingPoint::new("list", source) };
+        let settings = Settings { publishing_points: vec![list], ..Settings::default() };
+        let target = Target::of(&settings, "jAZZ").unwrap();
+        assert_eq!((target.name.as_str(), target.asks), ("Jazz", true));
+        assert!(Target::of(&settings, "rock").is_err() && Target::of(&settings, "list").is_err());
     }
 
     #[test]

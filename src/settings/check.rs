@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use super::hooks::{commands, hooks};
 use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
 use super::problem::{Problem, SettingsError};
@@ -14,6 +15,9 @@ use super::raw::{
     List, Raw, RawAccess, RawAccessLog, RawDelivery, RawLimits, RawLog, RawLogFormat, RawOnDemand, RawOnSlow, RawOutsidePool,
     RawOversize, RawPublish, RawRtsp, RawUdp, RawViewers, RawWindow,
 };
+use super::stations::station_lists;
+use super::template::has_blank;
+use super::transcode;
 use super::{
     Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
     PortRanges, Protocols, Publish, PublishingPoint, RtspTls, Settings, Source, Udp, Viewers, WindowBounds,
@@ -56,6 +60,8 @@ pub(super) fn settings(
     let built_in = Settings::default();
     let source_timeout = raw.source_timeout_s.map_or(built_in.source_timeout, |seconds| check.time_or_never(seconds));
     let access = check.access(&raw.access);
+    let hooks = hooks(&mut check, &raw.hooks);
+    let profiles = transcode::profiles(&mut check, &raw.profile);
     let settings = Settings {
         shards: check.shards(raw.shards).unwrap_or(built_in.shards),
         mms: check.listen("mms.listen", raw.mms.listen.as_ref(), built_in.mms),
@@ -79,8 +85,21 @@ pub(super) fn settings(
         log: check.log(&raw.log, built_in.log),
         access_log: check.access_log(&raw.access_log),
         source_timeout,
-        publishing_points: publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers),
+        transcode: transcode::transcode(&mut check, &raw.transcode),
+        player_profiles: transcode::player_profiles(&mut check, &raw.player_profile, &profiles),
+        profiles,
+        publishing_points: {
+            let mut points = publishing_points(&mut check, &raw.publishing_point, source_timeout, access.viewers);
+            points.extend(station_lists(&mut check, &raw.stations, source_timeout, access.viewers));
+            for (i, point) in points.iter_mut().enumerate() {
+                let own = raw.publishing_point.get(i).map(|raw| (format!("publishing_point[{i}].hooks"), &raw.hooks));
+                let own = own.map(|(key, own)| commands(&mut check, &key, own, &hooks.commands));
+                point.commands = own.unwrap_or_else(|| hooks.commands.clone());
+            }
+            points
+        },
         access,
+        hooks,
     };
     check.whole(&settings);
     let Check { problems, warnings, .. } = check;
@@ -127,7 +146,7 @@ impl Check<'_> {
     /// A path from the settings' folder; that nothing is there now is a warning only, for it may still come.
     pub(super) fn existing_file(&mut self, key: &str, path: &Path) -> PathBuf {
         let path = self.base.join(path);
-        if !path.as_os_str().is_empty() && !path.is_file() {
+        if !path.as_os_str().is_empty() && !path.is_file() && !has_blank(&path.to_string_lossy()) {
             self.warning(key, format!("{} is not there, or is no file, or may not be seen by this user", path.display()));
         }
         path
@@ -466,9 +485,13 @@ impl Check<'_> {
             let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
             points.push(PublishingPoint { access, ..PublishingPoint::push("[publish] create".into(), None) });
         }
+        let own = points.iter().filter(|point| !matches!(point.source, Source::Stations { .. })).count();
         for (i, point) in points.iter().enumerate() {
-            let written = self.places.contains_key(&format!("publishing_point[{i}].access"));
-            let key = if written { format!("publishing_point[{i}].access") } else { "access.viewers".to_owned() };
+            let written = match point.source {
+                Source::Stations { .. } => format!("stations[{}].access", i.saturating_sub(own)),
+                _ => format!("publishing_point[{i}].access"),
+            };
+            let key = if self.places.contains_key(&written) { written } else { "access.viewers".to_owned() };
             match point.access.viewers {
                 Viewers::Signed if settings.key_file.is_none() => self.problem(
                     &key,
@@ -507,6 +530,7 @@ impl Check<'_> {
     /// What only the whole can say.
     fn whole(&mut self, settings: &Settings) {
         self.proofs(settings);
+        transcode::known_profiles(self, settings);
         let Settings { mms, http, rtsp, admin, .. } = settings;
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
         let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::Loaded;
 use super::points::url_without_secrets;
-use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Source, Start, Viewers};
+use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Profile, Source, Start, Viewers};
 
 /// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
 /// file gives the same settings, but for what may be secret in URLs: it is left out.
@@ -146,11 +146,42 @@ pub fn effective(loaded: &Loaded) -> String {
     page.line("keep", access_log.keep);
     page.line("hash_addresses", access_log.hash_addresses);
 
+    let transcode = &settings.transcode;
+    page.table("transcode");
+    page.line("ffmpeg", quoted(&transcode.ffmpeg));
+    page.line("ffprobe", quoted(&transcode.ffprobe));
+    page.line("children", transcode.children);
+    page.line("nice", transcode.nice);
+    page.line("memory_bytes", transcode.memory_bytes.unwrap_or(0));
+    settings.profiles.iter().for_each(|profile| page.profile(profile));
+    for rule in &settings.player_profiles {
+        page.head("[[player_profile]]", "player_profile");
+        page.line("player", quoted(&rule.player));
+        if let Some(protocol) = rule.protocol {
+            page.line("protocol", quoted(protocol));
+        }
+        page.line("profile", quoted(&rule.profile));
+    }
+
+    page.table("hooks");
+    for (key, argv) in settings.hooks.commands.by_key() {
+        page.line(key, array(argv));
+    }
+    page.line("timeout_s", settings.hooks.timeout.as_secs());
+    match &settings.hooks.webhook {
+        Some(webhook) => {
+            page.note(&format!("url: {}, with a secret that is not shown", one_line(&url_without_secrets(&webhook.url))))
+        }
+        None => page.note("url: none, so that there is no webhook"),
+    }
+
     if settings.publishing_points.is_empty() {
         page.text.push('\n');
         page.note("no publishing point is configured, so the built-in \"demo\" runs");
     }
-    for (i, point) in settings.publishing_points.iter().enumerate() {
+    let (lists, points): (Vec<_>, Vec<_>) =
+        settings.publishing_points.iter().partition(|point| matches!(point.source, Source::Stations { .. }));
+    for (i, point) in points.into_iter().enumerate() {
         page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
         page.line("name", quoted(&point.name));
         page.line("source", source(&point.source));
@@ -161,9 +192,31 @@ pub fn effective(loaded: &Loaded) -> String {
         if point.url_commands {
             page.line("url_commands", true);
         }
+        if let Some(fallback) = &point.fallback {
+            page.line("fallback", &fallback.kind);
+            page.line("fallback_after_s", fallback.after.as_secs());
+        }
         page.line("access", viewers(point.access.viewers));
         page.line("allow", array(&point.access.allow));
         page.line("deny", array(&point.access.deny));
+        if point.commands != settings.hooks.commands {
+            let commands: Vec<_> = point.commands.by_key().iter().map(|(key, argv)| format!("{key} = {}", array(argv))).collect();
+            page.line("hooks", format!("{{ {} }}", commands.join(", ")));
+        }
+        if point.pattern().is_some() {
+            page.line("at_once", point.at_once);
+        }
+    }
+    for (i, list) in lists.into_iter().enumerate() {
+        let Source::Stations { file, linger } = &list.source else { continue };
+        page.head("[[stations]]", &format!("stations[{i}]"));
+        page.line("file", quoted(&file.to_string_lossy()));
+        page.line("at_once", list.at_once);
+        page.line("linger_s", linger.as_secs());
+        page.line("source_timeout_s", seconds_or_never(list.source_timeout));
+        page.line("access", viewers(list.access.viewers));
+        page.line("allow", array(&list.access.allow));
+        page.line("deny", array(&list.access.deny));
     }
     page.text
 }
@@ -191,6 +244,29 @@ impl Page<'_> {
         let dotted = if self.table.is_empty() { key.to_owned() } else { format!("{}.{key}", self.table) };
         let place = self.loaded.places.get(&dotted).map(|place| format!(" # {}", one_line(place))).unwrap_or_default();
         let _ = writeln!(self.text, "{key} = {value}{place}");
+    }
+
+    fn profile(&mut self, profile: &Profile) {
+        self.head("[[profile]]", "profile");
+        self.line("name", quoted(&profile.name));
+        if let Some(video) = &profile.video {
+            let (name, kbps, (width, height)) = (quoted(video.codec.name()), video.bit_rate / 1000, video.size);
+            let (fps, ms) = (video.frame_rate, video.key_frame_interval.as_millis());
+            let text = format!(
+                "{{ codec = {name}, bit_rate_kbps = {kbps}, max_width = {width}, max_height = {height}, max_fps = {fps}, \
+                 key_frame_ms = {ms} }}"
+            );
+            self.line("video", text);
+        }
+        if let Some(audio) = &profile.audio {
+            let (name, kbps) = (quoted(audio.codec.name()), audio.bit_rate / 1000);
+            let (rate, channels) = (audio.sample_rate, audio.channels);
+            let text = format!("{{ codec = {name}, bit_rate_kbps = {kbps}, sample_rate = {rate}, channels = {channels} }}");
+            self.line("audio", text);
+        }
+        self.line("packet_size", profile.packet_size);
+        self.line("copy", profile.copy);
+        self.line("arguments", array(&profile.arguments));
     }
 
     fn note(&mut self, text: &str) {
@@ -255,21 +331,41 @@ fn source(source: &Source) -> String {
     match source {
         Source::Push => "{ type = \"push\" }".to_owned(),
         Source::Demo => "{ type = \"demo\" }".to_owned(),
-        Source::File { paths } => {
+        Source::File { paths, start, linger } => {
             let paths: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
-            match paths.as_slice() {
-                [path] => format!("{{ type = \"file\", path = {} }}", quoted(path)),
-                _ => format!("{{ type = \"file\", paths = {} }}", array(&paths)),
-            }
+            let paths = match paths.as_slice() {
+                [path] => format!("path = {}", quoted(path)),
+                _ => format!("paths = {}", array(&paths)),
+            };
+            format!("{{ type = \"file\", {paths}, {} }}", when(*start, *linger))
         }
         Source::Exec { argv, start, linger } => {
             format!("{{ type = \"exec\", argv = {}, {} }}", array(argv), when(*start, *linger))
         }
+        Source::Camera { url, udp, start, linger, .. } => {
+            let transport = if *udp { "udp" } else { "tcp" };
+            let url = quoted(&url_without_secrets(url));
+            format!("{{ type = \"camera\", url = {url}, transport = \"{transport}\", {} }}", when(*start, *linger))
+        }
         Source::Files { root } => format!("{{ type = \"files\", root = {} }}", quoted(&root.to_string_lossy())),
+        Source::Stations { file, .. } => format!("{{ type = \"stations\", file = {} }}", quoted(&file.to_string_lossy())),
         Source::Pull { url, start, linger } => {
             format!("{{ type = \"pull\", url = {}, {} }}", quoted(&url_without_secrets(url)), when(*start, *linger))
         }
+        Source::Ffmpeg { input, profile, start, linger } => {
+            let (shown, arguments) = (quoted(&url_without_secrets(&input.input)), array(&shown(&input.arguments)));
+            let (profile, when) = (quoted(profile), when(*start, *linger));
+            format!("{{ type = \"ffmpeg\", input = {shown}, input_arguments = {arguments}, profile = {profile}, {when} }}")
+        }
     }
+}
+
+/// Options as they may be shown: URLs without what may be secret in them, and nothing of what options are for that carry secrets.
+fn shown(arguments: &[String]) -> Vec<String> {
+    const SECRET: [&str; 5] = ["-headers", "-cookies", "-passphrase", "-decryption_key", "-cryptokey"];
+    let before = std::iter::once("").chain(arguments.iter().map(String::as_str));
+    let pairs = before.zip(arguments);
+    pairs.map(|(option, value)| if SECRET.contains(&option) { "…".to_owned() } else { url_without_secrets(value) }).collect()
 }
 
 fn when(start: Start, linger: Duration) -> String {

@@ -153,7 +153,7 @@ mod tests {
                 "w.toml:13: publishing_point[1].name: invalid type: integer `7`, expected a string",
                 "w.toml:14: colours: unknown key `colours`; known here: `shards`, `source_timeout_s`, `mms`, `http`, `rtsp`, `admin`, \
                  `udp`, `delivery`, `on_demand`, `limits`, `window`, `publish`, `access`, `users`, `signing`, `log`, `access_log`, \
-                 `publishing_point`",
+                 `transcode`, `profile`, `player_profile`, `publishing_point`, `stations`, `hooks`",
                 "w.toml:1: shards: invalid type: string \"many\", expected a whole number from 0 to 4294967295",
                 "w.toml:4: mms.lisen: unknown key `lisen`; did you mean `listen`?",
                 "w.toml:7: udp.max_datagram: invalid value: integer `-1`, expected a whole number from 0 to 4294967295",

@@ -74,8 +74,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
             Err(found) => problems.extend(found),
         }
     }
-    let points = publishing_points(&mut layers, &mut problems);
-    layers.push(Map::from_iter([(POINTS.to_owned(), Value::new(None, ValueKind::Array(points)))]));
+    for (key, what) in [(POINTS, "publishing point"), ("profile", "profile")] {
+        let merged = named(&mut layers, &mut problems, key, what);
+        layers.push(Map::from_iter([(key.to_owned(), Value::new(None, ValueKind::Array(merged)))]));
+    }
 
     let mut variables: Vec<_> =
         sources.env.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes())).collect();
@@ -141,12 +143,12 @@ fn files(file: Option<&Path>, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 
 const POINTS: &str = "publishing_point";
 
-/// Takes the publishing points out of the layers and merges them by name: the same name in a later file replaces
-/// the earlier point, at its place; twice in one file is a mistake. (`config` would replace the whole list.)
-fn publishing_points(layers: &mut [Map<String, Value>], problems: &mut Vec<Problem>) -> Vec<Value> {
+/// Takes a list of tables with names (publishing points, profiles) out of the layers and merges them by name: the same name in a
+/// later file replaces the earlier one, at its place; twice in one file is a mistake. (`config` would replace the whole list.)
+fn named(layers: &mut [Map<String, Value>], problems: &mut Vec<Problem>, key: &str, what: &str) -> Vec<Value> {
     let mut merged: Vec<Value> = Vec::new();
     for layer in layers {
-        let Some(ValueKind::Array(points)) = layer.remove(POINTS).map(|list| list.kind) else { continue };
+        let Some(ValueKind::Array(points)) = layer.remove(key).map(|list| list.kind) else { continue };
         let mut here: BTreeMap<String, String> = BTreeMap::new();
         for point in points {
             let Some(name) = name_of(&point) else {
@@ -155,9 +157,8 @@ fn publishing_points(layers: &mut [Map<String, Value>], problems: &mut Vec<Probl
             };
             let place = point.origin().unwrap_or_default().to_owned();
             if let Some(first) = here.insert(name.clone(), place.clone()) {
-                let message =
-                    format!("the publishing point \"{name}\" was already defined at {first}; names are unique in a file");
-                problems.push(Problem { place, key: "publishing_point.name".into(), message });
+                let message = format!("the {what} \"{name}\" was already defined at {first}; names are unique in a file");
+                problems.push(Problem { place, key: format!("{key}.name"), message });
             }
             match merged.iter_mut().find(|earlier| name_of(earlier).as_ref() == Some(&name)) {
                 Some(earlier) => *earlier = point,

@@ -3,21 +3,35 @@
 //! A leaf module: every layer may use these types, none of them knows where a value came from.
 //! [`load`] makes them from files, environment and flags; `config/wmrelay.toml` explains every key.
 
+mod camera;
 mod check;
 mod effective;
+mod fallback;
 mod file;
+mod hooks;
 mod listen;
 mod load;
 mod points;
 mod problem;
 mod raw;
+mod stations;
+mod template;
+mod transcode;
 
+pub use camera::CameraLogin;
 pub use effective::effective;
+pub use fallback::{Fallback, FallbackKind};
+pub use hooks::{Commands, Hooks, Target, Webhook};
 pub use load::{Flag, Loaded, Sources, load};
-pub use points::check_name;
+pub use points::{check_name, url_without_secrets};
 pub use problem::{Problem, SettingsError};
+pub use stations::{STATIONS_BYTES_MAX, Station, parse_stations};
+pub use template::{Captures, Pattern};
+pub use transcode::{
+    AudioCodec, AudioProfile, Choice, FfmpegInput, PROFILES_MAX, PlayerProfile, Profile, SCHEMES, Transcode, VideoCodec,
+    VideoProfile, scheme_of,
+};
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -74,6 +88,14 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// [`PublishingPoint::source_timeout`] of those that do not say it; `None`: for ever.
     pub source_timeout: Option<Duration>,
+    /// Who hears when sources and viewers come and go.
+    pub hooks: Hooks,
+    /// What transcodes.
+    pub transcode: Transcode,
+    /// The profiles, built-in ones first; their names differ.
+    pub profiles: Vec<Profile>,
+    /// Which players get which profile by themselves; the first that fits counts.
+    pub player_profiles: Vec<PlayerProfile>,
     /// The publishing points, in the order of the file.
     pub publishing_points: Vec<PublishingPoint>,
 }
@@ -374,7 +396,7 @@ fn permitted(allow: &[IpNet], deny: &[IpNet], address: IpAddr) -> bool {
 /// A name that viewers can open, and what feeds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishingPoint {
-    /// The name, as in `mms://host/NAME`.
+    /// The name, as in `mms://host/NAME`; that of a template has a `*` in it ([`PublishingPoint::pattern`]).
     pub name: String,
     /// What people are shown in place of the name.
     pub title: Option<String>,
@@ -384,8 +406,14 @@ pub struct PublishingPoint {
     pub source_timeout: Option<Duration>,
     /// Whether script commands of its source may open web pages and other streams in a player.
     pub url_commands: bool,
+    /// What viewers get while the source is gone; `None`: nothing.
+    pub fallback: Option<Fallback>,
     /// Who may watch it.
     pub access: PointAccess,
+    /// Names that are live at once, where it stands for many; at least one.
+    pub at_once: usize,
+    /// Programs that hear of it.
+    pub commands: Commands,
 }
 
 /// What feeds a broadcast.
@@ -397,6 +425,10 @@ pub enum Source {
     File {
         /// The files, at least one.
         paths: Vec<PathBuf>,
+        /// When they are played; each time from the first one's beginning.
+        start: Start,
+        /// How long they go on without viewers (`Start::Watched`).
+        linger: Duration,
     },
     /// A child process that writes ASF to its standard output.
     Exec {
@@ -405,6 +437,19 @@ pub enum Source {
         /// When it runs.
         start: Start,
         /// How long it goes on without viewers (`Start::Watched`).
+        linger: Duration,
+    },
+    /// A camera, or another server of plain RTSP, whose codecs ASF carries.
+    Camera {
+        /// `rtsp` URL, which may hold a login or an access key.
+        url: String,
+        /// Set apart from the URL, which it takes precedence over.
+        login: Option<CameraLogin>,
+        /// Media comes as datagrams, not on the connection.
+        udp: bool,
+        /// When it is connected.
+        start: Start,
+        /// How long it stays so without viewers (`Start::Watched`).
         linger: Duration,
     },
     /// The built-in moving test picture.
@@ -425,6 +470,25 @@ pub enum Source {
         /// How long it stays so without viewers (`Start::Watched`).
         linger: Duration,
     },
+    /// What a list of stations names, each of them pulled while it is watched. Its publishing point has the file's name, which nobody
+    /// can open.
+    Stations {
+        /// The list.
+        file: PathBuf,
+        /// How long a station is pulled without viewers.
+        linger: Duration,
+    },
+    /// Whatever ffmpeg reads, made to be what a profile says.
+    Ffmpeg {
+        /// What it reads.
+        input: FfmpegInput,
+        /// The name of a profile.
+        profile: String,
+        /// When it runs.
+        start: Start,
+        /// How long it goes on without viewers (`Start::Watched`).
+        linger: Duration,
+    },
 }
 
 impl Source {
@@ -434,7 +498,13 @@ impl Source {
             Self::Files { .. } => true,
             // What stands behind a question mark is no path.
             Self::Pull { url, .. } => url.ends_with('/') && !url.contains('?'),
-            Self::Push | Self::File { .. } | Self::Exec { .. } | Self::Demo => false,
+            Self::Push
+            | Self::File { .. }
+            | Self::Exec { .. }
+            | Self::Demo
+            | Self::Stations { .. }
+            | Self::Ffmpeg { .. }
+            | Self::Camera { .. } => false,
         }
     }
 }
@@ -501,6 +571,10 @@ impl Default for Settings {
             log: Log { format: LogFormat::Auto, level: "info".into() },
             access_log: AccessLog::default(),
             source_timeout: Some(Duration::from_secs(30)),
+            hooks: Hooks::default(),
+            transcode: Transcode::default(),
+            profiles: Profile::built_in(),
+            player_profiles: Vec::new(),
             publishing_points: Vec::new(),
         }
     }
@@ -514,7 +588,17 @@ impl PublishingPoint {
 
     /// One that everybody may watch and whose viewers wait for ever, with nothing else said of it.
     pub fn new(name: impl Into<String>, source: Source) -> Self {
-        Self { name: name.into(), title: None, source, source_timeout: None, url_commands: false, access: PointAccess::default() }
+        Self {
+            name: name.into(),
+            title: None,
+            source,
+            source_timeout: None,
+            url_commands: false,
+            fallback: None,
+            access: PointAccess::default(),
+            at_once: template::AT_ONCE,
+            commands: Commands::default(),
+        }
     }
 }
 
@@ -523,16 +607,10 @@ impl Settings {
     pub fn publishing_points_or_demo(&self) -> Vec<PublishingPoint> {
         if self.publishing_points.is_empty() {
             let access = PointAccess { viewers: self.access.viewers, ..PointAccess::default() };
-            let source_timeout = self.source_timeout;
-            vec![PublishingPoint { source_timeout, access, ..PublishingPoint::new("demo", Source::Demo) }]
+            let (source_timeout, commands) = (self.source_timeout, self.hooks.commands.clone());
+            vec![PublishingPoint { source_timeout, access, commands, ..PublishingPoint::new("demo", Source::Demo) }]
         } else {
             self.publishing_points.clone()
         }
-    }
-
-    /// The titles of publishing points that have one, by their names in small letters.
-    pub fn titles(&self) -> BTreeMap<String, String> {
-        let titled = |point: &PublishingPoint| Some((point.name.to_ascii_lowercase(), point.title.clone()?));
-        self.publishing_points.iter().filter_map(titled).collect()
     }
 }

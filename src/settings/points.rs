@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::camera::camera;
 use super::check::{Check, viewers};
+use super::fallback;
 use super::raw::{RawPoint, RawSource, RawSourceKind, RawStart};
+use super::template::{template, watched_only};
+use super::transcode::{self, DEFAULT_PROFILE};
 use super::{PointAccess, PublishingPoint, Source, Start, Viewers};
 
 /// Longest name that the MMS side opens, UTF-16 units: real names are shorter, and requests stay small.
@@ -60,11 +64,11 @@ pub(super) fn publishing_points(
     timeout: Option<Duration>,
     of_all: Viewers,
 ) -> Vec<PublishingPoint> {
-    let mut points: Vec<PublishingPoint> = Vec::new();
+    let mut points: Vec<(usize, PublishingPoint)> = Vec::new();
     for (i, raw) in raw.iter().enumerate() {
         let key = format!("publishing_point[{i}]");
         let mut name = raw.name.clone().unwrap_or_default();
-        let source = match &raw.source {
+        let source = match &watched_only(check, &key, raw) {
             Some(source) => self::source(check, &format!("{key}.source"), source),
             None => {
                 check.problem(&key, "lacks `source`, such as source = { type = \"push\" }".into());
@@ -79,7 +83,7 @@ pub(super) fn publishing_points(
             check.problem(&key, "lacks `name`".into());
         } else if let Err(why) = check_name(&name) {
             check.problem(&format!("{key}.name"), why);
-        } else if let Some(other) = points.iter().find(|other| other.name.eq_ignore_ascii_case(&name)) {
+        } else if let Some(other) = points.iter().map(|(_, other)| other).find(|other| other.name.eq_ignore_ascii_case(&name)) {
             let why = format!("{name:?} and {:?} differ only in capitals, which viewers do not keep apart", other.name);
             check.problem(&format!("{key}.name"), why);
         }
@@ -94,29 +98,37 @@ pub(super) fn publishing_points(
             deny: check.networks(&format!("{key}.deny"), raw.deny.as_ref()),
         };
         check.not_denied_too(&format!("{key}.allow"), &access.allow, &access.deny);
-        points.extend(source.map(|source| PublishingPoint {
-            source_timeout,
-            url_commands: raw.url_commands.unwrap_or_default(),
-            title,
-            access,
-            ..PublishingPoint::new(name, source)
+        let at_once = template(check, &key, raw, &name, source.as_ref());
+        let fallback = fallback::fallback(check, &key, raw, source.as_ref());
+        if fallback.is_some() && name.contains('*') {
+            check.problem(&format!("{key}.fallback"), "is for one publishing point, not for a name that stands for many".into());
+        }
+        let url_commands = raw.url_commands.unwrap_or_default();
+        points.extend(source.map(|source| {
+            let point = PublishingPoint::new(name, source);
+            let at_once = at_once.unwrap_or(point.at_once);
+            (i, PublishingPoint { source_timeout, url_commands, fallback, title, access, at_once, ..point })
         }));
     }
-    points
+    fallback::connect(check, &mut points);
+    points.into_iter().map(|(_, point)| point).collect()
 }
 
 fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     let Some(kind) = raw.kind else {
-        check.problem(key, "lacks `type`: \"push\", \"file\", \"files\", \"exec\", \"pull\" or \"demo\"".into());
+        let types = "\"push\", \"file\", \"files\", \"exec\", \"ffmpeg\", \"pull\", \"camera\" or \"demo\"";
+        check.problem(key, format!("lacks `type`: {types}"));
         return None;
     };
     let (word, uses): (_, &[&str]) = match kind {
         RawSourceKind::Push => ("push", &[]),
         RawSourceKind::Demo => ("demo", &[]),
-        RawSourceKind::File => ("file", &["path", "paths"]),
+        RawSourceKind::File => ("file", &["path", "paths", "start", "linger_s"]),
         RawSourceKind::Exec => ("exec", &["argv", "start", "linger_s"]),
         RawSourceKind::Files => ("files", &["root"]),
         RawSourceKind::Pull => ("pull", &["url", "start", "linger_s"]),
+        RawSourceKind::Ffmpeg => ("ffmpeg", &["input", "input_arguments", "profile", "start", "linger_s"]),
+        RawSourceKind::Camera => ("camera", &["url", "user", "password", "transport", "start", "linger_s"]),
     };
     let written = [
         ("path", raw.path.is_some()),
@@ -124,6 +136,12 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         ("argv", raw.argv.is_some()),
         ("root", raw.root.is_some()),
         ("url", raw.url.is_some()),
+        ("input", raw.input.is_some()),
+        ("input_arguments", raw.input_arguments.is_some()),
+        ("profile", raw.profile.is_some()),
+        ("user", raw.user.is_some()),
+        ("password", raw.password.is_some()),
+        ("transport", raw.transport.is_some()),
         ("start", raw.start.is_some()),
         ("linger_s", raw.linger_s.is_some()),
     ];
@@ -139,6 +157,13 @@ fn source(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         RawSourceKind::Exec => exec(check, key, raw),
         RawSourceKind::Files => files(check, key, raw),
         RawSourceKind::Pull => pull(check, key, raw),
+        RawSourceKind::Ffmpeg => {
+            let input = transcode::input(check, key, raw.input.as_ref(), raw.input_arguments.as_ref());
+            let profile = raw.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
+            let (start, linger) = when(check, key, raw);
+            Some(Source::Ffmpeg { input: input?, profile, start, linger })
+        }
+        RawSourceKind::Camera => camera(check, key, raw),
     }
 }
 
@@ -162,7 +187,9 @@ fn file(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         }
         check.existing_file(&key, path)
     });
-    Some(Source::File { paths: paths.collect() })
+    let paths = paths.collect();
+    let (start, linger) = when(check, key, raw);
+    Some(Source::File { paths, start, linger })
 }
 
 fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
@@ -186,7 +213,7 @@ fn exec(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     Some(Source::Exec { argv, start, linger })
 }
 
-fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
+pub(super) fn when(check: &mut Check<'_>, key: &str, raw: &RawSource) -> (Start, Duration) {
     let start = match raw.start {
         Some(RawStart::Watched) => Start::Watched,
         Some(RawStart::Always) | None => Start::Always,
@@ -210,33 +237,8 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
         check.problem(key, "lacks `url`, such as \"mms://192.0.2.1/live\"".into());
         return None;
     };
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let scheme = scheme.to_ascii_lowercase();
-    let is_rtsp = ["rtsp", "rtspt", "rtspu"].contains(&scheme.as_str());
-    let is_http = ["http", "mmsh"].contains(&scheme.as_str());
-    let end = if is_http || is_rtsp { rest.find(['/', '?', '#']) } else { rest.find('/') };
-    let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
-    let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
-    let key_of_url = format!("{key}.url");
-    // Passwords and access keys are not repeated.
-    let shown = url_without_secrets(&url);
-    if !is_http && !is_rtsp && !["mms", "mmst", "mmsu"].contains(&scheme.as_str()) {
-        let known =
-            "mms://, mmst:// (TCP alone), mmsu:// (UDP alone), rtsp://, rtspt://, rtspu:// (likewise), http:// or mmsh://";
-        check.problem(&key_of_url, format!("{shown:?} does not begin with {known}"));
-    } else if login.is_some() && !is_http && !is_rtsp {
-        let text = "user name and password cannot be given in the URL but with http://, mmsh:// and rtsp://";
-        check.problem(&key_of_url, text.into());
-    } else if port_of(host).is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
-        check.problem(&key_of_url, format!("{shown:?}: the port is not a number from 1 to 65535"));
-    } else if host.is_empty() || host.starts_with(':') {
-        check.problem(&key_of_url, format!("{shown:?} names no server"));
-    } else if path.is_empty() && !is_http {
-        check.problem(&key_of_url, format!("{shown:?} names nothing on that server; a slash at its end means all of it"));
-    } else if is_rtsp && url.ends_with('/') && !url.contains('?') {
-        let text =
-            format!("{shown:?}: over RTSP packets have no numbers, so that no folder is pulled; name one stream, or use mms://");
-        check.problem(&key_of_url, text);
+    if let Some(why) = url_problem(&url) {
+        check.problem(&format!("{key}.url"), why);
     }
     let (start, linger) = when(check, key, raw);
     if url.ends_with('/') && !url.contains('?') && raw.start == Some(RawStart::Always) {
@@ -245,8 +247,40 @@ fn pull(check: &mut Check<'_>, key: &str, raw: &RawSource) -> Option<Source> {
     Some(Source::Pull { url, start, linger })
 }
 
+/// What is wrong with the URL of another server, if anything.
+pub(super) fn url_problem(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = scheme.to_ascii_lowercase();
+    let is_rtsp = ["rtsp", "rtspt", "rtspu"].contains(&scheme.as_str());
+    let is_http = ["http", "mmsh"].contains(&scheme.as_str());
+    let end = if is_http || is_rtsp { rest.find(['/', '?', '#']) } else { rest.find('/') };
+    let (authority, path) = rest.split_at(end.unwrap_or(rest.len()));
+    let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
+    // Passwords and access keys are not repeated.
+    let shown = url_without_secrets(url);
+    if !is_http && !is_rtsp && !["mms", "mmst", "mmsu"].contains(&scheme.as_str()) {
+        let known =
+            "mms://, mmst:// (TCP alone), mmsu:// (UDP alone), rtsp://, rtspt://, rtspu:// (likewise), http:// or mmsh://";
+        return Some(format!("{shown:?} does not begin with {known}"));
+    } else if login.is_some() && !is_http && !is_rtsp {
+        let text = "user name and password cannot be given in the URL but with http://, mmsh:// and rtsp://";
+        return Some(text.into());
+    } else if port_of(host).is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Some(format!("{shown:?}: the port is not a number from 1 to 65535"));
+    } else if host.is_empty() || host.starts_with(':') {
+        return Some(format!("{shown:?} names no server"));
+    } else if path.is_empty() && !is_http {
+        return Some(format!("{shown:?} names nothing on that server; a slash at its end means all of it"));
+    } else if is_rtsp && url.ends_with('/') && !url.contains('?') {
+        let text =
+            format!("{shown:?}: over RTSP packets have no numbers, so that no folder is pulled; name one stream, or use mms://");
+        return Some(text);
+    }
+    None
+}
+
 /// A URL as it may be shown: without user name, password, and what stands behind a question mark.
-pub(super) fn url_without_secrets(url: &str) -> String {
+pub fn url_without_secrets(url: &str) -> String {
     if let Some((_, behind)) = url.split_once('?')
         && behind.contains('@')
     {
@@ -263,7 +297,7 @@ pub(super) fn url_without_secrets(url: &str) -> String {
 }
 
 /// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.
-fn port_of(host: &str) -> Option<&str> {
+pub(super) fn port_of(host: &str) -> Option<&str> {
     match host.rsplit_once(']') {
         Some((_, behind)) => behind.strip_prefix(':'),
         None => host.split_once(':').map(|(_, port)| port),
@@ -271,7 +305,7 @@ fn port_of(host: &str) -> Option<&str> {
 }
 
 /// Long enough for a player's second connection and for zapping back, short enough to free a camera.
-const LINGER_S: u32 = 10;
+pub(super) const LINGER_S: u32 = 10;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use serde::de::{IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::fallback::RawFallback;
+
 /// The top level of a settings file.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a settings file")]
@@ -29,7 +31,12 @@ pub(super) struct Raw {
     pub(super) signing: RawSigning,
     pub(super) log: RawLog,
     pub(super) access_log: RawAccessLog,
+    pub(super) transcode: RawTranscode,
+    pub(super) profile: Vec<RawProfile>,
+    pub(super) player_profile: Vec<RawPlayerProfile>,
     pub(super) publishing_point: Vec<RawPoint>,
+    pub(super) stations: Vec<RawStations>,
+    pub(super) hooks: RawHooks,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -198,6 +205,55 @@ pub(super) struct RawAccessLog {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawTranscode {
+    pub(super) ffmpeg: Option<String>,
+    pub(super) ffprobe: Option<String>,
+    pub(super) children: Option<u32>,
+    pub(super) nice: Option<u32>,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[profile]] table")]
+pub(super) struct RawProfile {
+    pub(super) name: Option<String>,
+    pub(super) video: Option<RawVideo>,
+    pub(super) audio: Option<RawAudio>,
+    pub(super) packet_size: Option<u32>,
+    pub(super) copy: Option<bool>,
+    pub(super) arguments: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { codec = \"wmv2\" }")]
+pub(super) struct RawVideo {
+    pub(super) codec: Option<String>,
+    pub(super) bit_rate_kbps: Option<u32>,
+    pub(super) max_width: Option<u32>,
+    pub(super) max_height: Option<u32>,
+    pub(super) max_fps: Option<u32>,
+    pub(super) key_frame_ms: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { codec = \"wmav2\" }")]
+pub(super) struct RawAudio {
+    pub(super) codec: Option<String>,
+    pub(super) bit_rate_kbps: Option<u32>,
+    pub(super) sample_rate: Option<u32>,
+    pub(super) channels: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[player_profile]] table")]
+pub(super) struct RawPlayerProfile {
+    pub(super) player: Option<String>,
+    pub(super) protocol: Option<String>,
+    pub(super) profile: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a [[publishing_point]] table")]
 pub(super) struct RawPoint {
     pub(super) name: Option<String>,
@@ -205,6 +261,45 @@ pub(super) struct RawPoint {
     pub(super) source: Option<RawSource>,
     pub(super) source_timeout_s: Option<u32>,
     pub(super) url_commands: Option<bool>,
+    pub(super) fallback: Option<RawFallback>,
+    pub(super) fallback_after_s: Option<u32>,
+    #[serde(deserialize_with = "word")]
+    pub(super) access: Option<RawViewers>,
+    pub(super) allow: Option<List>,
+    pub(super) deny: Option<List>,
+    pub(super) at_once: Option<u32>,
+    pub(super) hooks: RawCommands,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { on_ready = [\"PROGRAM\", \"ARGUMENT\"] }")]
+pub(super) struct RawCommands {
+    pub(super) on_ready: Option<Vec<String>>,
+    pub(super) on_gone: Option<Vec<String>>,
+    pub(super) on_first_viewer: Option<Vec<String>>,
+    pub(super) on_last_viewer: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawHooks {
+    pub(super) on_ready: Option<Vec<String>>,
+    pub(super) on_gone: Option<Vec<String>>,
+    pub(super) on_first_viewer: Option<Vec<String>>,
+    pub(super) on_last_viewer: Option<Vec<String>>,
+    pub(super) timeout_s: Option<u32>,
+    pub(super) url: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a [[stations]] table with `file`")]
+pub(super) struct RawStations {
+    pub(super) file: Option<PathBuf>,
+    pub(super) at_once: Option<u32>,
+    pub(super) linger_s: Option<u32>,
+    pub(super) source_timeout_s: Option<u32>,
     #[serde(deserialize_with = "word")]
     pub(super) access: Option<RawViewers>,
     pub(super) allow: Option<List>,
@@ -213,7 +308,7 @@ pub(super) struct RawPoint {
 
 /// All types of source in one struct: serde's tagged enums lose the place of an error, and "this key belongs to
 /// another type" says more than "unknown key".
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table such as { type = \"push\" }")]
 pub(super) struct RawSource {
     #[serde(rename = "type", deserialize_with = "word")]
@@ -223,6 +318,13 @@ pub(super) struct RawSource {
     pub(super) argv: Option<Vec<String>>,
     pub(super) root: Option<PathBuf>,
     pub(super) url: Option<String>,
+    pub(super) input: Option<String>,
+    pub(super) input_arguments: Option<Vec<String>>,
+    pub(super) profile: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    #[serde(deserialize_with = "word")]
+    pub(super) transport: Option<RawTransport>,
     #[serde(deserialize_with = "word")]
     pub(super) start: Option<RawStart>,
     pub(super) linger_s: Option<u32>,
@@ -237,6 +339,15 @@ pub(super) enum RawSourceKind {
     Demo,
     Files,
     Pull,
+    Ffmpeg,
+    Camera,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawTransport {
+    Tcp,
+    Udp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]

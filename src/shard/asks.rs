@@ -1,5 +1,6 @@
 //! What a session's engine asks for, and what it gets.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -213,10 +214,10 @@ impl State {
         (conn.route, conn.resend_path) = (None, None);
     }
 
-    /// Whether UDP is of no use to anybody. Of files, and of another server's folder, nobody knows before one is opened: those
-    /// that do not fit are refused then.
+    /// Whether UDP is of no use to anybody. Of files, of another server's folder and of a template's names nobody knows before one
+    /// is opened: those that do not fit are refused then.
     fn every_source_is_oversize(&self, udp: &UdpPort) -> bool {
-        if self.context.settings.publishing_points.iter().any(|point| point.source.is_folder()) {
+        if self.context.settings.publishing_points.iter().any(|point| point.source.is_folder() || point.is_lender()) {
             return false;
         }
         let mut sizes =
@@ -238,9 +239,10 @@ impl State {
             viewer.cold.track.forget(&viewer.hot.next);
         }
         match &point.settings().source {
-            Source::Pull { .. } if point.settings().source.is_folder() => self.open_mirrored(key, point, below),
-            Source::Files { .. } => self.open_file(key, point, below, name),
-            _ => self.open_live(key, Opened::new(point, name)),
+            _ if point.settings().is_lender() => self.open_mirrored(key, point, &below),
+            Source::Files { .. } => self.open_file(key, point, &below, name),
+            Source::Ffmpeg { .. } => self.open_profile(key, now, point, name),
+            _ => self.open_live(key, now, Opened::new(point, name)),
         }
     }
 
@@ -255,7 +257,7 @@ impl State {
         now: Instant,
         name: &'a str,
         pass: Pass,
-    ) -> Result<(Arc<Point>, &'a str), OpenRefusal> {
+    ) -> Result<(Arc<Point>, Cow<'a, str>), OpenRefusal> {
         self.park(key);
         let gone = OpenRefusal::Status(Hresult::NO_STREAM);
         let conn = self.conns.get_mut(key).ok_or(gone)?;
@@ -270,8 +272,8 @@ impl State {
         };
         // A proof of Digest is good once.
         let proven = pass.login.is_some() && pass.login.as_ref() == conn.granted.as_deref();
-        self.context.gate.admit(now, conn.peer, &point, below, &pass, proven)?;
-        conn.key = pass.key;
+        self.context.gate.admit(now, conn.peer, &point, &below, &pass, proven)?;
+        (conn.key, conn.profile) = (pass.key, pass.profile);
         conn.granted = pass.login.filter(|_| point.settings().access.viewers == Viewers::Users).map(Box::new);
         Ok((point, below))
     }

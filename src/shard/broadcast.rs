@@ -92,7 +92,7 @@ pub struct Broadcast {
     /// The newest header.
     pub generation: Option<Arc<Generation>>,
     /// Connections that opened it before there was a header.
-    pub(super) waiting: Vec<usize>,
+    pub(super) waiting: Vec<(usize, Instant)>,
     /// The source has ended: who has everything gets the end of the stream.
     pub(super) ended: bool,
     /// When those at the live edge are to get what they do not have yet.

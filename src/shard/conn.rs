@@ -22,7 +22,7 @@ use crate::asf::Selection;
 use crate::relay::admission::{Lease, SessionPermit};
 use crate::relay::{Point, PointId, Watch};
 use crate::rtsp::media::Flow;
-use crate::text::percent_encode;
+use crate::text::{percent_encode, query_of};
 use crate::viewing::{Login, Position};
 
 /// One connection of this shard.
@@ -54,6 +54,8 @@ pub(super) struct Conn {
     pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
+    /// The profile in it.
+    pub(super) profile: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.
     pub(super) granted: Option<Box<Login>>,
     pub(super) opened: Option<Opened>,
@@ -189,9 +191,9 @@ impl Conn {
         }
     }
 
-    /// Where the same name is had over TCP, with the key that opened it.
+    /// Where the same name is had over TCP, with the key and the profile that it was opened by.
     pub(super) fn over_tcp(&self, name: &str) -> String {
-        let query = self.key.as_ref().map(|key| format!("?k={key}")).unwrap_or_default();
+        let query = query_of(self.key.as_deref(), self.profile.as_deref());
         format!("mmst://{}/{}{query}", self.local, percent_encode(name))
     }
 

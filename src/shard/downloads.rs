@@ -49,7 +49,7 @@ impl State {
         conn.opened = Some(Opened::new(point, name));
         archive.open(
             &root,
-            below,
+            &below,
             Box::new(move |result| {
                 mailbox.send(Command::BytesOpened { conn: key, client_id, request, result });
             }),

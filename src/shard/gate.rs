@@ -67,7 +67,7 @@ impl Gate {
         let (fault, guesses) = match access.viewers {
             Viewers::All => return Ok(()),
             Viewers::Users if proven => return Ok(()),
-            Viewers::Signed => (self.key(peer, point.name(), below, pass), &self.keys),
+            Viewers::Signed => (self.key(peer, &point.full_name(below), pass), &self.keys),
             Viewers::Users => (self.login(now, peer, pass), &self.passwords),
         };
         let (cause, refusal) = match fault {
@@ -89,12 +89,11 @@ impl Gate {
     }
 
     /// Keys cannot be guessed, so a right one is good whatever else comes from its address.
-    fn key(&self, peer: SocketAddr, point: &str, below: &str, pass: &Pass) -> Result<(), Fault> {
+    // The name is as the settings write it: viewers may use other letters.
+    fn key(&self, peer: SocketAddr, name: &str, pass: &Pass) -> Result<(), Fault> {
         let harmless = |denial| Err(Fault::Harmless(OpenRefusal::Denied(denial)));
         let (Some(secrets), Some(key)) = (&self.secrets, &pass.key) else { return harmless(Denial::NoKey) };
-        // As the settings write it: viewers may name a publishing point in other letters.
-        let name = if below.is_empty() { point.to_owned() } else { format!("{point}/{below}") };
-        match secrets.check(key, &name, peer.ip(), (self.clock)()) {
+        match secrets.check(key, name, peer.ip(), (self.clock)()) {
             Ok(()) => Ok(()),
             Err(KeyRefusal::Expired) => harmless(Denial::ExpiredKey),
             Err(KeyRefusal::Wrong) => Err(Fault::Wrong(Denial::WrongKey)),

@@ -1,4 +1,5 @@
-//! Names below a mirrored folder: what they are is found out elsewhere.
+//! Names of mirrored folders, templates and lists of stations, and other profiles of what is transcoded: what they are is found out
+//! elsewhere.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,14 +13,18 @@ use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
 use crate::relay::{Point, Watch};
+use crate::settings::{Choice, Source};
 use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
-/// A viewer's wish for a name below a mirrored folder.
+/// What stands in front of the profile in [`Wish::below`].
+pub const PROFILE: &str = "?profile=";
+
+/// A viewer's wish for a name below a mirrored folder, or for another profile of a publishing point whose source is transcoded.
 pub struct Wish {
-    /// The folder.
+    /// The folder, or that publishing point.
     pub folder: Arc<Point>,
-    /// The name below it.
+    /// The name below it, or [`PROFILE`] and the profile's name.
     pub below: String,
     /// Who wishes.
     pub viewer: IpAddr,
@@ -80,13 +85,31 @@ impl State {
         None
     }
 
+    /// Opens a broadcast that is transcoded: the publishing point itself, or another profile of it, as the viewer wishes or needs.
+    pub(super) fn open_profile(&mut self, key: usize, now: Instant, point: Arc<Point>, name: &str) -> Option<Answer> {
+        let context = Arc::clone(&self.context);
+        let conn = self.conns.get(key)?;
+        let Source::Ffmpeg { profile: own, .. } = &point.settings().source else { return None };
+        let token = conn.engine.player().map_or("", |player| player.token.as_str());
+        match context.settings.profile_for(own, conn.profile.as_deref(), token, conn.engine.protocol()) {
+            Choice::Own => self.open_live(key, now, Opened::new(point, name)),
+            Choice::Other(profile) => self.open_mirrored(key, point, &format!("{PROFILE}{profile}")),
+            Choice::Unknown => {
+                metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
+                let profile = conn.profile.as_deref().unwrap_or_default();
+                tracing::info!(session = conn.session, peer = %conn.peer, profile, "no such profile");
+                Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))))
+            }
+        }
+    }
+
     /// It is known what a name below a mirrored folder is.
     pub(super) fn found(&mut self, key: usize, now: Instant, request: u64, name: Found) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.request == request && conn.closing.is_none()) else { return };
         let answer = match name {
             Found::Live(watch) => {
                 let name = conn.engine.name().unwrap_or_default().to_owned();
-                self.open_live(key, Opened::watching(watch, &name))
+                self.open_live(key, now, Opened::watching(watch, &name))
             }
             Found::File(file) => Some(self.opened_relayed(key, file)),
             Found::Refused(Refused { hr, cause, reason }) => {
@@ -102,7 +125,7 @@ impl State {
     }
 
     /// Opens a broadcast; `None` where the answer has to wait for its header.
-    pub(super) fn open_live(&mut self, key: usize, opened: Opened) -> Option<Answer> {
+    pub(super) fn open_live(&mut self, key: usize, now: Instant, opened: Opened) -> Option<Answer> {
         let (channel, wait) = (opened.channel, opened.point.source_expected());
         let generation = self.broadcast(channel)?.generation.clone();
         let conn = self.conns.get_mut(key)?;
@@ -111,9 +134,8 @@ impl State {
             Some(generation) => Some(self.opened(key, &generation)),
             None if wait => {
                 let waiting = &mut self.broadcast(channel)?.waiting;
-                if !waiting.contains(&key) {
-                    waiting.push(key);
-                }
+                waiting.retain(|(waiting, _)| *waiting != key);
+                waiting.push((key, now));
                 None
             }
             None => {

@@ -59,7 +59,7 @@ pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
-pub use mirror::{Finder, Found, Refused, Wish};
+pub use mirror::{Finder, Found, PROFILE, Refused, Wish};
 pub use relayed::RelayedFile;
 use routes::Routes;
 pub use strays::MOST_UNDECIDED;
@@ -72,7 +72,8 @@ use crate::mms;
 use crate::relay::{Relay, ShardPort};
 use crate::rtsp;
 use crate::rtsp::media::MAX_DATAGRAM;
-use crate::settings::{Settings, Viewers};
+use crate::settings::{FOREVER, Settings, Viewers};
+use crate::viewing::Titles;
 
 /// The version that we announce: 9 makes the result code of an end of stream unambiguous (MS-MMSP 3.1.5.18).
 const SERVER_VERSION: &str = "9.1.1.3841";
@@ -258,8 +259,13 @@ impl Shards {
         let asks = settings.publishing_points_or_demo().iter().any(|point| point.access.viewers == Viewers::Users)
             || settings.publish.create && settings.access.viewers == Viewers::Users;
         let authentication = if asks { "BASIC" } else { "" };
+        // Publishing points that publishers make have the time of all.
+        let timeouts = settings.publishing_points.iter().map(|point| point.source_timeout).chain([settings.source_timeout]);
+        let longest = timeouts.map(|timeout| timeout.unwrap_or(FOREVER)).max().unwrap_or_default();
         let config = |udp| {
             Arc::new(mms::session::Config {
+                // Each publishing point's own time is kept by the shard, which looks once a second.
+                source_wait: longest + Duration::from_secs(5),
                 server_version: SERVER_VERSION.into(),
                 authentication: authentication.into(),
                 handshake: settings.limits.handshake,
@@ -268,12 +274,14 @@ impl Shards {
                 ..Default::default()
             })
         };
+        let titled = Arc::clone(&relay);
+        let titles = Titles::new(move |name| titled.title(name));
         let rtsp_config = |publishers| {
             Arc::new(rtsp::viewer::Config {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
-                titles: settings.titles(),
+                titles: titles.clone(),
                 publishers,
                 ..Default::default()
             })
@@ -293,7 +301,7 @@ impl Shards {
                 head: settings.limits.handshake,
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
-                titles: settings.titles(),
+                titles: titles.clone(),
                 rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),

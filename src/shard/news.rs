@@ -9,6 +9,7 @@ use super::conn::{Conn, Opened, Place, channel_of};
 use super::engine::{Engine, Event};
 use super::state::State;
 use crate::http::viewer as http;
+use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::relay::{Delivery, Generation, PointId};
 use crate::settings::Oversize;
@@ -62,11 +63,7 @@ impl State {
                     }
                 }
                 for key in self.who_waits(point) {
-                    if let Some(conn) = self.conns.get_mut(key) {
-                        // Whoever waits in vain is no longer a reason for the source to run.
-                        conn.opened = None;
-                    }
-                    self.drive(key, now, Event::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
+                    self.waited_in_vain(key, now);
                 }
                 self.pump_wake.notify_one();
             }
@@ -75,13 +72,46 @@ impl State {
 
     /// Takes the connections that still wait for the first header of a publishing point.
     fn who_waits(&mut self, point: PointId) -> Vec<usize> {
-        let mut keys =
+        let waiting =
             self.broadcast(channel_of(point)).map(|broadcast| std::mem::take(&mut broadcast.waiting)).unwrap_or_default();
+        let mut keys: Vec<usize> = waiting.into_iter().map(|(key, _)| key).collect();
         keys.retain(|key| {
             let opened = self.conns.get(*key).and_then(|conn| conn.opened.as_ref());
             opened.is_some_and(|opened| opened.point.id() == point && opened.generation.is_none())
         });
         keys
+    }
+
+    /// No header came for a viewer that waits for one.
+    fn waited_in_vain(&mut self, key: usize, now: Instant) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            // It is no longer a reason for the source to run.
+            conn.opened = None;
+        }
+        metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
+        self.drive(key, now, Event::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
+    }
+
+    /// Refuses viewers that have waited for the header of a source for as long as viewers wait for one that is gone.
+    fn refuse_late_sources(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for (channel, broadcast) in self.broadcasts.iter_mut().enumerate() {
+            broadcast.waiting.retain(|(key, since)| {
+                let opened = self.conns.get(*key).and_then(|conn| conn.opened.as_ref());
+                // It may have opened something else since.
+                let opened = opened.filter(|opened| channel_of(opened.point.id()) == channel && opened.generation.is_none());
+                let Some(opened) = opened else { return false };
+                let timeout = opened.point.settings().source_timeout;
+                let is_late = timeout.is_some_and(|timeout| now.saturating_duration_since(*since) >= timeout);
+                if is_late {
+                    late.push(*key);
+                }
+                !is_late
+            });
+        }
+        for key in late {
+            self.waited_in_vain(key, now);
+        }
     }
 
     /// One shard says it for all: packets as they come to viewers do not fit a datagram. Where the settings let such
@@ -187,6 +217,7 @@ impl State {
 
     /// Ends viewers that take nothing any more, and all that are left a moment after a stop.
     pub(super) fn sweep(&mut self, now: Instant) {
+        self.refuse_late_sources(now);
         let stopped = self.stopping.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL);
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -231,7 +262,7 @@ impl State {
         if let Some(opened) = &conn.opened
             && let Some(broadcast) = self.broadcasts.get_mut(channel_of(opened.point.id()))
         {
-            broadcast.waiting.retain(|waiting| *waiting != key);
+            broadcast.waiting.retain(|(waiting, _)| *waiting != key);
         }
         self.counters.connections.decrement(1.0);
         let reason = conn.closing.as_ref().map_or("closed by the player", |ending| ending.text.as_str());

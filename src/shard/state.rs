@@ -198,6 +198,7 @@ impl State {
             route: None,
             resend_path: None,
             key: None,
+            profile: None,
             granted: None,
             opened: None,
             framing: Framing::default(),

@@ -239,17 +239,6 @@ pub fn key_of(query: &str) -> Option<&str> {
     value.get(..end).filter(|key| !key.is_empty())
 }
 
-/// Parts a name of MMS, where the query is part of it, from its key. What has no key is a name as it stands, question marks
-/// included.
-pub fn split_key(name: &str) -> (&str, Option<&str>) {
-    for (at, _) in name.rmatch_indices('?') {
-        if let (Some(bare), Some(key)) = (name.get(..at), name.get(at + 1..).and_then(key_of)) {
-            return (bare, Some(key));
-        }
-    }
-    (name, None)
-}
-
 /// A text for a log: what stands behind `k=` in it, wherever that is, is left out. Takes time in proportion to the text.
 pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -290,6 +279,7 @@ fn key_begin(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::split_query;
     use proptest::prelude::*;
 
     const NOW: u64 = 1_700_000_000;
@@ -434,7 +424,8 @@ mod tests {
             ("ak=1", ("ak=1", None)),
             ("\u{e4}?", ("\u{e4}?", None)),
         ] {
-            assert_eq!(split_key(name), split, "{name}");
+            let (bare, key, _) = split_query(name);
+            assert_eq!((bare, key), split, "{name}");
         }
     }
 
@@ -498,7 +489,7 @@ mod tests {
             prop_assert!(check(&key, &name).is_err());
             prop_assert!(check(&hex, &name).is_err());
             let _ = key_of(&key);
-            let (bare, found) = split_key(&key);
+            let (bare, found, _) = split_query(&key);
             prop_assert!(key.starts_with(bare) && (found.is_some() || bare == key));
             prop_assert!(key_begin(&masked(&key)).is_none_or(|_| masked(&masked(&key)) == masked(&key)));
         }

@@ -15,6 +15,7 @@
 
 pub mod archive;
 pub mod asf;
+pub mod camera;
 pub mod daemon;
 pub mod forwarder;
 pub mod gstreamer;

@@ -1,12 +1,11 @@
 //! What a viewer's connection takes in and gives out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::asf::Selection;
-use crate::viewing::{Answer, Ask, Player};
+use crate::viewing::{Answer, Ask, Player, Titles};
 
 /// What is the same for all connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +31,8 @@ pub struct Config {
     pub public_name: Option<String>,
     /// The port of RTSP, for descriptions; there are none without.
     pub rtsp_port: Option<u16>,
-    /// What people are shown in place of names, by those in small letters.
-    pub titles: BTreeMap<String, String>,
+    /// What people are shown in place of names.
+    pub titles: Titles,
 }
 
 impl Default for Config {
@@ -49,7 +48,7 @@ impl Default for Config {
             burst_rate: 5,
             public_name: None,
             rtsp_port: None,
-            titles: BTreeMap::new(),
+            titles: Titles::default(),
         }
     }
 }

@@ -37,15 +37,14 @@ impl Origin {
     }
 
     /// The URL of a publishing point on the port of RTSP, to which players append names of streams: a slash ends its path, and
-    /// what follows a key is not part of it.
-    pub(super) fn rtsp_url(&self, port: u16, name: &str, key: Option<&str>) -> String {
+    /// what follows in a query is not part of that.
+    pub(super) fn rtsp_url(&self, port: u16, name: &str, query: &str) -> String {
         let port = if port == RTSP_PORT { String::new() } else { format!(":{port}") };
-        Self { authority: format!("{}{port}", self.host), host: self.host.clone() }.url("rtsp", name, "/", key)
+        Self { authority: format!("{}{port}", self.host), host: self.host.clone() }.url("rtsp", name, "/", query)
     }
 
-    /// A URL of a publishing point: with an ending of the name, and with the key by which it was asked for.
-    pub(super) fn url(&self, scheme: &str, name: &str, ending: &str, key: Option<&str>) -> String {
-        let query = key.map(|key| format!("?k={}", percent_encode(key))).unwrap_or_default();
+    /// A URL of a publishing point: with an ending of the name, and with a query, question mark included.
+    pub(super) fn url(&self, scheme: &str, name: &str, ending: &str, query: &str) -> String {
         format!("{scheme}://{}/{}{ending}{query}", self.authority, percent_encode(name))
     }
 }
@@ -118,13 +117,13 @@ mod tests {
             (Some("tv.example"), None, "mms://tv.example:8080/a%20b"),
             (Some("2001:db8::2"), Some("x:81"), "mms://[2001:db8::2]:81/a%20b"),
         ] {
-            assert_eq!(Origin::new(public, field, local).url("mms", "a b", "", None), expected, "{public:?} {field:?}");
+            assert_eq!(Origin::new(public, field, local).url("mms", "a b", "", ""), expected, "{public:?} {field:?}");
         }
         let mapped = Origin::new(None, None, "[::ffff:192.0.2.7]:80".parse().unwrap());
-        assert_eq!(mapped.url("http", "a", "", None), "http://192.0.2.7/a");
-        assert_eq!(mapped.url("http", "a", ".asx", Some("01\"")), "http://192.0.2.7/a.asx?k=01%22");
-        assert_eq!(mapped.rtsp_url(554, "a b", Some("01")), "rtsp://192.0.2.7/a%20b/?k=01");
+        assert_eq!(mapped.url("http", "a", "", ""), "http://192.0.2.7/a");
+        assert_eq!(mapped.url("http", "a", ".asx", "?k=01"), "http://192.0.2.7/a.asx?k=01");
+        assert_eq!(mapped.rtsp_url(554, "a b", "?k=01"), "rtsp://192.0.2.7/a%20b/?k=01");
         let v6 = Origin::new(None, Some("[2001:db8::1]:81"), local);
-        assert_eq!(v6.rtsp_url(8554, "a", None), "rtsp://[2001:db8::1]:8554/a/");
+        assert_eq!(v6.rtsp_url(8554, "a", ""), "rtsp://[2001:db8::1]:8554/a/");
     }
 }

@@ -21,9 +21,9 @@ fn escaped(text: &str) -> String {
 /// An ASX of one entry: `mms://` first, then `http://` for players that find nothing there.
 ///
 /// It has to begin with `<ASX`, and MPlayer takes escapes in addresses literally; ours are percent-encoded and have none.
-pub(super) fn asx(origin: &Origin, name: &str, title: &str, key: Option<&str>) -> String {
+pub(super) fn asx(origin: &Origin, name: &str, title: &str, query: &str) -> String {
     let title = escaped(title);
-    let url = |scheme, ending| origin.url(scheme, name, ending, key);
+    let url = |scheme, ending| origin.url(scheme, name, ending, query);
     let (mms, http) = (escaped(&url("mms", "")), escaped(&url("http", "")));
     format!(
         "<ASX VERSION=\"3.0\">\r\n  <TITLE>{title}</TITLE>\r\n  <PARAM NAME=\"Encoding\" VALUE=\"utf-8\" />\r\n  <ENTRY>\r\n    \
@@ -32,22 +32,22 @@ pub(super) fn asx(origin: &Origin, name: &str, title: &str, key: Option<&str>) -
 }
 
 /// An M3U of one entry.
-pub(super) fn m3u(origin: &Origin, name: &str, title: &str, key: Option<&str>) -> String {
+pub(super) fn m3u(origin: &Origin, name: &str, title: &str, query: &str) -> String {
     let title: String = title.chars().filter(|c| !c.is_control()).collect();
-    format!("#EXTM3U\r\n#EXTINF:-1,{title}\r\n{}\r\n", origin.url("http", name, "", key))
+    format!("#EXTM3U\r\n#EXTINF:-1,{title}\r\n{}\r\n", origin.url("http", name, "", query))
 }
 
 /// How to watch, for a browser; without a name: in general.
-pub(super) fn page(origin: &Origin, name: &str, title: &str, key: Option<&str>) -> String {
+pub(super) fn page(origin: &Origin, name: &str, title: &str, query: &str) -> String {
     let (title, body) = if name.is_empty() {
-        let (mms, http) = (escaped(&origin.url("mms", "", "", None)), escaped(&origin.url("http", "", "", None)));
+        let (mms, http) = (escaped(&origin.url("mms", "", "", "")), escaped(&origin.url("http", "", "", "")));
         let body = format!(
             "<p>This server sends streams to media players. Open <code>{mms}NAME</code> or <code>{http}NAME</code>, with the \
              name of a stream, in VLC, mpv or Windows Media Player.</p>"
         );
         ("Streams".to_owned(), body)
     } else {
-        let url = |scheme, ending| origin.url(scheme, name, ending, key);
+        let url = |scheme, ending| origin.url(scheme, name, ending, query);
         let playlist = escaped(&url("http", ".asx"));
         let (mms, http) = (escaped(&url("mms", "")), escaped(&url("http", "")));
         let body = format!(
@@ -78,20 +78,20 @@ mod tests {
         let name = "a<b>&\"'\u{7}é";
         let encoded = "a%3Cb%3E%26%22%27%07%C3%A9";
         let title = "a&lt;b&gt;&amp;&quot;&#39;é";
-        let asx = asx(&origin(), name, name, None);
+        let asx = asx(&origin(), name, name, "");
         assert!(asx.starts_with("<ASX"));
         assert!(asx.contains(&format!("<TITLE>{title}</TITLE>")), "{asx}");
         let (mms, http) = (format!("\"mms://h:8080/{encoded}\""), format!("\"http://h:8080/{encoded}\""));
         assert!(asx.find(&mms).unwrap() < asx.find(&http).unwrap());
-        let page = page(&origin(), name, name, None);
+        let page = page(&origin(), name, name, "");
         assert!(page.contains(&format!("<h1>{title}</h1>")) && page.contains(&mms) && !page.contains("<b>"), "{page}");
         assert!(page.contains(&format!("http://h:8080/{encoded}.asx")));
-        assert_eq!(m3u(&origin(), "a\r\nb", "a\r\nb", None), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
+        assert_eq!(m3u(&origin(), "a\r\nb", "a\r\nb", ""), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
     }
 
     #[test]
     fn a_key_is_passed_on() {
-        let (origin, key) = (origin(), Some("01ab"));
+        let (origin, key) = (origin(), "?k=01ab");
         for text in [asx(&origin, "a", "A", key), page(&origin, "a", "A", key)] {
             assert!(text.contains(">A</"), "its title: {text}");
             assert!(text.contains("\"mms://h:8080/a?k=01ab\"") && text.contains("http://h:8080/a?k=01ab"), "{text}");

@@ -145,19 +145,20 @@ impl Connection {
     }
 
     /// What people are shown in place of the name, if that is set.
-    fn title(&self, request: &Request) -> Option<&str> {
-        self.config.titles.get(&request.name.to_ascii_lowercase()).map(String::as_str)
+    fn title(&self, request: &Request) -> Option<String> {
+        self.config.titles.of(&request.name)
     }
 
     /// A page or a playlist, of something that is there.
     pub(super) fn metafile(&mut self, now: Instant, request: &Request) {
         let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local);
-        let key = request.pass.key.as_deref();
-        let title = self.title(request).unwrap_or(&request.name);
+        let query = &request.onward_query();
+        let title = self.title(request);
+        let title = title.as_deref().unwrap_or(&request.name);
         let (kind, text) = match request.wish {
-            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, title, key)),
-            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, title, key)),
-            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, title, key)),
+            Wish::Page => ("text/html; charset=utf-8", pages::page(&origin, &request.name, title, query)),
+            Wish::M3u => ("audio/x-mpegurl", pages::m3u(&origin, &request.name, title, query)),
+            Wish::Asx(kind) => (kind.content_type(), pages::asx(&origin, &request.name, title, query)),
             Wish::GetContentInfo => {
                 return self.acknowledge(now, request, Status::Ok, request.keeps_alive && self.pipelined);
             }
@@ -183,14 +184,12 @@ impl Connection {
         let Some(port) = self.config.rtsp_port else {
             return self.refuse_open(now, request, &OpenRefusal::NotAFile);
         };
-        let url = origin.rtsp_url(port, &request.name, request.pass.key.as_deref());
+        let url = origin.rtsp_url(port, &request.name, &request.onward_query());
         let is_ipv6 = self.local.ip().to_canonical().is_ipv6();
         // GStreamer's HTTP client names itself like its RTSP client.
         let reduced = request.agent.token.starts_with("GStreamer");
-        let text = sdp::describe(
-            description,
-            &Facts { reduced, title: self.title(request).map(str::to_owned), ..Facts::of(description, url, is_ipv6) },
-        );
+        let text =
+            sdp::describe(description, &Facts { reduced, title: self.title(request), ..Facts::of(description, url, is_ipv6) });
         let reply = reply::Reply::new(&self.config.server, request.http_1_0, Status::Ok)
             .field("Content-Type", "application/sdp")
             .field("Cache-Control", &request.cache_control("no-cache"));

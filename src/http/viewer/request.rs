@@ -5,7 +5,7 @@ use super::pragma::Pragmas;
 use crate::http::head::Head;
 use crate::http::request::check_name;
 use crate::http::response::{Refusal, Status};
-use crate::text::{path_of, percent_decode, signed};
+use crate::text::{path_of, percent_decode, profile_of, query_of, signed};
 use crate::viewing::{Login, Pass};
 
 /// Most bytes of a log or of an event.
@@ -179,8 +179,11 @@ impl Request {
         let field = |name| head.first(name).map(str::to_owned);
         let query = head.target.split_once('?').map(|(_, query)| query.split('#').next().unwrap_or_default().to_owned());
         let login = |authorization| Login { method: head.method.clone(), target: head.target.clone(), authorization };
-        let pass =
-            Pass { key: query.as_deref().and_then(signed::key_of).map(str::to_owned), login: field("Authorization").map(login) };
+        let pass = Pass {
+            key: query.as_deref().and_then(signed::key_of).map(str::to_owned),
+            login: field("Authorization").map(login),
+            profile: query.as_deref().and_then(profile_of).map(str::to_owned),
+        };
         Ok(Self {
             wish,
             head_only,
@@ -207,9 +210,14 @@ impl Request {
         !self.http_1_0 && !self.via && self.pragmas.is_set("version11-enabled")
     }
 
+    /// The query by which what is asked for here is asked for elsewhere: its key and its profile.
+    pub(super) fn onward_query(&self) -> String {
+        query_of(self.pass.key.as_deref(), self.pass.profile.as_deref())
+    }
+
     /// A `Cache-Control` value: what was answered to a key or a password is for nobody else.
     pub(super) fn cache_control(&self, value: &str) -> String {
-        if self.pass == Pass::default() { value.to_owned() } else { format!("{value}, private") }
+        if self.pass.key.is_none() && self.pass.login.is_none() { value.to_owned() } else { format!("{value}, private") }
     }
 
     /// The name without the ending by which media of a broadcast may be asked for.

@@ -3,10 +3,12 @@ use crate::ingest::playlist::Medium;
 use crate::ingest::{demo, stop, testing};
 use crate::settings::Source;
 use std::path::Path;
+use tokio::time::sleep;
+use tokio::time::timeout;
 
 /// Shell scripts stand for ffmpeg; these tests run on the real clock, as children do, and wait for what must come.
 struct Bench {
-    relay: Arc<Relay>,
+    relay: Arc<crate::relay::Relay>,
     collector: Arc<testing::Collector>,
     stopper: stop::Stopper,
     folder: tempfile::TempDir,
@@ -26,7 +28,7 @@ impl Bench {
         let (relay, collector) = testing::collecting(&[("cam", source)]);
         let (stopper, stop) = stop::channel();
         let point = relay.point("cam").unwrap();
-        let task = tokio::spawn(run(Arc::clone(&relay), point, Command { argv, start, linger }, stop));
+        let task = tokio::spawn(run(point, Command { argv, start, linger }, stop));
         Self { relay, collector, stopper, folder, _task: task }
     }
 
@@ -91,14 +93,6 @@ async fn children_of_a_child_that_has_ended_may_end_properly() {
     bench.stopper.stop().await;
 }
 
-#[test]
-fn lines_of_proc() {
-    assert_eq!(group_and_state("12 (a) b) S 1 34 12 0 -1"), Some((34, true)));
-    assert_eq!(group_and_state("12 (sh) Z 1 34 12 0 -1"), Some((34, false)));
-    assert_eq!(group_and_state(""), None);
-    assert!(processes().any(|(group, runs)| runs && group == rustix::process::getpgrp().as_raw_nonzero().get()));
-}
-
 #[tokio::test]
 async fn a_child_that_ignores_sigterm_is_killed() {
     let bench = Bench::new(Start::Always, "trap '' TERM PIPE; echo $$ >> pids; cat a.asf; while :; do sleep 1; done");
@@ -141,7 +135,7 @@ async fn a_program_that_is_missing_is_tried_again() {
     let argv = vec!["no-such-program-here".to_owned()];
     let point = relay.point("cam").unwrap();
     let command = Command { argv, start: Start::Always, linger: Duration::ZERO };
-    let task = tokio::spawn(run(relay, point, command, stop));
+    let task = tokio::spawn(run(point, command, stop));
     tokio::task::yield_now().await;
     assert!(!task.is_finished());
     stopper.stop().await;

@@ -10,7 +10,7 @@ async fn play(media: Vec<Medium>, seconds: u64) -> (Arc<testing::Collector>, Ins
     let (relay, collector) = testing::collecting(&[("loop", Source::Demo)]);
     let point = relay.point("loop").unwrap();
     let start = Instant::now();
-    let player = tokio::spawn(run(relay, point, media));
+    let player = tokio::spawn(run(point, media));
     sleep(Duration::from_secs(seconds)).await;
     player.abort();
     let _ = player.await;
@@ -52,7 +52,7 @@ async fn a_file_that_comes_back_is_played() {
     let path = folder.path().join("late.asf");
     let (relay, collector) = testing::collecting(&[("loop", Source::Demo)]);
     let point = relay.point("loop").unwrap();
-    let player = tokio::spawn(run(relay, point, vec![Medium::File(path.clone())]));
+    let player = tokio::spawn(run(point, vec![Medium::File(path.clone())]));
     sleep(Duration::from_secs(3)).await;
     assert!(collector.packets().is_empty());
     let Medium::BuiltIn(bytes) = demo::medium() else { panic!() };

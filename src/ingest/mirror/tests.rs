@@ -7,7 +7,8 @@ use crate::mms::open::BROADCAST;
 use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamEntry, StreamSwitch};
 use crate::playing::{Course, StartAt};
-use crate::relay::{Delivery, Watch};
+use crate::relay::{Delivery, LOANS_PER_FOLDER, Watch};
+use crate::settings::Settings;
 use crate::shard::{Item, RelayedFile};
 use std::net::IpAddr;
 use tokio::sync::oneshot;
@@ -26,7 +27,8 @@ impl Bench {
         let source = Source::Pull { url: url.to_owned(), start: Start::Always, linger: Duration::from_millis(50) };
         let (relay, collector) = testing::collecting(&[("mirror", source)]);
         let (stopper, stop) = stop::channel();
-        let mirror = Mirror::new(Handle::current(), Arc::clone(&relay), stop.downgrade());
+        let transcoders = Transcoders::new(Handle::current(), Arc::clone(&relay), &Settings::default(), stop.downgrade());
+        let mirror = Mirror::new(Handle::current(), Arc::clone(&relay), transcoders, stop.downgrade());
         Self { mirror, relay, collector, stopper, stop }
     }
 

@@ -19,6 +19,8 @@ pub struct Config {
     pub authentication: String,
     /// Time for each step up to ReadBlock; all of them together get three times as much.
     pub handshake: Duration,
+    /// How much longer than a step it may take us to open a name, whose source may only be starting.
+    pub source_wait: Duration,
     /// Time without a message of a session that does not play.
     pub idle: Duration,
     /// The same of one that has played a file: a person may have paused it.
@@ -41,6 +43,7 @@ impl Default for Config {
             server_version: "9.1.1.3841".into(),
             authentication: String::new(),
             handshake: Duration::from_secs(10),
+            source_wait: Duration::ZERO,
             idle: Duration::from_secs(60),
             pause: Duration::from_secs(3600),
             keep_alive: Duration::from_secs(30),

@@ -62,6 +62,9 @@ impl Session {
         self.waiting = None;
         if self.timers.runs(Timer::Step) {
             self.timers.set(Timer::Step, now + self.config.handshake);
+            if std::mem::take(&mut self.was_patient) {
+                self.timers.set(Timer::Handshake, now + self.config.handshake * 3);
+            }
         }
     }
 

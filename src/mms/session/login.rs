@@ -6,7 +6,7 @@ use super::timers::Timer;
 use super::{Session, Waiting};
 use crate::mms::open::Token;
 use crate::mms::security::{SecurityChallenge, SecurityToken};
-use crate::text::signed::split_key;
+use crate::text::split_query;
 use crate::viewing::{Ask, Challenge, Login, Pass};
 use crate::wire::{Hresult, encode_utf16_nul};
 
@@ -22,6 +22,7 @@ const CANNOT: &str = "NSPlayer/7.0.0.1956";
 pub(super) struct Opening {
     name: String,
     key: Option<String>,
+    profile: Option<String>,
     /// Challenges sent; the last one's number is its cookie.
     rounds: u32,
     /// The last one has not been answered.
@@ -29,11 +30,12 @@ pub(super) struct Opening {
 }
 
 impl Session {
-    /// Asks for a name as the player sent it, its key and all.
+    /// Asks for a name as the player sent it, its query and all.
     pub(super) fn open_point(&mut self, incarnation: u32, name: &str, token: &Token) {
-        let (name, key) = split_key(name);
+        let (name, key, profile) = split_query(name);
         self.report.point = Some(name.to_owned());
-        self.opening = Some(Opening { name: name.into(), key: key.map(str::to_owned), rounds: 0, challenged: false });
+        let (key, profile) = (key.map(str::to_owned), profile.map(str::to_owned));
+        self.opening = Some(Opening { name: name.into(), key, profile, rounds: 0, challenged: false });
         let credentials = match token {
             Token::Bytes(bytes) => basic(bytes),
             Token::None | Token::Invalid => None,
@@ -45,7 +47,7 @@ impl Session {
         let Some(opening) = &mut self.opening else { return };
         opening.challenged = false;
         let login = authorization.map(|authorization| Login { method: String::new(), target: String::new(), authorization });
-        let pass = Pass { key: opening.key.clone(), login };
+        let pass = Pass { key: opening.key.clone(), login, profile: opening.profile.clone() };
         let open = Ask::Open { name: opening.name.clone(), pass };
         self.ask(Waiting::Opened { incarnation }, open);
     }

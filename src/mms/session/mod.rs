@@ -89,6 +89,8 @@ pub struct Session {
     seq: u16,
     state: State,
     waiting: Option<Waiting>,
+    /// What is waited for has had the time of a step, and now has [`Config::source_wait`].
+    was_patient: bool,
     transport: Option<Transport>,
     /// What is being opened, for as long as the player may have to show who it is.
     opening: Option<Opening>,
@@ -125,6 +127,7 @@ impl Session {
             seq: 0,
             state: State::New,
             waiting: None,
+            was_patient: false,
             transport: None,
             opening: None,
             opened: None,
@@ -229,6 +232,12 @@ impl Session {
 
     fn expire(&mut self, now: Instant, timer: Timer, due: Instant) {
         match timer {
+            Timer::Step | Timer::Handshake if self.waits_for_source() => {
+                // It is not the player who is slow.
+                self.was_patient = true;
+                self.timers.set(Timer::Step, now + self.config.source_wait);
+                self.timers.stop(Timer::Handshake);
+            }
             Timer::Step | Timer::Handshake => {
                 if let Some(Waiting::Opened { incarnation }) = self.waiting.take() {
                     // The source did not get ready in time: a player deserves to know.
@@ -251,6 +260,11 @@ impl Session {
         }
     }
 
+    /// Whether a name is being opened, and more time for that is left.
+    fn waits_for_source(&self) -> bool {
+        matches!(self.waiting, Some(Waiting::Opened { .. })) && !self.was_patient && !self.config.source_wait.is_zero()
+    }
+
     /// A message came: whoever sends is alive. One that only answers a Ping of ours does not show that anybody is there:
     /// players do that by themselves for as long as they run.
     fn heard(&mut self, now: Instant, mid: u32) {
@@ -260,7 +274,8 @@ impl Session {
         for (timer, time) in
             [(Timer::Step, self.config.handshake), (Timer::Idle, self.idle()), (Timer::KeepAlive, self.config.keep_alive)]
         {
-            if self.timers.runs(timer) && !(answer && timer == Timer::Idle) {
+            let is_ours = timer == Timer::Step && matches!(self.waiting, Some(Waiting::Opened { .. }));
+            if self.timers.runs(timer) && !is_ours && !(answer && timer == Timer::Idle) {
                 self.timers.set(timer, now + time);
             }
         }
@@ -302,6 +317,7 @@ impl Session {
     }
 
     fn handshake_over(&mut self) {
+        self.was_patient = false;
         self.timers.stop(Timer::Step);
         self.timers.stop(Timer::Handshake);
     }

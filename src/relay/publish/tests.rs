@@ -607,3 +607,5 @@ proptest! {
         }
     }
 }
+
+mod stand_in;

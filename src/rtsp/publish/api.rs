@@ -3,14 +3,22 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::asf::Header;
+use crate::rtsp::tracks::{Frame, TracksError};
 
 /// What happens to a connection.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// Bytes of the TCP connection.
     Bytes(&'a [u8]),
-    /// A datagram from the publisher's address to the port for RTP.
-    Datagram(&'a [u8]),
+    /// A datagram from the publisher's address to a pair of ports.
+    Datagram {
+        /// Which pair, see [`Ask::Ports`].
+        pair: usize,
+        /// To the second port.
+        is_rtcp: bool,
+        /// What came.
+        bytes: &'a [u8],
+    },
     /// To the [`Ask`] that is outstanding.
     Answer(Answer),
     /// The instant of `Connection::poll_timeout` has come.
@@ -26,6 +34,17 @@ pub enum Output {
     Ask(Ask),
     /// ASF packets of the last header that was accepted, each of its packet size.
     Packets(BytesMut),
+    /// A frame of one of the tracks.
+    Frame(Frame),
+    /// To be sent from the second port of a pair to this one of the publisher's.
+    Report {
+        /// Which pair.
+        pair: usize,
+        /// Where to.
+        port: u16,
+        /// RTCP.
+        bytes: Bytes,
+    },
     /// Close the connection when everything before it is sent. Nothing follows.
     Close(CloseReason),
 }
@@ -35,8 +54,11 @@ pub enum Output {
 pub enum Ask {
     /// Whether this may be published. Accepted, the stream is what was announced.
     Publish(Box<Publication>),
-    /// For a pair of UDP ports, unless there is one: [`Answer::Port`].
-    Ports,
+    /// For a pair of UDP ports, unless there is one of that number, which counts from 0: [`Answer::Port`].
+    Ports {
+        /// Its number.
+        pair: usize,
+    },
 }
 
 /// A decision.
@@ -80,8 +102,20 @@ pub struct Publication {
     pub via_proxy: bool,
     /// What the sender calls itself, at most 256 bytes.
     pub user_agent: Option<String>,
-    /// The header of the stream, or why there is none.
-    pub announced: Result<Header, NotAsf>,
+    /// What is to come, or why that is of no use.
+    pub announced: Result<Announcement, NotAsf>,
+}
+
+/// What a publisher is about to send.
+#[derive(Debug, Clone)]
+pub enum Announcement {
+    /// ASF packets, and their header.
+    Asf(Header),
+    /// Frames of elementary streams: what they are shows with them.
+    Tracks {
+        /// What is announced beside them and left out, for a person; empty where there is nothing.
+        left_out: String,
+    },
 }
 
 /// Why what was announced is of no use.
@@ -94,7 +128,7 @@ pub enum NotAsf {
 }
 
 /// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
     /// The publisher said goodbye.
     Left,
@@ -104,4 +138,6 @@ pub enum CloseReason {
     Idle,
     /// Not RTSP, or broken RTSP.
     Protocol,
+    /// Its frames are of no use.
+    Frames(TracksError),
 }

@@ -1,4 +1,5 @@
-//! The connection of a publisher over RTSP, sans-IO: Windows Media streams, announced with their ASF header.
+//! The connection of a publisher over RTSP, sans-IO: Windows Media streams, announced with their ASF header, or elementary streams that
+//! ASF can carry, a track each.
 //!
 //! ```text
 //! ANNOUNCE ─→ Publish ─→ SETUP mode=record (─→ Ports, over UDP) ─→ RECORD ─→ packets ─→ TEARDOWN
@@ -6,9 +7,9 @@
 //! ```
 //!
 //! What a publisher says is otherwise what a server of Windows Media says to its players: all streams in one flow of RTP, or a flow
-//! for each.
+//! for each. Tracks have a flow each, and reports that put them side by side.
 //!
-//! Source: RFC 2326 10.3, 10.11; MS-RTSP 2.2.1, 2.2.5.
+//! Source: RFC 2326 10.3, 10.11; RFC 3550 6.4; MS-RTSP 2.2.1, 2.2.5.
 
 mod api;
 #[cfg(test)]
@@ -17,13 +18,15 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use api::{Answer, Ask, CloseReason, Input, NotAsf, Output, Publication, Refusal};
+pub use api::{Announcement, Answer, Ask, CloseReason, Input, NotAsf, Output, Publication, Refusal};
 use bytes::{Bytes, BytesMut};
 
 use super::depacketize::{Depacketizer, Losses};
-use super::message::{Bounds, MessageError, Method, Reader, Request, ResponseWriter, Target, Unit};
+use super::message::{Bounds, MessageError, Method, Reader, Request, ResponseWriter, Target, Unit, interleaved};
+use super::payload;
 use super::reorder::Reorder;
 use super::sdp::{Media, Remote, Role};
+use super::tracks::Tracks;
 use super::transport::{Lower, Mode, Spec};
 use crate::asf::{Header, padding};
 
@@ -41,6 +44,12 @@ const IDLE_TOLD_S: u64 = 30;
 const RESTORED_BYTES: usize = 256 << 10;
 /// Requests of somebody who does not publish yet.
 const UNSETTLED_REQUESTS: u32 = 32;
+/// How often a publisher of tracks hears that its media comes.
+const REPORT_TIME: Duration = Duration::from_secs(5);
+/// A receiver report that reports nothing.
+const EMPTY_REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
+/// Tracks of one publisher.
+const MOST_TRACKS: usize = 16;
 /// Packets in a row by which another sender's flow is known.
 const NEW_FLOW: u8 = 3;
 /// Of what a sender calls itself.
@@ -61,6 +70,8 @@ pub struct Connection {
     waiting: Option<Waiting>,
     stream: Option<Stream>,
     deadline: Option<Instant>,
+    /// When the publisher is told next that its media comes.
+    report_due: Option<Instant>,
     /// When it came.
     since: Instant,
     unsettled_requests: u32,
@@ -72,21 +83,33 @@ pub struct Connection {
 #[derive(Debug)]
 enum Waiting {
     Announce { request: Box<Request>, name: String, announced: Option<Box<Announced>> },
-    Setup { request: Box<Request>, spec: Spec },
+    Setup { request: Box<Request>, media: usize, spec: Spec },
 }
 
 /// What a description says.
 #[derive(Debug)]
 struct Announced {
-    header: Header,
+    content: Content,
     media: Vec<Media>,
+}
+
+/// What comes.
+#[derive(Debug)]
+enum Content {
+    Asf(Header),
+    /// Which track each media is, where it is one.
+    Tracks {
+        tracks: Tracks,
+        places: Vec<Option<usize>>,
+        left_out: String,
+    },
 }
 
 /// What is published.
 #[derive(Debug)]
 struct Stream {
     name: String,
-    packet_size: usize,
+    content: Content,
     media: Vec<Media>,
     /// All that is set up travels so.
     lower: Option<Lower>,
@@ -97,13 +120,50 @@ struct Stream {
 /// RTP packets of one sender.
 #[derive(Debug)]
 struct Flow {
-    /// Of interleaved frames; `None`: datagrams.
-    channel: Option<u8>,
+    way: Way,
     ssrc: Option<[u8; 4]>,
     /// Packets in a row of another one.
     strangers: u8,
-    reorder: Reorder,
-    depacketizer: Depacketizer,
+    carries: Carries,
+}
+
+/// How media and reports come.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// Channels of interleaved frames.
+    Channels { media: u8, reports: Option<u8> },
+    /// A pair of ports; where reports go at the publisher's.
+    Pair { number: usize, reports: Option<u16> },
+}
+
+#[derive(Debug)]
+enum Carries {
+    Asf {
+        reorder: Reorder,
+        depacketizer: Depacketizer,
+    },
+    Track(usize),
+    /// Media that is left out.
+    Nothing,
+}
+
+impl Content {
+    /// What carries a media, by its place in the description.
+    fn carries(&self, media: usize) -> Carries {
+        match self {
+            Self::Asf(header) => {
+                Carries::Asf { reorder: Reorder::default(), depacketizer: Depacketizer::new(header.packet_size()) }
+            }
+            Self::Tracks { places, .. } => places.get(media).copied().flatten().map_or(Carries::Nothing, Carries::Track),
+        }
+    }
+
+    fn announcement(&self) -> Announcement {
+        match self {
+            Self::Asf(header) => Announcement::Asf(header.clone()),
+            Self::Tracks { left_out, .. } => Announcement::Tracks { left_out: left_out.clone() },
+        }
+    }
 }
 
 impl Connection {
@@ -116,6 +176,7 @@ impl Connection {
             waiting: None,
             stream: None,
             deadline: Some(now + UNSETTLED),
+            report_due: None,
             since: now,
             unsettled_requests: 0,
             closed: false,
@@ -129,8 +190,16 @@ impl Connection {
     }
 
     /// When [`Input::Timeout`] is due.
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.deadline, self.report_due].into_iter().flatten().min()
+    }
+
+    /// The tracks that frames come of; `None` where it is ASF packets that come.
+    pub fn tracks(&self) -> Option<&Tracks> {
+        match &self.stream.as_ref()?.content {
+            Content::Tracks { tracks, .. } => Some(tracks),
+            Content::Asf(_) => None,
+        }
     }
 
     /// Whether media is taken now.
@@ -140,8 +209,14 @@ impl Connection {
 
     /// What was lost of the stream on its way.
     pub fn losses(&self) -> Losses {
-        let flows = self.stream.iter().flat_map(|stream| &stream.flows);
-        flows.map(|flow| flow.depacketizer.losses()).fold(Losses::default(), |sum, losses| Losses {
+        if let Some(tracks) = self.tracks() {
+            return Losses { missing: tracks.lost(), ..Losses::default() };
+        }
+        let losses = self.stream.iter().flat_map(|stream| &stream.flows).filter_map(|flow| match &flow.carries {
+            Carries::Asf { depacketizer, .. } => Some(depacketizer.losses()),
+            Carries::Track(_) | Carries::Nothing => None,
+        });
+        losses.fold(Losses::default(), |sum, losses| Losses {
             missing: sum.missing + losses.missing,
             late: sum.late + losses.late,
             incomplete: sum.incomplete + losses.incomplete,
@@ -155,10 +230,13 @@ impl Connection {
         }
         match input {
             Input::Bytes(bytes) => self.reader.push(bytes),
-            Input::Datagram(rtp) => return self.rtp(now, None, rtp),
+            Input::Datagram { pair, is_rtcp, bytes } => {
+                let is_its = |flow: &Flow| matches!(flow.way, Way::Pair { number, .. } if number == pair);
+                return self.media(now, is_its, is_rtcp, bytes);
+            }
             Input::Answer(answer) => self.answer(now, answer),
             Input::Timeout if self.deadline.is_some_and(|deadline| deadline <= now) => return self.close(CloseReason::Idle),
-            Input::Timeout => return,
+            Input::Timeout => return self.report(now),
         }
         self.read(now);
     }
@@ -169,7 +247,15 @@ impl Connection {
                 Ok(None) => return,
                 Ok(Some(Unit::Request(request))) => self.act(now, Box::new(request)),
                 Ok(Some(Unit::Response(_))) => {}
-                Ok(Some(Unit::Frame { channel, payload })) => self.rtp(now, Some(channel), &payload),
+                Ok(Some(Unit::Frame { channel, payload })) => {
+                    let channels = |flow: &Flow| match flow.way {
+                        Way::Channels { media, reports } => (Some(media), reports),
+                        Way::Pair { .. } => (None, None),
+                    };
+                    let is_report = self.flows().any(|flow| channels(flow).1 == Some(channel));
+                    let is_its = |flow: &Flow| if is_report { channels(flow).1 } else { channels(flow).0 } == Some(channel);
+                    self.media(now, is_its, is_report, &payload);
+                }
                 Err(error) => self.misread(now, &error),
             }
         }
@@ -219,6 +305,8 @@ impl Connection {
                     return self.respond(now, &request, 455, &[("Allow", METHODS)]);
                 };
                 stream.records = request.method == Method::Record;
+                let has_tracks = matches!(stream.content, Content::Tracks { .. });
+                self.report_due = (stream.records && has_tracks).then(|| now + REPORT_TIME);
                 self.respond(now, &request, 200, &[]);
             }
             Method::Setup | Method::Describe | Method::Play | Method::Redirect => {
@@ -237,8 +325,8 @@ impl Connection {
             return self.respond(now, &request, 415, &[("Accept", "application/sdp")]);
         }
         let announced = describe(&request);
-        let (header, announced) = match announced {
-            Ok(announced) => (Ok(announced.header.clone()), Some(Box::new(announced))),
+        let (announcement, announced) = match announced {
+            Ok(announced) => (Ok(announced.content.announcement()), Some(Box::new(announced))),
             Err(why) => (Err(why), None),
         };
         let agent = request.headers.get("User-Agent").map(|agent| agent.chars().take(AGENT_BYTES).collect());
@@ -249,7 +337,7 @@ impl Connection {
             authorization: request.headers.get("Authorization").map(str::to_owned),
             via_proxy: request.headers.get("Via").is_some(),
             user_agent: agent,
-            announced: header,
+            announced: announcement,
         };
         self.deadline = None;
         self.waiting = Some(Waiting::Announce { request, name, announced });
@@ -259,19 +347,19 @@ impl Connection {
     fn answer(&mut self, now: Instant, answer: Answer) {
         match (self.waiting.take(), answer) {
             (Some(Waiting::Announce { request, name, announced: Some(announced) }), Answer::Accept) => {
-                let Announced { header, media } = *announced;
-                let packet_size = header.packet_size();
+                let Announced { content, media } = *announced;
                 match self.stream.as_mut().filter(|stream| stream.name == name) {
                     // Another header; what is set up stays so.
-                    Some(stream) => {
-                        (stream.packet_size, stream.media) = (packet_size, media);
+                    Some(stream) if matches!((&stream.content, &content), (Content::Asf(_), Content::Asf(_))) => {
                         for flow in &mut stream.flows {
-                            flow.depacketizer = Depacketizer::new(packet_size);
+                            flow.carries = content.carries(0);
                         }
+                        (stream.content, stream.media) = (content, media);
                     }
-                    None => {
+                    _ => {
                         let (lower, flows) = (None, Vec::new());
-                        self.stream = Some(Stream { name, packet_size, media, lower, flows, records: false });
+                        self.stream = Some(Stream { name, content, media, lower, flows, records: false });
+                        self.report_due = None;
                     }
                 }
                 self.respond(now, &request, 200, &[]);
@@ -279,8 +367,8 @@ impl Connection {
             (Some(Waiting::Announce { request, .. } | Waiting::Setup { request, .. }), Answer::Refuse(refusal)) => {
                 self.refuse(now, &request, &refusal);
             }
-            (Some(Waiting::Setup { request, spec }), Answer::Port(port)) => match port {
-                Some(port) => self.set_up(now, &request, &Spec { server_port: Some((port, port.checked_add(1))), ..spec }),
+            (Some(Waiting::Setup { request, media, spec }), Answer::Port(port)) => match port {
+                Some(port) => self.set_up(now, &request, media, &Spec { server_port: Some((port, port.checked_add(1))), ..spec }),
                 None => self.respond(now, &request, 461, &[]),
             },
             (waiting, _) => self.waiting = waiting,
@@ -292,13 +380,16 @@ impl Connection {
         let Some(stream) = &self.stream else { return };
         let target = request.target.split('?').next().unwrap_or_default();
         let token = target.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let media = stream.media.iter().find(|media| media.token() == token);
-        match media.map(|media| media.role) {
-            Some(Role::Asf(_)) => {}
-            // Nothing is asked for again of a publisher.
-            Some(Role::Rtx) => return self.respond(now, &request, 461, &[]),
-            Some(Role::Plain) => return self.respond(now, &request, 415, &[]),
-            None => return self.respond(now, &request, 400, &[]),
+        let Some(media) = stream.media.iter().position(|media| media.token() == token) else {
+            return self.respond(now, &request, 400, &[]);
+        };
+        if matches!(stream.content, Content::Asf(_)) {
+            match stream.media.get(media).map(|media| media.role) {
+                // Nothing is asked for again of a publisher.
+                Some(Role::Rtx) => return self.respond(now, &request, 461, &[]),
+                Some(Role::Plain) => return self.respond(now, &request, 415, &[]),
+                Some(Role::Asf(_)) | None => {}
+            }
         }
         let Ok(specs) = Spec::parse_all(request.headers.all("Transport")) else { return self.respond(now, &request, 400, &[]) };
         let fits = |spec: &Spec| match spec.lower {
@@ -310,72 +401,137 @@ impl Connection {
         let spec = specs.into_iter().find(|spec| spec.unicast && spec.mode != Some(Mode::Play) && fits(spec));
         match spec {
             Some(spec) if spec.lower == Lower::Udp => {
+                let pair = stream.pair();
                 self.deadline = None;
-                self.waiting = Some(Waiting::Setup { request, spec });
-                self.outputs.push_back(Output::Ask(Ask::Ports));
+                self.waiting = Some(Waiting::Setup { request, media, spec });
+                self.outputs.push_back(Output::Ask(Ask::Ports { pair }));
             }
-            Some(spec) => self.set_up(now, &request, &spec),
+            Some(spec) => self.set_up(now, &request, media, &spec),
             None => self.respond(now, &request, 461, &[]),
         }
     }
 
-    fn set_up(&mut self, now: Instant, request: &Request, spec: &Spec) {
+    fn set_up(&mut self, now: Instant, request: &Request, media: usize, spec: &Spec) {
         let Some(stream) = &mut self.stream else { return };
         let mut answer = Spec { mode: Some(Mode::Record), destination: None, source: None, ssrc: None, ..spec.clone() };
-        let channel = match spec.lower {
-            Lower::Udp => None,
+        let way = match spec.lower {
+            Lower::Udp => {
+                let reports = spec.client_port.and_then(|(first, second)| second.or_else(|| first.checked_add(1)));
+                Way::Pair { number: stream.pair(), reports }
+            }
             Lower::Tcp => {
                 let next = u8::try_from(stream.flows.len() * 2).unwrap_or(u8::MAX - 1);
-                let channels = spec.interleaved.unwrap_or((next, next.checked_add(1)));
-                answer.interleaved = Some(channels);
-                Some(channels.0)
+                let (media, reports) = spec.interleaved.unwrap_or((next, next.checked_add(1)));
+                answer.interleaved = Some((media, reports));
+                Way::Channels { media, reports }
             }
         };
         stream.lower = Some(spec.lower);
-        if !stream.flows.iter().any(|flow| flow.channel == channel) {
+        if !stream.flows.iter().any(|flow| flow.way.is_same(way)) {
             if stream.flows.len() >= stream.media.len() {
                 return self.respond(now, request, 461, &[]);
             }
-            let depacketizer = Depacketizer::new(stream.packet_size);
-            stream.flows.push(Flow { channel, ssrc: None, strangers: 0, reorder: Reorder::default(), depacketizer });
+            let carries = stream.content.carries(media);
+            stream.flows.push(Flow { way, ssrc: None, strangers: 0, carries });
         }
         self.respond(now, request, 200, &[("Transport", &answer.to_string())]);
     }
 
-    /// An RTP packet on a channel, or a datagram.
-    fn rtp(&mut self, now: Instant, channel: Option<u8>, rtp: &[u8]) {
+    fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.stream.iter().flat_map(|stream| &stream.flows)
+    }
+
+    /// What came on a channel or to a port of one of the flows.
+    fn media(&mut self, now: Instant, is_its: impl Fn(&Flow) -> bool, is_report: bool, bytes: &[u8]) {
         let Some(stream) = self.stream.as_mut().filter(|stream| stream.records) else { return };
-        // Frames on other channels are reports.
-        let Some(flow) = stream.flows.iter_mut().find(|flow| flow.channel == channel) else { return };
+        let Some(flow) = stream.flows.iter_mut().find(|flow| is_its(flow)) else { return };
         // Reports may share the channel or port. Source: RFC 5761 4.
-        let is_media = matches!(rtp, [first, kind, ..] if first >> 6 == 2 && !(192..=223).contains(kind));
-        let Some(ssrc) = rtp.get(8..12).and_then(|bytes| bytes.first_chunk()).copied().filter(|_| is_media) else { return };
+        let is_media = !is_report && matches!(bytes, [first, kind, ..] if first >> 6 == 2 && !(192..=223).contains(kind));
+        if !is_media {
+            if let (Carries::Track(track), Content::Tracks { tracks, .. }) = (&flow.carries, &mut stream.content) {
+                tracks.rtcp(*track, bytes);
+            }
+            return;
+        }
+        let Some(ssrc) = bytes.get(8..12).and_then(|bytes| bytes.first_chunk()).copied() else { return };
         if flow.ssrc.is_some_and(|ours| ours != ssrc) {
             // A stray one does not tear the flow.
             flow.strangers += 1;
             if flow.strangers < NEW_FLOW {
                 return;
             }
-            flow.reorder.restart();
-            flow.depacketizer.restart();
+            match (&mut flow.carries, &mut stream.content) {
+                (Carries::Asf { reorder, depacketizer }, _) => {
+                    reorder.restart();
+                    depacketizer.restart();
+                }
+                (Carries::Track(track), Content::Tracks { tracks, .. }) => tracks.restart(*track),
+                _ => {}
+            }
         }
         (flow.ssrc, flow.strangers) = (Some(ssrc), 0);
-        let (size, mut packets) = (stream.packet_size, BytesMut::new());
-        let mut take = |rtp: &[u8]| {
-            // What is no packet is left out, whichever part of it is not sound.
-            let _ = flow.depacketizer.push(rtp, |packet| {
-                if packets.len() < RESTORED_BYTES {
-                    let _ = padding::restore(packet, size, &mut packets);
+        let is_datagram = matches!(flow.way, Way::Pair { .. });
+        match (&mut flow.carries, &mut stream.content) {
+            (Carries::Asf { reorder, depacketizer }, Content::Asf(header)) => {
+                let (size, mut packets) = (header.packet_size(), BytesMut::new());
+                let mut take = |rtp: &[u8]| {
+                    // What is no packet is left out, whichever part of it is not sound.
+                    let _ = depacketizer.push(rtp, |packet| {
+                        if packets.len() < RESTORED_BYTES {
+                            let _ = padding::restore(packet, size, &mut packets);
+                        }
+                    });
+                };
+                if is_datagram {
+                    reorder.push(now, bytes, take);
+                } else {
+                    take(bytes);
                 }
-            });
-        };
-        match channel {
-            Some(_) => take(rtp),
-            None => flow.reorder.push(now, rtp, take),
+                if !packets.is_empty() {
+                    self.heard(now);
+                    self.outputs.push_back(Output::Packets(packets));
+                }
+            }
+            (Carries::Track(track), Content::Tracks { tracks, .. }) => {
+                let mut frames = Vec::new();
+                let mut take = |frame| frames.push(frame);
+                let taken = if is_datagram {
+                    tracks.datagram(now, *track, bytes, &mut take)
+                } else {
+                    tracks.rtp(now, *track, bytes, &mut take)
+                };
+                if !frames.is_empty() {
+                    self.heard(now);
+                    self.outputs.extend(frames.into_iter().map(Output::Frame));
+                }
+                if let Err(error) = taken {
+                    self.close(CloseReason::Frames(error));
+                }
+            }
+            // Of media that is left out.
+            _ => {}
         }
-        if !packets.is_empty() {
-            self.heard(now);
-            self.outputs.push_back(Output::Packets(packets));
+    }
+
+    /// Tells a publisher of tracks that its media comes. Source: RFC 3550 6.4.2.
+    fn report(&mut self, now: Instant) {
+        if self.report_due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.report_due = Some(now + REPORT_TIME);
+        let ways: Vec<Way> = self.flows().map(|flow| flow.way).collect();
+        for way in ways {
+            match way {
+                Way::Channels { reports: Some(channel), .. } => {
+                    let mut frame = Vec::new();
+                    interleaved(channel, &EMPTY_REPORT, &mut frame);
+                    self.send(frame.into());
+                }
+                Way::Pair { number, reports: Some(port) } => {
+                    self.outputs.push_back(Output::Report { pair: number, port, bytes: Bytes::from_static(&EMPTY_REPORT) });
+                }
+                Way::Channels { .. } | Way::Pair { .. } => {}
+            }
         }
     }
 
@@ -437,13 +593,47 @@ fn describe(request: &Request) -> Result<Announced, NotAsf> {
     let text = str::from_utf8(&request.body).map_err(|_| NotAsf::Unsound("SDP: it is not UTF-8".into()))?;
     let remote = Remote::parse(text, &request.target).map_err(|error| NotAsf::Unsound(error.to_string()))?;
     let Remote { windows_media, media, .. } = remote;
-    match windows_media {
-        Some(windows_media) if media.iter().any(|media| matches!(media.role, Role::Asf(_))) => {
-            Ok(Announced { header: windows_media.header, media })
+    if let Some(windows_media) = windows_media
+        && media.iter().any(|media| matches!(media.role, Role::Asf(_)))
+    {
+        return Ok(Announced { content: Content::Asf(windows_media.header), media });
+    }
+    let named = |media: &Media| media.rtpmap.as_ref().map_or_else(|| "unnamed".to_owned(), |map| map.encoding.clone());
+    let (mut depacketizers, mut places, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for media in &media {
+        match payload::Depacketizer::new(media) {
+            Ok(depacketizer) if depacketizers.len() < MOST_TRACKS => {
+                places.push(Some(depacketizers.len()));
+                depacketizers.push(depacketizer);
+            }
+            Ok(_) => places.push(None),
+            Err(why) => {
+                places.push(None);
+                left_out.push(why.to_string());
+            }
         }
-        _ => {
-            let named = |media: &Media| media.rtpmap.as_ref().map_or_else(|| "unnamed".to_owned(), |map| map.encoding.clone());
-            Err(NotAsf::Other(media.iter().map(named).collect::<Vec<_>>().join(", ")))
+    }
+    if depacketizers.is_empty() {
+        return Err(NotAsf::Other(media.iter().map(named).collect::<Vec<_>>().join(", ")));
+    }
+    let content = Content::Tracks { tracks: Tracks::new(depacketizers), places, left_out: left_out.join("; ") };
+    Ok(Announced { content, media })
+}
+
+impl Stream {
+    /// The pair of ports that the next media is given: ASF shares one.
+    fn pair(&self) -> usize {
+        if matches!(self.content, Content::Asf(_)) { 0 } else { self.flows.len() }
+    }
+}
+
+impl Way {
+    /// Whether two are one flow.
+    fn is_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Channels { media, .. }, Self::Channels { media: other, .. }) => media == other,
+            (Self::Pair { number, .. }, Self::Pair { number: other, .. }) => number == other,
+            _ => false,
         }
     }
 }

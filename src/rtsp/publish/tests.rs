@@ -9,6 +9,7 @@ use crate::asf::{samples, walk};
 use crate::rtsp::media::{self, Carriage, Facts, Packets};
 use crate::rtsp::message::interleaved;
 use crate::rtsp::sdp;
+use crate::rtsp::tracks::Frame;
 use crate::viewing::{Content, Description};
 
 const STREAM: &str = "live-asf-pipe.asf";
@@ -51,6 +52,11 @@ fn rtp_of(name: &str, count: usize, ssrc: u32) -> Vec<Vec<u8>> {
     out
 }
 
+/// To the port of ASF.
+fn datagram(bytes: &[u8]) -> Input<'_> {
+    Input::Datagram { pair: 0, is_rtcp: false, bytes }
+}
+
 /// A connection, and somebody behind it who decides.
 struct Rig {
     connection: Connection,
@@ -58,6 +64,8 @@ struct Rig {
     answer: Answer,
     published: Vec<Publication>,
     packets: Vec<u8>,
+    frames: Vec<Frame>,
+    reports: Vec<(usize, u16, Bytes)>,
     closed: Option<CloseReason>,
     cseq: u32,
 }
@@ -71,6 +79,8 @@ impl Rig {
             answer: Answer::Accept,
             published: Vec::new(),
             packets: Vec::new(),
+            frames: Vec::new(),
+            reports: Vec::new(),
             closed: None,
             cseq: 0,
         }
@@ -84,7 +94,12 @@ impl Rig {
                 Output::Send(bytes) => sent.extend_from_slice(&bytes),
                 Output::Packets(packets) => self.packets.extend_from_slice(&packets),
                 Output::Close(reason) => self.closed = Some(reason),
-                Output::Ask(Ask::Ports) => self.connection.handle(self.now, Input::Answer(Answer::Port(Some(6000)))),
+                Output::Ask(Ask::Ports { pair }) => {
+                    let port = 6000 + 2 * u16::try_from(pair).unwrap();
+                    self.connection.handle(self.now, Input::Answer(Answer::Port(Some(port))));
+                }
+                Output::Frame(frame) => self.frames.push(frame),
+                Output::Report { pair, port, bytes } => self.reports.push((pair, port, bytes)),
                 Output::Ask(Ask::Publish(publication)) => {
                     self.published.push(*publication);
                     self.connection.handle(self.now, Input::Answer(self.answer.clone()));
@@ -174,18 +189,118 @@ fn datagrams_may_come_out_of_order() {
     let mut rtp = rtp_of(STREAM, 10, 9);
     rtp.swap(3, 5);
     rtp.swap(8, 9);
-    rtp.iter().for_each(|rtp| assert_eq!(rig.input(Input::Datagram(rtp)), ""));
+    rtp.iter().for_each(|rtp| assert_eq!(rig.input(datagram(rtp)), ""));
     assert_media(STREAM, &rig.packets, 10);
     // A stray packet or a report tears nothing; three in a row are another sender, at the same place.
     let (size, others) = (rig.packets.len() / 10, rtp_of(STREAM, 4, 10));
     rig.packets.clear();
     for rtp in [&others[0], &others[1], &rtp_of(STREAM, 11, 9)[10], &vec![0x80, 200, 0, 6, 0, 0, 0, 9, 1, 2, 3, 4], &vec![0x80]] {
-        assert_eq!(rig.input(Input::Datagram(rtp)), "");
+        assert_eq!(rig.input(datagram(rtp)), "");
     }
     assert_eq!(rig.packets.len(), size, "the flow goes on");
     rig.packets.clear();
-    others.iter().for_each(|rtp| assert_eq!(rig.input(Input::Datagram(rtp)), ""));
+    others.iter().for_each(|rtp| assert_eq!(rig.input(datagram(rtp)), ""));
     assert_eq!(rig.packets.len(), 2 * size);
+}
+
+/// As FFmpeg announces a file with pictures, sound, and subtitles that nobody can have.
+const TRACKS: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
+    m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n\
+    a=fmtp:96 packetization-mode=1; sprop-parameter-sets=Z0LADdoFB+hAAAADAEAAAAPI8UKq,aM4PyA==\r\na=control:streamid=0\r\n\
+    m=audio 0 RTP/AVP 97\r\na=rtpmap:97 PCMA/8000/1\r\na=control:streamid=1\r\n\
+    m=audio 0 RTP/AVP 98\r\na=rtpmap:98 opus/48000/2\r\na=control:streamid=2\r\n";
+
+/// An RTP packet.
+fn rtp(kind: u8, sequence: u16, timestamp: u32, ssrc: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0x80, kind][..], &sequence.to_be_bytes(), &timestamp.to_be_bytes(), &[0, 0, 0, ssrc], payload].concat()
+}
+
+/// A sender report: this timestamp belongs to that second.
+fn sender_report(timestamp: u32, second: u32) -> Vec<u8> {
+    [&[0x80, 200, 0, 6, 0, 0, 0, 1][..], &second.to_be_bytes(), &[0; 4], &timestamp.to_be_bytes(), &[0; 8]].concat()
+}
+
+fn announce_tracks(rig: &mut Rig) {
+    let answer = rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", TRACKS);
+    assert_eq!(status(&answer), 200);
+    let Ok(Announcement::Tracks { left_out }) = &rig.published[0].announced else { panic!("{:?}", rig.published) };
+    assert!(left_out.contains("opus"), "{left_out}");
+}
+
+#[test]
+fn tracks_over_tcp() {
+    let mut rig = Rig::new(false);
+    announce_tracks(&mut rig);
+    for (at, channels) in ["0-1", "2-3", "4-5"].into_iter().enumerate() {
+        let setup = rig.setup(&format!("streamid={at}"), &format!("RTP/AVP/TCP;unicast;interleaved={channels};mode=record"));
+        assert!(setup.contains(&format!("interleaved={channels}")), "{setup}");
+    }
+    rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+    let mut bytes = Vec::new();
+    // Reports come first, but of tracks without a frame nobody knows where they are; then the two tracks begin, sound 20 ms late.
+    interleaved(1, &sender_report(90_000, 10), &mut bytes);
+    interleaved(0, &rtp(0xE0, 1, 90_000, 1, &[0x65, 0x88, 1, 2]), &mut bytes);
+    interleaved(2, &rtp(97, 7, 0, 2, &[1; 160]), &mut bytes);
+    interleaved(4, &rtp(98, 9, 0, 3, &[5; 50]), &mut bytes);
+    interleaved(0, &rtp(0xE0, 2, 93_600, 1, &[0x41, 0x88, 3]), &mut bytes);
+    assert_eq!(rig.input(Input::Bytes(&bytes)), "");
+    let seen: Vec<_> = rig.frames.iter().map(|frame| (frame.track, frame.ms, frame.key)).collect();
+    assert_eq!(seen, [(0, 0, true), (1, 0, true), (0, 40, false)]);
+    assert!(rig.frames[0].bytes.starts_with(&[0, 0, 0, 1, 0x67]), "parameter sets first: {:?}", rig.frames[0].bytes);
+    assert_eq!(&*rig.frames[1].bytes, [1; 160]);
+    // Every five seconds it hears that somebody is there, on the channels of reports.
+    let due = rig.connection.poll_timeout().unwrap();
+    assert_eq!(due, rig.now + REPORT_TIME);
+    rig.now = due;
+    rig.connection.handle(due, Input::Timeout);
+    let sent: Vec<Output> = std::iter::from_fn(|| rig.connection.poll_output()).collect();
+    let channels: Vec<u8> =
+        sent.iter().filter_map(|output| if let Output::Send(bytes) = output { Some(bytes[1]) } else { None }).collect();
+    assert_eq!(channels, [1, 3, 5]);
+    assert_eq!(rig.connection.poll_timeout().unwrap(), due + REPORT_TIME);
+}
+
+#[test]
+fn tracks_over_udp_have_a_pair_of_ports_each() {
+    let mut rig = Rig::new(false);
+    announce_tracks(&mut rig);
+    for (at, port) in [(0, 6000), (1, 6002)] {
+        let client = 5000 + at * 2;
+        let transport = format!("RTP/AVP/UDP;unicast;client_port={client}-{};mode=record", client + 1);
+        let setup = rig.setup(&format!("streamid={at}"), &transport);
+        assert!(setup.contains(&format!("server_port={port}-{}", port + 1)), "{setup}");
+    }
+    rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+    let mut send = |pair, is_rtcp, bytes: &[u8]| assert_eq!(rig.input(Input::Datagram { pair, is_rtcp, bytes }), "");
+    send(0, false, &rtp(0xE0, 1, 0, 1, &[0x65, 0x88, 1]));
+    // One overtakes the other.
+    send(1, false, &rtp(97, 7, 0, 2, &[1; 80]));
+    send(1, false, &rtp(97, 9, 160, 2, &[3; 80]));
+    send(1, false, &rtp(97, 8, 80, 2, &[2; 80]));
+    send(1, true, &sender_report(0, 10));
+    send(9, false, &rtp(97, 10, 240, 2, &[4; 80]));
+    assert_eq!(
+        rig.frames.iter().map(|frame| (frame.track, frame.bytes[0])).collect::<Vec<_>>(),
+        [(0, 0), (1, 1), (1, 2), (1, 3)]
+    );
+    rig.now = rig.connection.poll_timeout().unwrap();
+    rig.input(Input::Timeout);
+    let empty = Bytes::from_static(&EMPTY_REPORT);
+    assert_eq!(rig.reports, [(0, 5001, empty.clone()), (1, 5003, empty)]);
+}
+
+#[test]
+fn pictures_in_another_order_end_it() {
+    let mut rig = Rig::new(false);
+    announce_tracks(&mut rig);
+    rig.setup("streamid=0", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record");
+    rig.ask(&format!("RECORD {U}"), "Session: 77\r\n", "");
+    let mut bytes = Vec::new();
+    for (sequence, frame) in (1..).zip([0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12]) {
+        interleaved(0, &rtp(0xE0, sequence, frame * 3600, 1, &[0x41, 0x88, 3]), &mut bytes);
+    }
+    rig.input(Input::Bytes(&bytes));
+    assert_eq!(rig.closed, Some(CloseReason::Frames(crate::rtsp::tracks::TracksError::Reordered)));
 }
 
 #[test]
@@ -211,8 +326,8 @@ fn another_header_goes_on_over_what_is_set_up() {
 
 #[test]
 fn what_is_not_asf_is_told_to_who_decides() {
-    let h264 = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n\
-                a=control:streamid=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 MPEG4-GENERIC/44100/2\r\na=control:streamid=1\r\n";
+    let vp8 = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n\
+                a=control:streamid=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=control:streamid=1\r\n";
     let mut rig = Rig::new(false);
     let refusal = Refusal {
         status: 401,
@@ -222,11 +337,11 @@ fn what_is_not_asf_is_told_to_who_decides() {
         last: false,
     };
     rig.answer = Answer::Refuse(refusal.clone());
-    let answer = rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", h264);
+    let answer = rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", vp8);
     assert_eq!(status(&answer), 401);
     assert!(answer.contains("WWW-Authenticate: Digest realm=\"r\"\r\nWWW-Authenticate: Basic realm=\"r\"\r\nRetry-After: 2\r\n"));
     assert!(answer.ends_with("\r\n\r\nWho are you?\r\n") && !answer.contains("Session"), "{answer}");
-    assert_eq!(rig.published[0].announced.as_ref().unwrap_err(), &NotAsf::Other("H264, MPEG4-GENERIC".into()));
+    assert_eq!(rig.published[0].announced.as_ref().unwrap_err(), &NotAsf::Other("VP8, opus".into()));
     rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", "nonsense");
     assert!(matches!(rig.published[1].announced, Err(NotAsf::Unsound(_))));
     assert_eq!(rig.closed, None, "it may try again");
@@ -283,7 +398,7 @@ proptest! {
             let mut framed = Vec::new();
             interleaved(0, part, &mut framed);
             rig.input(Input::Bytes(if recording { &framed } else { part }));
-            rig.input(Input::Datagram(part));
+            rig.input(datagram(part));
         }
         prop_assert!(rig.packets.is_empty());
     }

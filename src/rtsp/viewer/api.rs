@@ -1,11 +1,10 @@
 //! What a viewer's connection takes in and gives out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::viewing::{Answer, Ask, Player};
+use crate::viewing::{Answer, Ask, Player, Titles};
 
 /// What is the same for all connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +30,8 @@ pub struct Config {
     pub publishers: bool,
     /// Host name for addresses in what players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
-    /// What people are shown in place of names, by those in small letters.
-    pub titles: BTreeMap<String, String>,
+    /// What people are shown in place of names.
+    pub titles: Titles,
 }
 
 impl Default for Config {
@@ -48,7 +47,7 @@ impl Default for Config {
             burst_rate: 5,
             publishers: false,
             public_name: None,
-            titles: BTreeMap::new(),
+            titles: Titles::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::reply::{METHODS, METHODS_OF_PUBLISHERS, status_of};
 use super::{
     Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target,
-    Tracks, key_of, player_of,
+    Tracks, key_of, player_of, profile_of,
 };
 use crate::rtsp::message::StreamToken;
 use crate::rtsp::sdp::{self, Facts};
@@ -57,6 +57,7 @@ impl Connection {
                 target: proven_target(authorization, request.target.as_str()).to_owned(),
                 authorization: authorization.to_owned(),
             }),
+            profile: target.as_ref().and_then(|target| profile_of(target.query.as_deref()?)).map(str::to_owned),
         };
         self.wait(now, request, Step::Opened, Ask::Open { name, pass });
     }
@@ -98,7 +99,7 @@ impl Connection {
         let opened = self.opened.as_ref()?;
         let mut facts = Facts::of(&opened.description, self.aggregate_url(opened), self.local.ip().to_canonical().is_ipv6());
         facts.version = facts.version.wrapping_add(u64::from(opened.entry));
-        facts.title = self.config.titles.get(&opened.name.to_ascii_lowercase()).cloned();
+        facts.title = self.config.titles.of(&opened.name);
         let agent = Agent::of(request.headers.get("User-Agent"));
         facts.reduced = agent == Agent::GStreamer;
         facts.outside_dialect = !agent.is_windows_media();

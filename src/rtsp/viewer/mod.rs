@@ -41,6 +41,7 @@ use super::recovery::Nack;
 use super::sdp::Tracks;
 use super::transport::Spec;
 use crate::asf::StreamSet;
+use crate::text::profile_of;
 use crate::text::signed::key_of;
 use crate::viewing::{Answer, Ask, Description, Login, OpenRefusal, Pass, Until};
 use crate::wire::TokenBucket;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::settings::{FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
+use crate::settings::{CameraLogin, FOREVER, LogFormat, OutsidePool, Oversize, Source, Start, Viewers, effective};
 
 struct Folder(TempDir);
 
@@ -64,7 +64,8 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     let uncommented = uncommented.join("\n");
     let raw: Raw = toml::from_str(&uncommented).unwrap();
     let settings = load(&file(&uncommented).sources()).unwrap().settings;
-    assert_eq!(settings.publishing_points.len(), 6);
+    assert_eq!(settings.publishing_points.len(), 7);
+    assert_eq!((settings.profiles.len(), settings.player_profiles.len()), (5, 1));
     assert_eq!(settings.publishing_points[0].source_timeout, Some(Duration::from_secs(120)));
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
     assert!(settings.users_file.unwrap().ends_with("users") && settings.viewers_file.unwrap().ends_with("viewers"));
@@ -100,6 +101,9 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
         "/source/linger_s",
         "/source/root",
         "/source/url",
+        "/source/input",
+        "/source/input_arguments",
+        "/source/profile",
     ] {
         let shown = points.iter().any(|point| point.pointer(key).is_some_and(|value| !value.is_null()));
         assert!(shown, "the sample lacks {key}");
@@ -178,9 +182,15 @@ fn sources_of_all_types() {
     );
     let points = load(&folder.sources()).unwrap().settings.publishing_points;
     let base = folder.0.path();
-    assert_eq!(points[0].source, Source::File { paths: vec![base.join("x.asf")] });
+    assert_eq!(
+        points[0].source,
+        Source::File { paths: vec![base.join("x.asf")], start: Start::Always, linger: Duration::from_secs(10) }
+    );
     assert_eq!(points[0].source_timeout, None);
-    assert_eq!(points[1].source, Source::File { paths: vec!["/a.asf".into(), base.join("b.asf")] });
+    assert_eq!(
+        points[1].source,
+        Source::File { paths: vec!["/a.asf".into(), base.join("b.asf")], start: Start::Always, linger: Duration::from_secs(10) }
+    );
     assert_eq!(points[1].source_timeout, Some(Duration::from_secs(5)));
     let argv = vec!["cat".to_owned(), "x".to_owned()];
     assert_eq!(points[2].source, Source::Exec { argv, start: Start::Watched, linger: Duration::from_secs(10) });
@@ -332,7 +342,7 @@ fn what_is_in_force_can_be_read_again() {
          udp.outside_pool = 'allow'\nudp.max_datagram = 1400\nlimits.idle_s = 0\nsource_timeout_s = 0\nusers.file = 'u\"s\\ers'\n\
          access.publishers_allow = '10.0.0.0/8'\nlog.format = 'journald'\n\
          [[publishing_point]]\nname = 'Übung \"1\"'\nsource = { type = 'file', paths = ['a\\tb', 'c'] }\n\
-         [[publishing_point]]\nname = 'e'\nsource_timeout_s = 7\nsource = { type = 'exec', argv = ['x', '\u{1F3A5}', \"\\u007F\\n\"], start = 'watched', linger_s = 3 }\n",
+         [[publishing_point]]\nname = 'e'\nsource_timeout_s = 7\nfallback = { slate = \"it's \\\"off\\\"\" }\nfallback_after_s = 9\nsource = { type = 'exec', argv = ['x', '\u{1F3A5}', \"\\u007F\\n\"], start = 'watched', linger_s = 3 }\n",
     );
     for sources in [folder.sources(), Sources::default()] {
         let loaded = load(&sources).unwrap();
@@ -400,4 +410,251 @@ fn secrets_in_urls_are_taken_and_not_shown() {
         let text = effective(&loaded);
         assert!(text.contains(shown) && !text.contains("secret"), "{text}");
     }
+}
+
+#[test]
+fn templates_are_checked() {
+    let text = |name: &str, more: &str| format!("[[publishing_point]]\nname = '{name}'\n{more}");
+    let pull = "source = { type = 'pull', url = 'rtsp://nvr/{1}' }";
+    let loaded = load(&file(&text("cam-*", pull)).sources()).unwrap();
+    let point = &loaded.settings.publishing_points[0];
+    assert!(matches!(point.source, Source::Pull { start: Start::Watched, .. }) && point.is_lender());
+    assert_eq!((point.at_once, loaded.warnings.len()), (64, 0));
+    let paths = "at_once = 1024\nsource = { type = 'file', paths = ['/srv/{2}/{1}.asf', 'b{1}'] }";
+    let loaded = load(&file(&text("*/*", paths)).sources()).unwrap();
+    assert_eq!((loaded.settings.publishing_points[0].at_once, loaded.warnings.len()), (1024, 0));
+    let again = load(&file(&effective(&loaded)).sources()).unwrap();
+    assert_eq!(again.settings, loaded.settings);
+    for (name, more, line, words) in [
+        ("cam", pull, 3, "publishing_point[0].source.url: {1} stands for what a `*` in the name matches, and \"cam\" has none"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://h/{2}{1}{0}' }", 3, "source.url: {2} stands for a `*` of that number"),
+        ("cam-*", "source = { type = 'pull', start = 'always', url = 'mms://h/{1}' }", 3, "source.start: nobody knows"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://{1}/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'pull', url = 'http://u:{1}@h/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'pull', url = 'mms://h/{1}/' }", 3, "source.url: is a whole folder"),
+        ("cam-*", "source = { type = 'push' }", 2, "name: \"cam-*\" has a `*` in it, which only"),
+        ("cam-*", "source = { type = 'demo' }", 2, "which only"),
+        ("cam-*", "source = { type = 'files', root = '/tmp' }", 2, "which only"),
+        ("cam-*", "source = { type = 'exec', argv = ['{1}'] }", 3, "source.argv[0]: viewers would choose the program"),
+        ("cam-*", "source = { type = 'exec', argv = ['/bin/sh', '-c', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['nice', 'bash', '-xc', 'x {1}'] }", 3, "source.argv[3]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['bash', '-ce', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'exec', argv = ['sh', '-c', '--', 'x {1}'] }", 3, "source.argv[3]: a shell would read"),
+        (
+            "cam-*",
+            "source = { type = 'exec', argv = ['busybox', 'sh', '-c', '-e', 'x {1}'] }",
+            3,
+            "source.argv[4]: a shell would",
+        ),
+        ("cam-*", "source = { type = 'exec', argv = ['python3', '-c', 'x {1}'] }", 3, "source.argv[2]: a shell would read"),
+        ("cam-*", "source = { type = 'camera', url = 'rtsp://{1}/x' }", 3, "source.url: a {n} in front of the path"),
+        ("cam-*", "source = { type = 'ffmpeg', input = 'http://h{1}/x' }", 3, "source.input: a {n} in front of the path"),
+        (
+            "cam-*",
+            "source = { type = 'ffmpeg', input = 'x{1}', input_arguments = ['-f', 'lavfi'] }",
+            3,
+            "source.input: with `-f`",
+        ),
+        (
+            "cam-*",
+            "source = { type = 'ffmpeg', input = '/a/{1}', input_arguments = ['-ss', '{1}'] }",
+            3,
+            "a {n} is filled in only",
+        ),
+        ("cam-*", "source = { type = 'exec', argv = ['x', '{7}'] }", 3, "source.argv[1]: {7} stands"),
+        ("cam-*", "source = { type = 'file', path = '/srv/{2}' }", 3, "source.path: {2} stands"),
+        ("a**b", "source = { type = 'file', path = '/srv/{2}' }", 2, "name: \"a**b\": between two"),
+        ("*a*b*c*d*", "source = { type = 'file', path = '/srv/{2}' }", 2, "has 5 `*`"),
+        ("cam", "at_once = 5\nsource = { type = 'push' }", 3, "at_once: \"cam\" has no `*`"),
+        ("cam-*", "at_once = 0\nsource = { type = 'pull', url = 'mms://h/{1}' }", 3, "at_once: 0 is not between 1 and 1024"),
+        ("cam-*", "at_once = 1025\nsource = { type = 'pull', url = 'mms://h/{1}' }", 3, "at_once: 1025 is not"),
+    ] {
+        let folder = file(&text(name, more));
+        let problems = folder.problems(&folder.sources());
+        let at = format!("w.toml:{line}: publishing_point[0].");
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(&at) && problem.contains(words)),
+            "{at} {words}: {problems:#?}"
+        );
+    }
+    for source in [
+        "type = 'camera', url = 'rtsp://u:p@nvr/{1}'",
+        "type = 'ffmpeg', input = 'rtsp://nvr/{1}'",
+        "type = 'ffmpeg', input = '/srv/{1}.mp4'",
+        "type = 'exec', argv = ['sh', '-c', 'x \"$1\"', 'x', 'v={1}']",
+    ] {
+        let loaded = load(&file(&text("cam-*", &format!("source = {{ {source} }}"))).sources()).unwrap();
+        assert!(loaded.settings.publishing_points[0].is_lender(), "{source}");
+    }
+    let warned = file(&text("cam-*", "source = { type = 'exec', argv = ['x', '-i', '{1}', 'v={1}'] }")).warnings();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].starts_with("w.toml:3: publishing_point[0].source.argv[2]: begins with what viewers name"), "{warned:?}");
+}
+
+#[test]
+fn lists_of_stations_are_checked() {
+    let folder = Folder::new(&[
+        ("w.toml", "[[stations]]\nfile = 's.txt'\nat_once = 7\nlinger_s = 3\naccess = 'all'\ndeny = '10.0.0.0/8'\n"),
+        ("s.txt", ""),
+    ]);
+    let loaded = load(&folder.sources()).unwrap();
+    let list = &loaded.settings.publishing_points[0];
+    let source = Source::Stations { file: folder.0.path().join("s.txt"), linger: Duration::from_secs(3) };
+    assert_eq!((&list.name[..], &list.source, list.at_once, list.access.deny.len()), ("s.txt", &source, 7, 1));
+    assert!(loaded.warnings.is_empty() && list.is_lender());
+    let text = effective(&loaded);
+    assert!(text.contains("[[stations]] # ") && !text.contains("[[publishing_point]]"), "{text}");
+    let again = load(&file(&text).sources()).unwrap().settings.publishing_points.remove(0);
+    assert_eq!((again.source, again.at_once, &again.access), (source, 7, &list.access));
+    let folder =
+        file("[[stations]]\nfile = 's'\nat_once = 0\naccess = 'signed'\n[[stations]]\nfile = 's'\n[[stations]]\nat_once = 7\n");
+    let problems = folder.problems(&folder.sources());
+    for wanted in [
+        "w.toml:3: stations[0].at_once: 0 is not",
+        "w.toml:4: stations[0].access: \"signed\" of \"s\" needs keys",
+        "w.toml:6: stations[1].file: s is named twice",
+        "w.toml:7: stations[2]: lacks `file`",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(wanted)), "{wanted}: {problems:#?}");
+    }
+}
+
+#[test]
+fn hooks_are_checked() {
+    let demo = "[[publishing_point]]\nname = 'demo'\nsource = { type = 'demo' }\n";
+    let own =
+        "[[publishing_point]]\nname = 'own'\nsource = { type = 'push' }\nhooks = { on_ready = [], on_gone = ['b', 'c d'] }\n";
+    let folder = file(&format!("{demo}{own}[hooks]\non_ready = ['a', '$(x)']\ntimeout_s = 3\n"));
+    let loaded = load(&folder.sources()).unwrap();
+    let [demo, own] = &loaded.settings.publishing_points[..] else { panic!() };
+    assert_eq!((&demo.commands, loaded.settings.hooks.timeout), (&loaded.settings.hooks.commands, Duration::from_secs(3)));
+    assert_eq!((demo.commands.on_ready.len(), own.commands.on_ready.len(), own.commands.on_gone.len()), (2, 0, 2));
+    let again = load(&file(&effective(&loaded)).sources()).unwrap().settings;
+    assert_eq!(again, loaded.settings);
+    let secret = "secret = 'a secret of sixteen'";
+    let shown = effective(&load(&file(&format!("[hooks]\nurl = 'https://h/x?k=hidden'\n{secret}")).sources()).unwrap());
+    assert!(shown.contains("# url: https://h/x?…") && !shown.contains("hidden") && !shown.contains("sixteen"), "{shown}");
+    for (text, words) in [
+        ("url = 'http://h/'".to_owned(), "w.toml:2: hooks.url: lacks `secret`"),
+        ("url = 'http://h/'\nsecret = 'short'".into(), "w.toml:3: hooks.secret: is shorter"),
+        (format!("url = 'h/x'\n{secret}"), "w.toml:2: hooks.url: \"h/x\" does not begin"),
+        ("timeout_s = 0".into(), "w.toml:2: hooks.timeout_s: 0 is not"),
+        ("on_ready = ['']".into(), "w.toml:2: hooks.on_ready: the program's name is empty"),
+        ("on_gone = ['a', \"\\u0000\"]".into(), "w.toml:2: hooks.on_gone: an argument contains a NUL"),
+        ("on_gone = 'a'".into(), "w.toml:2: hooks.on_gone: invalid type"),
+    ] {
+        let folder = file(&format!("[hooks]\n{text}\n"));
+        let problems = folder.problems(&folder.sources());
+        assert!(problems.len() == 1 && problems[0].starts_with(words), "{words}: {problems:#?}");
+    }
+    assert!(file("[hooks]\nsecret = 'x'\non_ready = ['a b']\n").warnings().len() == 2);
+}
+
+#[test]
+fn profiles_replace_each_other_by_name() {
+    let folder = Folder::new(&[
+        (
+            "w.toml",
+            "[[profile]]\nname = 'Radio'\naudio = { codec = 'mp3', channels = 1 }\n\
+             [[profile]]\nname = 'small'\nvideo = { codec = 'wmv1', bit_rate_kbps = 50, max_fps = 5 }\narguments = ['-threads', '1']\n\
+             [[player_profile]]\nplayer = 'NSPlayer/4.'\nprotocol = 'mms'\nprofile = 'SMALL'\n\
+             [[publishing_point]]\nname = 'cam'\nsource = { type = 'ffmpeg', input = 'rtsp://u:p@h/1', profile = 'small', start = 'watched' }\n\
+             [[publishing_point]]\nname = 'file'\nsource = { type = 'ffmpeg', input = 'w.toml' }\n",
+        ),
+        ("conf.d/1.toml", "[[profile]]\nname = 'small'\naudio = { codec = 'wmav2' }\npacket_size = 700\ncopy = false"),
+    ]);
+    let loaded = load(&folder.sources()).unwrap();
+    let settings = &loaded.settings;
+    let names: Vec<_> = settings.profiles.iter().map(|profile| &*profile.name).collect();
+    assert_eq!(names, ["wmp64", "wmp9", "wmp12", "Radio", "small"]);
+    let [radio, small] = ["RADIO", "small"].map(|name| settings.profile(name).unwrap());
+    assert_eq!(radio.audio.unwrap().channels, 1);
+    assert_eq!((small.video, small.packet_size, small.copy, small.arguments.len()), (None, 700, false, 0));
+    let Source::Ffmpeg { input, profile, start, .. } = &settings.publishing_points[0].source else { panic!() };
+    assert_eq!((input.input.as_str(), profile.as_str(), *start), ("rtsp://u:p@h/1", "small", Start::Watched));
+    // A path starts from the settings' folder, and the profile need not be said.
+    let Source::Ffmpeg { input, profile, .. } = &settings.publishing_points[1].source else { panic!() };
+    assert_eq!((input.input.clone(), profile.as_str()), (folder.0.path().join("w.toml").display().to_string(), "wmp9"));
+    let page = effective(&loaded);
+    assert!(page.contains("input = \"rtsp://…@h/1\"") && !page.contains("u:p@"), "{page}");
+    // Read again it means the same.
+    let again = load(&file(&page.replace("rtsp://…@", "rtsp://u:p@")).sources()).unwrap().settings;
+    assert_eq!((&again.profiles, &again.player_profiles), (&settings.profiles, &settings.player_profiles));
+    assert_eq!(again.publishing_points[0], settings.publishing_points[0]);
+}
+
+#[test]
+fn mistakes_of_transcoding_are_told() {
+    let folder = file(
+        "[transcode]\nchildren = 0\nnice = 20\nmemory_bytes = 5\nffmpeg = ''\n\
+         [[profile]]\nname = 'a b'\naudio = { codec = 'wma' }\n\
+         [[profile]]\nname = 'none'\n\
+         [[profile]]\nname = 'v'\nvideo = { bit_rate_kbps = 1, max_width = 9000 }\npacket_size = 10\n\
+         [[profile]]\naudio = { codec = 'aac' }\n\
+         [[player_profile]]\nprofile = 'wmp64'\n\
+         [[player_profile]]\nprotocol = 'mmst'\nplayer = 'x'\nprofile = 'y'\n\
+         [[publishing_point]]\nname = '1'\nsource = { type = 'ffmpeg', input = '-i' }\n\
+         [[publishing_point]]\nname = '2'\nsource = { type = 'ffmpeg', input = 'gopher://h/', profile = 'wmp10' }\n\
+         [[publishing_point]]\nname = '3'\nsource = { type = 'ffmpeg', argv = ['x'] }\n\
+         [[publishing_point]]\nname = '4'\nsource = { type = 'push', input = 'x' }\n",
+    );
+    let mut found = folder.problems(&folder.sources());
+    found.sort();
+    for part in [
+        "transcode.children: 0 is not between 1 and 1000",
+        "transcode.nice: 20 is not between 0 and 19",
+        "transcode.memory_bytes: 5 is too little",
+        "transcode.ffmpeg: is empty",
+        "profile[0].name: \"a b\" is not of 1 to 64 letters",
+        "profile[2].packet_size: 10 is not between 256 and 65000",
+        "profile[0].audio.codec: \"wma\" is not one of \"wmav1\"",
+        "profile[1]: has neither `video` nor `audio`",
+        "profile[2].video: lacks `codec`",
+        "profile[2].video.bit_rate_kbps: 1 is not between 4 and 100000",
+        "profile[2].video.max_width: 9000 is not between 16 and 8192",
+        "profile[3]: lacks `name`",
+        "player_profile[0]: has neither `player` nor `protocol`",
+        "player_profile[1].protocol: \"mmst\" is no protocol",
+        "player_profile[1].profile: there is no profile \"y\"",
+        "publishing_point[0].source.input: begins with -",
+        "publishing_point[1].source.input: gopher:// is not known here",
+        "publishing_point[2].source.argv: a source of type \"ffmpeg\" has no `argv`",
+        "publishing_point[2].source: lacks `input`",
+        "publishing_point[3].source.input: a source of type \"push\" has no `input`",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with("w.toml:") && line.contains(part)), "{part}: {found:#?}");
+    }
+}
+
+#[test]
+fn cameras_as_sources() {
+    let text = |source: &str| format!("[[publishing_point]]\nname = 'cam'\nsource = {{ type = 'camera', {source} }}");
+    let point = |source: &str| load(&file(&text(source)).sources()).unwrap().settings.publishing_points.remove(0).source;
+    let camera = |url: &str, login: Option<(&str, &str)>, udp, start, seconds| Source::Camera {
+        url: url.to_owned(),
+        login: login.map(|(user, password)| CameraLogin { user: user.into(), password: password.into() }),
+        udp,
+        start,
+        linger: Duration::from_secs(seconds),
+    };
+    assert_eq!(point("url = 'rtsp://h/x'"), camera("rtsp://h/x", None, false, Start::Always, 10));
+    let source = "url = 'rtsp://h:8554/x?a=1', user = 'u', password = 'p', transport = 'udp', start = 'watched', linger_s = 3";
+    assert_eq!(point(source), camera("rtsp://h:8554/x?a=1", Some(("u", "p")), true, Start::Watched, 3));
+    for (source, word) in [
+        ("start = 'always'", "lacks `url`"),
+        ("url = 'rtsps://u:secret@h/x'", "not reached inside TLS"),
+        ("url = 'http://h/x'", "does not begin with rtsp://"),
+        ("url = 'rtsp:///x'", "names no camera"),
+        ("url = 'rtsp://u:secret@h:0/x'", "the port is not"),
+        ("url = 'rtsp://h/x', password = 'secret'", "lacks its `user`"),
+        ("url = 'rtsp://h/x', transport = 'sctp'", "transport"),
+        ("url = 'rtsp://h/x', argv = ['x']", "has no `argv`"),
+    ] {
+        let error = load(&file(&text(source)).sources()).unwrap_err().to_string();
+        assert!(error.contains(word) && !error.contains("secret"), "{source}: {error}");
+    }
+    let shown = effective(&load(&file(&text("url = 'rtsp://u:secret@h/x?k=secret', transport = 'udp'")).sources()).unwrap());
+    assert!(shown.contains("url = \"rtsp://…@h/x?…\", transport = \"udp\"") && !shown.contains("secret"), "{shown}");
+    let shown = effective(&load(&file(&text("url = 'rtsp://h/x', user = 'u', password = 'secret'")).sources()).unwrap());
+    assert!(!shown.contains("secret"), "{shown}");
 }

@@ -43,19 +43,19 @@ impl Bench {
 
     fn ask(&self, peer: &str, name: &str, pass: &Pass) -> Result<(), OpenRefusal> {
         let (point, below) = self.relay.resolve(name).unwrap();
-        self.gate.admit(self.now, SocketAddr::new(peer.parse().unwrap(), 7), &point, below, pass, false)
+        self.gate.admit(self.now, SocketAddr::new(peer.parse().unwrap(), 7), &point, &below, pass, false)
     }
 
     fn key(&self, name: &str, address: Option<&str>) -> Pass {
         let address = address.map(|address| address.parse().unwrap());
         let key = self.secrets.sign(&Claim { name, ends_unix_s: NOW + 60, address }).unwrap();
-        Pass { key: Some(key), login: None }
+        Pass { key: Some(key), ..Pass::default() }
     }
 }
 
 fn password(password: &str) -> Pass {
     let authorization = format!("Basic {}", STANDARD.encode(format!("x:{password}")));
-    Pass { key: None, login: Some(Login { method: "GET".into(), target: "/".into(), authorization }) }
+    Pass { login: Some(Login { method: "GET".into(), target: "/".into(), authorization }), ..Pass::default() }
 }
 
 const PEER: &str = "192.0.2.7";
@@ -101,7 +101,8 @@ fn passwords() {
         let Err(OpenRefusal::Login(Challenge { values, realm })) = bench.ask(PEER, "Cam", &pass) else { panic!() };
         assert!(values[0].starts_with("Digest ") && values[1].starts_with("Basic ") && realm == "r");
     }
-    let broken = Pass { login: password("y").login.map(|login| Login { authorization: "Digest".into(), ..login }), key: None };
+    let login = password("y").login.map(|login| Login { authorization: "Digest".into(), ..login });
+    let broken = Pass { login, ..Pass::default() };
     assert_eq!(bench.ask(PEER, "Cam", &broken), denied(Denial::BadLogin));
 }
 
@@ -137,6 +138,6 @@ fn without_secrets_or_users_nobody_comes_in() {
         let gate = Gate::new(None, None, Arc::new(|| NOW));
         let (point, below) = bench.relay.resolve("Cam").unwrap();
         let pass = Pass { login: password("y").login, ..bench.key("Cam", None) };
-        assert!(gate.admit(bench.now, SocketAddr::new(PEER.parse().unwrap(), 7), &point, below, &pass, false).is_err());
+        assert!(gate.admit(bench.now, SocketAddr::new(PEER.parse().unwrap(), 7), &point, &below, &pass, false).is_err());
     }
 }

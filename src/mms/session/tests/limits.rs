@@ -1,5 +1,7 @@
 //! Time-outs, wrong states, floods and names that do not open.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::{Rig, base, raw};
@@ -76,6 +78,28 @@ fn the_relay_has_its_time_too() {
     assert_eq!(rig.say(&Pong), NOTHING, "waits behind the answer");
     assert_eq!(rig.wait(10_000), ["Opened C00D0033", "close handshake"]);
     assert_eq!(rig.tell(Answer::Opened(Ok(description()))), NOTHING);
+}
+
+#[test]
+fn a_source_that_is_being_started_may_take_longer_than_a_step() {
+    let slow = || {
+        let mut rig = Rig::with(Config { source_wait: Duration::from_secs(35), ..Config::default() });
+        rig.say(&connect());
+        rig.open = None;
+        rig.say(&open("slow"));
+        rig
+    };
+    let mut rig = slow();
+    assert_eq!(rig.wait(25_000), NOTHING);
+    assert_eq!(rig.say(&Pong), NOTHING, "does not put it off");
+    assert_eq!(rig.wait(19_999), NOTHING);
+    assert_eq!(rig.wait(1), ["Opened C00D0033", "close handshake"]);
+    // Then it is the player's turn again.
+    let mut rig = slow();
+    rig.wait(40_000);
+    assert!(!rig.tell(Answer::Opened(Ok(description()))).is_empty());
+    assert_eq!(rig.wait(9_999), NOTHING);
+    assert_eq!(rig.wait(1), ["close handshake"]);
 }
 
 #[test]
@@ -441,7 +465,7 @@ proptest! {
                 Event::Datagram(bytes) => session.handle(now, Input::Datagram(bytes)),
                 Event::Answer(index) => session.handle(now, Input::Answer(answer(*index))),
                 Event::Wait(ms) => {
-                    now += std::time::Duration::from_millis(u64::from(*ms));
+                    now += Duration::from_millis(u64::from(*ms));
                     let result = session.handle(now, Input::Timeout);
                     prop_assert!(session.poll_timeout().is_none_or(|at| at > now));
                     result

@@ -1,0 +1,233 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::ingest::playlist::Medium;
+use crate::ingest::testing::Collector;
+use crate::ingest::{demo, stop, testing};
+use crate::relay::{Delivery, PointId};
+use crate::settings::PublishingPoint;
+
+/// A shell script stands for ffmpeg; these tests run on the real clock, as children do, and wait for what must come.
+struct Bench {
+    transcoders: Arc<Transcoders>,
+    relay: Arc<Relay>,
+    collector: Arc<Collector>,
+    stopper: stop::Stopper,
+    stop: Stop,
+    folder: tempfile::TempDir,
+}
+
+/// Writes who it is, two seconds of ASF, and then nothing more.
+const CAMERA: &str = "echo $$ >> pids; cat a.asf; exec sleep 1000";
+
+/// The name of a publishing point, of its input and of its profile.
+type Named = (&'static str, &'static str, &'static str);
+
+impl Bench {
+    /// `script` runs in the bench's folder.
+    fn new(children: usize, script: &str, points: &[Named]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let Medium::BuiltIn(asf) = demo::medium() else { panic!() };
+        // Less than the lead, so that nothing is held back.
+        std::fs::write(folder.path().join("a.asf"), &asf[..20_000]).unwrap();
+        let program = folder.path().join("ffmpeg");
+        std::fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", folder.path().display())).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let point = |(name, input, profile): &Named| PublishingPoint {
+            source: Source::Ffmpeg {
+                input: FfmpegInput { input: (*input).to_owned(), arguments: Vec::new() },
+                profile: (*profile).to_owned(),
+                start: Start::Watched,
+                linger: Duration::from_millis(50),
+            },
+            ..PublishingPoint::push((*name).to_owned(), None)
+        };
+        let mut settings = Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() };
+        // No bounds: the shell's own children would hear of them late.
+        settings.transcode =
+            Transcode { ffmpeg: program.display().to_string(), ffprobe: "false".into(), children, nice: 0, memory_bytes: None };
+        let (relay, collector) = testing::with_settings(&settings);
+        let (stopper, stop) = stop::channel();
+        let transcoders = Transcoders::new(Handle::current(), Arc::clone(&relay), &settings, stop.downgrade());
+        for point in relay.points() {
+            transcoders.feed(point, stop.clone());
+        }
+        Self { transcoders, relay, collector, stopper, stop, folder }
+    }
+
+    fn point(&self, name: &str) -> Arc<Point> {
+        self.relay.point(name).unwrap()
+    }
+
+    /// The children that have been started, by their process ids.
+    fn children(&self) -> Vec<String> {
+        read(&self.folder.path().join("pids")).lines().map(str::to_owned).collect()
+    }
+
+    /// Packets of a publishing point.
+    fn packets(&self, point: PointId) -> usize {
+        let deliveries = self.collector.deliveries.lock().unwrap();
+        let batches = deliveries.iter().filter_map(|(_, delivery)| match delivery {
+            Delivery::Batch { point: of, batch } if *of == point => Some(batch.packets.len()),
+            _ => None,
+        });
+        batches.sum()
+    }
+
+    async fn plays(&self, point: &Arc<Point>) {
+        wait_until(|| self.packets(point.id()) > 5).await;
+    }
+
+    /// What a viewer gets who asks for another profile.
+    fn wish(&self, point: &str, below: &str) -> Result<crate::relay::Watch, Refused> {
+        let (sender, found) = std::sync::mpsc::channel();
+        let answer = Box::new(move |found| sender.send(found).unwrap());
+        let viewer = "192.0.2.1".parse().unwrap();
+        self.transcoders.take(Wish { folder: self.point(point), below: below.into(), viewer, wake: Box::new(|| {}), answer });
+        match found.recv().unwrap() {
+            Found::Live(watch) => Ok(watch),
+            Found::Refused(refused) => Err(refused),
+            Found::File(_) => panic!("a file"),
+        }
+    }
+
+    async fn stop(self) {
+        let Self { stop, stopper, transcoders, folder, .. } = self;
+        drop(stop);
+        stopper.stop().await;
+        assert!(transcoders.lock().is_empty());
+        let pids = read(&folder.path().join("pids"));
+        assert!(!pids.lines().any(is_running), "{pids}");
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn is_running(pid: &str) -> bool {
+    PathBuf::from(format!("/proc/{pid}")).exists()
+}
+
+async fn wait_until(mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), poll).await.expect("it never came");
+}
+
+#[tokio::test]
+async fn one_input_in_one_profile_is_one_child() {
+    let points = [("one", "rtsp://cam/1", "wmp9"), ("two", "rtsp://cam/1", "WMP9"), ("other", "rtsp://cam/2", "wmp9")];
+    let bench = Bench::new(8, CAMERA, &points);
+    let [one, two, other] = ["one", "two", "other"].map(|name| bench.point(name));
+    assert_eq!(bench.children(), [""; 0], "nobody watches");
+    let first = one.watch();
+    bench.plays(&one).await;
+    // The child writes no more: what comes later begins with what came since the key frame, at once.
+    let second = two.watch();
+    bench.plays(&two).await;
+    assert_eq!(bench.children().len(), 1);
+    assert_eq!(one.generation().unwrap().streams, two.generation().unwrap().streams);
+    let third = other.watch();
+    bench.plays(&other).await;
+    assert_eq!(bench.children().len(), 2);
+
+    // One that leaves takes nothing from those who stay.
+    let child = bench.children()[0].clone();
+    drop(first);
+    wait_until(|| one.generation().is_none()).await;
+    assert!(is_running(&child) && two.generation().is_some());
+    drop(second);
+    wait_until(|| !is_running(&child)).await;
+    assert!(is_running(&bench.children()[1]));
+    // And it comes again with the next who watches.
+    let again = one.watch();
+    wait_until(|| bench.children().len() == 3 && one.generation().is_some()).await;
+    drop((third, again));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn another_profile_is_lent_while_it_is_watched() {
+    let bench = Bench::new(8, CAMERA, &[("cam", "rtsp://cam/1", "wmp9")]);
+    let cam = bench.point("cam");
+    let own = cam.watch();
+    let [one, two] = [(); 2].map(|()| bench.wish("cam", "?profile=wmp64").unwrap());
+    assert!(Arc::ptr_eq(one.point(), two.point()) && one.point().id() != cam.id());
+    bench.plays(&cam).await;
+    bench.plays(one.point()).await;
+    assert_eq!(bench.children().len(), 2);
+    // The same profile again, this time by the name of one who wants it as its own: no third child.
+    let same = bench.wish("cam", "?profile=wmp9").unwrap();
+    bench.plays(same.point()).await;
+    assert_eq!(bench.children().len(), 2);
+    let lent = Arc::clone(one.point());
+    drop((one, two));
+    wait_until(|| bench.relay.lent(cam.id(), "?profile=wmp64").is_none()).await;
+    assert!(lent.generation().is_none() && cam.generation().is_some());
+    for unknown in ["?profile=no", "wmp64", ""] {
+        let refused = bench.wish("cam", unknown).unwrap_err();
+        assert_eq!((refused.hr, refused.cause), (Hresult::FILE_NOT_FOUND, "unknown_name"), "{unknown}");
+    }
+    drop((own, same));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_children_than_the_settings_allow() {
+    let bench = Bench::new(1, CAMERA, &[("one", "rtsp://cam/1", "wmp9"), ("two", "rtsp://cam/2", "wmp9")]);
+    let [one, two] = ["one", "two"].map(|name| bench.point(name));
+    let first = one.watch();
+    bench.plays(&one).await;
+    // Who waits hears at once that nothing comes.
+    let ends = Arc::new(AtomicUsize::new(0));
+    let second = two.watch();
+    let refused = bench.wish("one", "?profile=radio").unwrap_err();
+    assert_eq!((refused.hr, refused.cause), (Hresult::TOO_MANY_SESSIONS, NO_CHILD));
+    wait_until(|| {
+        let ended = bench.collector.deliveries.lock().unwrap();
+        let of_two = |delivery: &Delivery| matches!(delivery, Delivery::Ended { point, .. } if *point == two.id());
+        ends.store(ended.iter().filter(|(_, delivery)| of_two(delivery)).count(), Ordering::Relaxed);
+        ends.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    assert_eq!(bench.children().len(), 1);
+    // A place that is free is taken.
+    drop(first);
+    bench.plays(&two).await;
+    assert_eq!(bench.children().len(), 2);
+    drop(second);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_that_ends_is_run_again() {
+    let bench = Bench::new(8, "echo $$ >> pids; cat a.asf", &[("cam", "rtsp://cam/1", "wmp9")]);
+    let cam = bench.point("cam");
+    let watch = cam.watch();
+    wait_until(|| bench.children().len() >= 2 && bench.packets(cam.id()) > 20).await;
+    // The same header again: viewers notice a pause, nothing else.
+    assert_eq!(bench.collector.generations(), 1);
+    assert_eq!(bench.collector.ends(), 0);
+    drop(watch);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_is_told_and_tried_again() {
+    let bench = Bench::new(8, "echo $$ >> pids; head -c 100000 /dev/urandom", &[("cam", "rtsp://cam/1", "wmp9")]);
+    let cam = bench.point("cam");
+    let watch = cam.watch();
+    wait_until(|| bench.children().len() >= 2).await;
+    assert!(cam.generation().is_none() && bench.packets(cam.id()) == 0);
+    drop(watch);
+    bench.stop().await;
+}
