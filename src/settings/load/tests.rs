@@ -64,7 +64,7 @@ fn the_sample_equals_the_built_in_and_its_examples_are_sound() {
     let uncommented = uncommented.join("\n");
     let raw: Raw = toml::from_str(&uncommented).unwrap();
     let settings = load(&file(&uncommented).sources()).unwrap().settings;
-    assert_eq!(settings.publishing_points.len(), 7);
+    assert_eq!(settings.publishing_points.len(), 8);
     assert_eq!((settings.profiles.len(), settings.player_profiles.len()), (5, 1));
     assert_eq!(settings.publishing_points[0].source_timeout, Some(Duration::from_secs(120)));
     assert_eq!((settings.udp.max_datagram_v4, settings.udp.max_datagram_v6), (1400, 1400));
