@@ -288,7 +288,9 @@ pub(super) fn template(check: &mut Check<'_>, key: &str, raw: &RawPoint, name: &
     let source = source?;
     let blanks = source.blanks();
     if stars > 0 && blanks.is_none() {
-        let why = format!("{name:?} has a `*` in it, which only sources of type \"pull\", \"exec\" and \"file\" can fill in");
+        let why = format!(
+            "{name:?} has a `*` in it, which only sources of type \"pull\", \"exec\", \"file\", \"ffmpeg\" and \"camera\" can fill in"
+        );
         check.problem(&format!("{key}.name"), why);
         return None;
     }
