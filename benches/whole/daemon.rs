@@ -42,10 +42,12 @@ impl Daemon {
         std::fs::write(&config, text).expect("a settings file");
         let any = "127.0.0.1:0";
         let child = Command::new(env!("CARGO_BIN_EXE_wmrelay"))
-            .args(["serve", "--mms-listen", any, "--http-listen", "", "--rtsp-listen", any, "--admin-listen", any, "--config"])
+            .args(["serve", "--mms-listen", any, "--http-listen", "", "--rtsp-listen", any, "--admin-listen", any])
+            .args(["--control-listen", "", "--console-listen", "", "--config"])
             .arg(&config)
             .arg("--ready-file")
             .arg(&ready)
+            .env("RUNTIME_DIRECTORY", folder.path())
             .stderr(Stdio::null())
             .spawn()
             .expect("the daemon starts");
@@ -70,6 +72,11 @@ impl Daemon {
     /// Where viewers connect.
     pub(crate) fn mms(&self) -> &str {
         &self.mms
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory, bytes.
@@ -102,6 +109,18 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("{playing} viewers play after 30 s, not {viewers}");
+    }
+
+    /// Waits until nobody plays and nothing transcodes.
+    pub(crate) fn wait_for_rest(&self) {
+        self.wait_for_viewers(0);
+        for _ in 0..600 {
+            if self.metric("wmrelay_source_up{", "") + self.metric("wmrelay_transcode_children{", "") == 0.0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("its sources run on for 30 s after the last viewer");
     }
 }
 

@@ -77,6 +77,8 @@ impl Server {
                 "127.0.0.1:0",
                 "--admin-listen",
                 "",
+                "--control-listen",
+                "",
                 "--http-listen",
                 &address.to_string(),
                 "--config",

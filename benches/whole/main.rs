@@ -11,12 +11,15 @@
     reason = "a program that prints figures"
 )]
 
+mod camera;
+mod cold;
 mod daemon;
 mod files;
 mod gstreamer;
 mod listeners;
 mod loops;
 mod media;
+mod rtsp_camera;
 
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ const JOIN_RUNS: usize = 7;
 /// A section: its name, and what prints it.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 13] = [
+const SECTIONS: [Section; 15] = [
     ("udp", udp),
     ("tcp", tcp),
     ("http", http),
@@ -47,6 +50,8 @@ const SECTIONS: [Section; 13] = [
     ("files", files::files),
     ("listeners", listeners::listeners),
     ("gstreamer", gstreamer::gstreamer),
+    ("cold", cold::cold),
+    ("camera", camera::camera),
 ];
 
 fn main() {
@@ -66,6 +71,21 @@ fn main() {
 fn median(mut of: Vec<f64>) -> f64 {
     of.sort_by(f64::total_cmp);
     of[of.len() / 2]
+}
+
+/// The smallest of these figures that this part of them does not exceed: 0.5 is the median, 1 the largest.
+fn quantile(of: &[f64], part: f64) -> f64 {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(at.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+/// What else the machine does: the load of the last minute.
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("load {} on {processors} processors", load.split(' ').next().unwrap_or_default())
 }
 
 /// All play to the end: figures of fewer would look like better ones.
