@@ -220,6 +220,8 @@ pub struct HeadStart {
 pub enum Answer {
     /// To [`Ask::Admit`]. A failure is reported and the session closes.
     Admitted(Result<(), Hresult>),
+    /// To [`Ask::AwaitsPublisher`].
+    AwaitsPublisher(bool),
     /// To [`Ask::ClaimPort`]. After a failure the player may ask for another funnel.
     Funnel(Result<(), Hresult>),
     /// To [`Ask::Lease`].
@@ -311,6 +313,11 @@ pub enum Content {
 pub enum Ask {
     /// May this player have a session? Answer: [`Answer::Admitted`].
     Admit(Player),
+    /// Could somebody publish under this name now? Answer: [`Answer::AwaitsPublisher`].
+    AwaitsPublisher {
+        /// Name of a publishing point, as in [`Ask::Open`].
+        name: String,
+    },
     /// May media go to this UDP port of the player's address? Answer: [`Answer::Funnel`].
     ClaimPort {
         /// The port, not 0.

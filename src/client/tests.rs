@@ -148,7 +148,12 @@ impl Viewer<'_> {
                 return;
             }
             Ask::Incarnation { .. } | Ask::ReleasePort | Ask::Stop | Ask::Select(_) | Ask::PlayFile { .. } => return,
-            Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest | Ask::Lease(_) | Ask::Resume { .. } => {
+            Ask::AwaitsPublisher { .. }
+            | Ask::OpenBytes { .. }
+            | Ask::SendBytes { .. }
+            | Ask::Rest
+            | Ask::Lease(_)
+            | Ask::Resume { .. } => {
                 unreachable!("of other protocols")
             }
         };

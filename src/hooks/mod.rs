@@ -324,8 +324,8 @@ mod tests {
         let now = tokio::time::Instant::now().into_std();
         for _ in 0..2 {
             let (template, name) = relay.resolve("CAM-1").unwrap();
-            let (one, loan) = relay.lend(template.id(), &name).unwrap();
-            let (two, _) = relay.lend(template.id(), &name).unwrap();
+            let (one, loan) = relay.lend(template.id(), &name, None).unwrap();
+            let (two, _) = relay.lend(template.id(), &name, None).unwrap();
             let mut publisher = one.point().publish(now, PublisherId::BuiltIn).unwrap();
             publisher.header(now, 0, &header).unwrap();
             for packet in &packets[..2] {

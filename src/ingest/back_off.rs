@@ -6,6 +6,8 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// A source that ran for so long was good: its end is a new beginning.
 const GOOD: Duration = Duration::from_secs(60);
+/// The same of one that sent media to viewers: they wait for it, and a fault of many seconds each is no tight loop.
+const GOOD_WITH_MEDIA: Duration = Duration::from_secs(2);
 
 /// Doubles from 0.5 s to 30 s; starts over once a run was good.
 #[derive(Debug)]
@@ -16,6 +18,13 @@ pub(super) struct BackOff {
 impl BackOff {
     pub(super) const fn new() -> Self {
         Self { next: FIRST }
+    }
+
+    /// The run that is over sent media to viewers for so long.
+    pub(super) fn played(&mut self, media: Duration) {
+        if media >= GOOD_WITH_MEDIA {
+            self.next = FIRST;
+        }
     }
 
     /// The wait after a run of this length.
@@ -40,5 +49,9 @@ mod tests {
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
         assert_eq!(back_off.after(GOOD), FIRST);
         assert_eq!(back_off.after(Duration::ZERO), FIRST * 2);
+        back_off.played(Duration::from_secs(1));
+        assert_eq!(back_off.after(Duration::ZERO), FIRST * 4, "no sooner for a second of media");
+        back_off.played(GOOD_WITH_MEDIA);
+        assert_eq!(back_off.after(GOOD_WITH_MEDIA), FIRST);
     }
 }

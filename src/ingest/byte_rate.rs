@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 /// Bit/s that every source has: more than a header states that is wrong, or that is yet to come.
 const LEAST: u64 = 16_000_000;
 /// A source may send so many times what its header states: peaks, and padding that is not stated.
@@ -15,12 +17,14 @@ pub(super) struct ByteRate {
     bytes_per_s: u64,
     /// When all that came has been paid for with time.
     paid: Option<Instant>,
+    /// It was told that it sends too much.
+    told: bool,
 }
 
 impl ByteRate {
     /// Of a source whose header is not known.
     pub(super) const fn new() -> Self {
-        Self { bytes_per_s: LEAST / 8, paid: None }
+        Self { bytes_per_s: LEAST / 8, paid: None, told: false }
     }
 
     /// The header states so many bit/s.
@@ -28,12 +32,17 @@ impl ByteRate {
         self.bytes_per_s = (u64::from(bit_rate) * TIMES).max(LEAST) / 8;
     }
 
-    /// Bytes came; the wait before more may be read.
+    /// Bytes came; the wait before more may be read. The first wait is told: what comes late then is the source's own doing.
     pub(super) fn take(&mut self, now: Instant, bytes: usize) -> Duration {
         let cost = u128::try_from(bytes).unwrap_or(u128::MAX).saturating_mul(1_000_000_000) / u128::from(self.bytes_per_s);
         let paid = self.paid.map_or(now, |paid| paid.max(now)) + Duration::from_nanos(u64::try_from(cost).unwrap_or(u64::MAX));
         self.paid = Some(paid);
-        paid.saturating_duration_since(now).saturating_sub(BURST)
+        let wait = paid.saturating_duration_since(now).saturating_sub(BURST);
+        if !wait.is_zero() && !std::mem::replace(&mut self.told, true) {
+            let most_kbps = self.bytes_per_s * 8 / 1000;
+            warn!(most_kbps, "sends more than its header states by far, and is held back");
+        }
+        wait
     }
 }
 

@@ -90,14 +90,14 @@ async fn begin(mut tenure: Tenure, mut source: Source, mut stop: Stop, failed: O
     };
     source.login = source.login.or_else(|| url.login.clone());
     let point = Arc::clone(tenure.point());
-    let mut session = Session { tenure, point, url, source, has_played: false };
+    let mut session = Session { tenure, point, url, source, has_played: false, played: Duration::ZERO };
     let mut back_off = BackOff::new();
     loop {
         tokio::select! {
             runs = session.tenure.begins() => if !runs { return },
             () = stop.requested() => return,
         }
-        session.has_played = false;
+        (session.has_played, session.played) = (false, Duration::ZERO);
         let begun = Instant::now();
         let end = session.run_once(&mut stop).await;
         session.count(&end);
@@ -110,6 +110,7 @@ async fn begin(mut tenure: Tenure, mut source: Source, mut stop: Stop, failed: O
             }
             End::Failed(reason) => reason,
         };
+        back_off.played(session.played);
         let wait = back_off.after(begun.elapsed());
         warn!(url = %session.url, reason, retry_s = wait.as_secs_f32(), "ended");
         // A viewer named it, and may have named what is not: nobody is to wait for it.
@@ -131,6 +132,8 @@ struct Session {
     source: Source,
     /// Something went to viewers.
     has_played: bool,
+    /// For how long it did.
+    played: Duration,
 }
 
 impl Session {
@@ -188,9 +191,10 @@ impl Session {
         let camera = Camera::new(now(), config);
         let missing = counter!(CAMERA_LOST_PACKETS, "point" => point_label(self.point.name()));
         let (on_air, byte_rate) = (OnAir::new(), ByteRate::new());
-        let mut talk = Talk { stream, ports, camera, on_air, byte_rate, began: None, lost: 0, missing };
+        let mut talk = Talk { stream, ports, camera, on_air, byte_rate, began: None, on_air_since: None, lost: 0, missing };
         let reason = talk.run(feed).await.err().unwrap_or_else(|| "it closed the connection".into());
         self.has_played = talk.on_air.is_on();
+        self.played = talk.on_air_since.map_or(Duration::ZERO, |since| since.elapsed());
         reason
     }
 
@@ -212,6 +216,8 @@ struct Talk {
     byte_rate: ByteRate,
     /// When the first frame came.
     began: Option<Instant>,
+    /// When the first one went to viewers.
+    on_air_since: Option<Instant>,
     /// RTP packets that never came, as far as they are counted.
     lost: u64,
     missing: Counter,
@@ -288,6 +294,7 @@ impl Talk {
                         feed.header(header).await.map_err(|error| error.to_string())?;
                     }
                     if wanted {
+                        self.on_air_since.get_or_insert_with(Instant::now);
                         self.on_air.push(now(), &frame);
                     } else if began.elapsed() > FIRST_KEY_TIME {
                         return Err(format!("no key frame within {} s that viewers could begin with", FIRST_KEY_TIME.as_secs()));

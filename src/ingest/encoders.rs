@@ -15,10 +15,10 @@ use tracing::info;
 use super::feed::{Feed, Tally};
 use super::gate::{Denial, Gate};
 use super::now;
-use super::slots::{Slot, Slots};
 use super::stop::Stop;
 use crate::http::push::{Expiry, Frames, Occupied, PushId, Session, Setup, Timers};
 use crate::http::{PublishRequest, Refusal, Status};
+use crate::relay::admission::{Slot, Slots};
 use crate::relay::{Point, PublisherId};
 
 /// Sessions at once.

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tracing::warn;
 
 use super::byte_rate::ByteRate;
 use super::lead::Lead;
@@ -20,6 +21,8 @@ pub(super) struct Feed {
     byte_rate: ByteRate,
     is_paced: bool,
     header: Option<Header>,
+    /// It was told that headers come too soon.
+    told: bool,
     pub(super) tally: Tally,
 }
 
@@ -51,7 +54,7 @@ pub(super) enum FeedError {
 impl Feed {
     pub(super) fn new(publisher: Publisher) -> Self {
         let (reader, lead, byte_rate) = (Reader::new(), Lead::default(), ByteRate::new());
-        Self { reader, publisher, lead, byte_rate, is_paced: true, header: None, tally: Tally::default() }
+        Self { reader, publisher, lead, byte_rate, is_paced: true, header: None, told: false, tally: Tally::default() }
     }
 
     /// Whether it still has the right to feed; asked, it counts as a sign of life.
@@ -99,6 +102,9 @@ impl Feed {
     /// Takes a header in; returns when packets of it may follow.
     pub(super) async fn header(&mut self, header: Header) -> Result<(), FeedError> {
         let wait = self.publisher.header_wait(now(), &header)?;
+        if !wait.is_zero() && !std::mem::replace(&mut self.told, true) {
+            warn!(wait_s = wait.as_secs_f32(), "another header comes so soon that it is held back, and so is the stream");
+        }
         self.hold(wait).await?;
         self.publisher.header(now(), file_time(), &header)?;
         // The same header again gives nobody another lead.

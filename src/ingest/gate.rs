@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use metrics::counter;
 use tracing::info;
 
+use super::rejected::{Announced, Rejected};
 use crate::http::{PublishRequest, Refusal, Status};
 use crate::metrics::REFUSALS;
 use crate::relay::admission::Guesses;
@@ -24,13 +25,14 @@ pub(super) struct Gate {
     authenticator: Option<Mutex<Authenticator>>,
     /// Wrong passwords, over all connections of an address.
     guesses: Mutex<Guesses>,
+    rejected: Mutex<Rejected>,
 }
 
 impl Gate {
     /// `key` is random; it seals the nonces of Digest.
     pub(super) fn new(now: Instant, access: Access, relay: Arc<Relay>, users: Option<Users>, key: [u8; 32]) -> Self {
         let authenticator = users.map(|users| Mutex::new(Authenticator::new(now, users, key)));
-        Self { access, relay, authenticator, guesses: Mutex::default() }
+        Self { access, relay, authenticator, guesses: Mutex::default(), rejected: Mutex::default() }
     }
 
     /// Whether anything that this peer could send would let it publish.
@@ -92,6 +94,20 @@ impl Gate {
             )
             .into()),
         }
+    }
+
+    /// Notes that a stream turned out to be of no use, by what was announced of it.
+    pub(super) fn reject(&self, now: Instant, announced: &Announced<'_>, why: String) {
+        lock(&self.rejected).note(now, announced, why);
+    }
+
+    /// Whether what is announced is what was rejected of the same publisher a moment ago.
+    pub(super) fn was_rejected(&self, now: Instant, announced: &Announced<'_>) -> Option<Refusal> {
+        let rejected = lock(&self.rejected);
+        let (why, left) = rejected.why(now, announced)?;
+        // The first line alone is the status line of RTSP.
+        let text = format!("{}.\nThe same is tried again in {} s.", capitalised(why), left.as_secs() + 1);
+        Some(Refusal { retry_after: Some(left), ..Refusal::new(Status::UnsupportedMediaType, text) })
     }
 
     /// Whether there is such a publishing point, or may be.

@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::lent;
-use super::slots::{Slot, Slots};
 use super::stop::WeakStop;
-use super::transcode::Transcoders;
+use super::transcode::{Transcoders, count_while_watched};
 use crate::client::{Content, PlayError, StreamUrl, UrlError, inquire};
 use crate::playing::ClientEnd;
+use crate::relay::admission::{Slot, Slots};
 use crate::relay::{Point, PointId, Relay};
 use crate::settings::{Source, Start};
 use crate::shard::{Found, Refused, Wish};
@@ -42,8 +42,13 @@ const FILES: usize = 200;
 /// Of them, by viewers of one address, so that none takes them all.
 const FILES_PER_ADDRESS: usize = 100;
 
-/// A folder and a name below it, or a template and a name of it.
-type Key = (PointId, String);
+/// A folder and a name below it, or a template and a name of it, in a profile that is not its own or in that.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    folder: PointId,
+    name: String,
+    profile: Option<String>,
+}
 
 /// Answers the wishes for names of mirrored folders and templates.
 pub(super) struct Mirror {
@@ -81,12 +86,12 @@ impl Mirror {
 
     /// Takes a wish, on any thread.
     pub(super) fn take(self: &Arc<Self>, wish: Wish) {
-        let key = (wish.folder.id(), wish.below.clone());
-        if let Some(watch) = self.relay.lent(key.0, &key.1) {
+        let key = Key { folder: wish.folder.id(), name: wish.below.clone(), profile: wish.profile.clone() };
+        if let Some(watch) = self.relay.lent(key.folder, &key.name, key.profile.as_deref()) {
             return (wish.answer)(Found::Live(watch));
         }
         // One name must not be written in two ways, and a folder itself is nothing to play.
-        if key.1.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        if key.name.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return refuse([wish], &refused(Hresult::FILE_NOT_FOUND, "unknown_name", "not the name of anything in a folder"));
         }
         let mut desk = self.lock();
@@ -119,7 +124,7 @@ impl Mirror {
     /// Opens a file at the upstream for one viewer.
     fn open(&self, wish: Wish) {
         let slot = self.files.get(&wish.folder.id()).and_then(|slots| slots.take(wish.viewer));
-        let url = match self.source_of(&wish.folder, &wish.below) {
+        let url = match self.source_of(&wish.folder, &wish.below, None) {
             Some(Source::Pull { url, .. }) => url.parse().ok(),
             _ => None,
         };
@@ -142,8 +147,22 @@ impl Mirror {
     /// Gives a viewer the publishing point of a live name; the first one starts the source. `slot`, of a name that could not be
     /// asked for, is taken until the source sends.
     fn lend(self: &Arc<Self>, key: &Key, wish: Wish, source: &Source, slot: &mut Option<Slot>) {
-        let Some((watch, loan)) = self.relay.lend(key.0, &key.1) else {
-            warn!(point = wish.folder.name(), name = key.1, "as many of its names are live already as may be: no more at once");
+        if let Some(watch) = self.relay.lent(key.folder, &key.name, key.profile.as_deref()) {
+            return (wish.answer)(Found::Live(watch));
+        }
+        let share = match source {
+            Source::Ffmpeg { input, profile, .. } => match self.transcoders.share(wish.viewer, input, profile) {
+                Ok(share) => share,
+                Err(refused) => return refuse([wish], &refused),
+            },
+            _ => None,
+        };
+        let Some((watch, loan)) = self.relay.lend(key.folder, &key.name, key.profile.as_deref()) else {
+            warn!(
+                point = wish.folder.name(),
+                name = key.name,
+                "as many of its names are live already as may be: no more at once"
+            );
             let reason = "too many names of this folder or template are live already";
             return refuse([wish], &refused(Hresult::TOO_MANY_SESSIONS, "mirror_full", reason));
         };
@@ -161,15 +180,25 @@ impl Mirror {
                 let known = NotLive::Refused(refused(Hresult::NO_STREAM, "source_failed", reason));
                 mirror.lock().remember(key.clone(), known);
             });
+            share.into_iter().for_each(|share| count_while_watched(loan.point(), share));
             self.runtime.spawn(lent::run(loan, source.clone(), Arc::clone(&self.transcoders), stop, failed));
         }
         (wish.answer)(Found::Live(watch));
     }
 
-    /// What brings a name of a folder, template or list of stations; `None` where nothing can.
-    fn source_of(&self, folder: &Point, below: &str) -> Option<Source> {
+    /// What brings a name of a folder, template or list of stations, in another profile than its own where one is named; `None` where
+    /// nothing can.
+    fn source_of(&self, folder: &Point, below: &str, other: Option<&str>) -> Option<Source> {
         match (&folder.settings().source, folder.settings().pattern()) {
-            (source, Some(pattern)) => source.filled(&pattern.captures(below)?),
+            (source, Some(pattern)) => {
+                let mut source = source.filled(&pattern.captures(below)?)?;
+                match (&mut source, other) {
+                    (_, None) => {}
+                    (Source::Ffmpeg { profile, .. }, Some(other)) => other.clone_into(profile),
+                    _ => return None,
+                }
+                Some(source)
+            }
             (Source::Stations { linger, .. }, None) => {
                 let url = self.relay.station(folder.id(), below)?.url;
                 Some(Source::Pull { url, start: Start::Watched, linger: *linger })
@@ -196,7 +225,7 @@ struct Flight {
 impl Flight {
     /// Asks for the name, and answers all who wait for it.
     async fn fly(mut self, folder: Arc<Point>, slot: Slot) {
-        let found = match self.mirror.source_of(&folder, &self.key.1) {
+        let found = match self.mirror.source_of(&folder, &self.key.name, self.key.profile.as_deref()) {
             Some(source) => ask(&folder, &source).await.map(|known| (source, known)),
             None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "the source cannot have such a name"))),
         };

@@ -264,7 +264,7 @@ impl Push {
 /// Why a stream cannot go on, as HTTP has it.
 pub(super) fn refusal(error: &FeedError) -> Refusal {
     let status = match error {
-        FeedError::Publish(PublishError::Superseded) => Status::Conflict,
+        FeedError::Publish(PublishError::Superseded | PublishError::Dismissed) => Status::Conflict,
         FeedError::Publish(_) | FeedError::Stream(_) => Status::UnsupportedMediaType,
     };
     let text = match error {

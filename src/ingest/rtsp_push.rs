@@ -18,13 +18,14 @@ use super::gate::{self, Denial, Gate};
 use super::live_frames::OnAir;
 use super::now;
 use super::push::{GUESS_TIME, MAX_GUESSES, WRITE_TIME, refusal};
+use super::rejected::Announced;
 use super::stop::Stop;
 use crate::asf::compose::CompositionError;
 use crate::http::{PublishRequest, Refusal, Status};
 use crate::relay::PublisherId;
 use crate::relay::admission::canonical;
 use crate::rtsp::publish::{self, Announcement, Answer, Ask, CloseReason, Connection, Input, NotAsf, Output, Publication};
-use crate::rtsp::tracks::{Frame, Tracks};
+use crate::rtsp::tracks::{Frame, Tracks, TracksError};
 use crate::shard::Handed;
 
 /// Bytes read at once. Few, as a source that runs ahead is held back by not reading.
@@ -41,6 +42,14 @@ const RTP_HEAD_BYTES: usize = 12;
 const FIRST_KEY_TIME: Duration = Duration::from_secs(30);
 /// After so long without media it may come from another port.
 const PORT_SILENCE: Duration = Duration::from_secs(2);
+/// What an encoder is told whose pictures come in another order; the whole of it fits a status line.
+const REORDERED: &str = "its pictures come in another order than they are shown in (B-frames): switch B-frames off in the encoder \
+                         (ffmpeg: -bf 0), or let ffmpeg make ASF of it and publish that by HTTP";
+/// Longest name, escaped, that a command for a status line has room for beside the longest address; a longer one stands in it as
+/// `NAME`.
+const NAME_CHARS: usize = 50;
+/// Characters of what was announced that an answer repeats.
+const KINDS_CHARS: usize = 60;
 /// Pairs of ports that are tried.
 const PAIR_ATTEMPTS: usize = 64;
 
@@ -67,7 +76,7 @@ pub(super) async fn serve(handed: Handed, is_tls: bool, gate: Arc<Gate>, ways: W
     };
     let Ok(id) = getrandom::u32() else { return };
     let engine = Connection::new(now(), id, is_tls);
-    let push = Push { stream, peer, local, gate, ways, engine, ports: Vec::new(), current: None, guesses: 0 };
+    let push = Push { stream, peer, local, gate, ways, engine, ports: Vec::new(), current: None, authorised: None, guesses: 0 };
     push.run(&head, stop).instrument(span).await;
 }
 
@@ -81,6 +90,8 @@ struct Push {
     engine: Connection,
     ports: Vec<Ports>,
     current: Option<Current>,
+    /// Who may publish what is announced, which is read then.
+    authorised: Option<(PublishRequest, PublisherId)>,
     /// Wrong credentials that came.
     guesses: u8,
 }
@@ -92,6 +103,8 @@ struct Current {
     on_air: OnAir,
     /// When the first frame came.
     began: Option<Instant>,
+    /// What was announced of the tracks; empty where there are none.
+    parameters: String,
     name: String,
     id: PublisherId,
     since: Instant,
@@ -169,19 +182,13 @@ impl Push {
                     let port = self.bind(pair);
                     self.engine.handle(now(), Input::Answer(Answer::Port(port)));
                 }
-                Output::Ask(Ask::Publish(publication)) => {
-                    let answer = match self.decide(*publication).await {
-                        Ok(()) => Answer::Accept,
-                        Err((refusal, is_guess)) => {
-                            if is_guess {
-                                self.guesses += 1;
-                                sleep(GUESS_TIME).await;
-                            }
-                            let last = is_guess && self.guesses >= MAX_GUESSES;
-                            Answer::Refuse(in_rtsp(refusal, last))
-                        }
-                    };
-                    self.engine.handle(now(), Input::Answer(answer));
+                Output::Ask(Ask::Authorise(publication)) => {
+                    let decided = self.authorise(*publication);
+                    self.tell(decided).await;
+                }
+                Output::Ask(Ask::Publish(announced)) => {
+                    let decided = self.take_on(*announced).await;
+                    self.tell(decided).await;
                 }
                 Output::Packets(packets) => {
                     let Some(current) = &mut self.current else { return ControlFlow::Break("refused") };
@@ -210,6 +217,12 @@ impl Push {
                         %error,
                         "publisher's frames are of no use: ffmpeg publishes them with -bf 0, or makes ASF of them and publishes that by HTTP"
                     );
+                    if let (TracksError::Reordered, Some(current)) = (&error, &self.current) {
+                        // Nothing is heard of an answer while media is sent; what it announces next has one.
+                        let Current { name: point, id, parameters, .. } = current;
+                        let announced = Announced { point, id, peer: self.peer.ip(), parameters };
+                        self.gate.reject(now(), &announced, REORDERED.to_owned());
+                    }
                     let _ = self.stream.shutdown().await;
                     return ControlFlow::Break("refused");
                 }
@@ -228,11 +241,24 @@ impl Push {
         ControlFlow::Continue(())
     }
 
-    /// Takes a stream on, or another header of it. Else why not, and whether a password was wrong.
-    async fn decide(&mut self, publication: Publication) -> Result<(), (Refusal, bool)> {
-        let Publication { method, target, name, authorization, via_proxy, user_agent, announced } = publication;
+    /// Tells the engine what was decided; who guesses passwords has to wait.
+    async fn tell(&mut self, decided: Result<(), Denial>) {
+        let answer = match decided {
+            Ok(()) => Answer::Accept,
+            Err(Denial::Other(refusal)) => Answer::Refuse(in_rtsp(refusal, false)),
+            Err(Denial::WrongCredentials(refusal)) => {
+                self.guesses += 1;
+                sleep(GUESS_TIME).await;
+                Answer::Refuse(in_rtsp(refusal, self.guesses >= MAX_GUESSES))
+            }
+        };
+        self.engine.handle(now(), Input::Answer(answer));
+    }
+
+    /// Finds out who wants to publish. What that one announces nobody has read yet.
+    fn authorise(&mut self, publication: Publication) -> Result<(), Denial> {
+        let Publication { method, target, name, authorization, via_proxy, user_agent } = publication;
         let third_party = via_proxy.then_some("Via");
-        let begins = authorization.is_none();
         let request = PublishRequest {
             method,
             target,
@@ -245,25 +271,41 @@ impl Push {
             push_id: None,
             takes_basic: true,
         };
-        let decided = self.take_on(&request, announced).await;
-        let (refusal, is_guess) = match decided {
-            Ok(()) => return Ok(()),
-            Err(Denial::WrongCredentials(refusal)) => (refusal, true),
-            Err(Denial::Other(refusal)) => (refusal, false),
-        };
-        if begins && refusal.status == Status::Unauthorized {
-            // The first round of Digest is no refusal that anybody needs to hear of.
-            info!(point = request.name, "publisher is asked for credentials");
-        } else {
-            gate::count(&refusal);
-            warn!(status = refusal.status.code(), reason = refusal.text, "publisher refused");
-        }
-        Err((refusal, is_guess))
+        let id = self.gate.authorise(now(), self.peer.ip(), &request).inspect_err(|denial| {
+            let (Denial::WrongCredentials(refusal) | Denial::Other(refusal)) = denial;
+            if request.authorization.is_none() && refusal.status == Status::Unauthorized {
+                // The first round of Digest is no refusal that anybody needs to hear of.
+                info!(point = request.name, "publisher is asked for credentials");
+            } else {
+                note(refusal);
+            }
+        })?;
+        self.authorised = Some((request, id));
+        Ok(())
     }
 
-    async fn take_on(&mut self, request: &PublishRequest, announced: Result<Announcement, NotAsf>) -> Result<(), Denial> {
-        let id = self.gate.authorise(now(), self.peer.ip(), request)?;
+    /// Takes a stream on, or another header of it.
+    async fn take_on(&mut self, announced: Result<Announcement, NotAsf>) -> Result<(), Denial> {
+        let decided = match self.authorised.take() {
+            Some((request, id)) => self.begin(&request, id, announced).await,
+            None => Err(Refusal::new(Status::Forbidden, "Nobody was authorised.")),
+        };
+        decided.inspect_err(note).map_err(Denial::from)
+    }
+
+    async fn begin(
+        &mut self,
+        request: &PublishRequest,
+        id: PublisherId,
+        announced: Result<Announcement, NotAsf>,
+    ) -> Result<(), Refusal> {
         let announced = announced.map_err(|why| self.not_asf(&request.name, why))?;
+        if let Announcement::Tracks { parameters, .. } = &announced
+            && let Some(refusal) =
+                self.gate.was_rejected(now(), &Announced { point: &request.name, id: &id, peer: self.peer.ip(), parameters })
+        {
+            return Err(refusal);
+        }
         let goes_on = self.current.as_ref().is_some_and(|current| current.name == request.name && current.id == id);
         if !goes_on {
             // What runs goes on where the other one cannot be had.
@@ -272,7 +314,8 @@ impl Push {
             let agent = request.user_agent.as_deref().unwrap_or_default();
             info!(point = request.name, id = ?id, agent, protocol = "rtsp", "publisher begins");
             let (feed, name, on_air) = (Feed::new(publisher), request.name.clone(), OnAir::new());
-            self.current = Some(Current { feed, on_air, began: None, name, id, since: Instant::now() });
+            let (parameters, since) = (String::new(), Instant::now());
+            self.current = Some(Current { feed, on_air, began: None, parameters, name, id, since });
         }
         if let Some(current) = self.current.as_mut().filter(|_| goes_on) {
             // What was made of the tracks before is none of these.
@@ -281,7 +324,10 @@ impl Push {
         }
         let taken = match (&mut self.current, announced) {
             (Some(current), Announcement::Asf(header)) => current.feed.header(header).await,
-            (_, Announcement::Tracks { left_out }) => {
+            (current, Announcement::Tracks { parameters, left_out }) => {
+                if let Some(current) = current {
+                    current.parameters = parameters;
+                }
                 if !left_out.is_empty() {
                     warn!(left_out, "a part of what is published is left out");
                 }
@@ -291,7 +337,7 @@ impl Push {
         };
         taken.map_err(|error: FeedError| {
             self.end("refused");
-            refusal(&error).into()
+            refusal(&error)
         })
     }
 
@@ -301,25 +347,8 @@ impl Push {
             NotAsf::Unsound(text) => return Refusal::new(Status::BadRequest, format!("{text}.")),
             NotAsf::Other(kinds) => kinds,
         };
-        let Some(port) = self.ways.http_port else {
-            let text = format!(
-                "RTSP publishes Windows Media streams (x-asf-pf), H.264, JPEG, AAC and G.711 here, and this is {}. Others come as ASF by HTTP, which is switched off \
-                 here: [http] listen in the server's settings",
-                kinds.escape_debug()
-            );
-            return Refusal::new(Status::UnsupportedMediaType, text);
-        };
-        let host = SocketAddr::new(self.local.ip().to_canonical(), port);
-        let name = crate::text::percent_encode(name);
-        Refusal::new(
-            Status::UnsupportedMediaType,
-            format!(
-                "RTSP publishes Windows Media streams (x-asf-pf), H.264, JPEG, AAC and G.711 here, and this is {}. ffmpeg makes ASF of it and publishes that by \
-                 HTTP: ffmpeg -i SOURCE -c copy -packet_size 1400 -f asf_stream -method POST http://{host}/publish/{name} (for Windows \
-                 Media Player, which knows neither H.264 nor AAC before version 12: -c:v wmv2 -c:a wmav2 instead of -c copy)",
-                kinds.escape_debug(),
-            ),
-        )
+        let http = self.ways.http_port.map(|port| SocketAddr::new(self.local.ip().to_canonical(), port));
+        Refusal::new(Status::UnsupportedMediaType, way_of_others(http, name, &kinds))
     }
 
     /// The port for RTP of a pair, bound with the next one where the publisher connected to.
@@ -432,6 +461,12 @@ impl Ports {
     }
 }
 
+/// For the metrics and the log.
+fn note(refusal: &Refusal) {
+    gate::count(refusal);
+    warn!(status = refusal.status.code(), reason = refusal.text, "publisher refused");
+}
+
 /// A refusal in RTSP's words.
 fn in_rtsp(refusal: Refusal, last: bool) -> publish::Refusal {
     let Refusal { status, text, challenges, retry_after, .. } = refusal;
@@ -442,4 +477,58 @@ fn in_rtsp(refusal: Refusal, last: bool) -> publish::Refusal {
         status => status.code(),
     };
     publish::Refusal { status, text, challenges, retry_after_s: retry_after.map(|time| time.as_secs()), last }
+}
+
+/// What publishers of other codecs are told. The first line alone is the status line, which is cut behind 200 characters: the way out
+/// stands in front. `http` is where HTTP publishers go.
+fn way_of_others(http: Option<SocketAddr>, name: &str, kinds: &str) -> String {
+    let mut escaped = kinds.escape_debug();
+    let mut kinds: String = escaped.by_ref().take(KINDS_CHARS).collect();
+    if escaped.next().is_some() {
+        kinds.push_str("...");
+    }
+    let taken = "RTSP publishes Windows Media streams (x-asf-pf), H.264, JPEG, AAC and G.711 here";
+    let Some(host) = http else {
+        return format!(
+            "Others come as ASF by HTTP, which is switched off here: [http] listen in the server's settings\n{taken}, and this is {kinds}."
+        );
+    };
+    let name =
+        Some(crate::text::percent_encode(name)).filter(|name| name.len() <= NAME_CHARS).unwrap_or_else(|| "NAME".to_owned());
+    format!(
+        "Publish by HTTP: ffmpeg -i SOURCE -c copy -packet_size 1400 -f asf_stream -method POST http://{host}/publish/{name}\n\
+         {taken}, and this is {kinds}. ffmpeg makes ASF of it and publishes that by HTTP with the command above (for Windows Media \
+         Player, which knows neither H.264 nor AAC before version 12: -c:v wmv2 -c:a wmav2 instead of -c copy)."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_fits_a_status_line_whatever_was_announced() {
+        let longest = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
+        let (long, fits) = ("x".repeat(500), "n".repeat(NAME_CHARS));
+        for (host, name, kinds, url) in [
+            ("127.0.0.1:8080", "cam1", "VP8", "http://127.0.0.1:8080/publish/cam1".to_owned()),
+            (longest, fits.as_str(), long.as_str(), format!("http://{longest}/publish/{fits}")),
+            (longest, long.as_str(), "a\r\nb", format!("http://{longest}/publish/NAME")),
+        ] {
+            let text = way_of_others(Some(host.parse().unwrap()), name, kinds);
+            let (first, rest) = text.split_once('\n').unwrap();
+            assert!(first.len() <= 200 && first.starts_with("Publish by HTTP: ffmpeg "), "{first}");
+            assert!(first.ends_with(&format!(" -f asf_stream -method POST {url}")), "{first}");
+            assert!(!rest.contains(['\r', '\n']) && text.len() < 800, "{rest}");
+        }
+        assert!(way_of_others(None, "cam1", "VP8").contains(", and this is VP8."));
+        let off = way_of_others(None, "cam1", &long);
+        assert!(off.lines().next().is_some_and(|first| first.len() <= 200 && first.contains("[http] listen")), "{off}");
+        assert!(off.ends_with("xxx...."), "{off}");
+    }
+
+    #[test]
+    fn b_frames_fit_a_status_line() {
+        assert!(REORDERED.len() < 200, "{}", REORDERED.len());
+    }
 }

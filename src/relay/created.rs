@@ -242,6 +242,9 @@ mod tests {
         }
         let (off, _) = self::relay(false);
         assert!(matches!(off.create("x", None), Err(CreateRefusal::Off)) && off.all_points().len() == 2);
+        for (name, on_and_off) in [("x", [true, false]), ("files", [false; 2]), ("files/x", [false; 2]), ("cam", [true; 2])] {
+            assert_eq!([&relay, &off].map(|relay| relay.awaits_publisher(base(), name)), on_and_off, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Publishing points that are lent to names of a mirrored folder or of a template, which nobody knows before a viewer says them; and to
-//! other profiles of a transcoded one, which may never be wanted.
+//! other profiles of a transcoded one or of a name of such a template, which may never be wanted.
 //!
 //! They are there from the beginning, so that their ids stay dense and fixed. A loan ends when nobody watches; the publishing
 //! point is lent again once every shard has let go of what it kept of it.
@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::admission::Account;
+use super::delivery::PointId;
 use super::point::{Point, Watch};
 use crate::settings::{PROFILES_MAX, PublishingPoint, Settings, Source};
 
@@ -38,8 +40,46 @@ pub(super) struct Reserve {
 
 struct Ledger {
     /// By the name, of a folder that below it.
-    taken: HashMap<Box<str>, usize>,
+    taken: HashMap<Box<str>, Lent>,
     free: FreeSlots,
+    accounts: Accounts,
+}
+
+/// What is lent to one name.
+struct Lent {
+    account: Account,
+    /// The place of each profile of it; `None` is its own.
+    places: Vec<(Option<Box<str>>, usize)>,
+}
+
+impl Lent {
+    fn place(&self, profile: Option<&str>) -> Option<usize> {
+        self.places.iter().find(|(own, _)| own.as_deref() == profile).map(|(_, slot)| *slot)
+    }
+}
+
+/// What the viewers of what is lent count for.
+enum Accounts {
+    /// All for the lender, whose stream it is in other profiles.
+    Lender(Account),
+    /// Those of each name for that, in whatever profile.
+    Names {
+        lender: PointId,
+        /// Of the newest name.
+        serial: u64,
+    },
+}
+
+impl Accounts {
+    const fn next(&mut self) -> Account {
+        match self {
+            Self::Lender(account) => *account,
+            Self::Names { lender, serial } => {
+                *serial += 1;
+                Account::of_name(*lender, *serial)
+            }
+        }
+    }
 }
 
 /// Places of publishing points that nobody has.
@@ -51,6 +91,7 @@ pub struct Loan {
     point: Arc<Point>,
     slot: usize,
     name: Box<str>,
+    profile: Option<Box<str>>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
@@ -77,28 +118,39 @@ impl FreeSlots {
 }
 
 impl Reserve {
-    pub(super) fn new(slots: Vec<Arc<Point>>) -> Self {
+    /// What `lender` has to lend.
+    pub(super) fn new(slots: Vec<Arc<Point>>, lender: &Point) -> Self {
         let free = FreeSlots::new(slots.len());
-        Self { slots, ledger: Arc::new(Mutex::new(Ledger { taken: HashMap::new(), free })) }
+        let accounts = if lender.settings().is_lender() {
+            Accounts::Names { lender: lender.id(), serial: 0 }
+        } else {
+            Accounts::Lender(lender.account())
+        };
+        Self { slots, ledger: Arc::new(Mutex::new(Ledger { taken: HashMap::new(), free, accounts })) }
     }
 
-    pub(super) fn lent(&self, name: &str) -> Option<Watch> {
+    pub(super) fn lent(&self, name: &str, profile: Option<&str>) -> Option<Watch> {
         let ledger = lock(&self.ledger);
-        let slot = *ledger.taken.get(name)?;
+        let slot = ledger.taken.get(name)?.place(profile)?;
         // Under the lock, so that it is not given back in between.
         self.slots.get(slot).map(Point::watch)
     }
 
-    pub(super) fn lend(&self, name: &str) -> Option<(Watch, Option<Loan>)> {
-        let mut ledger = lock(&self.ledger);
-        if let Some(point) = ledger.taken.get(name).and_then(|slot| self.slots.get(*slot)) {
+    pub(super) fn lend(&self, name: &str, profile: Option<&str>) -> Option<(Watch, Option<Loan>)> {
+        let mut guard = lock(&self.ledger);
+        let ledger = &mut *guard;
+        if let Some(point) = ledger.taken.get(name).and_then(|lent| self.slots.get(lent.place(profile)?)) {
             return Some((point.watch(), None));
         }
         let slot = ledger.free.take()?;
         let point = self.slots.get(slot)?;
-        ledger.taken.insert(name.into(), slot);
-        let loan = Loan { point: Arc::clone(point), slot, name: name.into(), ledger: Arc::clone(&self.ledger) };
-        Some((point.watch(), Some(loan)))
+        let accounts = &mut ledger.accounts;
+        let new = || Lent { account: accounts.next(), places: Vec::new() };
+        let lent = ledger.taken.entry(name.into()).or_insert_with(new);
+        lent.places.push((profile.map(Into::into), slot));
+        point.set_account(lent.account);
+        let (name, profile, ledger) = (name.into(), profile.map(Into::into), Arc::clone(&self.ledger));
+        Some((point.watch(), Some(Loan { point: Arc::clone(point), slot, name, profile, ledger })))
     }
 }
 
@@ -113,6 +165,11 @@ impl Loan {
         &self.name
     }
 
+    /// The profile that is meant, where that is not its own.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
     /// Gives it back, if nobody watches. Its publisher must be gone, else it is superseded.
     ///
     /// # Errors
@@ -124,7 +181,12 @@ impl Loan {
                 drop(ledger);
                 return Err(self);
             }
-            ledger.taken.remove(&self.name);
+            if let Some(lent) = ledger.taken.get_mut(&self.name) {
+                lent.places.retain(|(_, slot)| *slot != self.slot);
+                if lent.places.is_empty() {
+                    ledger.taken.remove(&self.name);
+                }
+            }
             ledger.free.vacancy(self.slot)
         };
         self.point.vacate(Arc::new(vacancy));
@@ -154,7 +216,7 @@ mod tests {
     use crate::asf::samples;
     use crate::relay::testing::{Shard, base};
     use crate::relay::{Delivery, PointId, PublisherId, Relay, ShardPort};
-    use crate::settings::{Settings, Source, Start};
+    use crate::settings::{FfmpegInput, Settings, Source, Start};
     use crate::wire::Guid;
     use std::time::Duration;
 
@@ -177,40 +239,69 @@ mod tests {
         for (id, point) in (0..).zip(relay.all_points()) {
             assert_eq!((point.id(), relay.by_id(point.id()).map(|point| point.id())), (PointId(id), Some(point.id())));
         }
-        let (watch, loan) = relay.lend(FOLDER, "a/b").unwrap();
+        let (watch, loan) = relay.lend(FOLDER, "a/b", None).unwrap();
         assert_eq!((loan.unwrap().name(), watch.point().name(), watch.point().id()), ("a/b", "mirror", PointId(2)));
-        assert!(relay.lend(PointId(1), "a").is_none() && relay.lent(PointId(1), "a").is_none(), "no folder");
+        assert!(relay.lend(PointId(1), "a", None).is_none() && relay.lent(PointId(1), "a", None).is_none(), "no folder");
         assert!(relay.point("a/b").is_none() && relay.resolve("mirror/a/b").is_some_and(|(point, _)| point.id() == FOLDER));
     }
 
     #[test]
     fn one_name_is_lent_once() {
         let (relay, _) = relay();
-        assert!(relay.lent(FOLDER, "a").is_none());
-        let (one, loan) = relay.lend(FOLDER, "a").unwrap();
-        let (two, none) = relay.lend(FOLDER, "a").unwrap();
-        let three = relay.lent(FOLDER, "a").unwrap();
+        assert!(relay.lent(FOLDER, "a", None).is_none());
+        let (one, loan) = relay.lend(FOLDER, "a", None).unwrap();
+        let (two, none) = relay.lend(FOLDER, "a", None).unwrap();
+        let three = relay.lent(FOLDER, "a", None).unwrap();
         assert!(none.is_none() && Arc::ptr_eq(one.point(), two.point()) && Arc::ptr_eq(one.point(), three.point()));
         let loan = loan.unwrap().give_back().unwrap_err();
         drop((one, two, three));
-        assert!(loan.give_back().is_ok() && relay.lent(FOLDER, "a").is_none());
+        assert!(loan.give_back().is_ok() && relay.lent(FOLDER, "a", None).is_none());
+    }
+
+    #[test]
+    fn viewers_count_for_the_name_in_whatever_profile() {
+        let source = |name: &str| {
+            let input = FfmpegInput { input: format!("/srv/{name}"), arguments: Vec::new() };
+            Source::Ffmpeg { input, profile: "wmp9".into(), start: Start::Watched, linger: Duration::ZERO }
+        };
+        let points = ["cam-*", "gate"].map(|name| PublishingPoint::new(name, source("x")));
+        let settings = Settings { publishing_points: points.into(), ..Settings::default() };
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        let account = |name: &str, profile| {
+            let (watch, loan) = relay.lend(PointId(0), name, profile).unwrap();
+            (watch.point().account(), watch, loan)
+        };
+        let (own, small, other) = (account("cam-1", None), account("cam-1", Some("wmp64")), account("cam-2", None));
+        assert_ne!(own.1.point().id(), small.1.point().id());
+        assert!(own.0 == small.0 && own.0 != other.0);
+        assert_eq!(small.2.as_ref().map(|loan| (loan.name(), loan.profile())), Some(("cam-1", Some("wmp64"))));
+        assert!(account("cam-1", Some("wmp64")).2.is_none() && relay.lent(PointId(0), "cam-1", Some("radio")).is_none());
+        // One of them goes back, and the other counts for the same still.
+        drop(own.1);
+        assert!(own.2.unwrap().give_back().is_ok() && relay.lent(PointId(0), "cam-1", None).is_none());
+        assert_eq!((account("cam-1", None).0, account("cam-1", Some("wmp64")).0), (own.0, own.0));
+        // A name that is not one of a profile, whatever it looks like.
+        assert_ne!(account("cam-1?profile=wmp64", None).0, own.0);
+        let gate = relay.point("gate").unwrap();
+        let (watch, _loan) = relay.lend(gate.id(), "", Some("wmp64")).unwrap();
+        assert!(watch.point().id() != gate.id() && watch.point().account() == gate.account());
     }
 
     #[test]
     fn free_again_when_all_shards_have_let_go() {
         let (relay, shards) = relay();
-        let mut lent: Vec<_> = (0..LOANS_PER_FOLDER).map(|n| relay.lend(FOLDER, &n.to_string()).unwrap()).collect();
-        assert!(relay.lend(FOLDER, "one more").is_none());
+        let mut lent: Vec<_> = (0..LOANS_PER_FOLDER).map(|n| relay.lend(FOLDER, &n.to_string(), None).unwrap()).collect();
+        assert!(relay.lend(FOLDER, "one more", None).is_none());
         let (watch, loan) = lent.remove(7);
         let id = watch.point().id();
         drop(watch);
         loan.unwrap().give_back().unwrap_or_else(|_| panic!("nobody watches"));
         for shard in &shards {
-            assert!(relay.lend(FOLDER, "one more").is_none(), "not all have let go");
+            assert!(relay.lend(FOLDER, "one more", None).is_none(), "not all have let go");
             let told = shard.told();
             assert!(matches!(&told[..], [Delivery::Vacated { point, .. }] if *point == id), "{told:?}");
         }
-        assert_eq!(relay.lend(FOLDER, "one more").unwrap().0.point().id(), id);
+        assert_eq!(relay.lend(FOLDER, "one more", None).unwrap().0.point().id(), id);
     }
 
     #[test]
@@ -220,7 +311,7 @@ mod tests {
         let told = || shards.iter().map(|shard| shard.told()).next_back().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         for name in ["a", "b"] {
-            let (watch, loan) = relay.lend(FOLDER, name).unwrap();
+            let (watch, loan) = relay.lend(FOLDER, name, None).unwrap();
             let (point, listener) = (Arc::clone(watch.point()), Arc::clone(&heard));
             assert_eq!(point.id(), PointId(2));
             point.on_watchers(Box::new(move |count| listener.lock().unwrap().push((name, count))));

@@ -27,7 +27,7 @@ pub use created::CreateRefusal;
 pub use delivery::{Delivery, PointId, ShardPort};
 pub use join_points::JoinPoints;
 pub use lending::{LOANS_PER_FOLDER, Loan, Vacancy};
-pub use point::{Point, Watch};
+pub use point::{Point, SourceHealth, Watch};
 pub use publish::{Accepted, PublishError, PublishRefusal, Publisher, PublisherId};
 pub use registry::Relay;
 pub use window::{Spot, Window};

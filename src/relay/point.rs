@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use super::admission::Account;
 use super::batch::Generation;
 use super::delivery::{Delivery, PointId, ShardPort};
 use super::drops::{DropCause, Drops};
@@ -29,9 +30,20 @@ pub struct Point {
     generation: Mutex<Option<Arc<Generation>>>,
     feed: Mutex<Feed>,
     watchers: Mutex<Watchers>,
+    /// While it is lent, that of the name which it is lent to.
+    account: Mutex<Account>,
     /// Who hears of it beside the shards.
     followers: Mutex<Vec<Weak<dyn ShardPort>>>,
     source_listeners: Mutex<Vec<SourceListener>>,
+}
+
+/// How a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceHealth {
+    /// It sends.
+    pub up: bool,
+    /// Something stands in for it.
+    pub on_fallback: bool,
 }
 
 /// Hears whether a source sends.
@@ -102,12 +114,26 @@ impl Point {
             meters.fallback.increment(0);
         }
         let (generation, feed, watchers, followers) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
-        Self { id, settings, shared, meters, generation, feed, watchers, followers, source_listeners: Mutex::default() }
+        let account = Mutex::new(Account::of_point(id));
+        Self { id, settings, shared, meters, generation, feed, watchers, account, followers, source_listeners: Mutex::default() }
     }
 
     /// Its index.
     pub fn id(&self) -> PointId {
         self.id
+    }
+
+    /// What its viewers count for against the limit of a publishing point: all profiles of one stream are one.
+    pub fn account(&self) -> Account {
+        *self.lock_account()
+    }
+
+    pub(super) fn set_account(&self, account: Account) {
+        *self.lock_account() = account;
+    }
+
+    fn lock_account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its name, as the settings write it.
@@ -201,6 +227,18 @@ impl Point {
         Some(self.fitting(&header).unwrap_or(header))
     }
 
+    /// Takes the right to feed it from the source that has it: that hears so with its next packet or sign of life. Whether there was
+    /// one. A source of ours begins again by itself.
+    pub fn disconnect_source(&self) -> bool {
+        self.lock_feed().dismiss()
+    }
+
+    /// How its source is.
+    pub fn source_health(&self) -> SourceHealth {
+        let feed = self.lock_feed();
+        SourceHealth { up: feed.is_up(), on_fallback: feed.is_on_fallback() }
+    }
+
     /// Tells `follower` what the shards are told, for as long as it lives: the present generation first, if there is one.
     pub fn follow(&self, follower: &Arc<dyn ShardPort>) {
         // Nothing is delivered in between.
@@ -215,6 +253,11 @@ impl Point {
     /// begins another one.
     pub fn end(&self) {
         self.lock_feed().end(self);
+    }
+
+    /// Whether it is for publishers, and no other one keeps out who has its credentials.
+    pub(super) fn awaits_publisher(&self, now: Instant) -> bool {
+        self.settings.source == Source::Push && self.lock_feed().awaits_publisher(now)
     }
 
     /// Whether a publisher has the right to feed it now.

@@ -63,6 +63,9 @@ pub enum PublishError {
     /// Another connection of the same publisher took over.
     #[error("another connection with the same credentials took over after this one was silent for 2 s")]
     Superseded,
+    /// An operator ended it.
+    #[error("an operator disconnected it")]
+    Dismissed,
     /// What stood in for a source gives way to it, which is back.
     #[error("the source is back")]
     Yielded,
@@ -130,11 +133,18 @@ struct Current {
     /// The header that it sent last.
     header: Option<Headed>,
     invalid_in_a_row: u32,
+    /// It is told to go.
+    dismissed: bool,
 }
 
 impl Current {
     const fn new(token: u64, id: PublisherId, now: Instant) -> Self {
-        Self { token, id, active: now, header: None, invalid_in_a_row: 0 }
+        Self { token, id, active: now, header: None, invalid_in_a_row: 0, dismissed: false }
+    }
+
+    /// Whether it gives way to another one with the same credentials.
+    fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.active) >= SILENCE
     }
 }
 
@@ -154,7 +164,7 @@ impl Publisher {
         }
         let mut feed = point.lock_feed();
         if let Some(current) = &feed.publisher
-            && (current.id != id || now.saturating_duration_since(current.active) < SILENCE)
+            && (current.id != id || !current.is_silent(now))
         {
             return Err(PublishRefusal::Busy { name: name() });
         }
@@ -347,6 +357,9 @@ impl Publisher {
         };
         let current = feed.current(self.role).filter(|current| current.token == self.token);
         let current = current.ok_or(lost)?;
+        if current.dismissed {
+            return Err(PublishError::Dismissed);
+        }
         current.active = current.active.max(now);
         Ok(feed)
     }
@@ -394,8 +407,28 @@ impl Feed {
         self.up
     }
 
+    /// Tells the publisher to go, with its next sign of life; whether there is one.
+    pub(super) const fn dismiss(&mut self) -> bool {
+        match &mut self.publisher {
+            Some(publisher) => {
+                publisher.dismissed = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn is_on_fallback(&self) -> bool {
+        self.on_air == Role::StandIn
+    }
+
     pub(super) const fn has_publisher(&self) -> bool {
         self.publisher.is_some()
+    }
+
+    /// Whether there is no publisher, or one that gives way.
+    pub(super) fn awaits_publisher(&self, now: Instant) -> bool {
+        self.publisher.as_ref().is_none_or(|current| current.is_silent(now))
     }
 
     /// The header that the source sent last.

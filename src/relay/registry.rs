@@ -86,7 +86,7 @@ impl Relay {
             let lent = PublishingPoint { fallback: None, ..lender.settings().clone() };
             let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, lent.clone(), Arc::clone(&shared)))).collect();
             relay.points.extend(slots.iter().cloned());
-            relay.reserves.insert(lender.id(), Reserve::new(slots));
+            relay.reserves.insert(lender.id(), Reserve::new(slots, &lender));
         }
         if settings.publish.create {
             relay.created = Some(Created::new(relay.points.len(), settings, shared));
@@ -208,17 +208,19 @@ impl Relay {
         }
     }
 
-    /// The publishing point that is lent to a name of a mirrored folder or template, if one is. It stays so while it is watched.
-    pub fn lent(&self, lender: PointId, name: &str) -> Option<Watch> {
-        self.reserves.get(&lender)?.lent(name)
+    /// The publishing point that is lent to a name of a mirrored folder or template, or to another profile of that name or, without
+    /// a name, of the lender itself; if one is. It stays so while it is watched.
+    pub fn lent(&self, lender: PointId, name: &str, profile: Option<&str>) -> Option<Watch> {
+        self.reserves.get(&lender)?.lent(name, profile)
     }
 
-    /// Lends a publishing point to a name of a mirrored folder or template; with the loan where that is new, so that a source is
-    /// needed. `None` where all are lent, or where it lends none.
-    pub fn lend(&self, lender: PointId, name: &str) -> Option<(Watch, Option<Loan>)> {
-        let (watch, loan) = self.reserves.get(&lender)?.lend(name)?;
+    /// Lends a publishing point to what [`Relay::lent`] says; with the loan where that is new, so that a source is needed. `None`
+    /// where all are lent, or where it lends none.
+    pub fn lend(&self, lender: PointId, name: &str, profile: Option<&str>) -> Option<(Watch, Option<Loan>)> {
+        let (watch, loan) = self.reserves.get(&lender)?.lend(name, profile)?;
         if let Some(listener) = self.listener.get().filter(|_| loan.is_some()) {
-            listener(watch.point(), &watch.point().full_name(name));
+            let name = watch.point().full_name(name);
+            listener(watch.point(), &profile.map_or(name.clone(), |profile| format!("{name}?profile={profile}")));
         }
         Some((watch, loan))
     }
@@ -245,6 +247,15 @@ impl Relay {
     pub fn publish(&self, now: Instant, name: &str, credentials: PublisherId) -> Result<Publisher, PublishRefusal> {
         let point = self.point(name).ok_or_else(|| PublishRefusal::Unknown { name: name.to_owned() })?;
         point.publish(now, credentials)
+    }
+
+    /// Whether somebody could publish under this name now who may publish at all: there is a publishing point for it, or one can be
+    /// made, and [`Relay::publish`] would not refuse who has the same credentials as the one before.
+    pub fn awaits_publisher(&self, now: Instant, name: &str) -> bool {
+        match self.point(name) {
+            Some(point) => point.awaits_publisher(now),
+            None => self.creates() && self.resolve(name).is_none(),
+        }
     }
 
     /// Lets time pass, about once a second: streams whose source stays away end, ports end their rest.
@@ -333,8 +344,8 @@ mod tests {
         assert_eq!(relay.title("CAM-front door").as_deref(), Some("Camera front door"));
         assert_eq!((relay.title("cam-12"), relay.title("nothing/here")), (None, None));
         let id = relay.resolve("cam-7").unwrap().0.id();
-        let lent: Vec<_> = ["cam-7", "cam-8", "cam-9"].map(|name| relay.lend(id, name).unwrap()).into();
-        assert!(relay.lend(id, "cam-6").is_none() && relay.lend(id, "cam-8").is_some_and(|(_, loan)| loan.is_none()));
+        let lent: Vec<_> = ["cam-7", "cam-8", "cam-9"].map(|name| relay.lend(id, name, None).unwrap()).into();
+        assert!(relay.lend(id, "cam-6", None).is_none() && relay.lend(id, "cam-8", None).is_some_and(|(_, loan)| loan.is_none()));
         assert_eq!(relay.by_id(lent[0].0.point().id()).unwrap().full_name("cam-7"), "cam-7");
         let folder = relay.point("a").unwrap();
         assert_eq!((folder.full_name("x/y"), folder.full_name("")), ("a/x/y".into(), "a".into()));

@@ -102,7 +102,7 @@ impl Substitute {
             };
             if let Content::Slate(slates) = &mut self.content {
                 // Made ahead, so that it is there when it is needed.
-                slates.prepare(self.point.source_header().as_ref()).await;
+                slates.prepare(self.point.source_header().as_ref());
             }
             sleep(wait).await;
         }
@@ -112,10 +112,15 @@ impl Substitute {
         match &mut self.content {
             Content::File(path) => file::stand_in(publisher, vec![Medium::File(path.clone())]).await,
             Content::Point { point, tap } => point::stand_in(publisher, point, tap).await,
-            Content::Slate(slates) => {
-                let slate = slates.of(self.point.source_header().as_ref()).await.ok_or(StandInError::NoSlate)?;
-                file::stand_in(publisher, vec![Medium::Made(slate)]).await
-            }
+            Content::Slate(slates) => loop {
+                let source = self.point.source_header();
+                let slate = slates.at_hand(source.as_ref()).await.ok_or(StandInError::NoSlate)?;
+                wait_for_turn(&publisher, &Header::parse(&slate)?).await?;
+                // The source may have come, and gone, in the meantime: then it is known by now which slate continues it.
+                if is_same(source.as_ref(), self.point.source_header().as_ref()) {
+                    return file::stand_in(publisher, vec![Medium::Made(slate)]).await;
+                }
+            },
         }
     }
 
@@ -138,6 +143,15 @@ pub(super) enum StandInError {
     Header(#[from] crate::asf::HeaderError),
     #[error("there is no slate")]
     NoSlate,
+}
+
+/// Whether viewers would not notice that one follows the other.
+fn is_same(before: Option<&Header>, now: Option<&Header>) -> bool {
+    match (before, now) {
+        (None, None) => true,
+        (Some(before), Some(now)) => now.continues(before),
+        _ => false,
+    }
 }
 
 /// Waits until a header may follow the last one.

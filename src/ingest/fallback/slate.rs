@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::time::{Duration, Instant, timeout};
-use tracing::{info, warn};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tracing::{Instrument as _, info, warn};
 
 use super::slate_format::SlateFormat;
 use crate::asf::Header;
@@ -19,12 +22,16 @@ const MAKING: Duration = Duration::from_secs(30);
 const BYTES_MAX: u64 = 16 << 20;
 /// What it says when it fails is read so far.
 const WORDS_MAX: u64 = 4 << 10;
-/// Formats that are kept: a source has one, seldom two in turn.
+/// Slates that are kept, and as many failures: a source has one format, seldom two in turn.
 const KEPT: usize = 3;
 /// A format that could not be made is tried again after so long.
 const RETRY: Duration = Duration::from_secs(60);
 /// Slates that may never be needed are made no more often than this, whatever headers a source sends.
 const AHEAD: Duration = Duration::from_secs(5);
+/// A slate in the format of the source is waited for so long where there is another one that continues the source.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// And so long where there is only one of another format, which makes viewers begin anew, and ends what RTSP players have.
+const PATIENCE_MAX: Duration = Duration::from_secs(10);
 /// Where the font of the text is looked for; elsewhere ffmpeg looks by itself, if it was built to.
 const FONTS: [&str; 4] = [
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
@@ -33,38 +40,80 @@ const FONTS: [&str; 4] = [
     "/usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf",
 ];
 
+/// What ffmpeg made, or when it failed.
+type Made = Result<Bytes, Instant>;
+
 /// The slates of one publishing point.
 pub(super) struct Slates {
+    maker: Arc<Maker>,
+    /// The one used last is the last.
+    made: Vec<(SlateFormat, Made)>,
+    /// The one that is being made, in a task that goes with this.
+    making: JoinSet<Made>,
+    /// What that is: a task that fails does not tell.
+    making_format: Option<SlateFormat>,
+    /// When one was begun last.
+    begun_at: Option<Instant>,
+}
+
+/// What runs ffmpeg.
+struct Maker {
     text: String,
     program: String,
-    /// The one used last is the last.
-    made: Vec<(SlateFormat, Result<Bytes, Instant>)>,
-    /// When one was made last, or was to be.
-    made_at: Option<Instant>,
     warned: Warned,
 }
 
 /// What was told already.
 #[derive(Default)]
 struct Warned {
-    not_made: bool,
-    without_text: bool,
+    not_made: AtomicBool,
+    without_text: AtomicBool,
 }
 
 impl Slates {
     pub(super) fn new(text: String) -> Self {
-        Self { text, program: "ffmpeg".into(), made: Vec::new(), made_at: None, warned: Warned::default() }
+        let maker = Arc::new(Maker { text, program: "ffmpeg".into(), warned: Warned::default() });
+        Self { maker, made: Vec::new(), making: JoinSet::new(), making_format: None, begun_at: None }
     }
 
-    /// Makes the slate ahead that would be shown for a source of this header.
-    pub(super) async fn prepare(&mut self, header: Option<&Header>) {
-        if header.is_some() && self.made_at.is_none_or(|at| at.elapsed() >= AHEAD) {
-            self.of(header).await;
+    /// Begins to make the slate ahead that would be shown for a source of this header.
+    pub(super) fn prepare(&mut self, header: Option<&Header>) {
+        self.collect();
+        let Some(header) = header.filter(|_| self.begun_at.is_none_or(|at| at.elapsed() >= AHEAD)) else { return };
+        let format = SlateFormat::of(header);
+        if self.making.is_empty() && self.known(&format).is_none() {
+            self.begin(format);
         }
     }
 
+    /// The slate to show now for a source of this header: where that takes long to be made or cannot be, one that is there, at
+    /// best one that continues the source.
+    pub(super) async fn at_hand(&mut self, header: Option<&Header>) -> Option<Bytes> {
+        let begun = Instant::now();
+        let format = header.map(SlateFormat::of).unwrap_or_default();
+        if let Ok(Some(slate)) = timeout(PATIENCE, self.get(format)).await {
+            return Some(slate);
+        }
+        // A source that never came has nothing to be continued.
+        if let Some(slate) = self.newest(|slate| header.is_none_or(|header| continues(slate, header))) {
+            return Some(slate);
+        }
+        if let Ok(Some(slate)) = timeout_at(begun + PATIENCE_MAX, self.of(header)).await {
+            return Some(slate);
+        }
+        match self.newest(|_| true) {
+            Some(slate) => Some(slate),
+            None => self.of(header).await,
+        }
+    }
+
+    /// Of the slates that are there and fit, the one used last.
+    fn newest(&self, fits: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
+        self.made.iter().rev().find_map(|(_, made)| made.as_ref().ok().filter(|&slate| fits(slate)).cloned())
+    }
+
     /// The slate for a source of this header, as ASF: one that could not be made is one in the format of all players, and `None`
-    /// where not even that could be.
+    /// where not even that could be. What it waits for goes on being made where it is dropped.
     pub(super) async fn of(&mut self, header: Option<&Header>) -> Option<Bytes> {
         let format = header.map(SlateFormat::of).unwrap_or_default();
         match self.get(format).await {
@@ -74,32 +123,73 @@ impl Slates {
     }
 
     async fn get(&mut self, format: SlateFormat) -> Option<Bytes> {
-        let at = self.made.iter().position(|(made, _)| *made == format);
-        let (format, result) = match at.map(|at| self.made.remove(at)) {
-            Some((format, Ok(slate))) => (format, Ok(slate)),
-            Some((format, Err(failed))) if failed.elapsed() < RETRY => (format, Err(failed)),
-            _ => {
-                let result = self.make(&format).await;
-                self.made_at = Some(Instant::now());
-                (format, result)
+        loop {
+            self.collect();
+            if let Some(made) = self.known(&format) {
+                return made.ok();
             }
-        };
-        let slate = result.as_ref().ok().cloned();
-        if self.made.len() >= KEPT {
-            drop(self.made.remove(0));
+            if self.making.is_empty() {
+                self.begin(format.clone());
+            }
+            let done = self.making.join_next().await;
+            if let Some(done) = done {
+                self.keep(done);
+            }
         }
-        self.made.push((format, result));
-        slate
     }
 
-    async fn make(&mut self, format: &SlateFormat) -> Result<Bytes, Instant> {
+    fn begin(&mut self, format: SlateFormat) {
+        self.begun_at = Some(Instant::now());
+        self.making_format = Some(format.clone());
+        let maker = Arc::clone(&self.maker);
+        let work = async move { maker.make(&format).await };
+        self.making.spawn(work.in_current_span());
+    }
+
+    fn collect(&mut self) {
+        while let Some(done) = self.making.try_join_next() {
+            self.keep(done);
+        }
+    }
+
+    /// Failures push out failures only, so that slates stay, and slates only slates.
+    fn keep(&mut self, done: Result<Made, JoinError>) {
+        let Some(format) = self.making_format.take() else { return };
+        let made = done.unwrap_or_else(|error| {
+            warn!(%error, ?format, retry_s = RETRY.as_secs(), "the task that makes the slate failed; please report this");
+            Err(Instant::now())
+        });
+        self.made.retain(|(known, _)| *known != format);
+        let alike = self.made.iter().filter(|(_, other)| other.is_ok() == made.is_ok()).count();
+        let oldest = self.made.iter().position(|(_, other)| other.is_ok() == made.is_ok());
+        if let Some(oldest) = oldest.filter(|_| alike >= KEPT) {
+            drop(self.made.remove(oldest));
+        }
+        self.made.push((format, made));
+    }
+
+    /// What became of a format; `None` where it is to be made.
+    fn known(&mut self, format: &SlateFormat) -> Option<Made> {
+        let at = self.made.iter().position(|(made, _)| made == format)?;
+        let entry = self.made.remove(at);
+        if entry.1.as_ref().is_err_and(|failed| failed.elapsed() >= RETRY) {
+            return None;
+        }
+        let made = entry.1.clone();
+        self.made.push(entry);
+        Some(made)
+    }
+}
+
+impl Maker {
+    async fn make(&self, format: &SlateFormat) -> Made {
         let mut result = self.ffmpeg(format, true).await;
         if let Err(reason) = &result
             && format.picture().is_some()
         {
             let reason = reason.clone();
             result = self.ffmpeg(format, false).await;
-            if result.is_ok() && !std::mem::replace(&mut self.warned.without_text, true) {
+            if result.is_ok() && !self.warned.without_text.swap(true, Ordering::Relaxed) {
                 warn!(
                     reason,
                     "the slate is without its text: ffmpeg cannot draw it; it needs its filter drawtext, and a font such as DejaVu Sans"
@@ -112,7 +202,7 @@ impl Slates {
                 Ok(slate)
             }
             Err(reason) => {
-                if !std::mem::replace(&mut self.warned.not_made, true) {
+                if !self.warned.not_made.swap(true, Ordering::Relaxed) {
                     warn!(
                         program = self.program,
                         reason, "no slate can be made, so that nothing stands in for the source; is ffmpeg installed?"
@@ -169,6 +259,11 @@ impl Slates {
             size / 4
         )
     }
+}
+
+/// Whether players of a source of this header go on with a slate.
+fn continues(slate: &[u8], header: &Header) -> bool {
+    Header::parse(slate).is_ok_and(|slate| slate.continues(header))
 }
 
 /// The text as a file without a name, which goes with its last user.

@@ -45,6 +45,7 @@ impl Bench {
         self.mirror.take(Wish {
             folder: self.relay.point("mirror").unwrap(),
             below: below.into(),
+            profile: None,
             viewer,
             wake: Box::new(|| ()),
             answer,
@@ -153,12 +154,13 @@ async fn refusals_are_remembered_for_a_while() {
 
 #[tokio::test]
 async fn what_is_remembered_is_bounded() {
+    let key = |n: usize| Key { folder: PointId(0), name: n.to_string(), profile: None };
     let mut desk = Desk::default();
     for n in 0..MOST_REMEMBERED + 10 {
-        desk.remember((PointId(0), n.to_string()), NotLive::File);
+        desk.remember(key(n), NotLive::File);
     }
     assert_eq!(desk.known.len(), MOST_REMEMBERED);
-    assert!(desk.known.contains_key(&(PointId(0), (MOST_REMEMBERED + 9).to_string())));
+    assert!(desk.known.contains_key(&key(MOST_REMEMBERED + 9)));
 }
 
 #[tokio::test]
@@ -222,7 +224,7 @@ async fn nobody_waits_for_what_is_refused_when_it_is_pulled() {
     wait_until(|| bench.collector.deliveries.lock().unwrap().iter().any(ended)).await;
     // Its viewers leave before it is tried again: the publishing point goes back all the same.
     drop(watch);
-    wait_until(|| bench.relay.lent(PointId(0), "a").is_none()).await;
+    wait_until(|| bench.relay.lent(PointId(0), "a", None).is_none()).await;
     bench.stop().await;
 }
 
@@ -426,7 +428,7 @@ async fn names_and_files_of_a_folder_are_limited() {
     let bench = Bench::of(&server);
     let folder = PointId(0);
     // As many live names as there may be, watched.
-    let mut lent: Vec<_> = (0..LOANS_PER_FOLDER).map(|n| bench.relay.lend(folder, &n.to_string()).unwrap()).collect();
+    let mut lent: Vec<_> = (0..LOANS_PER_FOLDER).map(|n| bench.relay.lend(folder, &n.to_string(), None).unwrap()).collect();
     let wish = bench.wish("one more");
     answer(&server, "shows/one more", Hresult::OK, BROADCAST).await;
     let refused = found(wish).await;
@@ -447,7 +449,7 @@ async fn names_and_files_of_a_folder_are_limited() {
     // As many files as one address may have, and another address after that.
     let of = |viewer: &str| bench.mirror.files[&folder].take(viewer.parse().unwrap());
     let taken: Vec<_> = (0..FILES_PER_ADDRESS).map(|_| of("192.0.2.1").unwrap()).collect();
-    bench.mirror.lock().remember((folder, "b.wmv".into()), NotLive::File);
+    bench.mirror.lock().remember(Key { folder, name: "b.wmv".into(), profile: None }, NotLive::File);
     let refused = found(bench.wish("b.wmv")).await;
     assert!(is_full(&refused), "{refused:?}");
     let others: Vec<_> = (FILES_PER_ADDRESS..FILES).map(|_| of("192.0.2.2").unwrap()).collect();

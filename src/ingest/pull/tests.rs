@@ -405,7 +405,7 @@ async fn what_is_lent_goes_back_while_it_waits_for_the_next_attempt() {
     let source = Source::Pull { url: url.clone(), start: Start::Always, linger: Duration::from_secs(3600) };
     let (relay, _) = testing::collecting(&[("mirror", source)]);
     let folder = relay.point("mirror").unwrap().id();
-    let (watch, loan) = relay.lend(folder, "a").unwrap();
+    let (watch, loan) = relay.lend(folder, "a", None).unwrap();
     let point = Arc::clone(watch.point());
     let watched = Watched::new(&point, Start::Watched);
     let linger = Duration::from_secs(3600);
@@ -420,7 +420,7 @@ async fn what_is_lent_goes_back_while_it_waits_for_the_next_attempt() {
     };
     assert!(tokio::join!(pull.rests(Duration::from_secs(30), &mut stop), leaves).0);
     assert_eq!(begin.elapsed().as_secs(), 8);
-    assert!(relay.lent(folder, "a").is_none());
+    assert!(relay.lent(folder, "a", None).is_none());
     drop(stopper);
 }
 

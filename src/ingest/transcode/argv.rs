@@ -9,6 +9,20 @@ use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec
 const INPUT_TIMEOUT_US: &str = "15000000";
 /// So much of an input is read before it is decided what is in it, µs of media: a stream without sound would take five seconds.
 const ANALYZE_US: &str = "2000000";
+/// Pictures of a live input by which its rate is guessed, where nothing is made of that guess; twenty would be waited for, which take a
+/// second or two. So many tell whether pictures come in another order than they are shown in.
+const FEW_PICTURES: &str = "8";
+
+/// What an input is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To be looked at, by ffprobe, which lacks some options.
+    Look,
+    /// To be sent on, pictures as they are.
+    Copy,
+    /// To be sent on, pictures encoded anew: at the rate that is guessed.
+    Transcode,
+}
 
 /// The arguments, the program first, by which ffmpeg makes of an input what a profile says.
 ///
@@ -16,7 +30,8 @@ const ANALYZE_US: &str = "2000000";
 pub(super) fn ffmpeg(program: &str, input: &FfmpegInput, profile: &Profile, copies: Copies) -> Vec<String> {
     let mut argv = Argv::new(program);
     argv.add(["-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats", "-stats_period", "2", "-progress", "pipe:2"]);
-    argv.input(input, true);
+    let purpose = if profile.video.is_some() && !copies.video { Purpose::Transcode } else { Purpose::Copy };
+    argv.input(input, purpose);
     argv.add(["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]);
     // What is missing in the input is missing in the output; a cover of a record (V leaves it out) is no film.
     match &profile.video {
@@ -39,7 +54,7 @@ pub(super) fn ffmpeg(program: &str, input: &FfmpegInput, profile: &Profile, copi
 pub(super) fn ffprobe(program: &str, input: &FfmpegInput) -> Vec<String> {
     let mut argv = Argv::new(program);
     argv.add(["-hide_banner", "-loglevel", "error", "-print_format", "json", "-show_streams"]);
-    argv.input(input, false);
+    argv.input(input, Purpose::Look);
     argv.0
 }
 
@@ -51,6 +66,12 @@ pub(super) fn listens(input: &FfmpegInput) -> bool {
         matches!(pair, [option, value] if (option == "-listen" && value != "0") || (option == "-mode" && value == "listener"))
     });
     told || asks("listen") || asks("listen=1") || asks("mode=listener")
+}
+
+/// Whether an input comes no faster than it plays, from whoever takes it up.
+pub(super) fn is_live(input: &FfmpegInput) -> bool {
+    const LIVE: [&str; 7] = ["rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp"];
+    scheme_of(&input.input).is_some_and(|scheme| LIVE.contains(&scheme.as_str()))
 }
 
 /// The protocols that an input of this scheme may open, its own and what that runs on: so a playlist from afar reads no local files.
@@ -92,12 +113,16 @@ impl Argv {
         self
     }
 
-    /// The input and its options; `plays`: for ffmpeg, which knows some that ffprobe does not.
-    fn input(&mut self, input: &FfmpegInput, plays: bool) -> &mut Self {
+    /// The input and its options.
+    fn input(&mut self, input: &FfmpegInput, purpose: Purpose) -> &mut Self {
         let FfmpegInput { input: url, arguments } = input;
+        let plays = purpose != Purpose::Look;
         let scheme = scheme_of(url);
         let says = |option: &str| arguments.iter().any(|argument| argument == option);
         self.add(["-protocol_whitelist", protocols(input), "-analyzeduration", ANALYZE_US]);
+        if is_live(input) && purpose != Purpose::Transcode {
+            self.add(["-fpsprobesize", FEW_PICTURES]);
+        }
         match scheme.as_deref() {
             Some("rtsp" | "rtsps") => {
                 // One way through every firewall, and no picture torn by a lost datagram.
@@ -231,6 +256,26 @@ mod tests {
         ] {
             assert_eq!(input_of(url, arguments), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn a_guess_at_the_rate_takes_time_where_pictures_are_encoded() {
+        let settings = Settings::default();
+        let few = "-analyzeduration 2000000 -fpsprobesize 8 ";
+        for (url, profile, copies, expected) in [
+            ("rtsp://h/1", "wmp12", ALL, true),
+            ("rtsp://h/1", "wmp12", Copies { video: true, audio: false }, true),
+            ("rtsp://h/1", "wmp12", Copies { video: false, audio: true }, false),
+            ("rtsp://h/1", "wmp9", NONE, false),
+            ("rtsp://h/1", "radio", NONE, true),
+            // Comes as fast as it is read.
+            ("https://h/x.m3u8", "wmp12", ALL, false),
+            ("/media/a.mp4", "wmp12", ALL, false),
+        ] {
+            let argv = ffmpeg("ffmpeg", &input(url, &[]), settings.profile(profile).unwrap(), copies).join(" ");
+            assert_eq!(argv.contains(few), expected, "{argv}");
+        }
+        assert!(ffprobe("ffprobe", &input("rtsp://h/1", &[])).join(" ").contains(few));
     }
 
     #[test]

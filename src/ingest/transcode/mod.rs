@@ -1,7 +1,8 @@
 //! Inputs that ffmpeg reads: one child for each input and profile, shared by all publishing points that want it.
 //!
 //! A publishing point with such a source wants its own profile; viewers who ask for another one by `?profile=NAME` are lent a
-//! publishing point of that, which wants the same input in that profile.
+//! publishing point of that, which wants the same input in that profile. Names of templates are lent one each by [`super::mirror`], and
+//! one for each other profile.
 
 mod argv;
 mod job;
@@ -10,6 +11,7 @@ mod subscriber;
 mod words;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::counter;
@@ -25,13 +27,16 @@ use words::Meters;
 use super::lent::Failed;
 use super::stop::{Stop, WeakStop};
 use crate::metrics::REFUSALS;
+use crate::relay::admission::{Slot, Slots};
 use crate::relay::{Loan, Point, Relay};
 use crate::settings::{FfmpegInput, Profile, Settings, Source, Start, Transcode};
-use crate::shard::{Found, PROFILE, Refused, Wish};
+use crate::shard::{Found, Refused, Wish};
 use crate::wire::Hresult;
 
 /// The `cause` label of those who are refused because enough children run.
 const NO_CHILD: &str = "transcode_children";
+/// That of those whose address has as many lent as one may have.
+const NO_SHARE: &str = "transcode_address";
 
 /// An input and the name of a profile, as the settings write it.
 type Key = (FfmpegInput, String);
@@ -44,6 +49,8 @@ pub(super) struct Transcoders {
     profiles: Vec<Arc<Profile>>,
     probes: Probes,
     stop: WeakStop,
+    /// What viewers were lent that needs a child, by the address that asked first: none is to have all children.
+    shares: Arc<Slots>,
     jobs: Mutex<HashMap<Key, Arc<Job>>>,
 }
 
@@ -51,6 +58,17 @@ pub(super) struct Transcoders {
 pub(super) struct Subscription {
     transcoders: Arc<Transcoders>,
     job: Arc<Job>,
+}
+
+/// Lets a share count until nobody watches what it was taken for: a child that lingers is no wish of anybody's, and who looks through
+/// many names one after the other has one.
+pub(super) fn count_while_watched(point: &Point, share: Slot) {
+    let share = Mutex::new(Some(share));
+    point.on_watchers(Box::new(move |watchers| {
+        if watchers == 0 {
+            share.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }));
 }
 
 /// Enough children run.
@@ -61,7 +79,8 @@ impl Transcoders {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, settings: &Settings, stop: WeakStop) -> Arc<Self> {
         let profiles = settings.profiles.iter().cloned().map(Arc::new).collect();
         let (settings, probes, jobs) = (settings.transcode.clone(), Probes::default(), Mutex::default());
-        Arc::new(Self { runtime, relay, settings, profiles, probes, stop, jobs })
+        let shares = Slots::new(usize::MAX, (settings.children / 2).max(1));
+        Arc::new(Self { runtime, relay, settings, profiles, probes, stop, shares, jobs })
     }
 
     /// Feeds a publishing point whose source is of type ffmpeg, until the daemon stops.
@@ -103,37 +122,55 @@ impl Transcoders {
     }
 
     fn lend(self: &Arc<Self>, wish: &Wish) -> Result<crate::relay::Watch, Refused> {
-        let refused = |hr, cause, reason: &str| Refused { hr, cause, reason: reason.to_owned() };
-        if let Some(watch) = self.relay.lent(wish.folder.id(), &wish.below) {
+        let (lender, profile) = (wish.folder.id(), wish.profile.as_deref());
+        if let Some(watch) = self.relay.lent(lender, &wish.below, profile) {
             return Ok(watch);
         }
-        let profile = wish.below.strip_prefix(PROFILE).and_then(|name| self.profile(name));
-        let (Source::Ffmpeg { input, linger, .. }, Some(profile)) = (&wish.folder.settings().source, profile) else {
-            return Err(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "there is no such profile"));
+        let order = match (&wish.folder.settings().source, profile.and_then(|name| self.profile(name))) {
+            // Never without viewers, whatever the settings say of the publishing point itself.
+            (Source::Ffmpeg { input, linger, .. }, Some(profile)) => {
+                Order { input: input.clone(), profile, start: Start::Watched, linger: *linger }
+            }
+            _ => return Err(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "there is no such profile")),
         };
-        let full = "as many children transcode as the settings allow ([transcode] children)";
+        let share = self.share(wish.viewer, &order.input, &order.profile.name)?;
         let Some(stop) = self.stop.upgrade() else {
             return Err(refused(Hresult::NO_STREAM, NO_CHILD, "the daemon stops"));
         };
-        let key = (input.clone(), profile.name.to_string());
-        let has_room = {
-            let jobs = self.lock();
-            jobs.contains_key(&key) || jobs.len() < self.settings.children
-        };
-        if !has_room {
-            return Err(refused(Hresult::TOO_MANY_SESSIONS, NO_CHILD, full));
-        }
-        let Some((watch, loan)) = self.relay.lend(wish.folder.id(), &wish.below) else {
+        let Some((watch, loan)) = self.relay.lend(lender, &wish.below, profile) else {
             return Err(refused(Hresult::TOO_MANY_SESSIONS, NO_CHILD, "all profiles of this publishing point are lent already"));
         };
         if let Some(loan) = loan {
-            let span = info_span!("ffmpeg", point = wish.folder.name(), profile = &*profile.name);
-            // Never without viewers, whatever the settings say of the publishing point itself.
-            let order = Order { input: input.clone(), profile, start: Start::Watched, linger: *linger };
+            let span = info_span!("ffmpeg", point = wish.folder.name(), profile = &*order.profile.name);
+            share.into_iter().for_each(|share| count_while_watched(loan.point(), share));
             let subscriber = Subscriber::new(Arc::clone(self), Arc::clone(loan.point()), Some(loan), order);
             self.runtime.spawn(subscriber.run(stop).instrument(span));
         }
         Ok(watch)
+    }
+
+    /// Room for what is to be lent at a viewer's wish; where that needs a child, what counts for its address. Half the children are for
+    /// others, whatever names and profiles one address asks for.
+    ///
+    /// # Errors
+    /// Enough children run, or so many run for that address already.
+    pub(super) fn share(&self, viewer: IpAddr, input: &FfmpegInput, profile: &str) -> Result<Option<Slot>, Refused> {
+        // The name as the settings write it, where there is such a profile.
+        let profile = self.profile(profile).map_or_else(|| profile.to_owned(), |profile| profile.name.to_string());
+        let key = (input.clone(), profile);
+        let (is_there, children) = {
+            let jobs = self.lock();
+            (jobs.contains_key(&key), jobs.len())
+        };
+        if is_there {
+            return Ok(None);
+        }
+        if children >= self.settings.children {
+            let reason = "as many children transcode as the settings allow ([transcode] children)";
+            return Err(refused(Hresult::TOO_MANY_SESSIONS, NO_CHILD, reason));
+        }
+        let reason = "viewers of this address have half of [transcode] children already, and the rest is for others";
+        self.shares.take(viewer).map(Some).ok_or_else(|| refused(Hresult::TOO_MANY_SESSIONS, NO_SHARE, reason))
     }
 
     fn profile(&self, name: &str) -> Option<Arc<Profile>> {
@@ -185,6 +222,10 @@ impl Transcoders {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Job>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn refused(hr: Hresult, cause: &'static str, reason: &str) -> Refused {
+    Refused { hr, cause, reason: reason.to_owned() }
 }
 
 impl Drop for Subscription {

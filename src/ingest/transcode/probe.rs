@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, timeout};
 use super::argv;
 use super::words::masked;
 use crate::ingest::child::{Bounds, Running, Words};
-use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec, VideoProfile, scheme_of, url_without_secrets};
+use crate::settings::{AudioCodec, AudioProfile, FfmpegInput, Profile, VideoCodec, VideoProfile, url_without_secrets};
 
 /// Time to look at an input.
 const PROBE_TIME: Duration = Duration::from_secs(10);
@@ -177,11 +177,9 @@ fn ratio(text: &str) -> Option<f64> {
 /// Whether it is worth a look what an input holds. Cameras and encoders never send Windows Media by these schemes, and a viewer who
 /// opens one would wait a second or two for that answer. (Servers of Windows Media are pulled, without a child.)
 fn may_fit(input: &FfmpegInput, profile: &Profile) -> bool {
-    const LIVE: [&str; 7] = ["rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp"];
-    let is_live = scheme_of(&input.input).is_some_and(|scheme| LIVE.contains(&scheme.as_str()));
     let video = profile.video.is_some_and(|video| matches!(video.codec, VideoCodec::H264 | VideoCodec::Mjpeg));
     let audio = profile.audio.is_some_and(|audio| matches!(audio.codec, AudioCodec::Aac | AudioCodec::Mp3));
-    !is_live || video || audio
+    !argv::is_live(input) || video || audio
 }
 
 /// Looks at an input.

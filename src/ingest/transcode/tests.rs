@@ -84,11 +84,15 @@ impl Bench {
     }
 
     /// What a viewer gets who asks for another profile.
-    fn wish(&self, point: &str, below: &str) -> Result<crate::relay::Watch, Refused> {
+    fn wish(&self, point: &str, profile: &str) -> Result<crate::relay::Watch, Refused> {
+        self.wish_of("192.0.2.1", point, profile)
+    }
+
+    fn wish_of(&self, viewer: &str, point: &str, profile: &str) -> Result<crate::relay::Watch, Refused> {
         let (sender, found) = std::sync::mpsc::channel();
         let answer = Box::new(move |found| sender.send(found).unwrap());
-        let viewer = "192.0.2.1".parse().unwrap();
-        self.transcoders.take(Wish { folder: self.point(point), below: below.into(), viewer, wake: Box::new(|| {}), answer });
+        let (folder, profile, viewer) = (self.point(point), Some(profile.to_owned()), viewer.parse().unwrap());
+        self.transcoders.take(Wish { folder, below: String::new(), profile, viewer, wake: Box::new(|| {}), answer });
         match found.recv().unwrap() {
             Found::Live(watch) => Ok(watch),
             Found::Refused(refused) => Err(refused),
@@ -160,20 +164,20 @@ async fn another_profile_is_lent_while_it_is_watched() {
     let bench = Bench::new(8, CAMERA, &[("cam", "rtsp://cam/1", "wmp9")]);
     let cam = bench.point("cam");
     let own = cam.watch();
-    let [one, two] = [(); 2].map(|()| bench.wish("cam", "?profile=wmp64").unwrap());
+    let [one, two] = [(); 2].map(|()| bench.wish("cam", "wmp64").unwrap());
     assert!(Arc::ptr_eq(one.point(), two.point()) && one.point().id() != cam.id());
     bench.plays(&cam).await;
     bench.plays(one.point()).await;
     assert_eq!(bench.children().len(), 2);
     // The same profile again, this time by the name of one who wants it as its own: no third child.
-    let same = bench.wish("cam", "?profile=wmp9").unwrap();
+    let same = bench.wish("cam", "wmp9").unwrap();
     bench.plays(same.point()).await;
     assert_eq!(bench.children().len(), 2);
     let lent = Arc::clone(one.point());
     drop((one, two));
-    wait_until(|| bench.relay.lent(cam.id(), "?profile=wmp64").is_none()).await;
+    wait_until(|| bench.relay.lent(cam.id(), "", Some("wmp64")).is_none()).await;
     assert!(lent.generation().is_none() && cam.generation().is_some());
-    for unknown in ["?profile=no", "wmp64", ""] {
+    for unknown in ["no", "?profile=wmp64", ""] {
         let refused = bench.wish("cam", unknown).unwrap_err();
         assert_eq!((refused.hr, refused.cause), (Hresult::FILE_NOT_FOUND, "unknown_name"), "{unknown}");
     }
@@ -190,7 +194,7 @@ async fn no_more_children_than_the_settings_allow() {
     // Who waits hears at once that nothing comes.
     let ends = Arc::new(AtomicUsize::new(0));
     let second = two.watch();
-    let refused = bench.wish("one", "?profile=radio").unwrap_err();
+    let refused = bench.wish("one", "radio").unwrap_err();
     assert_eq!((refused.hr, refused.cause), (Hresult::TOO_MANY_SESSIONS, NO_CHILD));
     wait_until(|| {
         let ended = bench.collector.deliveries.lock().unwrap();
@@ -205,6 +209,40 @@ async fn no_more_children_than_the_settings_allow() {
     bench.plays(&two).await;
     assert_eq!(bench.children().len(), 2);
     drop(second);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_is_lent_half_of_the_children() {
+    let points = [("one", "rtsp://cam/1", "wmp9"), ("two", "rtsp://cam/2", "wmp9")];
+    let bench = Bench::new(4, CAMERA, &points);
+    let mut lent: Vec<_> = ["wmp64", "radio"].map(|profile| bench.wish("one", profile).unwrap()).into();
+    for (point, profile) in [("one", "wmp12"), ("two", "wmp64"), ("two", "radio")] {
+        let refused = bench.wish(point, profile).unwrap_err();
+        assert_eq!((refused.hr, refused.cause), (Hresult::TOO_MANY_SESSIONS, NO_SHARE), "{point} {profile}");
+    }
+    // What is there already takes nothing, and others get theirs.
+    lent.push(bench.wish("one", "radio").unwrap());
+    let two = bench.point("two");
+    let watch = two.watch();
+    bench.plays(&two).await;
+    let other = bench.wish_of("192.0.2.2", "two", "wmp64").unwrap();
+    bench.plays(other.point()).await;
+    assert_eq!(bench.wish_of("192.0.2.3", "two", "radio").unwrap_err().cause, NO_CHILD);
+    // It has its share again when what was lent has gone back, whoever watched it last.
+    drop(lent);
+    wait_until(|| bench.transcoders.lock().len() == 2 && bench.wish("one", "wmp12").is_ok()).await;
+    drop((watch, other));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn who_looks_through_many_has_one_at_a_time() {
+    let bench = Bench::new(4, CAMERA, &[("one", "rtsp://cam/1", "wmp9")]);
+    for profile in ["wmp64", "radio", "wmp12"] {
+        // Nothing has had the time to end.
+        drop(bench.wish("one", profile).map_err(|refused| refused.cause).unwrap());
+    }
     bench.stop().await;
 }
 

@@ -53,7 +53,15 @@ impl Session {
             // An answer to nothing: the session it was meant for has moved on.
             (_, Answer::Admitted(_) | Answer::Funnel(_) | Answer::Opened(_)) => {}
             // Of downloads, which MMS does not have.
-            (_, Answer::Bytes(_) | Answer::BytesSent | Answer::Leased(_) | Answer::Cued(_) | Answer::NextSequence(_)) => {}
+            (
+                _,
+                Answer::AwaitsPublisher(_)
+                | Answer::Bytes(_)
+                | Answer::BytesSent
+                | Answer::Leased(_)
+                | Answer::Cued(_)
+                | Answer::NextSequence(_),
+            ) => {}
         }
     }
 

@@ -27,6 +27,16 @@ impl Guesses {
         forgotten.is_none_or(|at| at.saturating_duration_since(now) <= REGAIN * (BURST - 1))
     }
 
+    /// A guess that was counted as wrong beforehand was right.
+    pub fn right(&mut self, now: Instant, address: IpAddr) {
+        let key = limit_key(address);
+        let Some(at) = self.forgotten.get_mut(&key) else { return };
+        match at.checked_sub(REGAIN).filter(|at| *at > now) {
+            Some(earlier) => *at = earlier,
+            None => drop(self.forgotten.remove(&key)),
+        }
+    }
+
     /// A guess was wrong.
     pub fn wrong(&mut self, now: Instant, address: IpAddr) {
         let key = limit_key(address);
@@ -75,6 +85,18 @@ mod tests {
         assert!(!guesses.may_guess(now + REGAIN - Duration::from_millis(1), guesser));
         assert_eq!(got_through(&mut guesses, now + REGAIN, guesser), 1);
         assert_eq!(got_through(&mut guesses, now + REGAIN * (BURST + 1), guesser), BURST);
+    }
+
+    #[test]
+    fn what_was_right_is_given_back() {
+        let (mut guesses, now) = (Guesses::default(), start());
+        let address = ip("192.0.2.7");
+        for _ in 0..100 {
+            assert!(guesses.may_guess(now, address));
+            guesses.wrong(now, address);
+            guesses.right(now, address);
+        }
+        assert_eq!(got_through(&mut guesses, now, address), BURST);
     }
 
     #[test]

@@ -49,6 +49,26 @@ impl Refusal {
     }
 }
 
+/// What viewers count for against `viewers_per_point`: a publishing point, in whatever profile, or a name that one is lent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Account {
+    point: PointId,
+    /// Which name, in order of their loans; 0: the publishing point itself.
+    name: u64,
+}
+
+impl Account {
+    /// That of a publishing point with a stream of its own.
+    pub const fn of_point(point: PointId) -> Self {
+        Self { point, name: 0 }
+    }
+
+    /// That of a name, by its lender and a number from 1 on, which no other name gets there as long as the daemon runs.
+    pub const fn of_name(lender: PointId, serial: u64) -> Self {
+        Self { point: lender, name: serial }
+    }
+}
+
 /// Counts sessions and what they draw against the limits.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -65,8 +85,8 @@ struct Taken {
     viewers: u32,
     /// Addresses without a session are not kept.
     by_address: HashMap<IpAddr, u32>,
-    /// Publishing points without a viewer are not kept.
-    by_point: HashMap<PointId, u32>,
+    /// Those without a viewer are not kept.
+    by_account: HashMap<Account, u32>,
     bit_rate: u64,
     joins: Option<TokenBucket>,
 }
@@ -81,14 +101,14 @@ pub struct SessionPermit {
 
 #[derive(Debug, Clone, Copy)]
 struct Opened {
-    point: PointId,
+    account: Account,
     bit_rate: u32,
 }
 
 impl Gate {
     pub(super) fn new(limits: &Limits, access: &Access) -> Self {
         let joins = TokenBucket::new(limits.joins_per_s, limits.joins_burst);
-        let taken = Taken { viewers: 0, by_address: HashMap::new(), by_point: HashMap::new(), bit_rate: 0, joins };
+        let taken = Taken { viewers: 0, by_address: HashMap::new(), by_account: HashMap::new(), bit_rate: 0, joins };
         Self { limits: limits.clone(), access: access.clone(), counts: Arc::new(Counts(Mutex::new(taken))) }
     }
 
@@ -117,11 +137,11 @@ impl Gate {
         Ok(SessionPermit { counts: Arc::clone(&self.counts), key, opened: None })
     }
 
-    pub(super) fn open(&self, permit: &mut SessionPermit, point: PointId, bit_rate: u32) -> Result<(), Refusal> {
+    pub(super) fn open(&self, permit: &mut SessionPermit, account: Account, bit_rate: u32) -> Result<(), Refusal> {
         let mut taken = self.counts.lock();
         // What the session has open now is given back by the same call and does not stand in its way.
-        let (own_rate, own_place) = permit.opened.map_or((0, false), |own| (own.bit_rate, own.point == point));
-        let viewers = taken.by_point.get(&point).copied().unwrap_or(0) - u32::from(own_place);
+        let (own_rate, own_place) = permit.opened.map_or((0, false), |own| (own.bit_rate, own.account == account));
+        let viewers = taken.by_account.get(&account).copied().unwrap_or(0) - u32::from(own_place);
         if reached(viewers, self.limits.viewers_per_point) {
             return Err(Refusal::Point);
         }
@@ -133,9 +153,9 @@ impl Gate {
         if let Some(opened) = permit.opened.take() {
             taken.close(opened);
         }
-        *taken.by_point.entry(point).or_default() += 1;
+        *taken.by_account.entry(account).or_default() += 1;
         taken.bit_rate += u64::from(bit_rate);
-        permit.opened = Some(Opened { point, bit_rate });
+        permit.opened = Some(Opened { account, bit_rate });
         Ok(())
     }
 
@@ -162,7 +182,7 @@ impl Counts {
 
 impl Taken {
     fn close(&mut self, opened: Opened) {
-        give_back(&mut self.by_point, opened.point);
+        give_back(&mut self.by_account, opened.account);
         self.bit_rate -= u64::from(opened.bit_rate);
     }
 }
@@ -210,8 +230,8 @@ mod tests {
     use crate::relay::testing::{at, base};
     use crate::settings::Settings;
 
-    const POINT: PointId = PointId(0);
-    const OTHER: PointId = PointId(1);
+    const POINT: Account = Account::of_point(PointId(0));
+    const OTHER: Account = Account::of_name(PointId(0), 1);
 
     fn gate(change: impl FnOnce(&mut Limits)) -> Gate {
         let mut settings = Settings::default();
@@ -238,7 +258,7 @@ mod tests {
         drop(permits);
         assert_eq!((gate.viewers(), gate.bit_rate()), (0, 0));
         let taken = gate.counts.lock();
-        assert!(taken.by_address.is_empty() && taken.by_point.is_empty(), "nothing is kept of sessions that ended");
+        assert!(taken.by_address.is_empty() && taken.by_account.is_empty(), "nothing is kept of sessions that ended");
     }
 
     #[test]

@@ -5,17 +5,18 @@ mod guesses;
 mod limits;
 mod ports;
 mod rate;
+mod slots;
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 pub use address::{canonical, limit_key};
 pub use guesses::Guesses;
-pub use limits::{Refusal, SessionPermit};
-pub use ports::{Claim, ClientPortPool, Lease, LeaseRefusal, PortCounts};
+pub use limits::{Account, Refusal, SessionPermit};
+pub use ports::{Claim, ClientPortPool, Lease, LeaseRefusal, PortCounts, PortFacts};
 pub use rate::TokenBucket;
+pub use slots::{Slot, Slots};
 
-use super::delivery::PointId;
 use crate::settings::Settings;
 
 /// Decides about every viewer, for all shards.
@@ -44,8 +45,8 @@ impl Admission {
     ///
     /// # Errors
     /// [`Refusal::Point`] or [`Refusal::Bandwidth`].
-    pub fn open(&self, permit: &mut SessionPermit, point: PointId, bit_rate: u32) -> Result<(), Refusal> {
-        self.gate.open(permit, point, bit_rate)
+    pub fn open(&self, permit: &mut SessionPermit, account: Account, bit_rate: u32) -> Result<(), Refusal> {
+        self.gate.open(permit, account, bit_rate)
     }
 
     /// Whether the access rules let an address publish.

@@ -90,6 +90,19 @@ pub struct PortCounts {
     pub resting: usize,
 }
 
+/// One client port that is in use or at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortFacts {
+    /// The client.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// It was freed, and is not given to others yet.
+    pub resting: bool,
+    /// For how long.
+    pub age: Duration,
+}
+
 /// The claim of one session on one port; given back when it is dropped.
 #[derive(Debug)]
 pub struct Lease {
@@ -138,6 +151,8 @@ struct Slot {
     epoch: u64,
     holder: Holder,
     resting: bool,
+    /// Of the lease, or of the rest.
+    since: Option<Instant>,
 }
 
 /// Who has a port, as far as it can be told.
@@ -233,6 +248,24 @@ impl ClientPortPool {
         self.shared.lock().advance(now);
     }
 
+    /// All ports in use and at rest, by address and port, and how long they have been so at `now`.
+    pub fn list(&self, now: Instant) -> Vec<PortFacts> {
+        let state = self.shared.lock();
+        let facts = state.hosts.iter().flat_map(|(address, host)| {
+            host.slots.iter().map(|(port, slot)| PortFacts {
+                address: *address,
+                port: *port,
+                resting: slot.resting,
+                age: slot.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            })
+        });
+        let mut facts: Vec<_> = facts.collect();
+        // Shards wait for the lock.
+        drop(state);
+        facts.sort_by_key(|facts| (facts.address, facts.port));
+        facts
+    }
+
     /// Ports in use and at rest.
     pub fn counts(&self) -> PortCounts {
         self.shared.lock().counts
@@ -274,9 +307,9 @@ impl Shared {
     /// Hands a port over whose slot is free, rests for the same holder, or is leased to the same holder.
     fn lease(self: &Arc<Self>, state: &mut State, address: IpAddr, port: u16, holder: Holder) -> Lease {
         state.epoch += 1;
-        let (epoch, owner) = (state.epoch, holder.owner);
+        let (epoch, owner, since) = (state.epoch, holder.owner, state.clock);
         let host = state.hosts.entry(address).or_default();
-        let before = host.slots.insert(port, Slot { epoch, holder, resting: false });
+        let before = host.slots.insert(port, Slot { epoch, holder, resting: false, since });
         let (rested, leased_before) = match before {
             Some(slot) if slot.resting => (1, None),
             leased => (0, leased),
@@ -296,7 +329,7 @@ impl Shared {
         let state = &mut *guard;
         let (Some(clock), Some(host)) = (state.clock, state.hosts.get_mut(&address)) else { return };
         let Some(slot) = host.slots.get_mut(&port).filter(|slot| slot.epoch == epoch) else { return };
-        slot.resting = true;
+        (slot.resting, slot.since) = (true, Some(clock));
         host.leased_in_pool -= usize::from(self.contains(port));
         host.leased_below = host.leased_below.min(port);
         state.counts.leased -= 1;

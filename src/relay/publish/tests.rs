@@ -169,8 +169,17 @@ fn refusals_tell_why() {
     assert_eq!(publish("none", PublisherId::Local), Err(PublishRefusal::Unknown { name: "none".into() }));
     assert_eq!(publish("demo", PublisherId::Local), Err(PublishRefusal::NotPush { name: "demo".into() }));
     assert_eq!(publish("demo", PublisherId::BuiltIn), Ok(()));
-    let _publisher = bench.publish(0, "ann").unwrap();
+    let publisher = bench.publish(0, "ann").unwrap();
     assert_eq!(publish("cam", PublisherId::Local), Err(PublishRefusal::Busy { name: "cam".into() }));
+    drop(publisher);
+    let awaits = |ms, name| bench.relay.awaits_publisher(bench.at(ms), name);
+    assert_eq!(["none", "demo", "cam", "CAM"].map(|name| awaits(0, name)), [false, false, true, true]);
+    let mut publisher = bench.begin(0);
+    assert!(!awaits(1999, "cam") && awaits(2000, "cam"), "it may be gone");
+    publisher.packets(bench.at(3000), bench.some(1..2)).unwrap();
+    assert!(!awaits(4999, "cam"));
+    drop(publisher);
+    assert!(awaits(4999, "cam"));
 }
 
 #[test]
@@ -190,6 +199,19 @@ fn a_silent_publisher_yields_to_the_same_credentials_only() {
     new.header(late, 0, &bench.header).unwrap();
     new.packets(late, bench.some(0..2)).unwrap();
     assert_eq!(bench.seen(), ["generation 0", "0..1 of 0", "1..3 of 0"], "viewers notice a pause only");
+}
+
+#[test]
+fn a_publisher_that_is_disconnected_goes_and_another_comes() {
+    let bench = Bench::new();
+    let point = bench.relay.point("cam").unwrap();
+    let mut old = bench.begin(0);
+    assert!(point.disconnect_source());
+    assert_eq!(old.packets(bench.at(10), bench.some(1..2)), Err(PublishError::Dismissed));
+    assert_eq!(old.alive(bench.at(10)), Err(PublishError::Dismissed));
+    drop(old);
+    assert!(!point.disconnect_source(), "nobody is there");
+    bench.publish(20, "bob").unwrap();
 }
 
 #[test]

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::Method;
 
+/// Characters of words in place of the standard ones: FFmpeg keeps 255.
+const WORDS: usize = 200;
+
 /// Writes a request: first line, headers in the order given, body.
 #[derive(Debug)]
 pub struct RequestWriter(String);
@@ -33,6 +36,16 @@ impl ResponseWriter {
         // Writing to a String cannot fail.
         let _ = write!(out, "RTSP/1.0 {status} {}\r\n", reason(status));
         Self(out)
+    }
+
+    /// A response with this status and words for a person in place of the standard ones, of which FFmpeg and others show nothing but
+    /// this line: the first line of them, at most 200 printable characters of ASCII; the standard words where there are none.
+    pub fn in_words(status: u16, words: &str) -> Self {
+        let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+        let words: String = words.lines().next().unwrap_or_default().chars().take(WORDS).map(printable).collect();
+        let words = words.trim();
+        let words = if words.is_empty() { reason(status) } else { words };
+        Self(format!("RTSP/1.0 {status} {words}\r\n"))
     }
 }
 
@@ -165,6 +178,16 @@ mod tests {
         out.header("CSeq", 0);
         assert_eq!(out.body(b"no\n"), "RTSP/1.0 461 Unsupported Transport\r\nCSeq: 0\r\nContent-Length: 3\r\n\r\nno\n");
         assert_eq!(ResponseWriter::new(799).head_for(2080), "RTSP/1.0 799 Unknown\r\nContent-Length: 2080\r\n\r\n");
+    }
+
+    #[test]
+    fn words_of_our_own() {
+        let words = |words: &str| ResponseWriter::in_words(415, words).finish();
+        assert_eq!(words("It is\tVP\u{e9}."), "RTSP/1.0 415 It is?VP?.\r\n\r\n");
+        assert_eq!(words("It is VP8.\r\nX: y"), "RTSP/1.0 415 It is VP8.\r\n\r\n", "the rest is for the body");
+        assert_eq!(words("It is VP8.\rX: y"), "RTSP/1.0 415 It is VP8.?X: y\r\n\r\n");
+        assert_eq!(words(&"x".repeat(300)), format!("RTSP/1.0 415 {}\r\n\r\n", "x".repeat(200)));
+        assert_eq!(words(""), "RTSP/1.0 415 Unsupported Media Type\r\n\r\n");
     }
 
     #[test]

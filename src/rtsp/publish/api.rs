@@ -52,8 +52,11 @@ pub enum Output {
 /// What somebody else decides.
 #[derive(Debug)]
 pub enum Ask {
-    /// Whether this may be published. Accepted, the stream is what was announced.
-    Publish(Box<Publication>),
+    /// Whether the sender may publish this. Accepted, its description is read, and [`Ask::Publish`] follows.
+    Authorise(Box<Publication>),
+    /// Whether this is taken, of who was authorised last: what is to come, or why that is of no use. Accepted, the stream is what
+    /// was announced.
+    Publish(Box<Result<Announcement, NotAsf>>),
     /// For a pair of UDP ports, unless there is one of that number, which counts from 0: [`Answer::Port`].
     Ports {
         /// Its number.
@@ -102,8 +105,6 @@ pub struct Publication {
     pub via_proxy: bool,
     /// What the sender calls itself, at most 256 bytes.
     pub user_agent: Option<String>,
-    /// What is to come, or why that is of no use.
-    pub announced: Result<Announcement, NotAsf>,
 }
 
 /// What a publisher is about to send.
@@ -113,6 +114,8 @@ pub enum Announcement {
     Asf(Header),
     /// Frames of elementary streams: what they are shows with them.
     Tracks {
+        /// What is said of them, as it was sent: the lines of their formats and parameters.
+        parameters: String,
         /// What is announced beside them and left out, for a person; empty where there is nothing.
         left_out: String,
     },

@@ -2,7 +2,7 @@
 //! ASF can carry, a track each.
 //!
 //! ```text
-//! ANNOUNCE ─→ Publish ─→ SETUP mode=record (─→ Ports, over UDP) ─→ RECORD ─→ packets ─→ TEARDOWN
+//! ANNOUNCE ─→ Authorise ─→ Publish ─→ SETUP mode=record (─→ Ports, over UDP) ─→ RECORD ─→ packets ─→ TEARDOWN
 //!     ↑ again: another header of the same stream
 //! ```
 //!
@@ -11,6 +11,7 @@
 //!
 //! Source: RFC 2326 10.3, 10.11; RFC 3550 6.4; MS-RTSP 2.2.1, 2.2.5.
 
+mod announced;
 mod api;
 #[cfg(test)]
 mod tests;
@@ -18,17 +19,17 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use announced::{Announced, Content, describe};
 pub use api::{Announcement, Answer, Ask, CloseReason, Input, NotAsf, Output, Publication, Refusal};
 use bytes::{Bytes, BytesMut};
 
 use super::depacketize::{Depacketizer, Losses};
 use super::message::{Bounds, MessageError, Method, Reader, Request, ResponseWriter, Target, Unit, interleaved};
-use super::payload;
 use super::reorder::Reorder;
-use super::sdp::{Media, Remote, Role};
+use super::sdp::{Media, Role};
 use super::tracks::Tracks;
 use super::transport::{Lower, Mode, Spec};
-use crate::asf::{Header, padding};
+use crate::asf::padding;
 
 /// What a publisher may ask for.
 const METHODS: &str = "OPTIONS, ANNOUNCE, SETUP, RECORD, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
@@ -48,8 +49,6 @@ const UNSETTLED_REQUESTS: u32 = 32;
 const REPORT_TIME: Duration = Duration::from_secs(5);
 /// A receiver report that reports nothing.
 const EMPTY_REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 0];
-/// Tracks of one publisher.
-const MOST_TRACKS: usize = 16;
 /// Packets in a row by which another sender's flow is known.
 const NEW_FLOW: u8 = 3;
 /// Of what a sender calls itself.
@@ -82,26 +81,20 @@ pub struct Connection {
 /// A request that waits for a decision.
 #[derive(Debug)]
 enum Waiting {
-    Announce { request: Box<Request>, name: String, announced: Option<Box<Announced>> },
-    Setup { request: Box<Request>, media: usize, spec: Spec },
-}
-
-/// What a description says.
-#[derive(Debug)]
-struct Announced {
-    content: Content,
-    media: Vec<Media>,
-}
-
-/// What comes.
-#[derive(Debug)]
-enum Content {
-    Asf(Header),
-    /// Which track each media is, where it is one.
-    Tracks {
-        tracks: Tracks,
-        places: Vec<Option<usize>>,
-        left_out: String,
+    /// What it announces is not read yet.
+    Authority {
+        request: Box<Request>,
+        name: String,
+    },
+    Announce {
+        request: Box<Request>,
+        name: String,
+        announced: Option<Box<Announced>>,
+    },
+    Setup {
+        request: Box<Request>,
+        media: usize,
+        spec: Spec,
     },
 }
 
@@ -145,25 +138,6 @@ enum Carries {
     Track(usize),
     /// Media that is left out.
     Nothing,
-}
-
-impl Content {
-    /// What carries a media, by its place in the description.
-    fn carries(&self, media: usize) -> Carries {
-        match self {
-            Self::Asf(header) => {
-                Carries::Asf { reorder: Reorder::default(), depacketizer: Depacketizer::new(header.packet_size()) }
-            }
-            Self::Tracks { places, .. } => places.get(media).copied().flatten().map_or(Carries::Nothing, Carries::Track),
-        }
-    }
-
-    fn announcement(&self) -> Announcement {
-        match self {
-            Self::Asf(header) => Announcement::Asf(header.clone()),
-            Self::Tracks { left_out, .. } => Announcement::Tracks { left_out: left_out.clone() },
-        }
-    }
 }
 
 impl Connection {
@@ -320,15 +294,10 @@ impl Connection {
     fn announce(&mut self, now: Instant, request: Box<Request>) {
         let name = Target::parse(&request.target).ok().and_then(|target| target.name());
         let Some(name) = name else { return self.respond(now, &request, 400, &[]) };
-        let name = name.strip_prefix(PREFIX).unwrap_or(&name).to_owned();
+        let name = point_of(&name).to_owned();
         if !request.headers.is_type("application/sdp") {
             return self.respond(now, &request, 415, &[("Accept", "application/sdp")]);
         }
-        let announced = describe(&request);
-        let (announcement, announced) = match announced {
-            Ok(announced) => (Ok(announced.content.announcement()), Some(Box::new(announced))),
-            Err(why) => (Err(why), None),
-        };
         let agent = request.headers.get("User-Agent").map(|agent| agent.chars().take(AGENT_BYTES).collect());
         let publication = Publication {
             method: request.method.as_str().to_owned(),
@@ -337,15 +306,25 @@ impl Connection {
             authorization: request.headers.get("Authorization").map(str::to_owned),
             via_proxy: request.headers.get("Via").is_some(),
             user_agent: agent,
-            announced: announcement,
         };
         self.deadline = None;
+        self.waiting = Some(Waiting::Authority { request, name });
+        self.outputs.push_back(Output::Ask(Ask::Authorise(Box::new(publication))));
+    }
+
+    /// Reads what is announced, now that its sender may publish.
+    fn authorised(&mut self, request: Box<Request>, name: String) {
+        let (announcement, announced) = match describe(&request) {
+            Ok(announced) => (Ok(announced.content.announcement()), Some(Box::new(announced))),
+            Err(why) => (Err(why), None),
+        };
         self.waiting = Some(Waiting::Announce { request, name, announced });
-        self.outputs.push_back(Output::Ask(Ask::Publish(Box::new(publication))));
+        self.outputs.push_back(Output::Ask(Ask::Publish(Box::new(announcement))));
     }
 
     fn answer(&mut self, now: Instant, answer: Answer) {
         match (self.waiting.take(), answer) {
+            (Some(Waiting::Authority { request, name }), Answer::Accept) => self.authorised(request, name),
             (Some(Waiting::Announce { request, name, announced: Some(announced) }), Answer::Accept) => {
                 let Announced { content, media } = *announced;
                 match self.stream.as_mut().filter(|stream| stream.name == name) {
@@ -364,9 +343,10 @@ impl Connection {
                 }
                 self.respond(now, &request, 200, &[]);
             }
-            (Some(Waiting::Announce { request, .. } | Waiting::Setup { request, .. }), Answer::Refuse(refusal)) => {
-                self.refuse(now, &request, &refusal);
-            }
+            (
+                Some(Waiting::Authority { request, .. } | Waiting::Announce { request, .. } | Waiting::Setup { request, .. }),
+                Answer::Refuse(refusal),
+            ) => self.refuse(now, &request, &refusal),
             (Some(Waiting::Setup { request, media, spec }), Answer::Port(port)) => match port {
                 Some(port) => self.set_up(now, &request, media, &Spec { server_port: Some((port, port.checked_add(1))), ..spec }),
                 None => self.respond(now, &request, 461, &[]),
@@ -545,7 +525,7 @@ impl Connection {
     }
 
     fn refuse(&mut self, now: Instant, request: &Request, refusal: &Refusal) {
-        let mut response = self.reply(request, refusal.status);
+        let mut response = self.begin(request, ResponseWriter::in_words(refusal.status, &refusal.text));
         for challenge in &refusal.challenges {
             response.header("WWW-Authenticate", challenge);
         }
@@ -562,7 +542,10 @@ impl Connection {
     }
 
     fn reply(&self, request: &Request, status: u16) -> ResponseWriter {
-        let mut response = ResponseWriter::new(status);
+        self.begin(request, ResponseWriter::new(status))
+    }
+
+    fn begin(&self, request: &Request, mut response: ResponseWriter) -> ResponseWriter {
         if let Some(cseq) = request.headers.number::<u64>("CSeq") {
             response.header("CSeq", cseq);
         }
@@ -589,35 +572,9 @@ impl Connection {
     }
 }
 
-fn describe(request: &Request) -> Result<Announced, NotAsf> {
-    let text = str::from_utf8(&request.body).map_err(|_| NotAsf::Unsound("SDP: it is not UTF-8".into()))?;
-    let remote = Remote::parse(text, &request.target).map_err(|error| NotAsf::Unsound(error.to_string()))?;
-    let Remote { windows_media, media, .. } = remote;
-    if let Some(windows_media) = windows_media
-        && media.iter().any(|media| matches!(media.role, Role::Asf(_)))
-    {
-        return Ok(Announced { content: Content::Asf(windows_media.header), media });
-    }
-    let named = |media: &Media| media.rtpmap.as_ref().map_or_else(|| "unnamed".to_owned(), |map| map.encoding.clone());
-    let (mut depacketizers, mut places, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
-    for media in &media {
-        match payload::Depacketizer::new(media) {
-            Ok(depacketizer) if depacketizers.len() < MOST_TRACKS => {
-                places.push(Some(depacketizers.len()));
-                depacketizers.push(depacketizer);
-            }
-            Ok(_) => places.push(None),
-            Err(why) => {
-                places.push(None);
-                left_out.push(why.to_string());
-            }
-        }
-    }
-    if depacketizers.is_empty() {
-        return Err(NotAsf::Other(media.iter().map(named).collect::<Vec<_>>().join(", ")));
-    }
-    let content = Content::Tracks { tracks: Tracks::new(depacketizers), places, left_out: left_out.join("; ") };
-    Ok(Announced { content, media })
+/// The publishing point that a publisher's URL names.
+pub fn point_of(name: &str) -> &str {
+    name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
 impl Stream {

@@ -62,7 +62,10 @@ struct Rig {
     connection: Connection,
     now: Instant,
     answer: Answer,
-    published: Vec<Publication>,
+    /// Whether whoever asks may publish.
+    authority: Answer,
+    asked: Vec<Publication>,
+    published: Vec<Result<Announcement, NotAsf>>,
     packets: Vec<u8>,
     frames: Vec<Frame>,
     reports: Vec<(usize, u16, Bytes)>,
@@ -77,6 +80,8 @@ impl Rig {
             connection: Connection::new(now, 77, is_tls),
             now,
             answer: Answer::Accept,
+            authority: Answer::Accept,
+            asked: Vec::new(),
             published: Vec::new(),
             packets: Vec::new(),
             frames: Vec::new(),
@@ -100,8 +105,12 @@ impl Rig {
                 }
                 Output::Frame(frame) => self.frames.push(frame),
                 Output::Report { pair, port, bytes } => self.reports.push((pair, port, bytes)),
-                Output::Ask(Ask::Publish(publication)) => {
-                    self.published.push(*publication);
+                Output::Ask(Ask::Authorise(publication)) => {
+                    self.asked.push(*publication);
+                    self.connection.handle(self.now, Input::Answer(self.authority.clone()));
+                }
+                Output::Ask(Ask::Publish(announced)) => {
+                    self.published.push(*announced);
                     self.connection.handle(self.now, Input::Answer(self.answer.clone()));
                 }
             }
@@ -151,9 +160,9 @@ fn a_stream_is_published_on_the_connection() {
     assert!(rig.ask(&format!("OPTIONS {U}"), "", "").contains("Public: OPTIONS, ANNOUNCE, SETUP, RECORD"));
     let announced = rig.announce(STREAM);
     assert!(announced.contains("\r\nSession: 77;timeout=30\r\n"), "{announced}");
-    let asked = &rig.published[0];
+    let asked = &rig.asked[0];
     assert_eq!((asked.name.as_str(), asked.method.as_str(), asked.target.as_str()), ("cam1", "ANNOUNCE", U));
-    assert!(asked.announced.is_ok());
+    assert!(rig.published[0].is_ok());
     // In the clear beside TLS nothing is taken.
     assert_eq!(status(&rig.setup("audio", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=record")), 461);
     let setup = rig.setup("audio", "RTP/AVP/TCP;unicast;interleaved=4-5;mode=record");
@@ -223,8 +232,11 @@ fn sender_report(timestamp: u32, second: u32) -> Vec<u8> {
 fn announce_tracks(rig: &mut Rig) {
     let answer = rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", TRACKS);
     assert_eq!(status(&answer), 200);
-    let Ok(Announcement::Tracks { left_out }) = &rig.published[0].announced else { panic!("{:?}", rig.published) };
+    let Ok(Announcement::Tracks { left_out, parameters }) = &rig.published[0] else { panic!("{:?}", rig.published) };
     assert!(left_out.contains("opus"), "{left_out}");
+    let lines: Vec<&str> = parameters.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (4, "a=rtpmap:96 H264/90000"), "{parameters}");
+    assert!(lines[1].contains("sprop-parameter-sets=Z0LA"), "{parameters}");
 }
 
 #[test]
@@ -338,18 +350,31 @@ fn what_is_not_asf_is_told_to_who_decides() {
     };
     rig.answer = Answer::Refuse(refusal.clone());
     let answer = rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", vp8);
-    assert_eq!(status(&answer), 401);
+    assert!(answer.starts_with("RTSP/1.0 401 Who are you?\r\n"), "{answer}");
     assert!(answer.contains("WWW-Authenticate: Digest realm=\"r\"\r\nWWW-Authenticate: Basic realm=\"r\"\r\nRetry-After: 2\r\n"));
     assert!(answer.ends_with("\r\n\r\nWho are you?\r\n") && !answer.contains("Session"), "{answer}");
-    assert_eq!(rig.published[0].announced.as_ref().unwrap_err(), &NotAsf::Other("VP8, opus".into()));
+    assert_eq!(rig.published[0].as_ref().unwrap_err(), &NotAsf::Other("VP8, opus".into()));
     rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", "nonsense");
-    assert!(matches!(rig.published[1].announced, Err(NotAsf::Unsound(_))));
+    assert!(matches!(rig.published[1], Err(NotAsf::Unsound(_))));
     assert_eq!(rig.closed, None, "it may try again");
     // Nothing can be set up, nothing comes.
     assert_eq!(status(&rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=0-1")), 455);
     rig.answer = Answer::Refuse(Refusal { last: true, ..refusal });
     rig.announce(STREAM);
     assert_eq!(rig.closed, Some(CloseReason::Refused));
+}
+
+#[test]
+fn what_is_announced_is_read_of_who_may_publish_only() {
+    let mut rig = Rig::new(false);
+    rig.authority = Answer::Refuse(Refusal { status: 401, text: "Who are you?".into(), ..Refusal::default() });
+    for body in ["nonsense", &sdp_of(STREAM)] {
+        assert_eq!(status(&rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: application/sdp\r\n", body)), 401);
+    }
+    assert_eq!((rig.asked.len(), rig.published.len(), rig.closed.as_ref()), (2, 0, None));
+    assert_eq!(status(&rig.setup("video", "RTP/AVP/TCP;unicast;interleaved=0-1")), 455);
+    rig.authority = Answer::Accept;
+    assert_eq!((status(&rig.announce(STREAM)), rig.published.len()), (200, 1));
 }
 
 #[test]
@@ -361,9 +386,9 @@ fn requests_that_do_not_fit_have_their_answers() {
     assert_eq!(status(&rig.ask(&format!("ANNOUNCE {U}"), "Content-Type: text/plain\r\n", "v=0")), 415);
     assert_eq!(status(&rig.ask("ANNOUNCE rtsp://192.0.2.1/", "Content-Type: application/sdp\r\n", &sdp_of(STREAM))), 400);
     assert_eq!(status(&rig.ask(&format!("BREW {U}"), "", "")), 501);
-    assert!(rig.published.is_empty());
+    assert!(rig.asked.is_empty());
     rig.ask("ANNOUNCE rtsp://192.0.2.1/publish/a%20b/c", "Content-Type: application/sdp\r\n", &sdp_of(STREAM));
-    assert_eq!(rig.published[0].name, "a b/c", "as HTTP publishers write it, too");
+    assert_eq!(rig.asked[0].name, "a b/c", "as HTTP publishers write it, too");
     assert_eq!(status(&rig.ask(&format!("RECORD {U}"), "Session: 78\r\n", "")), 454);
 }
 

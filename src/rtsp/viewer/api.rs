@@ -96,6 +96,8 @@ pub enum CloseReason {
     Refused,
     /// Sent elsewhere.
     Redirected,
+    /// Sent to the same name again: it plays where it might have published.
+    SentAgain,
     /// The stream changed, and this player cannot be told.
     Changed,
     /// Nothing was heard in time.
@@ -116,6 +118,7 @@ impl CloseReason {
             Self::Ended => "ended",
             Self::Refused => "refused",
             Self::Redirected => "redirected",
+            Self::SentAgain => "sent_again",
             Self::Changed => "stream_changed",
             Self::Idle => "idle",
             Self::Broken => "content_broken",

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::reply::{METHODS, METHODS_OF_PUBLISHERS, status_of};
+use super::reply::{METHODS, status_of};
 use super::{
     Agent, Ask, CloseReason, Connection, Description, Login, Method, OpenRefusal, Opened, Pass, Play, Request, Step, Target,
     Tracks, key_of, player_of, profile_of,
@@ -12,13 +12,11 @@ use crate::rtsp::sdp::{self, Facts};
 use crate::viewing::Content;
 
 impl Connection {
-    pub(super) fn options(&mut self, now: Instant, request: &Request) {
-        let publishers = if self.config.publishers { METHODS_OF_PUBLISHERS } else { "" };
-        self.refuse_with(now, request, 200, &[("Public", &format!("{METHODS}{publishers}"))]);
-    }
-
     /// Source: MS-RTSP 2.2.7.2.
     pub(super) fn describe(&mut self, now: Instant, request: Box<Request>) {
+        if self.is_plain && self.session.is_none() {
+            return self.send_again(now, &request);
+        }
         let target = match aggregate(&request) {
             Ok(target) => target,
             Err(status) => return self.refuse(now, &request, status),

@@ -3,6 +3,7 @@
 //! Requests are taken one at a time, and answered in their order. While the relay thinks about one, later bytes wait.
 //!
 //! ```text
+//! OPTIONS ──→ (AwaitsPublisher) ─→ methods
 //! DESCRIBE ─→ Admit ─→ Open ─→ description
 //! SETUP ───→ (the same) ─→ Lease, over UDP ─→ Ready ⇄ Playing ─→ end of stream ─→ Ready, or closed
 //!                                             PLAY: Play, PlayFile, Resume ─→ Cued ─→ answer, then media
@@ -12,6 +13,7 @@
 
 mod api;
 mod describe;
+mod dialect;
 mod ends;
 mod parameters;
 mod play;
@@ -81,6 +83,8 @@ pub struct Connection {
     session: Option<Session>,
     /// The packet of the file with which a session goes on that came again.
     goes_on: Option<u32>,
+    /// The client found a plain server here, see [`dialect`].
+    is_plain: bool,
     /// The player reads `X-StartupProfile`.
     reads_profiles: bool,
     /// UDP was refused once: all streams are to end on one transport.
@@ -115,6 +119,7 @@ struct Waiting {
 
 #[derive(Debug)]
 enum Step {
+    Awaited,
     Admitted,
     Opened,
     Leased(Box<setup::Leasing>),
@@ -221,6 +226,7 @@ impl Connection {
             opened: None,
             session: None,
             goes_on: None,
+            is_plain: false,
             reads_profiles: false,
             udp_refused: false,
             incarnation: 0,
@@ -365,7 +371,7 @@ impl Connection {
             return self.refuse(now, &request, 412);
         }
         match &request.method {
-            Method::Options => self.options(now, &request),
+            Method::Options => self.options(now, request),
             Method::Describe => self.describe(now, request),
             Method::Setup => self.setup(now, request),
             Method::Play => self.play(now, request),
@@ -433,6 +439,7 @@ impl Connection {
         }
         let Some(Waiting { request, step }) = self.waiting.take() else { return };
         match (step, answer) {
+            (Step::Awaited, Answer::AwaitsPublisher(awaits)) => self.awaited(now, &request, awaits),
             (Step::Admitted, Answer::Admitted(Ok(()))) => {
                 self.admitted = true;
                 self.open(now, request);

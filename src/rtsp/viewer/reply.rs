@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Connection;
+use super::dialect::PLAIN_SERVER;
 use crate::rtsp::message::{Request, ResponseWriter};
 use crate::viewing::{Denial, OpenRefusal};
 use crate::wire::Hresult;
@@ -22,7 +23,11 @@ impl Connection {
         if let Some(cseq) = request.headers.number::<u64>("CSeq") {
             response.header("CSeq", cseq);
         }
-        response.header("Server", &self.config.server).header("Supported", SUPPORTED);
+        if self.is_plain {
+            response.header("Server", PLAIN_SERVER);
+        } else {
+            response.header("Server", &self.config.server).header("Supported", SUPPORTED);
+        }
         if let Some(session) = &self.session {
             response.header("Session", format_args!("{};timeout={}", session.id, self.config.idle_told.as_secs()));
         }

@@ -22,11 +22,24 @@ fn script(folder: &tempfile::TempDir, line: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// Slates that this program makes.
+fn slates_of(program: impl Into<String>, text: &str) -> Slates {
+    let mut slates = Slates::new(String::new());
+    slates.maker = Arc::new(Maker { text: text.into(), program: program.into(), warned: Warned::default() });
+    slates
+}
+
+impl Slates {
+    fn is_warned(&self) -> bool {
+        self.maker.warned.not_made.load(Ordering::Relaxed)
+    }
+}
+
 #[tokio::test]
 async fn without_ffmpeg_there_is_no_slate_and_one_attempt_a_minute() {
-    let mut slates = Slates { program: "no/such/program".into(), ..Slates::new("gone".into()) };
+    let mut slates = slates_of("no/such/program", "gone");
     assert_eq!(slates.of(None).await, None);
-    assert!(slates.warned.not_made && slates.made.len() == 1);
+    assert!(slates.is_warned() && slates.made.len() == 1);
     assert_eq!(slates.of(None).await, None);
 }
 
@@ -34,7 +47,7 @@ async fn without_ffmpeg_there_is_no_slate_and_one_attempt_a_minute() {
 async fn a_program_that_writes_nothing_or_without_end_makes_no_slate() {
     let folder = tempfile::tempdir().unwrap();
     for line in ["exit 0", "echo broken >&2; exit 1", "exec cat /dev/zero"] {
-        let mut slates = Slates { program: script(&folder, line), ..Slates::new("gone".into()) };
+        let mut slates = slates_of(script(&folder, line), "gone");
         assert_eq!(slates.of(None).await, None, "{line}");
     }
 }
@@ -43,9 +56,9 @@ async fn a_program_that_writes_nothing_or_without_end_makes_no_slate() {
 async fn where_text_cannot_be_drawn_the_slate_is_plain() {
     let folder = tempfile::tempdir().unwrap();
     let line = "case \"$*\" in *drawtext*) echo 'No such filter: drawtext' >&2; exit 1;; *) echo picture;; esac";
-    let mut slates = Slates { program: script(&folder, line), ..Slates::new("gone".into()) };
+    let mut slates = slates_of(script(&folder, line), "gone");
     assert_eq!(slates.of(None).await.as_deref(), Some(&b"picture\n"[..]));
-    assert!(slates.warned.without_text);
+    assert!(slates.maker.warned.without_text.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
@@ -54,7 +67,7 @@ async fn the_text_goes_through_a_file_and_a_format_is_made_once() {
     let count = folder.path().join("count");
     let line = format!("echo x >>{}; echo \"$*\"; cat /proc/self/fd/0", count.display());
     let text = "50 % off: 'a'\\,[b]%{pts}\nsecond";
-    let mut slates = Slates { program: script(&folder, &line), ..Slates::new(text.into()) };
+    let mut slates = slates_of(script(&folder, &line), text);
     let slate = slates.of(None).await.unwrap();
     let shown = String::from_utf8(slate.to_vec()).unwrap();
     let (arguments, file) = shown.split_once('\n').unwrap();
@@ -72,7 +85,7 @@ async fn a_slate_of_ffmpeg_continues_a_source_of_ffmpeg() {
     let mut slates = Slates::new("Camera 1 is not there".into());
     let Some(slate) = slates.of(None).await else { return eprintln!("no ffmpeg: nothing was tested") };
     let (header, packets) = read(&slate);
-    assert!(!slates.warned.not_made);
+    assert!(!slates.is_warned());
     let info = walk(&packets[0]).unwrap();
     assert!(info.key_starts.intersects(header.video()), "it begins with a key frame");
     // The slate as if it were the source.
@@ -93,14 +106,81 @@ async fn headers_in_quick_succession_make_no_slates_ahead() {
     let folder = tempfile::tempdir().unwrap();
     let count = folder.path().join("count");
     let line = format!("echo x >>{}; echo picture", count.display());
-    let mut slates = Slates { program: script(&folder, &line), ..Slates::new("gone".into()) };
+    let mut slates = slates_of(script(&folder, &line), "gone");
     for name in ["live-asf-pipe.asf", "h264-aac-nobframes.asf", "audio-wmav2.wma"] {
-        slates.prepare(Some(&samples::stream(name).0)).await;
+        slates.prepare(Some(&samples::stream(name).0));
     }
-    assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
-    slates.prepare(None).await;
+    slates.prepare(None);
     assert!(slates.of(None).await.is_some(), "one that is needed is made at once");
+    // One ahead of the three, and this.
     assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 2);
+}
+
+/// A maker that hangs holds nobody up: a slate that is there is shown, and the other one when it is made.
+#[tokio::test]
+async fn what_is_at_hand_is_shown_while_another_format_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, go) = (folder.path().join("begun"), folder.path().join("go"));
+    let line = format!(
+        "case \"$*\" in *s=640x480*) echo any;; *) echo x >>{}; until [ -e {} ]; do sleep 0.02; done; echo right;; esac",
+        begun.display(),
+        go.display()
+    );
+    let mut slates = slates_of(script(&folder, &line), "gone");
+    let (source, _) = samples::stream("live-asf-pipe.asf");
+    let any = slates.of(None).await.unwrap();
+    slates.begun_at = None;
+    // Ahead, beside everything else.
+    slates.prepare(Some(&source));
+    tokio::time::pause();
+    let begun_at = Instant::now();
+    assert_eq!(slates.at_hand(Some(&source)).await, Some(any));
+    let waited = begun_at.elapsed();
+    tokio::time::resume();
+    assert!(waited >= PATIENCE_MAX && waited < PATIENCE_MAX + Duration::from_secs(1), "{waited:?}");
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(slates.of(Some(&source)).await.as_deref(), Some(&b"right\n"[..]));
+    assert_eq!(std::fs::read_to_string(&begun).unwrap().lines().count(), 1, "it was not begun again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slate_that_continues_the_source_is_shown_sooner_than_a_newer_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut slates = slates_of(script(&folder, "exec sleep 60"), "gone");
+    let (source, _) = samples::stream("live-asf-pipe.asf");
+    let continuing = Bytes::from(samples::bytes("live-asf-pipe.asf"));
+    slates.made.push((SlateFormat::default(), Ok(continuing.clone())));
+    let other = SlateFormat::of(&samples::stream("audio-wmav2.wma").0);
+    slates.made.push((other, Ok(samples::bytes("audio-wmav2.wma").into())));
+    let begun = Instant::now();
+    assert!(slates.at_hand(Some(&source)).await == Some(continuing));
+    let waited = begun.elapsed();
+    assert!(waited >= PATIENCE && waited < PATIENCE_MAX, "{waited:?}");
+}
+
+#[tokio::test]
+async fn failures_push_no_slate_out_and_the_one_that_is_there_is_shown() {
+    let mut slates = slates_of("no/such/program", "gone");
+    let good = Bytes::from_static(b"good");
+    slates.made.push((SlateFormat::of(&samples::stream("audio-wmav2.wma").0), Ok(good.clone())));
+    for name in ["live-asf-pipe.asf", "h264-aac-nobframes.asf", "camera-mjpeg-pcmu.asf", "live-asf-pipe.asf"] {
+        assert_eq!(slates.at_hand(Some(&samples::stream(name).0)).await.as_ref(), Some(&good), "{name}");
+    }
+    // Four failed: three formats, and that of all players.
+    assert_eq!(slates.made.iter().filter(|(_, made)| made.is_err()).count(), KEPT);
+}
+
+#[tokio::test]
+async fn a_task_that_fails_is_a_failure_of_its_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "case \"$*\" in *s=640x480*) echo any;; *) echo right;; esac";
+    let mut slates = slates_of(script(&folder, line), "gone");
+    let (source, _) = samples::stream("live-asf-pipe.asf");
+    slates.prepare(Some(&source));
+    slates.making.abort_all();
+    assert_eq!(slates.of(Some(&source)).await.as_deref(), Some(&b"any\n"[..]), "it was begun again");
+    let right = SlateFormat::of(&source);
+    assert!(slates.made.iter().any(|(format, made)| *format == right && made.is_err()));
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ impl World {
             }
             Ask::ReleasePort | Ask::Select(_) => None,
             Ask::PlayFile { .. } | Ask::OpenBytes { .. } | Ask::SendBytes { .. } | Ask::Rest => unreachable!("a broadcast"),
-            Ask::Lease(_) | Ask::Resume { .. } => unreachable!("RTSP's"),
+            Ask::Lease(_) | Ask::Resume { .. } | Ask::AwaitsPublisher { .. } => unreachable!("RTSP's"),
         };
         self.asks.push_back(ask);
         if let Some(answer) = answer {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, reason = "a panic is a test's report")]
 
+mod dialects;
 mod dialogues;
 mod hostile;
 
@@ -40,6 +41,8 @@ pub(super) struct Rig {
     pub(super) pool: std::ops::RangeInclusive<u16>,
     /// Whether a play is cued at once.
     pub(super) cues: bool,
+    /// Whether somebody could publish.
+    pub(super) awaits: bool,
     cseq: u32,
 }
 
@@ -88,6 +91,7 @@ impl Rig {
             open: Ok(open),
             pool: 1024..=5000,
             cues: true,
+            awaits: false,
             cseq: 0,
         }
     }
@@ -109,6 +113,7 @@ impl Rig {
                 Output::Ask(ask) => {
                     let answer = match &ask {
                         Ask::Admit(_) => Some(Answer::Admitted(Ok(()))),
+                        Ask::AwaitsPublisher { .. } => Some(Answer::AwaitsPublisher(self.awaits)),
                         Ask::Open { .. } => Some(Answer::Opened(self.open.clone())),
                         Ask::Lease(ports) => {
                             let all = [Some(ports.first), ports.pair.then(|| ports.first + 1), ports.then];

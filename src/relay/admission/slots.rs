@@ -1,31 +1,34 @@
-//! How many connections of publishers there may be.
+//! How many of something there may be, in all and for one address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::relay::admission::limit_key;
+use super::address::limit_key;
 
-/// Counts connections, in all and by address (IPv6: one /64).
-pub(super) struct Slots {
+/// Counts connections, or what else is taken, in all and by address (IPv6: one /64).
+#[derive(Debug)]
+pub struct Slots {
     most: usize,
     most_per_address: usize,
     taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection that counts until it is dropped.
-pub(super) struct Slot {
+/// One that counts until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
     slots: Arc<Slots>,
     address: IpAddr,
 }
 
 impl Slots {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+    /// All are free.
+    pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_address, taken: Mutex::default() })
     }
 
     /// A slot, if one is free for the address.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let address = limit_key(address);
         let mut taken = self.lock();
         let (all, of_address) = (taken.values().sum::<usize>(), taken.get(&address).copied().unwrap_or_default());
