@@ -10,6 +10,7 @@ use super::conn::{Conn, Opened, Place, ResendPath};
 use super::file_pace::Wish;
 use super::rtp::flow_of;
 use super::state::{State, describe};
+use super::timeline::words_of_refused_port;
 use super::udp::{Route, UdpPort};
 use crate::asf::Selection;
 use crate::metrics as names;
@@ -40,6 +41,11 @@ impl State {
                 Some(Answer::Admitted(
                     permit.map(|permit| conn.permit = Some(permit)).map_err(|refusal| self.refused(key, refusal)),
                 ))
+            }
+            Ask::AwaitsPublisher { name } => {
+                // Who could not publish anyway pays no second connection, and learns nothing of names.
+                let awaits = self.may_publish(self.conns.get(key)?.peer.ip()) && self.context.relay.awaits_publisher(now, &name);
+                Some(Answer::AwaitsPublisher(awaits))
             }
             Ask::ClaimPort { port, announced } => Some(Answer::Funnel(self.claim(key, now, port, announced))),
             Ask::ReleasePort => {
@@ -107,6 +113,11 @@ impl State {
         }
     }
 
+    /// Whether anything that this peer could send would let it publish: the rule of the publishers' gate.
+    fn may_publish(&self, peer: IpAddr) -> bool {
+        self.context.relay.admission().may_publish(peer) && (peer.is_loopback() || self.context.settings.users_file.is_some())
+    }
+
     /// Notes a refusal for the metrics and the log, and puts it into the protocol's words.
     pub(super) fn refused(&self, key: usize, refusal: Refusal) -> Hresult {
         metrics::counter!(names::REFUSALS, "cause" => refusal.label()).increment(1);
@@ -158,7 +169,7 @@ impl State {
                 conn.route = Some(Route { destination: destination.into(), origin, segmented: true, fragmented: false });
                 Ok(())
             }
-            Err(refusal) => Err(udp_refused(conn, port, refusal)),
+            Err(refusal) => Err(udp_refused(conn, now, port, refusal)),
         }
     }
 
@@ -172,11 +183,11 @@ impl State {
         let local = conn.local.ip().to_canonical();
         let ours = self.context.rtp_ports.iter().find(|ours| ours.serves(local));
         let Some(origin) = ours.and_then(|ours| self.origins.id(&ours.media, local)) else {
-            return Err(udp_refused(conn, first, LeaseRefusal::Disabled));
+            return Err(udp_refused(conn, now, first, LeaseRefusal::Disabled));
         };
         let wanted = [Some(first), pair.then(|| first.checked_add(1)).flatten(), then];
         if pair && first == u16::MAX {
-            return Err(udp_refused(conn, first, LeaseRefusal::OutsidePool));
+            return Err(udp_refused(conn, now, first, LeaseRefusal::OutsidePool));
         }
         let (address, owner) = (conn.peer.ip(), u64::from(owner));
         let mut leases = Vec::new();
@@ -190,7 +201,7 @@ impl State {
                     }
                     leases.push(lease);
                 }
-                Err(refusal) => return Err(udp_refused(conn, port, refusal)),
+                Err(refusal) => return Err(udp_refused(conn, now, port, refusal)),
             }
         }
         let mut destination = conn.peer;
@@ -239,9 +250,9 @@ impl State {
             viewer.cold.track.forget(&viewer.hot.next);
         }
         match &point.settings().source {
-            _ if point.settings().is_lender() => self.open_mirrored(key, point, &below),
+            Source::Ffmpeg { .. } => self.open_profile(key, now, point, &below, name),
+            _ if point.settings().is_lender() => self.open_mirrored(key, point, &below, None),
             Source::Files { .. } => self.open_file(key, point, &below, name),
-            Source::Ffmpeg { .. } => self.open_profile(key, now, point, name),
             _ => self.open_live(key, now, Opened::new(point, name)),
         }
     }
@@ -294,7 +305,7 @@ impl State {
         }
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
         let admission = self.context.relay.admission();
-        if let Err(refusal) = admission.open(permit, opened.point.id(), generation.bit_rate) {
+        if let Err(refusal) = admission.open(permit, opened.point.account(), generation.bit_rate) {
             conn.opened = None;
             return refused(self.refused(key, refusal));
         }
@@ -384,8 +395,9 @@ impl State {
     }
 }
 
-/// Notes for the metrics and the log why UDP ports are refused; the protocols' word for it.
-fn udp_refused(conn: &Conn, port: u16, refusal: LeaseRefusal) -> Hresult {
+/// Notes for the metrics, the log and the time line why UDP ports are refused; the protocols' word for it.
+fn udp_refused(conn: &mut Conn, now: Instant, port: u16, refusal: LeaseRefusal) -> Hresult {
+    conn.step(now, words_of_refused_port(port, refusal));
     metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => refusal.label()).increment(1);
     tracing::info!(session = conn.session, peer = %conn.peer, port, cause = refusal.label(), "UDP refused, the player may take TCP");
     match refusal {
@@ -406,7 +418,7 @@ mod tests {
     use super::*;
     use crate::asf::StreamSet;
     use crate::relay::{Generation, Relay};
-    use crate::settings::{PublishingPoint, Settings, Start};
+    use crate::settings::{Access, PublishingPoint, Settings, Start};
     use crate::shard::Context;
     use crate::wire::Guid;
 
@@ -430,6 +442,31 @@ mod tests {
             sequence: 0,
         }));
         state.every_source_is_oversize(&UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_publisher_is_awaited_of_those_who_may_publish() {
+        let may_publish = |users: bool, peer: &str| {
+            let settings = Settings {
+                publishing_points: vec![PublishingPoint::new("cam", Source::Push)],
+                access: Access { publishers_deny: vec!["198.51.100.0/24".parse().unwrap()], ..Access::default() },
+                users_file: users.then(|| PathBuf::from("users")),
+                ..Settings::default()
+            };
+            let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+            let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+            let state = State::new(Arc::new(Context::for_tests(settings, relay, sender)), 0);
+            state.may_publish(peer.parse().unwrap())
+        };
+        for (users, peer, may) in [
+            (true, "192.0.2.7", true),
+            (false, "192.0.2.7", false),
+            (false, "127.8.8.8", true),
+            (false, "::1", true),
+            (true, "198.51.100.3", false),
+        ] {
+            assert_eq!(may_publish(users, peer), may, "{users} {peer}");
+        }
     }
 
     #[tokio::test]

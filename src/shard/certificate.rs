@@ -68,14 +68,14 @@ impl Certificate {
     }
 
     /// What a new connection is served with.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
+    pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.held.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
     /// Reads the files again if they have changed. Where they are not sound, the old ones stay, which is logged.
     ///
     /// Waits for the disk.
-    pub(super) fn refresh(&self) {
+    pub fn refresh(&self) {
         let seen = [look(&self.certificate), look(&self.key)];
         if self.held.lock().unwrap_or_else(PoisonError::into_inner).seen == seen {
             return;

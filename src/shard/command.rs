@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use super::files::Seek;
 use super::mirror::Found;
+use super::roster::{Page, SessionStory};
 use super::sniff::Protocol;
 use super::udp::UdpPort;
 use crate::archive::{AsfFile, Block, OpenError, ReadError};
@@ -42,6 +44,8 @@ pub(super) enum EndCause {
     Unreachable,
     /// The same player connected again and took the lease.
     TakenOver,
+    /// An operator ended it.
+    Kicked,
 }
 
 impl EndCause {
@@ -50,6 +54,7 @@ impl EndCause {
         match self {
             Self::Unreachable => "port_unreachable",
             Self::TakenOver => "taken_over",
+            Self::Kicked => "kicked",
         }
     }
 }
@@ -59,6 +64,7 @@ impl fmt::Display for EndCause {
         f.write_str(match self {
             Self::Unreachable => "nobody listens on the client's UDP port (ICMP port unreachable)",
             Self::TakenOver => "the same player connected again and took its UDP port over",
+            Self::Kicked => "an operator ended it",
         })
     }
 }
@@ -90,6 +96,12 @@ pub(super) enum Command {
     Came { conn: usize, client_id: u32 },
     /// It is known what a name below a mirrored folder is.
     Found { conn: usize, client_id: u32, request: u64, found: Found },
+    /// Tell of the sessions from this key on.
+    Survey { first: usize, reply: oneshot::Sender<Page> },
+    /// Tell what happened to a session.
+    Tell { session: u64, reply: oneshot::Sender<Option<SessionStory>> },
+    /// End a session; the answer is whether there was one.
+    Kick { session: u64, reply: oneshot::Sender<bool> },
     /// End all sessions with the end of the stream.
     Stop,
 }

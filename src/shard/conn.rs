@@ -15,6 +15,7 @@ use super::files::Wanted;
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::seat::{OnDemandSeat, Title};
+use super::timeline::Timeline;
 use super::udp::{Route, UdpPort};
 use super::visits::Underway;
 use crate::archive::AsfFile;
@@ -73,6 +74,8 @@ pub(super) struct Conn {
     pub(super) next_search: Option<(u64, Position, Wanted)>,
     /// Bytes of files that it was sent.
     pub(super) downloaded: u64,
+    /// What happened so far.
+    pub(super) timeline: Timeline,
     /// What it does that the access log tells of.
     pub(super) underway: Option<Underway>,
     /// What went wrong with what it plays, for the log.

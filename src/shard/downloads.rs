@@ -80,7 +80,7 @@ impl State {
             return refused(Hresult::INVALID_REQUEST);
         };
         let header = &file.description().header;
-        if let Err(refusal) = self.context.relay.admission().open(permit, opened.point.id(), header.bit_rate()) {
+        if let Err(refusal) = self.context.relay.admission().open(permit, opened.point.account(), header.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
         let facts = FileFacts {

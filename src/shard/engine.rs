@@ -274,6 +274,7 @@ const fn rtsp_words(reason: rtsp::CloseReason) -> &'static str {
         CloseReason::Ended => "the broadcast or the file ended",
         CloseReason::Refused => "refused",
         CloseReason::Redirected => "sent elsewhere",
+        CloseReason::SentAgain => "sent to the same name again, which it may have wanted to publish",
         CloseReason::Changed => "the stream changed, which this player cannot be told",
         CloseReason::Idle => "nothing heard in time",
         CloseReason::Broken => "the file changed or cannot be read",

@@ -17,6 +17,7 @@ use super::relayed::Relayed;
 use super::seat::{self, Feed, OnDemandSeat, Served, Title};
 use super::stage::Blocked;
 use super::state::State;
+use super::timeline::FIRST_PACKET;
 use super::viewer::Full;
 use crate::archive::{AsfFile, Block, OpenError, ReadError, Start, Wake};
 use crate::asf::Selection;
@@ -101,7 +102,7 @@ impl State {
             return refused(Hresult::INVALID_REQUEST);
         };
         let admission = self.context.relay.admission();
-        if let Err(refusal) = admission.open(permit, opened.point.id(), opening.bit_rate()) {
+        if let Err(refusal) = admission.open(permit, opened.point.account(), opening.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
         let description = Description { ssrc: opened.flow.ssrc, ..opening.describe() };
@@ -318,11 +319,15 @@ impl State {
         let tick = self.context.settings.delivery.tick;
         let mut turn = seat::Turn { now, tick, most: 0, framing: Framing::Mms, tally: &mut self.tally, wake: &wake };
         let served = seat.serve(&mut turn, &self.origins, &mut self.stage);
+        let incarnation = seat.viewer.hot.next.incarnation;
         if !seat.viewer.cold.joined && seat.viewer.hot.packets > 0 {
             seat.viewer.cold.joined = true;
+            conn.timeline.note(now.saturating_duration_since(conn.accepted), FIRST_PACKET);
             self.counters.joined(&seat.viewer.hot, conn.opened.as_ref().map_or("", |opened| opened.point.name()));
             self.counters.join_seconds.record(now.saturating_duration_since(conn.accepted).as_secs_f64());
+            self.tell_first_packet(key, now);
         }
+        let Some(conn) = self.conns.get_mut(key) else { return };
         match served {
             Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
             Ok(Served::Until(at)) => self.schedule(key, Some(at)),
@@ -344,7 +349,6 @@ impl State {
             }
             Ok(Served::Finished) => {
                 // First of all it leaves its seat: whatever its engine says to that, there is nothing left to send.
-                let incarnation = seat.viewer.hot.next.incarnation;
                 self.park(key);
                 self.tell_next_sequence(key, now);
                 self.drive(key, now, Event::Answer(Answer::Finished { incarnation }));

@@ -17,15 +17,14 @@ use crate::settings::{Choice, Source};
 use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
-/// What stands in front of the profile in [`Wish::below`].
-pub const PROFILE: &str = "?profile=";
-
-/// A viewer's wish for a name below a mirrored folder, or for another profile of a publishing point whose source is transcoded.
+/// A viewer's wish for a name below a mirrored folder or of a template, or for another profile of what is transcoded.
 pub struct Wish {
-    /// The folder, or that publishing point.
+    /// The folder, the template, or the publishing point that is transcoded.
     pub folder: Arc<Point>,
-    /// The name below it, or [`PROFILE`] and the profile's name.
+    /// The name below it, of a template the whole one; empty: the publishing point itself.
     pub below: String,
+    /// The profile, where that is not the source's own.
+    pub profile: Option<String>,
     /// Who wishes.
     pub viewer: IpAddr,
     /// Is called when something comes for a viewer of a file who found nothing in its [`Inflow`](super::Inflow).
@@ -58,7 +57,8 @@ pub struct Refused {
 
 impl fmt::Debug for Wish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wish").field("below", &self.below).field("viewer", &self.viewer).finish_non_exhaustive()
+        let Self { below, profile, viewer, .. } = self;
+        f.debug_struct("Wish").field("below", below).field("profile", profile).field("viewer", viewer).finish_non_exhaustive()
     }
 }
 
@@ -67,7 +67,7 @@ pub type Finder = Arc<dyn Fn(Wish) + Send + Sync>;
 
 impl State {
     /// Opens a name below a mirrored folder; the answer comes when it is known what that is.
-    pub(super) fn open_mirrored(&mut self, key: usize, folder: Arc<Point>, below: &str) -> Option<Answer> {
+    pub(super) fn open_mirrored(&mut self, key: usize, folder: Arc<Point>, below: &str, profile: Option<&str>) -> Option<Answer> {
         let mailbox = self.context.mailbox(self.index).clone();
         let conn = self.conns.get_mut(key)?;
         conn.request += 1;
@@ -80,20 +80,29 @@ impl State {
         let answer = Box::new(move |found| {
             mailbox.send(Command::Found { conn: key, client_id, request, found });
         });
-        let (below, viewer) = (below.to_owned(), conn.peer.ip());
-        (self.context.finder)(Wish { folder, below, viewer, wake, answer });
+        let (below, profile, viewer) = (below.to_owned(), profile.map(str::to_owned), conn.peer.ip());
+        (self.context.finder)(Wish { folder, below, profile, viewer, wake, answer });
         None
     }
 
-    /// Opens a broadcast that is transcoded: the publishing point itself, or another profile of it, as the viewer wishes or needs.
-    pub(super) fn open_profile(&mut self, key: usize, now: Instant, point: Arc<Point>, name: &str) -> Option<Answer> {
+    /// Opens a broadcast that is transcoded: the publishing point itself or the name `below` of a template, or another profile of it,
+    /// as the viewer wishes or needs.
+    pub(super) fn open_profile(
+        &mut self,
+        key: usize,
+        now: Instant,
+        point: Arc<Point>,
+        below: &str,
+        name: &str,
+    ) -> Option<Answer> {
         let context = Arc::clone(&self.context);
         let conn = self.conns.get(key)?;
         let Source::Ffmpeg { profile: own, .. } = &point.settings().source else { return None };
         let token = conn.engine.player().map_or("", |player| player.token.as_str());
         match context.settings.profile_for(own, conn.profile.as_deref(), token, conn.engine.protocol()) {
+            Choice::Own if point.settings().is_lender() => self.open_mirrored(key, point, below, None),
             Choice::Own => self.open_live(key, now, Opened::new(point, name)),
-            Choice::Other(profile) => self.open_mirrored(key, point, &format!("{PROFILE}{profile}")),
+            Choice::Other(profile) => self.open_mirrored(key, point, below, Some(profile)),
             Choice::Unknown => {
                 metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
                 let profile = conn.profile.as_deref().unwrap_or_default();

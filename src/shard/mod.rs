@@ -31,6 +31,7 @@ mod pace;
 mod pump;
 mod relayed;
 mod resends;
+mod roster;
 mod routes;
 mod rtp;
 mod seat;
@@ -38,6 +39,7 @@ mod sniff;
 mod stage;
 mod state;
 mod strays;
+mod timeline;
 mod tls;
 pub mod udp;
 mod variants;
@@ -59,10 +61,12 @@ pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
-pub use mirror::{Finder, Found, PROFILE, Refused, Wish};
+pub use mirror::{Finder, Found, Refused, Wish};
 pub use relayed::RelayedFile;
+pub use roster::{Roster, SessionEvent, SessionFacts, SessionStory};
 use routes::Routes;
 pub use strays::MOST_UNDECIDED;
+pub use timeline::Step;
 use udp::UdpPort;
 
 use crate::access_log::{AccessLog, WallClock};
@@ -101,6 +105,8 @@ struct Context {
     next_shard: AtomicUsize,
     beat: Heartbeat,
     overload: Overload,
+    ended: roster::Ended,
+    news: roster::News,
     finder: Finder,
     access_log: AccessLog,
     wall_clock: WallClock,
@@ -311,6 +317,8 @@ impl Shards {
             next_shard: AtomicUsize::new(0),
             beat,
             overload: Overload::default(),
+            ended: roster::Ended::default(),
+            news: roster::News::default(),
             finder,
             access_log,
             wall_clock,
@@ -335,6 +343,11 @@ impl Shards {
         let at_door = Arc::clone(&context);
         let door = std::thread::Builder::new().name("door".into()).spawn(move || front::run(at_door, doors, stop))?;
         Ok(Self { context, threads, door: Some(door), close_door })
+    }
+
+    /// Who watches.
+    pub fn roster(&self) -> Roster {
+        Roster(Arc::clone(&self.context))
     }
 
     /// Closes the doors and gives every viewer the end of the stream; the sessions then end by themselves.
@@ -384,6 +397,8 @@ impl Context {
             beat: Arc::new(|_, _| {}),
             finder: Arc::new(|_| {}),
             overload: Overload::default(),
+            ended: roster::Ended::default(),
+            news: roster::News::default(),
             access_log: AccessLog::default(),
             wall_clock: Arc::new(|| std::time::SystemTime::UNIX_EPOCH),
             gate: Arc::new(Gate::new(None, None, Arc::new(|| 0))),

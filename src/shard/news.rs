@@ -193,6 +193,10 @@ impl State {
                     self.block_read(conn, now, request, result);
                 }
             }
+            // Who asked may have gone.
+            Command::Survey { first, reply } => drop(reply.send(self.survey(now, first))),
+            Command::Tell { session, reply } => drop(reply.send(self.story(now, session))),
+            Command::Kick { session, reply } => drop(reply.send(self.kick(session))),
             Command::Stop => {
                 self.stopping = Some(now);
                 let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
@@ -272,13 +276,15 @@ impl State {
             _ => (0, 0, 0),
         };
         let is_play = matches!(conn.engine, Engine::Mms(_)) || bytes + conn.downloaded > 0;
+        let reason = reason.to_owned();
         if conn.handed_over {
             tracing::debug!(session = conn.session, peer = %conn.peer, reason, "handed over");
         } else if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {
             // A description, a playlist, a report: of a session whose line is another connection's, or of none.
             tracing::debug!(session = conn.session, peer = %conn.peer, reason, "answered");
         } else {
-            Self::tell_of_end(&conn, now, (packets, bytes, skipped), reason);
+            Self::tell_of_end(&conn, now, (packets, bytes, skipped), &reason);
+            self.keep_ended(&mut conn, now, &reason);
         }
         let client_id = conn.entry.client_id();
         if self.http_sessions.borrow().holds(client_id) {

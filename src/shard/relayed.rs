@@ -261,7 +261,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return refused(Hresult::NO_STREAM) };
         let Some(permit) = &mut conn.permit else { return refused(Hresult::INVALID_REQUEST) };
         let admission = self.context.relay.admission();
-        if let Err(refusal) = admission.open(permit, opened.point.id(), relayed.parsed.bit_rate()) {
+        if let Err(refusal) = admission.open(permit, opened.point.account(), relayed.parsed.bit_rate()) {
             return refused(self.refused(key, refusal));
         }
         let description = Description { ssrc: opened.flow.ssrc, ..relayed.describe() };

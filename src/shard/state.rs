@@ -27,6 +27,7 @@ use super::routes::Entry;
 use super::rtp::flow_of;
 use super::sniff::Protocol;
 use super::stage::Stage;
+use super::timeline::FIRST_PACKET;
 use super::udp::UdpPort;
 use super::visits::Waiting;
 use super::{Context, Overload};
@@ -209,6 +210,7 @@ impl State {
             wanted: None,
             next_search: None,
             downloaded: 0,
+            timeline: Default::default(),
             underway: None,
             trouble: None,
             closing: None,
@@ -229,6 +231,7 @@ impl State {
         let [asked, granted, refused] = conn.engine.counts();
         if let Event::Answer(answer) = &event {
             self.note_answer(key, now, answer);
+            self.step_of_answer(key, now, answer);
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Err((label, text)) = conn.engine.handle(now, event) {
@@ -254,9 +257,11 @@ impl State {
                 }
                 Output::Ask(ask) => {
                     self.note_ask(key, now, &ask);
+                    self.step_of_ask(key, now, &ask);
                     let answer = self.answer(key, now, ask);
                     if let Some(answer) = &answer {
                         self.note_answer(key, now, answer);
+                        self.step_of_answer(key, now, answer);
                     }
                     if let Some(answer) = answer
                         && let Some(conn) = self.conns.get_mut(key)
@@ -439,7 +444,11 @@ impl State {
             cold.joined = true;
             self.counters.joined(hot, conn.opened.as_ref().map_or("", |opened| opened.point.name()));
             self.counters.join_seconds.record(now.saturating_duration_since(conn.accepted).as_secs_f64());
+            conn.step(now, FIRST_PACKET);
+            self.tell_first_packet(key, now);
         }
+        let Some(broadcast) = self.broadcasts.get_mut(channel) else { return Room::Enough };
+        let (Some(hot), Some(conn)) = (broadcast.viewers.hot(index), self.conns.get_mut(key)) else { return Room::Enough };
         match served {
             Err(error) => self.close(key, "connection_lost", format!("connection lost: {error}")),
             Ok(Served::Live) => {}

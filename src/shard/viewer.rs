@@ -273,8 +273,7 @@ impl Viewer {
 
     /// Bytes sent to it, heads included.
     pub fn bytes(&self) -> u64 {
-        let (packets, bytes) = self.cold.before;
-        bytes + (self.hot.packets - packets) * self.cold.stride as u64 + self.cold.rtp_bytes
+        self.cold.bytes(&self.hot)
     }
 
     /// Counts what it was sent in RTP.
@@ -301,6 +300,12 @@ impl Hot {
 }
 
 impl Cold {
+    /// Bytes sent to this viewer, heads included, but for those in RTP at its present seat.
+    fn bytes(&self, hot: &Hot) -> u64 {
+        let (packets, bytes) = self.before;
+        bytes + (hot.packets - packets) * self.stride as u64 + self.rtp_bytes
+    }
+
     /// The connection took less than there was: its task is to wait until it can take more.
     pub(super) fn expect_room(&self) {
         // Tokio does not know of what was written past it.
@@ -353,6 +358,13 @@ impl Seats {
         if let Some(sent) = self.rtp_bytes.get_mut(index) {
             *sent += bytes as u64;
         }
+    }
+
+    /// Packets and bytes that a viewer was sent, and packets that it lost by being slow.
+    pub(super) fn sent(&self, index: usize) -> Option<(u64, u64, u64)> {
+        let (hot, cold) = (self.hot.get(index)?, self.cold.get(index)?);
+        let in_rtp = self.rtp_bytes.get(index).copied().unwrap_or_default();
+        Some((hot.packets, cold.bytes(hot) + in_rtp, cold.skipped))
     }
 
     /// What passes need of a viewer.

@@ -1,0 +1,185 @@
+//! What happened to a session, step by step: the answer to "why can't this viewer play?".
+
+use std::time::{Duration, Instant};
+
+use super::conn::Conn;
+use super::state::State;
+use crate::relay::admission::LeaseRefusal;
+use crate::text::signed::masked;
+use crate::viewing::{Answer, Ask, Content, Flow, OpenRefusal, Position, UdpPorts};
+
+/// The first steps, which say how a session began, are kept whatever comes later.
+const FIRST_KEPT: usize = 32;
+/// Of those behind them the last are.
+const LAST_KEPT: usize = 16;
+/// A player got its first packet of media.
+pub(super) const FIRST_PACKET: &str = "it was sent the first packet of media";
+/// Characters of what a player says of itself or opens; more says no more.
+const WORDS_MAX: usize = 200;
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Since the connection was accepted.
+    pub after: Duration,
+    /// What happened, for a person. What a player said is escaped, and keys are masked.
+    pub text: String,
+}
+
+/// The steps of one session, of which so many are kept that it is known how it began and how it ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Timeline {
+    steps: Vec<Step>,
+    left_out: usize,
+}
+
+impl Timeline {
+    /// Adds a step.
+    pub(super) fn note(&mut self, after: Duration, text: impl Into<String>) {
+        if self.steps.len() == FIRST_KEPT + LAST_KEPT {
+            self.steps.remove(FIRST_KEPT);
+            self.left_out += 1;
+        }
+        self.steps.push(Step { after, text: text.into() });
+    }
+
+    /// All that is kept, in order; what was left out between has a step of its own.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let mut steps = self.steps.clone();
+        if let Some(next) = steps.get(FIRST_KEPT).filter(|_| self.left_out > 0) {
+            let step = Step { after: next.after, text: format!("{} steps are left out here", self.left_out) };
+            steps.insert(FIRST_KEPT, step);
+        }
+        steps
+    }
+}
+
+impl Conn {
+    /// Adds a step to the session's time line.
+    pub(super) fn step(&mut self, now: Instant, text: impl Into<String>) {
+        self.timeline.note(now.saturating_duration_since(self.accepted), text);
+    }
+}
+
+impl State {
+    /// Notes what a player wants.
+    pub(super) fn step_of_ask(&mut self, key: usize, now: Instant, ask: &Ask) {
+        let Some(text) = words_of_ask(ask) else { return };
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.step(now, text);
+        }
+    }
+
+    /// Notes what it is told.
+    pub(super) fn step_of_answer(&mut self, key: usize, now: Instant, answer: &Answer) {
+        let Some(text) = words_of_answer(answer) else { return };
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.step(now, text);
+        }
+    }
+}
+
+/// Why a port of the player's is not sent to.
+pub(super) fn words_of_refused_port(port: u16, refusal: LeaseRefusal) -> String {
+    format!("UDP port {port} is refused: {refusal}; the player may go on by TCP")
+}
+
+/// What a player said, for a page that people read.
+fn said(text: &str) -> String {
+    let text = masked(&text.escape_debug().to_string());
+    match text.char_indices().nth(WORDS_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+fn words_of_ask(ask: &Ask) -> Option<String> {
+    Some(match ask {
+        Ask::Admit(player) => format!("the player says it is {}", said(&player.token)),
+        Ask::ClaimPort { port, announced: Some(announced) } => {
+            format!("it wants media by UDP at port {port}, and says that its address is {announced}")
+        }
+        Ask::ClaimPort { port, announced: None } => format!("it wants media by UDP at port {port}"),
+        Ask::ReleasePort => "it gives its UDP ports back: media is to go over TCP".into(),
+        Ask::Lease(UdpPorts { flow, first, pair, .. }) => {
+            let what = match flow {
+                Flow::Media => "media",
+                Flow::Resends => "packets that are sent again",
+            };
+            match first.checked_add(1).filter(|_| *pair) {
+                Some(second) => format!("it wants {what} by UDP at ports {first} and {second}"),
+                None => format!("it wants {what} by UDP at port {first}"),
+            }
+        }
+        Ask::Open { name, .. } => format!("it opens \"{}\"", said(name)),
+        Ask::OpenBytes { name, .. } => format!("it asks for the file \"{}\"", said(name)),
+        Ask::SendBytes { first: 0, .. } => "it downloads the file".into(),
+        Ask::SendBytes { first, .. } => format!("it downloads the file from byte {first} on"),
+        Ask::Play { .. } => "it plays".into(),
+        Ask::PlayFile { from, .. } => match from {
+            Position::Time(0) => "it plays from the beginning".into(),
+            Position::Time(ms) => format!("it plays from {}.{:03} s on", ms / 1000, ms % 1000),
+            Position::Packet(packet) => format!("it plays from packet {packet} on"),
+            Position::Offset(offset) => format!("it plays from byte {offset} on"),
+        },
+        Ask::Resume { .. } => "it plays on".into(),
+        Ask::Select(_) => "it selects streams".into(),
+        Ask::Stop => "it stops, or pauses".into(),
+        Ask::Rest => "it is done with what it had opened".into(),
+        Ask::Incarnation { .. } | Ask::Resend { .. } | Ask::AwaitsPublisher { .. } => return None,
+    })
+}
+
+fn words_of_answer(answer: &Answer) -> Option<String> {
+    Some(match answer {
+        Answer::Admitted(Ok(())) => "it is admitted".into(),
+        Answer::Admitted(Err(hr)) => format!("it is refused: {hr}"),
+        Answer::Funnel(Ok(())) | Answer::Leased(Ok(())) => "UDP is granted".into(),
+        Answer::Funnel(Err(hr)) | Answer::Leased(Err(hr)) => format!("UDP is refused: {hr}"),
+        Answer::Opened(Ok(description)) => {
+            let rate = description.bit_rate / 1000;
+            match description.content {
+                Content::Live => format!("it is a broadcast of {rate} kbit/s in packets of {} bytes", description.packet_size),
+                Content::File { duration_ms, .. } => format!("it is a file of {} s and {rate} kbit/s", duration_ms / 1000),
+            }
+        }
+        Answer::Opened(Err(refusal)) | Answer::Bytes(Err(refusal)) => match refusal {
+            OpenRefusal::Status(hr) => format!("it does not open: {hr}"),
+            OpenRefusal::Redirect(url) => format!("it is sent to {}", said(url)),
+            OpenRefusal::Login(_) => "it is asked for a name and password".into(),
+            OpenRefusal::Denied(denial) => format!("it may not watch: {}", denial.label()),
+            OpenRefusal::NotAFile => "it is a broadcast, not a file".into(),
+        },
+        Answer::Bytes(Ok(facts)) => format!("it is a file of {} bytes", facts.len),
+        Answer::NewGeneration(_) => "the source has another header, and the player is told".into(),
+        Answer::Ended => "the stream has ended, and the player is told".into(),
+        Answer::Finished { .. } => "it has been sent everything that it asked for".into(),
+        Answer::BytesSent => "the file has been sent".into(),
+        Answer::Broken => "the file changed or cannot be read".into(),
+        Answer::Cued(_) | Answer::NextSequence(_) | Answer::AwaitsPublisher(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn begin_and_end_are_kept() {
+        let mut timeline = Timeline::default();
+        for n in 0..100u64 {
+            timeline.note(Duration::from_secs(n), n.to_string());
+        }
+        let steps = timeline.steps();
+        assert_eq!(steps.len(), FIRST_KEPT + 1 + LAST_KEPT);
+        assert_eq!((steps[31].text.as_str(), steps[32].text.as_str()), ("31", "52 steps are left out here"));
+        assert_eq!((steps[33].text.as_str(), steps[48].text.as_str()), ("84", "99"));
+    }
+
+    #[test]
+    fn what_players_say_is_harmless() {
+        let ask = Ask::Open { name: format!("a\"b\u{1b}[2J{}", "x".repeat(1000)), pass: crate::viewing::Pass::default() };
+        let words = words_of_ask(&ask).unwrap();
+        assert!(words.starts_with("it opens \"a\\\"b\\u{1b}[2Jx") && words.ends_with("…\"") && words.len() < 250, "{words}");
+    }
+}
