@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
-use crate::settings::{FOREVER, Flag, PortRanges, Sources};
+use crate::settings::{FOREVER, Flag, PortRanges, Sources, network};
 
 /// A streaming relay for Windows Media-style players.
 #[derive(Debug, Parser)]
@@ -35,14 +36,85 @@ pub enum Command {
     Serve(ServeArgs),
     /// Print the settings in force as TOML, or what is wrong with them (exit code 2)
     Check(CheckArgs),
-    /// Add a publisher to a users file, or change the password; reads it from the terminal or one line of standard input
+    /// Add a user to a users file, or change the password; reads it from the terminal or one line of standard input
     Passwd(PasswdArgs),
     /// Print an address that opens a publishing point with access = "signed" for a time; or make the keys for that
     Sign(SignArgs),
+    /// Ask the running daemon, or tell it what to do.
+    #[command(flatten)]
+    Operate(OperateCommand),
     /// Play a stream without decoding it, and report what arrived
     Play(PlayArgs),
     /// Play a stream many times over without decoding it, and report how the server bore it
     Swarm(SwarmArgs),
+    /// Print what a firewall has to let through for so many viewers, for people or as its rules; nothing is applied
+    Firewall(FirewallArgs),
+    /// Print completions for a shell, to be put where it looks for them
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
+}
+
+/// The commands that reach the running daemon by its Unix socket.
+#[derive(Debug, Clone, Subcommand)]
+#[command(subcommand_help_heading = "The running daemon")]
+pub enum OperateCommand {
+    /// Print how the running daemon is
+    #[command(after_help = EXIT_CODES)]
+    Status(DaemonArgs),
+    /// List who watches
+    #[command(after_help = EXIT_CODES)]
+    Viewers(DaemonArgs),
+    /// List the client ports that are leased, and to whom
+    #[command(after_help = EXIT_CODES)]
+    Leases(DaemonArgs),
+    /// List what feeds the publishing points, and how that is
+    #[command(after_help = EXIT_CODES)]
+    Sources(DaemonArgs),
+    /// Print what happened to a session, step by step; of one that ended, too: why can't this viewer play?
+    #[command(after_help = EXIT_CODES)]
+    Why {
+        /// Number of the session, as `wmrelay viewers` and the log show it
+        session: u64,
+        /// The daemon.
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+    /// End a session
+    #[command(after_help = EXIT_CODES)]
+    Kick {
+        /// Number of the session, as `wmrelay viewers` and the log show it
+        session: u64,
+        /// The daemon.
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
+}
+
+/// What all of them end with.
+const EXIT_CODES: &str =
+    "Exit code: 0 done; 1 no daemon answers, or it refuses; 2 the command line is wrong; 3 there is no such session.";
+
+impl OperateCommand {
+    /// Which daemon, and how its answer is printed.
+    pub fn daemon(&self) -> &DaemonArgs {
+        match self {
+            Self::Status(daemon) | Self::Viewers(daemon) | Self::Leases(daemon) | Self::Sources(daemon) => daemon,
+            Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
+        }
+    }
+}
+
+/// Which daemon, and how its answer is printed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DaemonArgs {
+    /// The daemon's control socket [default: control.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/wmrelay or /run/wmrelay]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// Print the daemon's answer as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `wmrelay serve`
@@ -92,6 +164,14 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
 
+    /// Where the control port is, such as "*:3898"; "" for nowhere
+    #[arg(long, value_name = "ADDRESS")]
+    pub control_listen: Option<String>,
+
+    /// Where the web console is to be, such as "*:8443"; not served yet, but planned for by `wmrelay firewall`
+    #[arg(long, value_name = "ADDRESS")]
+    pub console_listen: Option<String>,
+
     /// The form of the log: auto, text, json or journald
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -105,11 +185,29 @@ impl SettingsArgs {
             ("--http-listen", "http.listen", &self.http_listen),
             ("--rtsp-listen", "rtsp.listen", &self.rtsp_listen),
             ("--admin-listen", "admin.listen", &self.admin_listen),
+            ("--control-listen", "control.listen", &self.control_listen),
+            ("--console-listen", "console.listen", &self.console_listen),
             ("--log-format", "log.format", &self.log_format),
         ];
         let typed = |(name, key, value): (_, _, &Option<String>)| Some(Flag { name, key, value: value.clone()? });
         Sources::of_process(self.config.clone(), flags.into_iter().filter_map(typed).collect())
     }
+}
+
+/// `wmrelay completions`
+#[derive(Debug, Clone, clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// `wmrelay man`
+#[derive(Debug, Clone, clap::Args)]
+pub struct ManArgs {
+    /// The folder, such as /usr/share/man/man1
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// `wmrelay passwd`
@@ -119,9 +217,14 @@ pub struct PasswdArgs {
     #[arg(value_name = "USERS_FILE")]
     pub file: PathBuf,
 
-    /// The publisher's name
+    /// The user's name
     #[arg(value_name = "USER")]
     pub user: String,
+
+    /// Write a line of the file of those who sign in at control port and console (control.users_file), with this role: viewer,
+    /// publisher or operator
+    #[arg(long, conflicts_with = "realm")]
+    pub role: Option<String>,
 
     /// The realm of the file, which the encoder is told when it is asked for the password [default: that of the file, or "wmrelay"]
     #[arg(long)]
@@ -298,6 +401,96 @@ pub enum SwarmTransport {
     Tcp,
 }
 
+/// `wmrelay firewall`
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "The settings are those of `serve`: the same file, the same environment. Exit code: 2 where they or the command line \
+                        cannot be used, 1 where there is no such plan."
+)]
+pub struct FirewallArgs {
+    /// How many viewers at once, behind one address
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub viewers: u16,
+
+    /// What to print
+    #[arg(long = "for", value_enum, default_value_t)]
+    pub form: FirewallForm,
+
+    /// Where the firewall stands: at the server, or before the viewers
+    #[arg(long, value_enum, default_value_t)]
+    pub side: FirewallSide,
+
+    /// What viewers watch by
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: FirewallProtocol,
+
+    /// The network that viewers come from, such as 192.0.2.0/24 [default: any]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub client_net: Option<IpNet>,
+
+    /// The server's address as viewers see it; several with commas [default: those of its listeners]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub server: Vec<IpAddr>,
+
+    /// Plan for media over TCP alone
+    #[arg(long)]
+    pub tcp_only: bool,
+
+    /// UDP ports of one viewer over RTSP: three for Windows Media Player and FFmpeg, two for GStreamer, four for `wmrelay play`
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub rtsp_ports: u8,
+
+    /// Settings file; conf.d/*.toml beside it is read too
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// For whom `firewall` prints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum FirewallForm {
+    /// For people: each port with its reason, and how players are set
+    #[default]
+    Text,
+    /// A table for `nft -f`
+    Nftables,
+    /// Commands of iptables and ip6tables
+    Iptables,
+    /// Commands of ufw
+    Ufw,
+    /// Commands of firewall-cmd
+    Firewalld,
+    /// PowerShell, and netsh
+    Windows,
+    /// Access lists of a Cisco ASA
+    CiscoAsa,
+    /// A security group, by the AWS command line
+    AwsSg,
+}
+
+/// Where a firewall of `firewall` stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum FirewallSide {
+    /// At the server
+    #[default]
+    Server,
+    /// Before the viewers, or at one
+    Viewer,
+}
+
+/// By what viewers of `firewall` watch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum FirewallProtocol {
+    /// MMS
+    Mms,
+    /// RTSP
+    Rtsp,
+    /// HTTP
+    Http,
+    /// All that the settings serve
+    #[default]
+    All,
+}
+
 /// A time as people write it: a number and a unit.
 fn span(text: &str) -> Result<Duration, String> {
     let wanted = || "a number and a unit are wanted, such as 90s, 30m, 2h or 7d, ten years at most".to_owned();
@@ -421,6 +614,36 @@ mod tests {
             "wmrelay play mms://h/n --streams 0",
             "wmrelay play mms://h/n --streams 1,128",
             "wmrelay play mms://h/n --seek-after 5",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn firewall_takes_its_options() {
+        let Command::Firewall(plan) = parse("wmrelay firewall --viewers 10") else { panic!() };
+        assert_eq!((plan.viewers, plan.form, plan.side), (10, FirewallForm::Text, FirewallSide::Server));
+        assert_eq!((plan.protocol, plan.client_net, plan.rtsp_ports), (FirewallProtocol::All, None, 3));
+        let Command::Firewall(plan) = parse(
+            "wmrelay firewall --viewers 1 --for cisco-asa --side viewer --protocol mms --client-net 192.0.2.7/24 \
+             --server 198.51.100.1,2001:db8::1 --tcp-only --config f",
+        ) else {
+            panic!()
+        };
+        assert_eq!((plan.form, plan.side), (FirewallForm::CiscoAsa, FirewallSide::Viewer));
+        assert_eq!(plan.client_net.map(|net| net.to_string()).as_deref(), Some("192.0.2.0/24"));
+        assert_eq!((plan.server.len(), plan.tcp_only), (2, true));
+        for form in ["text", "nftables", "iptables", "ufw", "firewalld", "windows", "cisco-asa", "aws-sg"] {
+            assert!(matches!(parse(&format!("wmrelay firewall --viewers 2 --for {form}")), Command::Firewall(_)), "{form}");
+        }
+        for line in [
+            "wmrelay firewall",
+            "wmrelay firewall --viewers 0",
+            "wmrelay firewall --viewers 65536",
+            "wmrelay firewall --viewers 1 --client-net 192.0.2.0/33",
+            "wmrelay firewall --viewers 1 --client-net home",
+            "wmrelay firewall --viewers 1 --server media.example",
+            "wmrelay firewall --viewers 1 --rtsp-ports 5",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -6,6 +6,7 @@ pub mod args;
 pub mod asf;
 pub mod client;
 pub mod control;
+pub mod firewall;
 pub mod hooks;
 pub mod http;
 pub mod ingest;

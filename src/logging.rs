@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::settings::{Log, LogFormat};
 
@@ -17,7 +19,7 @@ use crate::settings::{Log, LogFormat};
 ///
 /// # Errors
 /// When a logger is set already, when the level is none, or when `journald` was asked for and there is no journal.
-pub fn init(log: &Log) -> anyhow::Result<()> {
+pub fn init(log: &Log) -> anyhow::Result<LevelSwitch> {
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log level {:?}", log.level))?;
     let in_journal = in_journal();
     let (form, unheard) = match log.format {
@@ -27,11 +29,46 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
         LogFormat::Json => (json(), None),
         LogFormat::Journald => (journal().context("the systemd journal cannot be reached")?, None),
     };
+    let (filter, handle) = reload::Layer::new(filter);
     tracing_subscriber::registry().with(form).with(filter).try_init()?;
     if let Some(error) = unheard {
         warn!(%error, "the systemd journal cannot be reached; logging text to standard error");
     }
-    Ok(())
+    let change = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    Ok(LevelSwitch(Arc::new(Inner { change: Box::new(change), level: Mutex::new(log.level.clone()) })))
+}
+
+/// Changes what is logged while the process runs.
+#[derive(Clone)]
+pub struct LevelSwitch(Arc<Inner>);
+
+struct Inner {
+    change: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+    level: Mutex<String>,
+}
+
+impl LevelSwitch {
+    /// What is logged now, in the words of the settings.
+    pub fn level(&self) -> String {
+        self.0.level.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs by another level from now on, until the process ends.
+    ///
+    /// # Errors
+    /// The text is no level and no list of them; a sentence for the person who wrote it.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        // A bare word that is no level would be taken for a part of the program, and all others be silent.
+        let parts = level.split(',').map(str::trim);
+        if let Some(part) = parts.clone().find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+            return Err(format!("{part:?} is no log level; there are off, error, warn, info, debug and trace"));
+        }
+        let filter = EnvFilter::try_new(level).map_err(|error| format!("{level:?} is no log level: {error}"))?;
+        let mut current = self.0.level.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.0.change)(filter)?;
+        level.clone_into(&mut current);
+        Ok(())
+    }
 }
 
 type Form = Box<dyn Layer<Registry> + Send + Sync>;

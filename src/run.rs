@@ -1,7 +1,11 @@
 //! The commands.
 
 mod check;
+mod command_doors;
 mod descriptors;
+mod firewall;
+mod operate;
+mod pages;
 mod passwd;
 mod play;
 mod serve;
@@ -21,6 +25,9 @@ use crate::settings::{self, SettingsError};
 /// Settings that cannot be used; clap takes the same for a command line that cannot.
 const EXIT_SETTINGS: u8 = 2;
 
+/// What a command names is not there.
+const EXIT_NOT_THERE: u8 = 3;
+
 /// Does what the command line says.
 pub fn main(args: Args) -> ExitCode {
     let done = match args.command() {
@@ -28,15 +35,25 @@ pub fn main(args: Args) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Passwd(args) => passwd::passwd(&args),
         Command::Sign(args) => sign::sign(&args),
+        Command::Operate(command) => operate::operate(&command),
         Command::Play(args) => play::play(args),
         Command::Swarm(args) => swarm::swarm(args),
+        Command::Firewall(args) => firewall::firewall(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line a cause; nobody is left to tell when standard error is closed.
             let _ = writeln!(std::io::stderr(), "{}", told(&error));
-            ExitCode::from(if error.is::<SettingsError>() { EXIT_SETTINGS } else { 1 })
+            ExitCode::from(if error.is::<SettingsError>() {
+                EXIT_SETTINGS
+            } else if error.is::<operate::NotThere>() {
+                EXIT_NOT_THERE
+            } else {
+                1
+            })
         }
     }
 }
@@ -48,11 +65,11 @@ fn told(error: &anyhow::Error) -> String {
 
 fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
     let loaded = settings::load(&args.settings.sources())?;
-    logging::init(&loaded.settings.log)?;
+    let level = logging::init(&loaded.settings.log)?;
     for problem in &loaded.warnings {
         warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
-    serve::serve(loaded.settings, args.ready_file.as_deref()).map_err(|error| placed(error, &loaded.places))
+    serve::serve(loaded.settings, args.ready_file.as_deref(), level).map_err(|error| placed(error, &loaded.places))
 }
 
 /// Adds where a setting was written to problems that show only when it is put to use.

@@ -1,13 +1,22 @@
-//! What looks at the daemon from outside: metrics, health, systemd. On a thread and a runtime of its own, so that a
-//! slow scrape never delays a viewer.
+//! What looks at the daemon from outside and tells it what to do: metrics, health, systemd, the control port, the local command line.
+//! On a thread and a runtime of its own, so that a slow scrape never delays a viewer.
 
+pub mod accounts;
 mod admin;
+mod api;
+pub mod certificate;
+mod faces;
 mod health;
+mod plane;
+pub mod socket;
 pub mod systemd;
+mod taking;
+mod tokens;
 
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,11 +26,19 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
+pub use plane::{LogLevel, Plane, PlaneParts};
 
 use crate::metrics;
+use crate::shard::Certificate;
 
 /// How often histograms are drained into their buckets; until then each sample takes memory.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the files of the certificate and of those who may sign in are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// For passwords and looks at files.
+const BLOCKING_THREADS: usize = 8;
 
 /// Open requests get this long at the end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -39,13 +56,26 @@ pub fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Serves the admin port until `shutdown` ends; also does the metrics' upkeep and feeds systemd's watchdog while the
-/// shards live. Without listeners it does only the latter two.
+/// Where the daemon is told what to do.
+pub struct Faces {
+    /// What they serve.
+    pub plane: Arc<Plane>,
+    /// The control port.
+    pub ports: Vec<TcpListener>,
+    /// The control port is inside TLS with it; `None`: it is not.
+    pub certificate: Option<Arc<Certificate>>,
+    /// For the local command line.
+    pub socket: Option<UnixListener>,
+}
+
+/// Serves the admin port and the control plane until `shutdown` ends; also does the metrics' upkeep and feeds systemd's watchdog
+/// while the shards live. Without listeners it does only the latter two.
 ///
 /// # Errors
 /// When a listener cannot be handed to the runtime.
 pub async fn serve(
     listeners: Vec<TcpListener>,
+    faces: Option<Faces>,
     metrics: PrometheusHandle,
     health: Arc<Health>,
     shutdown: impl Future<Output = ()>,
@@ -61,10 +91,27 @@ pub async fn serve(
             // An error means that the sender is gone, which is an end as well.
             let _ = stopped.wait_for(|stopped| *stopped).await;
         });
-        servers.spawn(server.into_future());
+        servers.spawn(async move {
+            // It ends without an error.
+            let _ = server.await;
+        });
+    }
+    let certificate = faces.as_ref().and_then(|faces| faces.certificate.clone());
+    let plane = faces.as_ref().map(|faces| Arc::clone(&faces.plane));
+    if let Some(Faces { plane, ports, certificate, socket }) = faces {
+        let router = api::router(plane);
+        for listener in ports {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            servers.spawn(faces::serve_tcp(listener, certificate.clone(), router.clone(), stopped.clone()));
+        }
+        if let Some(socket) = socket {
+            let socket = tokio::net::UnixListener::from_std(socket)?;
+            servers.spawn(faces::serve_unix(socket, router, stopped.clone()));
+        }
     }
     let chores = async {
-        tokio::join!(upkeep(metrics), feed_watchdog(health));
+        tokio::join!(upkeep(metrics), feed_watchdog(health), refresh(certificate, plane));
     };
     tokio::select! {
         () = chores => {}
@@ -73,7 +120,7 @@ pub async fn serve(
     stop.send_replace(true);
     let ended = async { while servers.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
-        warn!("admin requests were cut off");
+        warn!("requests to the admin or control port were cut off");
     }
     Ok(())
 }
@@ -83,6 +130,21 @@ async fn upkeep(metrics: PrometheusHandle) {
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
+    }
+}
+
+/// Looks at the files of the certificate and of those who may sign in from time to time.
+async fn refresh(certificate: Option<Arc<Certificate>>, plane: Option<Arc<Plane>>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        ticks.tick().await;
+        let (certificate, plane) = (certificate.clone(), plane.clone());
+        // A disk may be slow.
+        let look = move || {
+            certificate.iter().for_each(|certificate| certificate.refresh());
+            plane.iter().for_each(|plane| plane.refresh_accounts());
+        };
+        let _ = tokio::task::spawn_blocking(look).await;
     }
 }
 
@@ -113,16 +175,24 @@ impl Control {
     ///
     /// # Errors
     /// When the system gives no thread or runtime.
-    pub fn start(listeners: Vec<TcpListener>, metrics: PrometheusHandle, health: Arc<Health>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        faces: Option<Faces>,
+        metrics: PrometheusHandle,
+        health: Arc<Health>,
+    ) -> io::Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
         let (stop, mut stopped) = watch::channel(false);
         let body = move || {
             let shutdown = async move {
                 let _ = stopped.wait_for(|stopped| *stopped).await;
             };
-            if let Err(error) = runtime.block_on(serve(listeners, metrics, health, shutdown)) {
-                error!(%error, "the admin port is not served");
+            if let Err(error) = runtime.block_on(serve(listeners, faces, metrics, health, shutdown)) {
+                error!(%error, "admin and control port are not served");
             }
+            // A password that is looked at is nobody's any more.
+            runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("control".into()).spawn(body)?;
         Ok(Self { stop, thread })
@@ -164,7 +234,7 @@ mod tests {
         let health = Health::new(now, 1);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let control = Control::start(vec![listener], metrics, Arc::clone(&health)).unwrap();
+        let control = Control::start(vec![listener], None, metrics, Arc::clone(&health)).unwrap();
 
         let page = ask(address, "/metrics");
         assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("content-type: text/plain; version=0.0.4"), "{page}");
@@ -193,7 +263,7 @@ mod tests {
         health.beat(0, tokio::time::Instant::now().into_std());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let control = Control::start(vec![listener], PrometheusBuilder::new().build_recorder().handle(), health).unwrap();
+        let control = Control::start(vec![listener], None, PrometheusBuilder::new().build_recorder().handle(), health).unwrap();
         let answer = ask(address, "/healthz");
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shard 1 gave no sign of life"), "{answer}");
         control.stop();

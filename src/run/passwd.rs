@@ -10,6 +10,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::PasswdArgs;
+use crate::control::accounts::{Accounts, Role, check_name};
 use crate::text::{DEFAULT_REALM, Users};
 
 /// Asks for the password and writes the line.
@@ -24,6 +25,9 @@ pub(super) fn passwd(args: &PasswdArgs) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
     };
+    if let Some(role) = &args.role {
+        return account(args, role.parse().map_err(anyhow::Error::msg)?, &old);
+    }
     let users = Users::parse(&old, &file)?;
     let realm = args.realm.as_deref().unwrap_or(if users.is_empty() { DEFAULT_REALM } else { users.realm() });
     // The names are checked before anybody is asked for a password.
@@ -35,14 +39,34 @@ pub(super) fn passwd(args: &PasswdArgs) -> anyhow::Result<()> {
         users.realm()
     );
 
-    let password = if io::stdin().is_terminal() { ask_twice(&args.user)? } else { line_of(io::stdin().lock())? };
-    ensure!(!password.is_empty(), "the password is empty");
+    let password = password_of(&args.user)?;
     let new = with_line(&old, &args.user, &Users::line(&args.user, realm, &password)?);
     Users::parse(&new, &file)?;
     replace(&args.file, &new).with_context(|| format!("cannot write {file}"))?;
     let what = if users.ha1(&args.user).is_some() { "changed" } else { "added" };
     writeln!(io::stderr(), "{file}: user {:?} {what}", args.user)?;
     Ok(())
+}
+
+/// The same for the file of those who sign in at the control port.
+fn account(args: &PasswdArgs, role: Role, old: &str) -> anyhow::Result<()> {
+    let file = args.file.display().to_string();
+    let accounts = Accounts::parse(old, &file)?;
+    check_name(&args.user)?;
+    let password = password_of(&args.user)?;
+    let new = with_line(old, &args.user, &Accounts::line(&args.user, role, &password)?);
+    Accounts::parse(&new, &file)?;
+    replace(&args.file, &new).with_context(|| format!("cannot write {file}"))?;
+    let what = if accounts.get(&args.user).is_some() { "changed" } else { "added" };
+    writeln!(io::stderr(), "{file}: {role} {:?} {what}", args.user)?;
+    Ok(())
+}
+
+/// Typed twice, or the first line of what is no terminal.
+fn password_of(user: &str) -> anyhow::Result<String> {
+    let password = if io::stdin().is_terminal() { ask_twice(user)? } else { line_of(io::stdin().lock())? };
+    ensure!(!password.is_empty(), "the password is empty");
+    Ok(password)
 }
 
 /// The file's text with this user's line exchanged, or one more; comments and order stay.

@@ -1,5 +1,6 @@
 //! From checked settings to running threads, and back.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -10,13 +11,15 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant as Clock;
 
+use super::command_doors::CommandDoors;
 use super::descriptors::Descriptors;
 use super::sign::{read_secrets, unix_s};
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
-use crate::control::{self, Control, Health, systemd};
+use crate::control::{self, Control, Faces, Health, LogLevel, Plane, PlaneParts, systemd};
 use crate::hooks::Hooks;
 use crate::ingest::{self, Ingest};
+use crate::logging::LevelSwitch;
 use crate::relay::Relay;
 use crate::settings::{Problem, RtspTls, Settings, SettingsError};
 use crate::shard::listen::{self, MmsListener, RtspListener};
@@ -33,7 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(8);
 ///
 /// # Errors
 /// Something cannot be bound, read or started; the text says what, and what to do.
-pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelSwitch) -> anyhow::Result<()> {
     let recorder = control::install_recorder().context("metrics cannot be recorded")?;
     let descriptors = Descriptors::raise();
     if let Some(shortage) = descriptors.shortage(&settings) {
@@ -48,7 +51,8 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
     let rtsps = listen::bind_tcp("rtsp.tls_listen", &settings.rtsp_tls.listen)?;
     let certificate = read_certificate(&settings.rtsp_tls)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
-    let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin);
+    let commands = CommandDoors::open(&settings)?;
+    let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin, &commands.ports);
     let tls = certificate.map(|certificate| TlsDoor { listeners: rtsps, certificate: Arc::new(certificate) });
     let wall_clock = wall_clock();
     let started = AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock));
@@ -73,7 +77,20 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>) -> anyhow::Re
         let surroundings = Surroundings { archive, beat, finder: ingest.finder(), access_log: access_log.clone(), wall_clock };
         let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, doors, surroundings)
             .context("a thread cannot be started")?;
-        let control = Control::start(admin, recorder, Arc::clone(&health)).context("the admin port cannot be served")?;
+        let CommandDoors { accounts, ports, certificate, socket } = commands;
+        let parts = PlaneParts {
+            settings: Arc::clone(&settings),
+            relay: Arc::clone(&relay),
+            roster: shards.roster(),
+            health: Arc::clone(&health),
+            listeners: bound.by_name(),
+            accounts,
+            log: Box::new(Log(level)),
+            started: Clock::now().into_std(),
+        };
+        let faces = Faces { plane: Arc::new(Plane::new(parts)), ports, certificate, socket };
+        let control = Control::start(admin, Some(faces), recorder, Arc::clone(&health))
+            .context("admin and control port cannot be served")?;
 
         if let Some(path) = ready_file {
             bound.write(path)?;
@@ -137,6 +154,19 @@ pub(super) fn read_certificate(tls: &RtspTls) -> Result<Option<Certificate>, Set
     })
 }
 
+/// What is logged, for the control plane.
+struct Log(LevelSwitch);
+
+impl LogLevel for Log {
+    fn level(&self) -> String {
+        self.0.level()
+    }
+
+    fn set(&self, level: &str) -> Result<(), String> {
+        self.0.set(level)
+    }
+}
+
 /// In the words of what is wrong.
 fn no_access_log(settings: &Settings, error: std::io::Error) -> anyhow::Error {
     let file = settings.access_log.file.as_deref().unwrap_or_else(|| Path::new("")).display();
@@ -157,6 +187,7 @@ struct Bound {
     rtsp: Vec<SocketAddr>,
     rtsps: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
+    control: Vec<SocketAddr>,
 }
 
 impl Bound {
@@ -166,6 +197,7 @@ impl Bound {
         rtsp: &[RtspListener],
         rtsps: &[TcpListener],
         admin: &[TcpListener],
+        control: &[TcpListener],
     ) -> Self {
         let local = |listener: &TcpListener| listener.local_addr().ok();
         Self {
@@ -174,17 +206,25 @@ impl Bound {
             rtsp: rtsp.iter().filter_map(|listener| local(&listener.tcp)).collect(),
             rtsps: rtsps.iter().filter_map(local).collect(),
             admin: admin.iter().filter_map(local).collect(),
+            control: control.iter().filter_map(local).collect(),
         }
     }
 
     /// Writes the ready file in one step: whoever sees it sees it whole.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let Self { mms, http, rtsp, rtsps, admin } = self;
-        let json = serde_json::json!({ "mms": mms, "http": http, "rtsp": rtsp, "rtsps": rtsps, "admin": admin });
+        let json = serde_json::json!(self.by_name());
         let part = path.with_extension("part");
         std::fs::write(&part, format!("{json}\n"))
             .and_then(|()| std::fs::rename(&part, path))
             .with_context(|| format!("the ready file {} cannot be written", path.display()))
+    }
+
+    /// By what is served there.
+    fn by_name(&self) -> BTreeMap<&'static str, Vec<SocketAddr>> {
+        let Self { mms, http, rtsp, rtsps, admin, control } = self;
+        [("mms", mms), ("http", http), ("rtsp", rtsp), ("rtsps", rtsps), ("admin", admin), ("control", control)]
+            .map(|(name, addresses)| (name, addresses.clone()))
+            .into()
     }
 
     /// One line for the log and for `systemctl status`.
@@ -196,12 +236,13 @@ impl Bound {
         let first = points.first().map_or("", String::as_str);
         let tls = if self.rtsps.is_empty() { String::new() } else { format!(" (inside TLS on {})", list(&self.rtsps)) };
         format!(
-            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, RTSP on {}{tls}, admin on {}",
+            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, RTSP on {}{tls}, admin on {}, control on {}",
             points.join(", "),
             list(&self.mms),
             list(&self.http),
             list(&self.rtsp),
-            list(&self.admin)
+            list(&self.admin),
+            list(&self.control)
         )
     }
 }

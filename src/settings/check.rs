@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
+use super::control::control;
 use super::hooks::{commands, hooks};
 use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
@@ -19,8 +20,8 @@ use super::stations::station_lists;
 use super::template::has_blank;
 use super::transcode;
 use super::{
-    Access, AccessLog, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize, PointAccess,
-    PortRanges, Protocols, Publish, PublishingPoint, RtspTls, Settings, Source, Udp, Viewers, WindowBounds,
+    Access, AccessLog, Control, Delivery, FOREVER, Limits, Listen, Log, LogFormat, OnDemand, OnSlow, OutsidePool, Oversize,
+    PointAccess, PortRanges, Protocols, Publish, PublishingPoint, RtspTls, Settings, Source, Udp, Viewers, WindowBounds,
 };
 
 /// More threads than this is a typing error.
@@ -73,6 +74,8 @@ pub(super) fn settings(
         rtsp_server_port: check.server_port(raw.rtsp.server_port, built_in.rtsp_server_port),
         rtsp_tls: check.rtsp_tls(&raw.rtsp, built_in.rtsp_tls),
         admin: check.listen("admin.listen", raw.admin.listen.as_ref(), built_in.admin),
+        control: control(&mut check, &raw.control),
+        console: check.listen("console.listen", raw.console.listen.as_ref(), built_in.console),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
         on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),
@@ -152,7 +155,12 @@ impl Check<'_> {
         path
     }
 
-    /// The same for what may be a file or a folder.
+    /// A path from the settings' folder.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// The same as [`Self::existing_file`] for what may be a file or a folder.
     pub(super) fn existing_path(&mut self, key: &str, path: &Path) -> PathBuf {
         let path = self.base.join(path);
         if !path.is_file() && !path.is_dir() {
@@ -222,7 +230,7 @@ impl Check<'_> {
         tls
     }
 
-    fn listen(&mut self, key: &str, raw: Option<&List>, built_in: Listen) -> Listen {
+    pub(super) fn listen(&mut self, key: &str, raw: Option<&List>, built_in: Listen) -> Listen {
         let Some(List(items)) = raw else { return built_in };
         let mut listen = Listen { addresses: Vec::new(), built_in: false };
         for (i, item) in items.iter().enumerate() {
@@ -531,7 +539,9 @@ impl Check<'_> {
     fn whole(&mut self, settings: &Settings) {
         self.proofs(settings);
         transcode::known_profiles(self, settings);
-        let Settings { mms, http, rtsp, admin, .. } = settings;
+        let Settings { mms, http, rtsp, admin, control, console, .. } = settings;
+        let has_users = control.users_file.is_some();
+        let (control, console) = (&Control::reachable(&control.listen, has_users), &Control::reachable(console, has_users));
         let failed = |key: &str| self.problems.iter().any(|problem| problem.key.starts_with(key));
         let [listen_failed, protocols_failed] = ["mms.listen", "mms.protocols"].map(failed);
         if mms.addresses.is_empty() && !listen_failed {
@@ -545,27 +555,30 @@ impl Check<'_> {
             );
         }
         let tls = &settings.rtsp_tls.listen;
-        for (key, listen) in
-            [("mms.listen", mms), ("http.listen", http), ("rtsp.listen", rtsp), ("rtsp.tls_listen", tls), ("admin.listen", admin)]
-        {
+        // In this order: of two that collide the later one is told.
+        let listeners = [
+            ("mms.listen", mms),
+            ("http.listen", http),
+            ("rtsp.listen", rtsp),
+            ("rtsp.tls_listen", tls),
+            ("admin.listen", admin),
+        ];
+        // What nobody has written gives way when it is bound.
+        let built_in = Settings::default();
+        let said = [
+            ("control.listen", control, settings.control.listen != built_in.control.listen),
+            ("console.listen", console, settings.console != built_in.console),
+        ];
+        let said = said.into_iter().filter(|(_, _, said)| *said).map(|(key, listen, _)| (key, listen));
+        let listeners: Vec<_> = listeners.into_iter().chain(said).collect();
+        for (i, (key, listen)) in listeners.iter().enumerate() {
             if let Some((one, two)) = listen.collides_itself() {
                 self.problem(key, format!("{one} and {two} take the same port"));
             }
-        }
-        for (key, later, earlier_key, earlier) in [
-            ("http.listen", http, "mms.listen", mms),
-            ("rtsp.listen", rtsp, "mms.listen", mms),
-            ("rtsp.listen", rtsp, "http.listen", http),
-            ("rtsp.tls_listen", tls, "mms.listen", mms),
-            ("rtsp.tls_listen", tls, "http.listen", http),
-            ("rtsp.tls_listen", tls, "rtsp.listen", rtsp),
-            ("admin.listen", admin, "rtsp.tls_listen", tls),
-            ("admin.listen", admin, "mms.listen", mms),
-            ("admin.listen", admin, "http.listen", http),
-            ("admin.listen", admin, "rtsp.listen", rtsp),
-        ] {
-            if let Some((one, two)) = later.collides(earlier) {
-                self.problem(key, format!("{one} takes the port of {two} ({earlier_key})"));
+            for (earlier_key, earlier) in listeners.iter().take(i) {
+                if let Some((one, two)) = listen.collides(earlier) {
+                    self.problem(key, format!("{one} takes the port of {two} ({earlier_key})"));
+                }
             }
         }
         if let Some(open) = admin.addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::Loaded;
 use super::points::url_without_secrets;
-use super::{FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Profile, Source, Start, Viewers};
+use super::{ControlSocket, FOREVER, Listen, LogFormat, OnSlow, OutsidePool, Oversize, Profile, Source, Start, Viewers};
 
 /// All settings as TOML. Each line that is not built in says where it was written; reading the text as a settings
 /// file gives the same settings, but for what may be secret in URLs: it is left out.
@@ -41,6 +41,31 @@ pub fn effective(loaded: &Loaded) -> String {
             }
         }
     }
+
+    let control = &settings.control;
+    page.table("control");
+    page.line("listen", listen(&control.listen));
+    page.line("tls", control.tls);
+    page.line("plain_anywhere", control.plain_anywhere);
+    for (key, file, without) in [
+        ("users_file", &control.users_file, "nobody can sign in, and only this machine can reach control port and console"),
+        ("certificate", &control.certificate, "one is made at the first start"),
+        ("key", &control.key, "one is made at the first start"),
+    ] {
+        match file {
+            Some(file) => page.line(key, quoted(&file.to_string_lossy())),
+            None => page.note(&format!("{key}: none; {without}")),
+        }
+    }
+    match &control.socket {
+        ControlSocket::Automatic => page.note("socket: control.sock in the folder for such things"),
+        ControlSocket::Off => page.line("socket", quoted("")),
+        ControlSocket::At(path) => page.line("socket", quoted(&path.to_string_lossy())),
+    }
+    page.line("sign_in_s", control.sign_in.as_secs());
+
+    page.table("console");
+    page.line("listen", listen(&settings.console));
 
     let udp = &settings.udp;
     page.table("udp");
@@ -184,7 +209,7 @@ pub fn effective(loaded: &Loaded) -> String {
     for (i, point) in points.into_iter().enumerate() {
         page.head("[[publishing_point]]", &format!("publishing_point[{i}]"));
         page.line("name", quoted(&point.name));
-        page.line("source", source(&point.source));
+        page.line("source", shown_source(&point.source));
         if let Some(title) = &point.title {
             page.line("title", quoted(title));
         }
@@ -327,7 +352,8 @@ const fn viewers(viewers: Viewers) -> &'static str {
     }
 }
 
-fn source(source: &Source) -> String {
+/// A source as a settings file writes it, without what may be secret in URLs.
+pub fn shown_source(source: &Source) -> String {
     match source {
         Source::Push => "{ type = \"push\" }".to_owned(),
         Source::Demo => "{ type = \"demo\" }".to_owned(),

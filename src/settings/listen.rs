@@ -63,7 +63,7 @@ fn with_port(ip: &str) -> String {
 ///
 /// # Errors
 /// A sentence for the person who wrote it.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+pub fn network(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net.trunc(),
         Err(_) => match text.parse::<IpAddr>() {

@@ -5,6 +5,7 @@
 
 mod camera;
 mod check;
+mod control;
 mod effective;
 mod fallback;
 mod file;
@@ -19,9 +20,11 @@ mod template;
 mod transcode;
 
 pub use camera::CameraLogin;
-pub use effective::effective;
+pub use control::{Control, ControlSocket};
+pub use effective::{effective, shown_source};
 pub use fallback::{Fallback, FallbackKind};
 pub use hooks::{Commands, Hooks, Target, Webhook};
+pub use listen::network;
 pub use load::{Flag, Loaded, Sources, load};
 pub use points::{check_name, url_without_secrets};
 pub use problem::{Problem, SettingsError};
@@ -62,6 +65,11 @@ pub struct Settings {
     pub rtsp_tls: RtspTls,
     /// The admin listeners: metrics and health.
     pub admin: Listen,
+    /// The control port.
+    pub control: Control,
+    /// The web console, which is not served yet: always inside TLS, with the certificate and the users of the control port; none: no console. While there is
+    /// no user, those that other machines can reach are left out.
+    pub console: Listen,
     /// UDP delivery.
     pub udp: Udp,
     /// When media is sent.
@@ -533,6 +541,8 @@ impl Default for Settings {
             rtsp_server_port: 5004,
             rtsp_tls: RtspTls { listen: Listen { addresses: Vec::new(), built_in: false }, certificate: None, key: None },
             admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
+            control: Control::default(),
+            console: Listen::anywhere(8443),
             udp: Udp {
                 enabled: true,
                 client_ports: PortRanges(vec![1024..=5000]),

@@ -20,6 +20,8 @@ pub(super) struct Raw {
     pub(super) http: RawMedia,
     pub(super) rtsp: RawRtsp,
     pub(super) admin: RawListen,
+    pub(super) control: RawControl,
+    pub(super) console: RawListen,
     pub(super) udp: RawUdp,
     pub(super) delivery: RawDelivery,
     pub(super) on_demand: RawOnDemand,
@@ -43,6 +45,19 @@ pub(super) struct Raw {
 #[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
 pub(super) struct RawListen {
     pub(super) listen: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
+pub(super) struct RawControl {
+    pub(super) listen: Option<List>,
+    pub(super) tls: Option<bool>,
+    pub(super) plain_anywhere: Option<bool>,
+    pub(super) users_file: Option<PathBuf>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) sign_in_s: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -1,0 +1,88 @@
+//! The API of the control port and of the Unix socket: HTTP/1.1 and JSON, described by `/openapi.json`.
+
+mod answer;
+mod caller;
+mod events;
+mod leases;
+mod log_level;
+mod points;
+mod sign_in;
+mod sources;
+mod status;
+mod viewers;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::routing::get;
+use bytes::Bytes;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(super) use caller::{Face, Peer};
+
+use super::plane::Plane;
+use answer::Failure;
+
+/// Bytes of a request's body: names, passwords, short orders.
+const BODY_MAX: usize = 64 << 10;
+
+/// What is told of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "wmrelay",
+        description = "The control plane of a streaming relay. Sign in at `/v1/sign-in`, then send the token as `Authorization: Bearer TOKEN`. \
+                       The Unix socket asks for no token: whoever may open it is an operator. Every failure has a body of the same form."
+    ),
+    modifiers(&Tokens)
+)]
+struct Described;
+
+/// The one way to show who asks.
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// All calls.
+pub(super) fn router(plane: Arc<Plane>) -> Router {
+    let (router, openapi) = described();
+    // Anybody may ask, as often as they like: it is written once.
+    let openapi = Bytes::from(openapi.to_json().unwrap_or_default());
+    let as_json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    router
+        .route("/openapi.json", get(move || async move { (as_json, openapi) }))
+        .fallback(async || Failure::new(StatusCode::NOT_FOUND, "not_found", "there is no such call; see /openapi.json"))
+        .method_not_allowed_fallback(async || {
+            let why = "this call knows other methods; see /openapi.json";
+            Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(plane)
+}
+
+fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(sign_in::sign_out))
+        .routes(routes!(sign_in::me))
+        .routes(routes!(points::points))
+        .routes(routes!(sources::sources))
+        .routes(routes!(sources::disconnect))
+        .routes(routes!(log_level::log_level, log_level::set_log_level))
+        .routes(routes!(status::status))
+        .routes(routes!(viewers::viewers))
+        .routes(routes!(viewers::viewer, viewers::kick))
+        .routes(routes!(leases::leases))
+        .routes(routes!(events::events))
+        .split_for_parts()
+}

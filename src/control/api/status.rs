@@ -1,0 +1,88 @@
+//! The daemon as a whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer::FailureBody;
+use super::caller::Operator;
+use crate::control::plane::Plane;
+
+/// How the daemon is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    /// Of the program.
+    version: &'static str,
+    state: DaemonState,
+    /// Since it began.
+    uptime_s: u64,
+    /// Sessions that have a place.
+    sessions: u32,
+    /// What they draw together, bits per second.
+    bit_rate: u64,
+    /// Publishing points of the settings.
+    points: usize,
+    /// Those of them that send something now.
+    points_live: usize,
+    /// Client ports leased to viewers.
+    ports_leased: usize,
+    /// Client ports that rest after a viewer.
+    ports_resting: usize,
+    /// Where it listens, by what is served there.
+    listeners: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// What the daemon does.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DaemonState {
+    /// It is about to serve.
+    Starting,
+    /// It serves.
+    Serving,
+    /// A thread that serves viewers does not answer.
+    Stuck,
+    /// It is about to end.
+    Stopping,
+}
+
+/// How the daemon is.
+#[utoipa::path(
+    get, path = "/v1/status", tag = "operation", security(("token" = [])),
+    responses(
+        (status = 200, description = "How the daemon is", body = Status),
+        (status = 401, description = "Not signed in", body = FailureBody),
+        (status = 403, description = "Not for this role", body = FailureBody),
+    )
+)]
+pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json<Status> {
+    let now = tokio::time::Instant::now().into_std();
+    let (admission, points) = (plane.relay.admission(), plane.relay.points());
+    let ports = admission.ports().counts();
+    let state = if plane.health.stopping() {
+        DaemonState::Stopping
+    } else if !plane.health.healthy(now) {
+        DaemonState::Stuck
+    } else if plane.health.ready() {
+        DaemonState::Serving
+    } else {
+        DaemonState::Starting
+    };
+    let listeners = plane.listeners.iter().map(|(what, at)| (*what, at.iter().map(ToString::to_string).collect()));
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        state,
+        uptime_s: now.saturating_duration_since(plane.started).as_secs(),
+        sessions: admission.viewers(),
+        bit_rate: admission.bit_rate(),
+        points: points.len(),
+        points_live: points.iter().filter(|point| point.generation().is_some()).count(),
+        ports_leased: ports.leased,
+        ports_resting: ports.resting,
+        listeners: listeners.collect(),
+    })
+}

@@ -1,0 +1,215 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::*;
+use crate::settings::{Listen, OutsidePool, Oversize, PublishingPoint, Settings, Source};
+
+const FORMS: [Form; 8] = [
+    Form::Text,
+    Form::Nftables,
+    Form::Iptables,
+    Form::Ufw,
+    Form::Firewalld,
+    Form::Windows,
+    Form::CiscoAsa,
+    Form::AwsSecurityGroup,
+];
+
+fn options(viewers: usize, side: Side) -> Options {
+    Options { viewers, side, media: Media::All, client_net: None, servers: Vec::new(), tcp_only: false, rtsp_ports: RTSP_PORTS }
+}
+
+fn listen(addresses: &[&str]) -> Listen {
+    let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    Listen { addresses, built_in: false }
+}
+
+/// The built-in ones, and somebody who may sign in.
+fn with_users() -> Settings {
+    let mut settings = Settings::default();
+    settings.control.users_file = Some(PathBuf::from("users"));
+    settings
+}
+
+/// Nothing as it is built in.
+fn odd() -> Settings {
+    let mut settings = with_users();
+    settings.control.listen = listen(&["198.51.100.7:3899", "127.0.0.1:3898"]);
+    settings.console = listen(&["198.51.100.7:443", "[2001:db8::7]:443"]);
+    settings.mms = listen(&["198.51.100.7:1755", "198.51.100.8:1755", "[2001:db8::7]:1756"]);
+    settings.http = listen(&["0.0.0.0:80", "127.0.0.1:8080"]);
+    settings.rtsp = listen(&["198.51.100.7:554", "[2001:db8::7]:554"]);
+    settings.rtsp_server_port = 6970;
+    settings.rtsp_tls.listen = listen(&["198.51.100.7:322"]);
+    settings.udp.client_ports = "1024-1026,7000-7007".parse().unwrap();
+    settings.limits.viewers_per_address = 2;
+    settings.publishing_points = vec![PublishingPoint::new("cam1", Source::Push)];
+    settings
+}
+
+/// All forms of a plan, one behind the other.
+#[track_caller]
+fn all(settings: &Settings, options: &Options) -> String {
+    let plan = Plan::of(settings, options).unwrap();
+    FORMS.map(|form| format!("======== {form:?}\n{}", form.print(&plan))).concat()
+}
+
+#[track_caller]
+fn print(form: Form, settings: &Settings, options: &Options) -> String {
+    form.print(&Plan::of(settings, options).unwrap())
+}
+
+#[test]
+fn built_in_settings() {
+    insta::assert_snapshot!("built_in_server", all(&with_users(), &options(10, Side::Server)));
+    insta::assert_snapshot!("built_in_viewer", all(&with_users(), &options(10, Side::Viewer)));
+}
+
+#[test]
+fn odd_settings() {
+    insta::assert_snapshot!("odd_server", all(&odd(), &options(3, Side::Server)));
+    insta::assert_snapshot!("odd_viewer", all(&odd(), &options(3, Side::Viewer)));
+}
+
+#[test]
+fn ends_that_were_said() {
+    let v4 = Options {
+        client_net: Some("192.0.2.0/24".parse().unwrap()),
+        servers: vec!["203.0.113.1".parse().unwrap()],
+        ..options(10, Side::Viewer)
+    };
+    insta::assert_snapshot!("ends_v4_viewer", all(&with_users(), &v4));
+    let v6 = Options { client_net: Some("2001:db8:1::/48".parse().unwrap()), servers: Vec::new(), ..options(1, Side::Server) };
+    insta::assert_snapshot!("ends_v6_server", all(&with_users(), &v6));
+}
+
+#[test]
+fn tcp_alone() {
+    let tcp_only = Options { tcp_only: true, ..options(10, Side::Viewer) };
+    insta::assert_snapshot!("tcp_only_viewer", all(&with_users(), &tcp_only));
+    let mut settings = with_users();
+    settings.udp.enabled = false;
+    let disabled = Plan::of(&settings, &options(10, Side::Viewer)).unwrap();
+    let asked = Plan::of(&with_users(), &tcp_only).unwrap();
+    assert_eq!(disabled.flows, asked.flows);
+    assert_ne!(disabled.notes, asked.notes);
+    assert!(disabled.flows.iter().all(|flow| flow.transport == Transport::Tcp));
+    // A pool that is too small matters to nobody then.
+    settings.udp.client_ports = "1024".parse().unwrap();
+    assert!(Plan::of(&settings, &options(10, Side::Viewer)).is_ok());
+}
+
+/// Name, server port and client ports of what is needed.
+#[track_caller]
+fn flows(settings: &Settings, options: &Options) -> Vec<String> {
+    let plan = Plan::of(settings, options).unwrap();
+    let told = plan.flows.iter().filter(|flow| flow.needed).map(|flow| {
+        let port = flow.server_port.map_or_else(|| "any".into(), |port| port.to_string());
+        let ports = flow.client_ports.as_ref().map_or_else(String::new, |ports| format!(" {ports}"));
+        format!("{} {port}{ports}", flow.name)
+    });
+    told.collect()
+}
+
+#[test]
+fn one_protocol_has_its_own_flows_alone() {
+    let of = |media| flows(&with_users(), &Options { media, ..options(10, Side::Server) });
+    let control = ["control 3898", "console 8443"];
+    assert_eq!(of(Media::Mms), [&control[..], &["MMS 1755", "MMS media 1755 1024-1033", "MMS resends 1755"]].concat());
+    assert_eq!(of(Media::Rtsp), [&control[..], &["RTSP 8554", "RTSP media 5004 1024-1053", "RTSP resends 5005"]].concat());
+    assert_eq!(of(Media::Http), [&control[..], &["HTTP 8080"]].concat());
+    let four = Options { media: Media::Rtsp, rtsp_ports: 4, ..options(10, Side::Server) };
+    assert!(flows(&with_users(), &four).contains(&"RTSP media 5004 1024-1063".to_owned()));
+}
+
+#[test]
+fn what_is_off_has_no_flow() {
+    let mut settings = with_users();
+    settings.http = listen(&[]);
+    settings.rtsp = listen(&[]);
+    settings.console = listen(&[]);
+    // The MMS port takes all of them, as its protocols say.
+    let wanted = ["control 3898", "MMS, RTSP, HTTP 1755", "MMS media 1755 1024-1024", "MMS resends 1755"];
+    assert_eq!(flows(&settings, &options(1, Side::Server)), wanted.map(|flow| flow.replace("1024-1024", "1024")));
+    settings.mms_protocols.http = false;
+    settings.mms_protocols.rtsp = false;
+    let plan = Plan::of(&settings, &options(1, Side::Server)).unwrap();
+    assert_eq!(plan.left_out, ["RTSP", "HTTP"].map(|name| format!("{name}: nothing that other machines reach serves it.")));
+    let http = Options { media: Media::Http, ..options(1, Side::Server) };
+    assert!(
+        Plan::of(&settings, &http).unwrap_err().to_string().starts_with("no listener that other machines reach serves HTTP;")
+    );
+}
+
+#[test]
+fn without_users_the_control_port_is_left_out() {
+    let plan = Plan::of(&Settings::default(), &options(1, Side::Server)).unwrap();
+    assert!(plan.flows.iter().all(|flow| !["control", "console"].contains(&flow.name.as_str())));
+    let [control, console] = plan.left_out.as_slice() else { panic!("{:?}", plan.left_out) };
+    assert!(control.contains("TCP 3898: only this machine") && control.contains("users_file"), "{control}");
+    assert!(console.contains("TCP 8443: only this machine"), "{console}");
+    let mut settings = with_users();
+    settings.mms = listen(&["127.0.0.1:1755"]);
+    settings.http = listen(&["127.0.0.1:0", "192.0.2.1:0"]);
+    let left_out = Plan::of(&settings, &options(1, Side::Server)).unwrap().left_out;
+    assert_eq!(
+        left_out,
+        [
+            "MMS, TCP 1755: only this machine reaches it.",
+            "HTTP: the system chooses its port at each start, which no rule can name."
+        ]
+    );
+}
+
+#[test]
+fn ports_that_no_rule_can_name() {
+    let mut settings = with_users();
+    settings.udp.oversize = Oversize::Fragment;
+    settings.udp.outside_pool = OutsidePool::Allow;
+    settings.udp.refuse_on_nat_mismatch = true;
+    settings.rtsp_server_port = 0;
+    insta::assert_snapshot!("unnamed_ports_server", print(Form::Nftables, &settings, &options(2, Side::Server)));
+    insta::assert_snapshot!("unnamed_ports_viewer", print(Form::Nftables, &settings, &options(2, Side::Viewer)));
+    for form in FORMS {
+        print(form, &settings, &options(2, Side::Viewer));
+    }
+}
+
+#[test]
+fn what_cannot_be_planned_is_told() {
+    let told = |settings: &Settings, options: &Options| Plan::of(settings, options).unwrap_err().to_string();
+    let mut settings = with_users();
+    assert!(
+        told(&settings, &options(3978, Side::Server)).contains("\"1024-5000\" has room for 3977 over UDP by MMS, 1 port each")
+    );
+    let rtsp = told(&settings, &options(2000, Side::Server));
+    assert!(rtsp.contains("has room for 1325 over UDP by RTSP, 3 ports each"), "{rtsp}");
+    let client_net = Some("192.0.2.0/24".parse().unwrap());
+    let servers = vec!["2001:db8::1".parse().unwrap()];
+    let apart = told(&settings, &Options { client_net, servers, ..options(1, Side::Server) });
+    assert!(apart.contains("192.0.2.0/24 and --server 2001:db8::1 are of different IP versions"), "{apart}");
+    for listener in [&mut settings.mms, &mut settings.http, &mut settings.rtsp] {
+        *listener = Listen { addresses: vec!["[2001:db8::1]:1755".parse().unwrap()], built_in: false };
+    }
+    let none = told(&settings, &Options { client_net, ..options(1, Side::Server) });
+    assert!(none.starts_with("no listener that other machines reach serves any media over IPv4;"), "{none}");
+}
+
+/// nft and shells read quotes, AWS allows few signs in a description.
+#[test]
+fn names_of_flows_are_harmless() {
+    for settings in [with_users(), odd(), Settings::default()] {
+        for flow in Plan::of(&settings, &options(1, Side::Server)).unwrap().flows {
+            assert!(flow.name.len() <= 40, "{}", flow.name);
+            assert!(flow.name.chars().all(|sign| sign.is_ascii_alphanumeric() || " ,".contains(sign)), "{}", flow.name);
+            assert!(!flow.hosts.is_empty(), "{}", flow.name);
+        }
+    }
+}
+
+#[test]
+fn lines_are_not_long() {
+    assert_eq!(wrapped("one two  three", 7), ["one two", "three"]);
+    assert_eq!(wrapped("seven-and-more x", 5), ["seven-and-more", "x"]);
+    assert!(wrapped("", 5).is_empty());
+}

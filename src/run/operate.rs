@@ -1,0 +1,105 @@
+//! The commands that ask the running daemon, or tell it what to do, by its Unix socket.
+
+mod tables;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use crate::args::{DaemonArgs, OperateCommand};
+use crate::control::socket;
+
+/// An answer takes milliseconds; a daemon that needs longer is stuck.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes of an answer: a hundred thousand sessions.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// What was named is not there: exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotThere(String);
+
+/// Does what a command says.
+///
+/// # Errors
+/// No daemon answers, it refuses, or what was named is not there ([`NotThere`]).
+pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
+    let daemon = command.daemon();
+    let (method, path) = match command {
+        OperateCommand::Status(_) => (Method::GET, "/v1/status".to_owned()),
+        OperateCommand::Viewers(_) => (Method::GET, "/v1/viewers".to_owned()),
+        OperateCommand::Leases(_) => (Method::GET, "/v1/leases".to_owned()),
+        OperateCommand::Sources(_) => (Method::GET, "/v1/sources".to_owned()),
+        OperateCommand::Why { session, .. } => (Method::GET, format!("/v1/viewers/{session}")),
+        OperateCommand::Kick { session, .. } => (Method::DELETE, format!("/v1/viewers/{session}")),
+    };
+    let answer = ask(daemon, method, &path)?;
+    let mut out = std::io::stdout().lock();
+    if daemon.json {
+        if !answer.is_null() {
+            writeln!(out, "{answer}")?;
+        }
+        return Ok(());
+    }
+    let bold = out.is_terminal();
+    let text = match command {
+        OperateCommand::Status(_) => tables::status(&answer),
+        OperateCommand::Viewers(_) => tables::viewers(&answer, bold),
+        OperateCommand::Leases(_) => tables::leases(&answer, bold),
+        OperateCommand::Sources(_) => tables::sources(&answer, bold),
+        OperateCommand::Why { .. } => tables::story(&answer),
+        OperateCommand::Kick { session, .. } => format!("session {session} is ended\n"),
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn ask(daemon: &DaemonArgs, method: Method, path: &str) -> anyhow::Result<Value> {
+    let stream = connect(daemon.socket.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let talk = talk(stream, method, path);
+        tokio::time::timeout(PATIENCE, talk).await.map_err(|_| anyhow!("the daemon does not answer; its log may say why"))?
+    })
+}
+
+fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
+    let candidates = named.map_or_else(socket::candidates, |path| vec![path.to_owned()]);
+    let mut tried = Vec::new();
+    for path in candidates {
+        match StdUnixStream::connect(&path) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => tried.push(format!("{}: {error}", path.display())),
+        }
+    }
+    bail!(
+        "no daemon can be reached ({}). Does it run, and as this user? Name its socket by --socket, or run this as root",
+        tried.join("; ")
+    )
+}
+
+async fn talk(stream: StdUnixStream, method: Method, path: &str) -> anyhow::Result<Value> {
+    stream.set_nonblocking(true)?;
+    let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
+    let (mut sender, connection) = http1::handshake(stream).await.context("the daemon does not answer")?;
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await.context("the daemon does not answer")?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|error| anyhow!("{error}"))?.to_bytes();
+    if status.is_success() {
+        return if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body).context("no JSON from the daemon") };
+    }
+    let failure: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let message = failure.get("message").and_then(Value::as_str).unwrap_or("the daemon refuses").to_owned();
+    Err(if status == StatusCode::NOT_FOUND { NotThere(message).into() } else { anyhow!(message) })
+}

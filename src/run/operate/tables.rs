@@ -1,0 +1,190 @@
+//! Answers of the daemon as people read them: columns, and sentences.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// How the daemon is.
+pub(super) fn status(answer: &Value) -> String {
+    let mut text = String::new();
+    let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let _ =
+        writeln!(text, "wmrelay {}, {} for {}", word(answer, "version"), word(answer, "state"), span(number("uptime_s") as f64));
+    let _ = writeln!(text, "{} sessions, {} kbit/s", number("sessions"), number("bit_rate") / 1000);
+    let _ = writeln!(text, "{} publishing points, {} of them live", number("points"), number("points_live"));
+    let _ = writeln!(text, "{} client ports leased, {} at rest", number("ports_leased"), number("ports_resting"));
+    for (what, addresses) in answer.get("listeners").and_then(Value::as_object).into_iter().flatten() {
+        let addresses: Vec<_> = addresses.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !addresses.is_empty() {
+            let _ = writeln!(text, "{what} on {}", addresses.join(", "));
+        }
+    }
+    text
+}
+
+/// Who watches.
+pub(super) fn viewers(answer: &Value, bold: bool) -> String {
+    let rows = rows_of(answer, |viewer| {
+        vec![
+            word(viewer, "session"),
+            word(viewer, "peer"),
+            format!("{}/{}", word(viewer, "protocol"), word(viewer, "transport")),
+            word(viewer, "name"),
+            viewer.get("plays").and_then(Value::as_bool).map_or("", |plays| if plays { "plays" } else { "idle" }).to_owned(),
+            span(viewer.get("lasts_s").and_then(Value::as_f64).unwrap_or_default()),
+            word(viewer, "packets"),
+            word(viewer, "resends_granted"),
+            word(viewer, "player").chars().take(40).collect(),
+        ]
+    });
+    columns(&["SESSION", "FROM", "BY", "NAME", "", "FOR", "PACKETS", "RESENT", "PLAYER"], &rows, bold, "nobody watches\n")
+}
+
+/// Which client ports are taken.
+pub(super) fn leases(answer: &Value, bold: bool) -> String {
+    let rows = rows_of(answer, |lease| {
+        vec![
+            word(lease, "address"),
+            word(lease, "port"),
+            word(lease, "state"),
+            span(lease.get("age_s").and_then(Value::as_f64).unwrap_or_default()),
+            word(lease, "session"),
+            word(lease, "packets"),
+            word(lease, "resends"),
+        ]
+    });
+    let heads = ["ADDRESS", "PORT", "STATE", "FOR", "SESSION", "PACKETS", "RESENT"];
+    columns(&heads, &rows, bold, "no client port is leased\n")
+}
+
+/// What feeds the publishing points.
+pub(super) fn sources(answer: &Value, bold: bool) -> String {
+    let is = |source: &Value, key: &str| source.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let rows = rows_of(answer, |source| {
+        let state = match (is(source, "up"), is(source, "on_fallback")) {
+            (_, true) => "fallback",
+            (true, _) => "up",
+            _ => "down",
+        };
+        vec![word(source, "point"), state.to_owned(), word(source, "watchers"), word(source, "source")]
+    });
+    columns(&["POINT", "STATE", "WATCHERS", "SOURCE"], &rows, bold, "there is no publishing point\n")
+}
+
+/// What happened to a session.
+pub(super) fn story(answer: &Value) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "session {} of {} by {} over {}, {}",
+        word(answer, "session"),
+        word(answer, "peer"),
+        word(answer, "protocol"),
+        word(answer, "transport"),
+        answer.get("end").and_then(Value::as_str).map_or("goes on".to_owned(), |end| format!("ended: {end}")),
+    );
+    for step in answer.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        let after = step.get("after_s").and_then(Value::as_f64).unwrap_or_default();
+        let _ = writeln!(text, "{after:>9.3} s  {}", word(step, "text"));
+    }
+    let counts = ["packets", "bytes", "skipped", "resends_asked", "resends_granted"];
+    let counts: Vec<_> = counts.iter().map(|key| format!("{} {}", word(answer, key), key.replace('_', " "))).collect();
+    let _ = writeln!(text, "{}", counts.join(", "));
+    let report = word(answer, "report");
+    if !report.is_empty() {
+        let _ = writeln!(text, "the player says: {report}");
+    }
+    text
+}
+
+fn rows_of(answer: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    answer.as_array().into_iter().flatten().map(row).collect()
+}
+
+/// A value as one word; empty for what is not there. The daemon has escaped what others say; what escapes it all the same is
+/// escaped here, since it goes to a terminal.
+fn word(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => {
+            text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// `2 d 3 h`, `4 min`, `5.2 s`.
+fn span(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds, saturating")]
+    let whole = seconds as u64;
+    match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60) {
+        (0, 0, 0) => format!("{seconds:.1} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", whole % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+/// Columns as wide as what is in them; the last one is not filled up.
+fn columns(heads: &[&str], rows: &[Vec<String>], bold: bool, none: &str) -> String {
+    if rows.is_empty() {
+        return none.to_owned();
+    }
+    let width = |column: usize, head: &str| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([head.chars().count()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = heads.iter().enumerate().map(|(column, head)| width(column, head)).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    let head = line(&mut heads.iter().copied());
+    let mut text = if bold { format!("\u{1b}[1m{head}\u{1b}[0m\n") } else { format!("{head}\n") };
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_needed() {
+        let answer = json!([
+            { "address": "192.0.2.7", "port": 1024, "state": "leased", "age_s": 61, "session": 7, "packets": 12, "resends": 0 },
+            { "address": "2001:db8::1", "port": 1025, "state": "resting", "age_s": 2, "session": null, "packets": 0, "resends": 0 },
+        ]);
+        let expected = "ADDRESS      PORT  STATE    FOR        SESSION  PACKETS  RESENT\n\
+                        192.0.2.7    1024  leased   1 min 1 s  7        12       0\n\
+                        2001:db8::1  1025  resting  2.0 s               0        0\n";
+        assert_eq!(leases(&answer, false), expected);
+        assert!(leases(&answer, true).starts_with("\u{1b}[1mADDRESS"));
+        assert_eq!(leases(&json!([]), true), "no client port is leased\n");
+    }
+
+    #[test]
+    fn a_story_is_told_in_order() {
+        let answer = json!({
+            "session": 7, "peer": "192.0.2.7:4000", "protocol": "mms", "transport": "tcp", "end": "the player left",
+            "steps": [{ "after_s": 0.0012, "text": "it opens \"cam\"" }, { "after_s": 12.5, "text": "it is over\u{1b}[2J" }],
+            "packets": 3, "bytes": 4200, "skipped": 0, "resends_asked": 0, "resends_granted": 0, "report": "",
+        });
+        let expected = "session 7 of 192.0.2.7:4000 by mms over tcp, ended: the player left\n    0.001 s  it opens \"cam\"\n   12.500 s  it is over\\u{1b}[2J\n3 packets, 4200 bytes, 0 skipped, 0 resends asked, 0 resends granted\n";
+        assert_eq!(story(&answer), expected);
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (seconds, expected) in
+            [(0.25, "0.2 s"), (59.9, "59.9 s"), (61.0, "1 min 1 s"), (7300.0, "2 h 1 min"), (190_000.0, "2 d 4 h")]
+        {
+            assert_eq!(span(seconds), expected);
+        }
+    }
+}
