@@ -109,6 +109,30 @@ fn h264_and_aac_over_udp() {
 }
 
 #[test]
+fn an_ffmpeg_that_copies_brings_the_same_pictures() {
+    let test = "an_ffmpeg_that_copies_brings_the_same_pictures";
+    if !ready(test, &[CAMERA, &[support::Need::Program("ffprobe")]].concat()) {
+        return;
+    }
+    let Some(camera) = Camera::start(test, &[H264, AAC], None) else { return };
+    let url = camera.url();
+    let copy = format!(
+        "[[publishing_point]]\nname = \"copy\"\nsource = {{ type = \"ffmpeg\", input = \"{url}\", profile = \"wmp12\" }}\n"
+    );
+    let daemon = Daemon::start(settings(&url, "") + &copy);
+    for name in ["cam", "copy"] {
+        wait_for_source(&daemon, name);
+    }
+    assert!(daemon.log().contains("copies_video=true copies_audio=true"), "{}", daemon.log());
+    // What one has later than the other is no matter: each begins with a key frame of its own.
+    let both = ["cam", "copy"].map(|name| read(&daemon.url("mmst", name), 8, false)).map(|process| process.finish(LIMIT));
+    let [by_us, by_ffmpeg] =
+        [&both[0], &both[1]].map(|done| of_stream(&frames(&done.stdout), player::video_stream(&done.stdout)));
+    let common = common(&by_us, &by_ffmpeg);
+    assert!(common >= 45, "{common} of {} and {} pictures\n{}{}", by_us.len(), by_ffmpeg.len(), both[0].stderr, both[1].stderr);
+}
+
+#[test]
 fn motion_jpeg_shows_the_same_pictures() {
     let test = "motion_jpeg_shows_the_same_pictures";
     if !ready(test, CAMERA) {

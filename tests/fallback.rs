@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::Need::{self, Program};
 use support::daemon::Daemon;
 use support::player::{self, clip_pictures, frames, of_stream, video_stream};
-use support::process::{Process, children_of};
+use support::process::{Process, children_of, zombies_of};
 use support::publisher::{clip, clip_for_ever, ffmpeg_push};
 use support::viewer::Viewer;
 use support::{Random, ready, stays, wait_until};
@@ -22,21 +22,6 @@ const GROWTH_KIB: u64 = 24 << 10;
 
 const SLATE: &str = "[[publishing_point]]\nname = \"cam1\"\nsource = { type = \"push\" }\n\
                      fallback = { slate = \"Camera 1 is not there\" }\nfallback_after_s = 1\n";
-
-fn on_fallback(daemon: &Daemon) -> (f64, f64) {
-    let of = |name| daemon.metric(name, &[("point", "cam1")]);
-    (of("wmrelay_source_fallback"), of("wmrelay_source_fallbacks_total"))
-}
-
-/// Children that have ended and that nobody has waited for.
-fn zombies_of(id: u32) -> usize {
-    let stats = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
-        Some((fields.next()?, fields.next()?))
-    });
-    stats.filter(|(state, parent)| state == "Z" && *parent == id.to_string()).count()
-}
 
 /// Runs of pictures that are not the clip's, of five at least: less is what a decoder makes of a picture that was cut off.
 fn slates_in(output: &str) -> usize {
@@ -56,11 +41,10 @@ fn a_source_killed_twenty_times_under_fifty_viewers_loses_none() {
     // The slate is of the clip's own format once that is known, so that players go on with the header that they have.
     let mut publisher = ffmpeg_push("asf_stream", "POST", &url);
     wait_until("the slate of the clip's format", MINUTE, || daemon.log().contains("slate made"));
-    wait_until("the source", MINUTE, || on_fallback(&daemon).0 == 0.0 && daemon.metric("wmrelay_source_up", &[]) == 1.0);
-    let first = on_fallback(&daemon).1;
+    wait_until("the source", MINUTE, || !daemon.on_fallback("cam1").0 && daemon.metric("wmrelay_source_up", &[]) == 1.0);
+    let first = daemon.on_fallback("cam1").1;
     let decoder = player::ffmpeg(&daemon.url("mmst", "cam1"), 0);
-    let mut viewers: Vec<Viewer> = (0..45).map(|_| Viewer::tcp(daemon.mms, "cam1")).collect();
-    viewers.extend((0..5).map(|port| Viewer::udp(daemon.mms, "cam1", 4890 + port, None)));
+    let viewers = Viewer::fifty(&daemon, "cam1", 4890);
     wait_until("the decoder's first pictures", MINUTE, || decoder.stdout().lines().count() > 30);
 
     let mut random = Random(7);
@@ -70,7 +54,7 @@ fn a_source_killed_twenty_times_under_fifty_viewers_loses_none() {
         publisher.signal("KILL");
         drop(publisher);
         let turn = first + f64::from(round);
-        wait_until("the slate", MINUTE, || on_fallback(&daemon) == (1.0, turn));
+        wait_until("the slate", MINUTE, || daemon.on_fallback("cam1") == (true, turn));
         if round == 1 {
             // Now and then a while: the slate is a loop.
             std::thread::sleep(Duration::from_secs(4));
@@ -78,16 +62,12 @@ fn a_source_killed_twenty_times_under_fifty_viewers_loses_none() {
         // Long enough for a run of pictures, see `slates_in`.
         std::thread::sleep(Duration::from_millis(600 + random.next() % 200));
         publisher = ffmpeg_push("asf_stream", "POST", &url);
-        wait_until("the source", MINUTE, || on_fallback(&daemon) == (0.0, turn));
+        wait_until("the source", MINUTE, || daemon.on_fallback("cam1") == (false, turn));
         if round == 5 {
             steady = Some((daemon.resident_kib(), daemon.open_files()));
         }
     }
-    for viewer in &viewers {
-        viewer.wait_for_packets(20, MINUTE);
-        let seen = viewer.seen();
-        assert_eq!((seen.missing, seen.backward, seen.time_backward, &seen.ended), (0, 0, 0, &None), "{seen:?}");
-    }
+    viewers.iter().for_each(|viewer| viewer.assert_unbroken(MINUTE));
     let (resident, files) = steady.unwrap();
     let (resident_now, files_now) = (daemon.resident_kib(), daemon.open_files());
     eprintln!("resident {resident} KiB, then {resident_now} KiB; {files} files, then {files_now}");
@@ -141,16 +121,16 @@ fn another_publishing_point_of_another_format_stands_in() {
     let url = daemon.publish_url("", "cam1");
     let publisher = ffmpeg_push("asf_stream", "POST", &url);
     wait_until("the source", MINUTE, || daemon.metric("wmrelay_source_up", &[("point", "cam1")]) == 1.0);
-    wait_until("it alone", MINUTE, || on_fallback(&daemon).0 == 0.0);
+    wait_until("it alone", MINUTE, || !daemon.on_fallback("cam1").0);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wmrelay"));
     command.args(["swarm", &daemon.url("mmst", "cam1"), "--viewers", "10", "--seconds", "20", "--json"]);
     let swarm = Process::start(command);
     wait_until("the swarm", MINUTE, || daemon.metric("wmrelay_viewers", &[]) == 10.0);
-    let turn = on_fallback(&daemon).1 + 1.0;
+    let turn = daemon.on_fallback("cam1").1 + 1.0;
     drop(publisher);
-    wait_until("the other one", MINUTE, || on_fallback(&daemon) == (1.0, turn));
+    wait_until("the other one", MINUTE, || daemon.on_fallback("cam1") == (true, turn));
     let _publisher = ffmpeg_push("asf_stream", "POST", &url);
-    wait_until("the source again", MINUTE, || on_fallback(&daemon) == (0.0, turn));
+    wait_until("the source again", MINUTE, || daemon.on_fallback("cam1") == (false, turn));
     let report = swarm.finish(2 * MINUTE);
     assert!(report.status.success(), "{}{}", report.stdout, report.stderr);
     let report: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();

@@ -31,6 +31,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "rtsp", below: &["asf", "text", "viewing", "playing"], sans_io: true },
     Layer { name: "http", below: &["asf", "text", "viewing", "playing", "rtsp"], sans_io: true },
     Layer { name: "relay", below: &["asf"], sans_io: true },
+    Layer { name: "firewall", below: &[], sans_io: true },
     Layer { name: "archive", below: &["asf"], sans_io: false },
     Layer { name: "hooks", below: &["asf", "relay"], sans_io: false },
     Layer {
@@ -53,6 +54,7 @@ const LAYERS: &[Layer] = &[
             "access_log",
             "asf",
             "archive",
+            "firewall",
             "hooks",
             "text",
             "mms",

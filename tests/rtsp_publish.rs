@@ -293,6 +293,13 @@ fn publishers_of_other_codecs_are_told_the_way_and_disturb_nobody() {
     assert!(refused.starts_with("RTSP/1.0 415"), "{refused}");
     assert!(text.contains("this is VP8") && text.contains("-f asf_stream -method POST http://127.0.0.1:"), "{text}");
     assert!(text.contains("/publish/cam1"), "{text}");
+    // Most programs show the status line alone, which has an end.
+    let many: String = (96..104).map(|t| format!("m=video 0 RTP/AVP {t}\r\na=rtpmap:{t} {}/90000\r\n", "X".repeat(60))).collect();
+    let sdp = format!("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{many}");
+    let (refused, _) = ask(&mut connect(daemon.rtsp), &announce(&format!("rtsp://{}/cam1", daemon.rtsp), 1, "", &sdp));
+    let line = refused.lines().next().unwrap();
+    assert!(line.starts_with("RTSP/1.0 415 Publish by HTTP: ffmpeg "), "{refused}");
+    assert!(line.contains(" -f asf_stream -method POST http://127.0.0.1:") && line.ends_with("/publish/cam1"), "{refused}");
     if ready("publishers_of_other_codecs_are_told_the_way_and_disturb_nobody", FFMPEG) {
         for transport in ["udp", "tcp"] {
             let mut command = Command::new("ffmpeg");
@@ -334,15 +341,55 @@ fn modern(folder: &std::path::Path) -> std::path::PathBuf {
 /// The pictures of `cam1`, by their MD5, as an FFmpeg decodes them that comes while they are published.
 #[track_caller]
 fn pictures(daemon: &Daemon, seconds: u32) -> Vec<String> {
-    let played = player::ffmpeg(&daemon.url("mmst", "cam1"), seconds).finish(MINUTE);
-    let all = frames(&played.stdout);
-    let pictures = of_stream(&all, player::video_stream(&played.stdout)).len();
-    assert!(all.len() > pictures, "sound too: {}", played.stderr);
-    of_stream(&all, player::video_stream(&played.stdout)).into_iter().map(|frame| frame.md5).collect()
+    pictures_at(&daemon.url("mmst", "cam1"), &[], seconds)
 }
 
-/// By TCP: FFmpeg takes who calls itself a server of Windows Media, as its players need it, for one that wants repetitions over UDP, and
-/// gives up before it asks for anything.
+/// The same by another URL, with options for the player's input.
+#[track_caller]
+fn pictures_at(url: &str, options: &[&str], seconds: u32) -> Vec<String> {
+    let played = player::ffmpeg_with(options, url, seconds).finish(MINUTE);
+    assert!(played.status.success(), "{url} {options:?}: {}", played.stderr);
+    let all = frames(&played.stdout);
+    let pictures = of_stream(&all, player::video_stream(&played.stdout));
+    assert!(all.len() > pictures.len(), "sound too: {}", played.stderr);
+    pictures.into_iter().map(|frame| frame.md5).collect()
+}
+
+/// All pictures of a file, by their MD5.
+#[track_caller]
+fn pictures_of(clip: &std::path::Path) -> Vec<String> {
+    let whole = player::ffmpeg(clip.to_str().unwrap(), 0).finish(MINUTE);
+    of_stream(&frames(&whole.stdout), player::video_stream(&whole.stdout)).into_iter().map(|frame| frame.md5).collect()
+}
+
+/// Checks that pictures are those of a clip from some place on, none missing.
+#[track_caller]
+fn assert_in_a_row(seen: &[String], whole: &[String], least: usize) {
+    assert!(seen.len() >= least, "{} pictures", seen.len());
+    let place = whole.iter().position(|picture| *picture == seen[0]).expect("the first is not of the clip");
+    for (at, picture) in seen.iter().enumerate() {
+        assert_eq!(*picture, whole[place + at], "picture {at} behind {place}");
+    }
+}
+
+/// An ffmpeg that publishes a file to `cam1` as it is, in real time; over any transport if none is named.
+#[track_caller]
+fn ffmpeg_publishes(daemon: &Daemon, clip: &std::path::Path, transport: Option<&str>) -> Process {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "warning", "-re", "-i"]).arg(clip).args(["-c", "copy", "-f", "rtsp"]);
+    command.args(transport.iter().flat_map(|transport| ["-rtsp_transport", transport]));
+    command.arg(format!("rtsp://{}/cam1", daemon.rtsp));
+    Process::start(command)
+}
+
+#[track_caller]
+fn wait_for_publisher(daemon: &Daemon, publisher: &mut Process) {
+    wait_until("the source", MINUTE, || {
+        assert!(publisher.runs(), "{}\n{}", publisher.stderr(), daemon.log());
+        is_up(daemon)
+    });
+}
+
 #[test]
 fn ffmpeg_publishes_h264_and_aac() {
     if !ready("ffmpeg_publishes_h264_and_aac", FFMPEG) {
@@ -350,24 +397,59 @@ fn ffmpeg_publishes_h264_and_aac() {
     }
     let folder = tempfile::tempdir().unwrap();
     let clip = modern(folder.path());
-    let whole = player::ffmpeg(clip.to_str().unwrap(), 0).finish(MINUTE);
-    let whole: Vec<String> =
-        of_stream(&frames(&whole.stdout), player::video_stream(&whole.stdout)).into_iter().map(|frame| frame.md5).collect();
-    let daemon = Daemon::start(POINTS);
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-loglevel", "warning", "-re", "-i"]).arg(&clip);
-    command.args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp"]).arg(format!("rtsp://{}/cam1", daemon.rtsp));
-    let publisher = Process::start(command);
-    wait_until("the source", MINUTE, || is_up(&daemon));
-    let seen = pictures(&daemon, 4);
-    let place = whole.iter().position(|picture| *picture == seen[0]);
-    let place = place.unwrap_or_else(|| panic!("not of the clip\n{}\n{}", publisher.stderr(), daemon.log()));
-    for (at, picture) in seen.iter().enumerate() {
-        assert_eq!(*picture, whole[place + at], "picture {at} behind {place}");
+    let whole = pictures_of(&clip);
+    for transport in [Some("tcp"), Some("udp"), None] {
+        let daemon = Daemon::start(POINTS);
+        let mut publisher = ffmpeg_publishes(&daemon, &clip, transport);
+        wait_for_publisher(&daemon, &mut publisher);
+        assert_in_a_row(&pictures(&daemon, 4), &whole, 41);
+        drop(publisher);
+        wait_until("the end of the source", MINUTE, || !is_up(&daemon));
     }
-    assert!(seen.len() > 40, "{} pictures", seen.len());
-    drop(publisher);
-    wait_until("the end of the source", MINUTE, || !is_up(&daemon));
+}
+
+/// It asks about the name before it says that it publishes, as players do who need another answer.
+#[test]
+fn ffmpeg_comes_back_over_udp_while_players_watch_the_slate() {
+    if !ready("ffmpeg_comes_back_over_udp_while_players_watch_the_slate", FFMPEG) {
+        return;
+    }
+    let over_tcp = || ["-rtsp_transport", "tcp"].map(String::from).to_vec();
+    // Ports of their own for each player: those of the one before rest.
+    let mut first = 1200;
+    let mut over_udp = || {
+        first += 100;
+        let (first, last) = (first.to_string(), (first + 98).to_string());
+        ["-rtsp_transport", "udp", "-min_port", &first, "-max_port", &last].map(String::from).to_vec()
+    };
+    let seen_by = |options: &[String], url: &str| {
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        pictures_at(url, &options, 2)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let clip = modern(folder.path());
+    let whole = pictures_of(&clip);
+    let daemon = Daemon::start(
+        "[[publishing_point]]\nname = \"cam1\"\nsource = { type = \"push\" }\n\
+         fallback = { slate = \"Camera 1 is not there\" }\nfallback_after_s = 1\n",
+    );
+    let url = daemon.rtsp_url("rtsp", "cam1");
+    for round in 0..2 {
+        wait_until("the slate", MINUTE, || daemon.metric("wmrelay_source_fallback", &[("point", "cam1")]) == 1.0);
+        for options in [over_tcp(), over_udp()] {
+            let seen = seen_by(&options, &url);
+            assert!(seen.len() >= 10 && !seen.iter().any(|picture| whole.contains(picture)), "{round}: {} pictures", seen.len());
+        }
+        let mut publisher = ffmpeg_publishes(&daemon, &clip, Some("udp"));
+        wait_for_publisher(&daemon, &mut publisher);
+        wait_until("the source on the air", MINUTE, || daemon.metric("wmrelay_source_fallback", &[("point", "cam1")]) == 0.0);
+        for options in [over_tcp(), over_udp()] {
+            assert_in_a_row(&seen_by(&options, &url), &whole, 20);
+        }
+        publisher.signal("KILL");
+    }
+    let joins = |transport| daemon.metric("wmrelay_joins_total", &[("protocol", "rtsp"), ("transport", transport)]);
+    assert_eq!((joins("tcp"), joins("udp")), (4.0, 4.0));
 }
 
 /// AAC as LATM, which is GStreamer's own wish.
@@ -423,19 +505,32 @@ fn gstreamer_publishes_h264_and_aac() {
     }
 }
 
+/// The log tells it at once, the encoder when it comes again: what it is answered while it sends, it does not read.
 #[test]
-fn pictures_in_another_order_are_told_in_the_log() {
-    if !ready("pictures_in_another_order_are_told_in_the_log", FFMPEG) {
+fn who_sends_pictures_in_another_order_is_told_so() {
+    if !ready("who_sends_pictures_in_another_order_is_told_so", FFMPEG) {
         return;
     }
     let daemon = Daemon::start(POINTS);
+    let with_b_frames = |b_frames| reordering(&daemon, b_frames).finish(MINUTE);
+    let ended = with_b_frames("2");
+    assert!(!ended.status.success() && !ended.stderr.contains("415"), "{}", ended.stderr);
+    assert!(daemon.log().contains("B-frames"), "{}", daemon.log());
+    let ended = with_b_frames("2");
+    assert!(ended.stderr.contains("415 Its pictures come in another order"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("-bf 0"), "{}", ended.stderr);
+    let mut publisher = reordering(&daemon, "0");
+    wait_for_publisher(&daemon, &mut publisher);
+}
+
+/// An ffmpeg that publishes H.264 with so many B-frames.
+#[track_caller]
+fn reordering(daemon: &Daemon, b_frames: &str) -> Process {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-loglevel", "warning", "-re", "-f", "lavfi", "-i", "testsrc2=rate=15:size=176x144", "-t", "20"]);
-    command.args(["-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-b_strategy", "0", "-g", "15", "-f", "rtsp"]);
+    command.args(["-c:v", "libx264", "-preset", "ultrafast", "-bf", b_frames, "-b_strategy", "0", "-g", "15", "-f", "rtsp"]);
     command.args(["-rtsp_transport", "tcp"]).arg(format!("rtsp://{}/cam1", daemon.rtsp));
-    let ended = Process::start(command).finish(MINUTE);
-    assert!(!ended.status.success(), "{}", ended.stderr);
-    assert!(daemon.log().contains("B-frames"), "{}", daemon.log());
+    Process::start(command)
 }
 
 #[test]

@@ -56,6 +56,41 @@ fn number_behind(text: &str, mark: &str) -> u16 {
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().unwrap()
 }
 
+/// FFmpeg tells the dialect by the answer to OPTIONS, and may be about to publish.
+#[test]
+fn ffmpeg_finds_a_plain_server_while_nobody_publishes() {
+    let daemon = Daemon::start(POINT);
+    let ask = |agent: &str, query: &str| {
+        let mut connection = Connection::open(daemon.rtsp, "cam1");
+        connection.agent = agent.into();
+        connection.url.push_str(query);
+        let options = connection.ask("OPTIONS", "", "");
+        let described = connection.ask("DESCRIBE", "", "");
+        let is_plain = options.header("Server").unwrap().starts_with("wmrelay/");
+        (is_plain, described.status(), described.header("Location").map(str::to_owned))
+    };
+    let again = format!("rtsp://{}/cam1?dialect=wm", daemon.rtsp);
+    assert_eq!(ask("Lavf59.27.100", ""), (true, 302, Some(again)));
+    assert_eq!(ask("Lavf59.27.100", "?dialect=wm"), (false, 503, None));
+    assert_eq!(ask("Lavf59.27.100", "?dialect=other"), (false, 503, None));
+    assert_eq!(ask("WMPlayer/9.0.0.2833", ""), (false, 503, None));
+    let _publisher = Publisher::start(daemon.http, "cam1", STREAM, u32::MAX);
+    wait_for_source(&daemon, "cam1");
+    assert_eq!(ask("Lavf59.27.100", ""), (false, 200, None));
+    assert_eq!(daemon.metric("wmrelay_sessions_total", &[("protocol", "rtsp")]), 5.0);
+}
+
+/// Nothing tells it whether a publisher is awaited, nor does it cost it a second connection.
+#[test]
+fn ffmpeg_that_may_not_publish_finds_the_server_of_players() {
+    let daemon = Daemon::start(format!("{POINT}[access]\npublishers_deny = [\"127.0.0.1\"]\n"));
+    let mut connection = Connection::open(daemon.rtsp, "cam1");
+    connection.agent = "Lavf59.27.100".into();
+    let options = connection.ask("OPTIONS", "", "");
+    assert!(options.header("Server").unwrap().starts_with("WMServer/"), "{options:?}");
+    assert_eq!(connection.ask("DESCRIBE", "", "").status(), 503);
+}
+
 /// A datagram is one image, whoever gets it and whichever shard sends it.
 #[test]
 fn all_viewers_get_the_same_datagrams_from_all_shards() {

@@ -4,15 +4,21 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use support::Need::{self, Program};
+use support::camera::{A_LAW, CAMERA, H264};
 use support::daemon::{Daemon, http_get};
-use support::mms::open_result;
+use support::inputs::{camera_file, watch};
+use support::mms::{self, Control, open_result};
+use support::player::{self, frames, of_stream, video_stream};
 use support::process::children_of;
 use support::viewer::Viewer;
-use support::{stays, wait_until};
+use support::{ready, stays, wait_until};
 
+const FFMPEG: &[Need] = &[Program("ffmpeg"), Program("ffprobe")];
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// NS_E_FILE_NOT_FOUND: there is nothing of that name.
@@ -28,7 +34,7 @@ impl Camera {
         let folder = tempfile::tempdir().unwrap();
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ingest/demo.asf");
         let script = format!(
-            "cd '{}'\nprintf '%s\\0' \"$1\" >> names\ncase \"$1\" in *broken*) exit 1;; esac\ncat '{}'\nexec sleep 1000\n",
+            "cd '{}'\nprintf '%s\\0' \"$1\" >> names\ncase \"$1\" in *broken*) exit 1;; *silent*) exec sleep 1000;; esac\ncat '{}'\nexec sleep 1000\n",
             folder.path().display(),
             demo.display()
         );
@@ -92,6 +98,76 @@ fn of_fifty_templates_two_run_while_two_are_watched() {
 }
 
 #[test]
+fn of_fifty_templates_that_transcode_two_do_while_two_are_watched() {
+    if !ready("of_fifty_templates_that_transcode_two_do_while_two_are_watched", FFMPEG) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let point = |n: u32| {
+        let site = folder.path().join(n.to_string());
+        std::fs::create_dir(&site).unwrap();
+        std::os::unix::fs::symlink(camera_file(), site.join("front.mp4")).unwrap();
+        format!(
+            "[[publishing_point]]\nname = \"site{n}/*\"\nsource = {{ type = \"ffmpeg\", input = {:?}, profile = \"wmp9\", linger_s = 1 }}\n",
+            site.join("{1}.mp4")
+        )
+    };
+    let daemon = Daemon::start((0..50).map(point).collect::<String>());
+    let children = |profile: &str| daemon.metric("wmrelay_transcode_children", &[("profile", profile)]);
+    assert!(children_of(daemon.id()).is_empty(), "nobody watches");
+    let viewers = ["site7/front", "SITE31/front", "site7/front"].map(|name| watch(&daemon, name));
+    viewers.iter().for_each(|viewer| viewer.wait_for_packets(20, LIMIT));
+    // By the kernel's word, not only by ours.
+    let programs = || -> Vec<String> {
+        let names = children_of(daemon.id()).into_iter().map(|child| std::fs::read_to_string(format!("/proc/{child}/comm")));
+        names.map(|name| name.unwrap_or_default().trim().to_owned()).collect()
+    };
+    assert_eq!((programs(), children("wmp9")), (vec!["ffmpeg".to_owned(); 2], 2.0));
+    stays("two children", Duration::from_secs(1), || programs().len() == 2);
+    let restarts = daemon.metric("wmrelay_transcode_restarts_total", &[]);
+    assert_eq!(restarts, 0.0, "they are the first ones");
+    let [one, two, again] = viewers;
+    drop((two, again));
+    wait_until("the child that nobody watches any more ends", LIMIT, || programs().len() == 1);
+    one.wait_for_packets(20, LIMIT);
+    assert_eq!((one.ended(), children("wmp9")), (None, 1.0));
+    drop(one);
+    wait_until("the last child ends", LIMIT, || children_of(daemon.id()).is_empty());
+    assert_eq!(daemon.metric("wmrelay_source_up", &[]), 0.0);
+}
+
+#[test]
+fn of_templates_of_cameras_only_the_one_that_is_watched_connects() {
+    let test = "of_templates_of_cameras_only_the_one_that_is_watched_connects";
+    if !ready(test, CAMERA) {
+        return;
+    }
+    let Some(camera) = support::camera::Camera::start(test, &[H264, A_LAW], None) else { return };
+    let unwatched = TcpListener::bind("127.0.0.1:0").unwrap();
+    unwatched.set_nonblocking(true).unwrap();
+    let point = |name: String, address: std::net::SocketAddr| {
+        format!(
+            "[[publishing_point]]\nname = \"{name}-*\"\nsource = {{ type = \"camera\", url = \"rtsp://{address}/{{1}}\", linger_s = 0 }}\n"
+        )
+    };
+    let others = unwatched.local_addr().unwrap();
+    let mut settings: String = (0..20).map(|n| point(format!("shed{n}"), others)).collect();
+    settings.push_str(&point("yard".to_owned(), camera.address));
+    let daemon = Daemon::start(settings);
+    let decoded = player::ffmpeg(&daemon.url("mmst", "yard-cam"), 2).finish(LIMIT);
+    assert!(decoded.status.success(), "{}", decoded.stderr);
+    let pictures = of_stream(&frames(&decoded.stdout), video_stream(&decoded.stdout));
+    assert!(pictures.len() >= 15, "{} pictures\n{}", pictures.len(), decoded.stderr);
+    wait_until("it leaves the camera", LIMIT, || daemon.log().contains("left, nobody watches"));
+    let connects = |result: &str| daemon.metric("wmrelay_camera_connects_total", &[("result", result)]);
+    assert_eq!((connects("played"), connects("failed")), (1.0, 0.0), "{}", daemon.log());
+    assert!(unwatched.accept().is_err(), "one that nobody watches was connected to");
+    // And it would be: by whoever watches.
+    let _player = player::ffmpeg(&daemon.url("mmst", "shed7-cam"), 1);
+    wait_until("a connection", LIMIT, || unwatched.accept().is_ok());
+}
+
+#[test]
 fn what_viewers_name_reaches_the_program_as_it_is_or_not_at_all() {
     let camera = Camera::new();
     let daemon = Daemon::start(camera.point("cam-*", "{1}", "") + &camera.point("two-*-*", "a={2};b={1}", ""));
@@ -129,7 +205,8 @@ fn a_name_of_its_own_comes_before_templates() {
         + &camera.point("cam-1", "one", "")
         + &camera.point("cam-b*", "b {1}", "");
     let daemon = Daemon::start(settings);
-    for (name, argument) in [("cam-1", "one"), ("Cam-2", "cam 2"), ("cam-b2", "b 2"), ("x", "any x")] {
+    // What is not transcoded has one profile, whatever is asked for.
+    for (name, argument) in [("cam-1", "one"), ("Cam-2?profile=wmp64", "cam 2"), ("cam-b2", "b 2"), ("x", "any x")] {
         Viewer::tcp(daemon.mms, name).wait_for_packets(2, LIMIT);
         assert_eq!(camera.names().last().unwrap(), argument, "{name}");
     }
@@ -167,6 +244,35 @@ fn names_at_once_are_limited_and_those_that_bring_nothing_leave_nothing_behind()
     good.wait_for_packets(5, LIMIT);
     stays("one child", Duration::from_millis(300), || children_of(daemon.id()).len() == 1);
     assert_eq!(daemon.metric("wmrelay_source_up", &[("point", "cam-*")]), 1.0);
+}
+
+#[test]
+fn names_that_bring_nothing_hold_an_address_up_for_source_timeout_s() {
+    let camera = Camera::new();
+    let daemon = Daemon::start(camera.point("cam-*", "{1}", "source_timeout_s = 10\n"));
+    let ask = |name: String| {
+        let mut control = Control::connect(daemon.mms);
+        control.send(mms::CONNECT, &mms::connect_body(support::viewer::PLAYER));
+        control.expect(mms::CONNECTED, LIMIT);
+        control.send(mms::CONNECT_FUNNEL, &mms::funnel_body("\\\\127.0.0.1\\TCP\\1037"));
+        control.expect(mms::FUNNEL_CONNECTED, LIMIT);
+        control.send(mms::OPEN_FILE, &mms::open_body(&name));
+        mms::result_of(&control.expect(mms::OPENED, LIMIT))
+    };
+    let busy = || daemon.metric("wmrelay_refusals_total", &[("cause", "mirror_busy")]);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|n| scope.spawn(move || ask(format!("cam-silent{n}")))).collect();
+        wait_until("eight children", LIMIT, || children_of(daemon.id()).len() == 8);
+        assert_ne!(open_result(daemon.mms, "cam-good"), 0);
+        assert_eq!(busy(), 1.0);
+        // They are refused when their time has come, and so hold nothing any more, though nothing ever came.
+        for asked in asking {
+            assert_ne!(asked.join().unwrap(), 0);
+        }
+    });
+    // Their places are free a moment after their children have ended.
+    wait_until("a place", LIMIT, || open_result(daemon.mms, "cam-good") == 0);
+    Viewer::tcp(daemon.mms, "cam-good").wait_for_packets(5, LIMIT);
 }
 
 #[test]

@@ -6,17 +6,16 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::Need::{self, Program};
 use support::daemon::Daemon;
+use support::inputs::{camera_file, codecs, listens, send_camera, send_hls, watch};
 use support::mms::{self, Control, result_of};
 use support::player::{self, Frame, frames, of_stream};
-use support::process::{Process, children_of, send_signal};
+use support::process::{children_of, send_signal};
 use support::viewer::Viewer;
 use support::web::{WebServer, respond};
 use support::{ready, wait_for, wait_until};
@@ -24,26 +23,6 @@ use support::{ready, wait_for, wait_until};
 const FFMPEG: &[Need] = &[Program("ffmpeg"), Program("ffprobe")];
 /// Other tests and other programs may want the processor too.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Ten seconds of H.264 without B-frames, a key frame each second, and AAC: what a camera sends.
-#[track_caller]
-fn camera_file() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let mine = folder.join(format!("camera-{}.mp4", std::process::id()));
-        let mut command = Command::new("ffmpeg");
-        command.args(["-nostdin", "-loglevel", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=20"]);
-        command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-t", "10"]);
-        command.args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-g", "20"]);
-        command.args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "64k"]).arg(&mine);
-        let made = Process::start(command).finish(LIMIT);
-        assert!(made.status.success(), "ffmpeg makes no file: {}", made.stderr);
-        let file = folder.join("camera.mp4");
-        std::fs::rename(&mine, &file).unwrap();
-        file
-    })
-}
 
 /// A publishing point that is transcoded while it is watched; `more` is added to its source.
 fn point(name: &str, input: &str, profile: &str, more: &str) -> String {
@@ -55,28 +34,6 @@ fn point(name: &str, input: &str, profile: &str, more: &str) -> String {
 
 fn from_file(name: &str, profile: &str) -> String {
     point(name, &camera_file().display().to_string(), profile, "")
-}
-
-/// The camera, sent elsewhere by an ffmpeg of its own for ever, in real time.
-#[track_caller]
-fn send_camera(output: &[&str]) -> Process {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-loglevel", "error", "-re", "-stream_loop", "-1", "-i"]).arg(camera_file());
-    command.args(["-c", "copy"]).args(output);
-    Process::start(command)
-}
-
-/// The codecs of what is played, as ffprobe calls them, pictures first.
-#[track_caller]
-fn codecs(url: &str) -> Vec<String> {
-    let mut command = Command::new("ffprobe");
-    command.args(["-loglevel", "error", "-show_entries", "stream=codec_type,codec_name,codec_tag_string,has_b_frames"]);
-    command.args(["-of", "csv=p=0", url]);
-    let done = Process::start(command).finish(LIMIT);
-    assert!(done.status.success(), "{url}: {}", done.stderr);
-    let mut lines: Vec<String> = done.stdout.lines().map(str::to_owned).collect();
-    lines.sort_by_key(|line| line.contains("audio"));
-    lines
 }
 
 /// Plays for some seconds of media; pictures and blocks of sound.
@@ -186,6 +143,18 @@ fn viewers_of_one_profile_share_a_child() {
     viewers.iter().for_each(Viewer::assert_undisturbed);
 }
 
+/// Opens a name as a player that calls itself so; what comes of it, and the connection that has it open.
+#[track_caller]
+fn open_as(player: &str, daemon: &Daemon, name: &str) -> (u32, Control) {
+    let mut control = Control::connect(daemon.mms);
+    control.send(mms::CONNECT, &mms::connect_body(player));
+    control.expect(mms::CONNECTED, LIMIT);
+    control.send(mms::CONNECT_FUNNEL, &mms::funnel_body("\\\\127.0.0.1\\TCP\\1037"));
+    control.expect(mms::FUNNEL_CONNECTED, LIMIT);
+    control.send(mms::OPEN_FILE, &mms::open_body(name));
+    (result_of(&control.expect(mms::OPENED, LIMIT)), control)
+}
+
 #[test]
 fn a_player_of_1999_gets_what_it_decodes() {
     if !ready("a_player_of_1999_gets_what_it_decodes", FFMPEG) {
@@ -193,15 +162,7 @@ fn a_player_of_1999_gets_what_it_decodes() {
     }
     let rule = "[[player_profile]]\nplayer = \"NSPlayer/4.\"\nprotocol = \"rtsp\"\nprofile = \"radio\"\n";
     let daemon = Daemon::start(format!("{rule}{}", from_file("cam", "wmp9")));
-    let open = |player: &str, name: &str| {
-        let mut control = Control::connect(daemon.mms);
-        control.send(mms::CONNECT, &mms::connect_body(player));
-        control.expect(mms::CONNECTED, LIMIT);
-        control.send(mms::CONNECT_FUNNEL, &mms::funnel_body("\\\\127.0.0.1\\TCP\\1037"));
-        control.expect(mms::FUNNEL_CONNECTED, LIMIT);
-        control.send(mms::OPEN_FILE, &mms::open_body(name));
-        (result_of(&control.expect(mms::OPENED, LIMIT)), control)
-    };
+    let open = |player: &str, name: &str| open_as(player, &daemon, name);
     let guid = "{3F2504E0-4F89-41D3-9A0C-0305E82C3301}";
     for (player, profile) in [("NSPlayer/4.1.0.3925", "wmp64"), ("NSPlayer/9.0.0.3250", "wmp9")] {
         let (result, _control) = open(&format!("{player}; {guid}"), "cam");
@@ -214,6 +175,96 @@ fn a_player_of_1999_gets_what_it_decodes() {
     assert_eq!(result, 0xC00D_001A, "no such profile");
 }
 
+/// A template of such cameras in a folder.
+fn template(folder: &Path) -> String {
+    point("cam-*", &folder.join("{1}.mp4").display().to_string(), "wmp9", "")
+}
+
+/// A folder of cameras of these names.
+#[track_caller]
+fn cameras(names: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in names {
+        std::fs::copy(camera_file(), folder.path().join(format!("{name}.mp4"))).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn names_of_a_template_come_in_every_profile() {
+    if !ready("names_of_a_template_come_in_every_profile", FFMPEG) {
+        return;
+    }
+    let folder = cameras(&["7", "8"]);
+    let daemon = Daemon::start(template(folder.path()));
+    let own = Viewer::tcp(daemon.mms, "cam-7");
+    let small = ["cam-7?profile=wmp64", "CAM-7?profile=WMP64"].map(|name| Viewer::tcp(daemon.mms, name));
+    small.iter().chain([&own]).for_each(|viewer| viewer.wait_for_packets(20, LIMIT));
+    assert_eq!((children(&daemon, &[]), children_of(daemon.id()).len()), (2.0, 2));
+    assert_eq!(children(&daemon, &[("point", "cam-*"), ("profile", "wmp64")]), 1.0);
+    for (name, codec) in [("cam-7", "wmv2"), ("cam-7?profile=wmp9", "wmv2"), ("cam-7?profile=wmp64", "msmpeg4v3")] {
+        let http = format!("http://{}/{name}", daemon.http);
+        for url in [daemon.url("mmst", name), http.replace("http:", "mmsh:"), http, daemon.rtsp_url("rtsp", name)] {
+            let found = codecs(&url);
+            assert!(found[0].starts_with(codec), "{url}: {found:?}");
+        }
+    }
+    assert_eq!(children(&daemon, &[]), 2.0, "its own profile by name is no other one");
+    // A player of 1999 gets what it decodes, of this name and of another one.
+    for (name, running) in [("cam-7", 2.0), ("cam-8", 3.0)] {
+        let (result, _control) = open_as("NSPlayer/4.1.0.3925; {3F2504E0-4F89-41D3-9A0C-0305E82C3301}", &daemon, name);
+        assert_eq!((result, children(&daemon, &[])), (0, running), "{name}");
+    }
+    assert_eq!(mms::open_result(daemon.mms, "cam-7?profile=wmp10"), 0xC00D_001A, "no such profile");
+    // The last one of a profile ends that, and nothing else.
+    let [one, two] = small;
+    drop(one);
+    two.wait_for_packets(20, LIMIT);
+    drop(two);
+    wait_until("its own alone", LIMIT, || children(&daemon, &[]) == 1.0 && children_of(daemon.id()).len() == 1);
+    own.wait_for_packets(20, LIMIT);
+    own.assert_undisturbed();
+    drop(own);
+    wait_until("the last child leaves", LIMIT, || children(&daemon, &[]) == 0.0 && children_of(daemon.id()).is_empty());
+    assert_eq!(daemon.metric("wmrelay_source_up", &[("point", "cam-*")]), 0.0);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn profiles_are_no_way_round_the_limits() {
+    if !ready("profiles_are_no_way_round_the_limits", FFMPEG) {
+        return;
+    }
+    let folder = cameras(&["1", "2", "3"]);
+    let settings = [
+        "[limits]\nviewers_per_point = 2\n[transcode]\nchildren = 6\n".to_owned(),
+        from_file("gate", "wmp9"),
+        template(folder.path()),
+    ];
+    let daemon = Daemon::start(settings.concat());
+    let refusals = |cause: &str| daemon.metric("wmrelay_refusals_total", &[("cause", cause)]);
+    let mut watching = Vec::new();
+    for name in ["gate", "cam-1"] {
+        let before = refusals("viewers_per_point");
+        watching.extend(["", "?profile=wmp64"].map(|profile| Viewer::tcp(daemon.mms, &format!("{name}{profile}"))));
+        for profile in ["", "?profile=wmp64", "?profile=wmp9"] {
+            assert_ne!(mms::open_result(daemon.mms, &format!("{name}{profile}")), 0, "{name}{profile}");
+        }
+        assert_eq!(refusals("viewers_per_point") - before, 3.0, "{name}");
+    }
+    // Three of six children run for this address: as many as one may have.
+    assert_eq!(children(&daemon, &[]), 4.0);
+    for name in ["cam-2", "cam-3?profile=wmp64", "gate?profile=radio", "cam-1?profile=radio"] {
+        assert_ne!(mms::open_result(daemon.mms, name), 0, "{name}");
+    }
+    assert_eq!((refusals("transcode_address"), children(&daemon, &[])), (4.0, 4.0));
+    watching.iter().for_each(|viewer| viewer.wait_for_packets(20, LIMIT));
+    watching.iter().for_each(Viewer::assert_undisturbed);
+    drop(watching);
+    wait_until("all leave", LIMIT, || children(&daemon, &[]) == 0.0);
+    Viewer::tcp(daemon.mms, "cam-2?profile=radio").wait_for_packets(5, LIMIT);
+}
+
 #[test]
 fn hls_and_rtsp_and_udp_and_rtmp() {
     if !ready("hls_and_rtsp_and_udp_and_rtmp", FFMPEG) {
@@ -221,8 +272,8 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
     }
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().to_owned();
-    let playlist = root.join("x.m3u8").display().to_string();
-    let _hls = send_camera(&["-f", "hls", "-hls_time", "1", "-hls_list_size", "4", "-hls_flags", "delete_segments", &playlist]);
+    let playlist = root.join("x.m3u8");
+    let _hls = send_hls(&playlist);
     let served = root.clone();
     let web = WebServer::start(move |head, stream| {
         let name = head.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').split('?').next().unwrap();
@@ -231,7 +282,6 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
             Err(_) => respond(stream, "404 Not Found", "", b""),
         }
     });
-    wait_until("segments", LIMIT, || std::fs::read_to_string(&playlist).is_ok_and(|text| text.matches("#EXTINF").count() >= 3));
     // What this crate sends over RTSP itself stands for a camera.
     let upstream = Daemon::start("[[publishing_point]]\nname = \"push\"\nsource = { type = \"push\" }\n");
     let _publisher = support::publisher::ffmpeg_push("asf_stream", "POST", &upstream.publish_url("", "push"));
@@ -243,7 +293,7 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
     let rtmp = format!("rtmp://{free_tcp}/live/key");
     let settings = [
         point("hls", &web.url("http", "x.m3u8?token=s3cret"), "wmp9", ""),
-        point("local", &playlist, "wmp64", ""),
+        point("local", &playlist.display().to_string(), "wmp64", ""),
         point("rtsp", &upstream.rtsp_url("rtsp", "push"), "wmp9", ""),
         point("udp", &format!("udp://{free_udp}"), "wmp9", ""),
         point("wmv", &support::publisher::clip().display().to_string(), "wmp9", ""),
@@ -262,10 +312,8 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
     assert!(!daemon.log().contains("s3cret"), "{}", daemon.log());
     assert_eq!(daemon.log().matches("copies_video=true").count(), 1, "that of Windows Media: {}", daemon.log());
 
-    // The publisher comes when it likes, and again. The listener is looked for in the kernel's table: a connection would be taken for
-    // the publisher.
-    let entry = format!(":{:04X} 00000000:0000 0A", free_tcp.port());
-    let listens = || std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&entry);
+    // The publisher comes when it likes, and again.
+    let listens = || listens(free_tcp.port());
     let viewer = std::thread::scope(|scope| {
         let viewer = scope.spawn(|| watch(&daemon, "rtmp"));
         wait_until("the listener", LIMIT, listens);
@@ -281,20 +329,6 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
     let _publisher = send_camera(&["-f", "flv", &rtmp]);
     wait_until("packets of the second publisher", LIMIT, || viewer.seen().packets > packets + 50);
     assert_eq!(viewer.ended(), None);
-}
-
-/// A viewer that waits as long as a cold input takes.
-#[track_caller]
-fn watch(daemon: &Daemon, name: &str) -> Viewer {
-    let mut control = Control::connect(daemon.mms);
-    control.send(mms::CONNECT, &mms::connect_body(support::viewer::PLAYER));
-    control.expect(mms::CONNECTED, LIMIT);
-    control.send(mms::CONNECT_FUNNEL, &mms::funnel_body("\\\\127.0.0.1\\TCP\\1037"));
-    control.expect(mms::FUNNEL_CONNECTED, LIMIT);
-    control.send(mms::OPEN_FILE, &mms::open_body(name));
-    assert_eq!(result_of(&control.expect(mms::OPENED, LIMIT)), 0, "{name}");
-    drop(control);
-    Viewer::tcp(daemon.mms, name)
 }
 
 #[test]
@@ -322,6 +356,34 @@ fn no_more_children_than_allowed_and_one_that_is_killed_comes_back() {
         });
     }
     assert!(children_of(daemon.id()).len() == 1 && daemon.log().contains("signal: 9"), "{}", daemon.log());
+}
+
+#[test]
+fn a_child_at_its_memory_limit_ends_and_is_reported() {
+    if !ready("a_child_at_its_memory_limit_ends_and_is_reported", FFMPEG) {
+        return;
+    }
+    // A single picture of it takes 50 MB, and ffmpeg holds several.
+    let settings = [
+        "[transcode]\nmemory_bytes = 134217728\n",
+        "[[profile]]\nname = \"huge\"\ncopy = false\nvideo = { codec = \"wmv2\", max_width = 7680, max_height = 4320 }\n",
+        "[[publishing_point]]\nname = \"huge\"\nsource = { type = \"ffmpeg\", input = \"testsrc2=size=7680x4320:rate=5\", \
+         input_arguments = [\"-f\", \"lavfi\"], profile = \"huge\" }\n",
+        &from_file("radio", "radio"),
+    ];
+    let daemon = Daemon::start(settings.concat());
+    let viewer = Viewer::tcp(daemon.mms, "radio");
+    viewer.wait_for_packets(10, LIMIT);
+    let restarts = |name: &str| daemon.metric("wmrelay_transcode_restarts_total", &[("point", name)]);
+    wait_until("it has ended twice", 2 * LIMIT, || restarts("huge") >= 2.0);
+    assert!(daemon.log().contains("Cannot allocate memory"), "{}", daemon.log());
+    // It is held to it while it runs, and nobody else notices.
+    viewer.wait_for_packets(20, LIMIT);
+    viewer.assert_undisturbed();
+    assert_eq!((restarts("radio"), daemon.metric("wmrelay_source_up", &[("point", "radio")])), (0.0, 1.0));
+    let id = daemon.id();
+    assert!(daemon.stop().success());
+    assert!(children_of(id).is_empty());
 }
 
 #[test]

@@ -15,8 +15,10 @@ pub struct Launch {
     namespace: Option<String>,
     listen: [&'static str; 3],
     rtsp: Option<&'static str>,
+    rtsp_server_port: u16,
     protocols: [Option<&'static str>; 3],
     tls: Option<[PathBuf; 2]>,
+    control: String,
     open_files: Option<u32>,
 }
 
@@ -34,6 +36,8 @@ pub struct Daemon {
     pub rtsps: SocketAddr,
     /// Metrics and health.
     pub admin: SocketAddr,
+    /// The control port.
+    pub control: SocketAddr,
     stopped: bool,
 }
 
@@ -45,8 +49,10 @@ impl Launch {
             namespace: None,
             listen: ["127.0.0.1:0"; 3],
             rtsp: None,
+            rtsp_server_port: 0,
             protocols: [None; 3],
             tls: None,
+            control: String::new(),
             open_files: None,
         }
     }
@@ -69,6 +75,12 @@ impl Launch {
         self
     }
 
+    /// Sends media over RTSP from that UDP port; only where nothing else can have it.
+    pub fn rtsp_server_port(mut self, port: u16) -> Self {
+        self.rtsp_server_port = port;
+        self
+    }
+
     /// Serves these protocols, as TOML arrays, on the listeners of MMS, HTTP and RTSP.
     pub fn protocols(mut self, protocols: [&'static str; 3]) -> Self {
         self.protocols = protocols.map(Some);
@@ -78,6 +90,12 @@ impl Launch {
     /// Serves RTSP inside TLS too, with this certificate and key.
     pub fn tls(mut self, files: [PathBuf; 2]) -> Self {
         self.tls = Some(files);
+        self
+    }
+
+    /// Keys of `[control]` beside `listen`.
+    pub fn control(mut self, keys: impl Into<String>) -> Self {
+        self.control = keys.into();
         self
     }
 
@@ -100,12 +118,14 @@ impl Launch {
         let [mms_protocols, http_protocols, rtsp_protocols] =
             self.protocols.map(|protocols| protocols.map(|protocols| format!("protocols = {protocols}\n")).unwrap_or_default());
         let settings = format!(
-            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = 0\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n",
+            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = {}\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n[control]\nlisten = \"{host}:0\"\n{}\n[console]\nlisten = \"\"\n",
             self.settings,
             mms_protocols,
             http_protocols,
+            self.rtsp_server_port,
             rtsp_protocols,
             self.rtsp.map_or_else(|| format!("{host}:0"), str::to_owned),
+            self.control,
         );
         let config = folder.path().join("wmrelay.toml");
         std::fs::write(&config, settings).unwrap();
@@ -128,13 +148,23 @@ impl Launch {
             command = limited;
         }
         command.arg("serve").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
+        command.env("STATE_DIRECTORY", folder.path()).env("RUNTIME_DIRECTORY", folder.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
 
         // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon =
-            Daemon { child, folder, mms: nowhere, http: nowhere, rtsp: nowhere, rtsps: nowhere, admin: nowhere, stopped: false };
+        let mut daemon = Daemon {
+            child,
+            folder,
+            mms: nowhere,
+            http: nowhere,
+            rtsp: nowhere,
+            rtsps: nowhere,
+            admin: nowhere,
+            control: nowhere,
+            stopped: false,
+        };
         let bound: serde_json::Value = wait_for("the daemon's ready file", Duration::from_secs(20), || {
             assert!(daemon.runs(), "the daemon ended before it was ready");
             serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()
@@ -145,6 +175,10 @@ impl Launch {
         };
         (daemon.mms, daemon.http, daemon.admin) = (first("mms"), first("http"), first("admin"));
         daemon.rtsp = first("rtsp");
+        // Not listened on beyond loopback while nobody may sign in.
+        if bound["control"][0].is_string() {
+            daemon.control = first("control");
+        }
         if !tls.is_empty() {
             daemon.rtsps = first("rtsps");
         }
@@ -194,6 +228,14 @@ impl Daemon {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// Runs a command of ours against it, by its control socket; what it prints, and its exit code.
+    pub fn command(&self, arguments: &[&str]) -> (String, Option<i32>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+        let output = command.args(arguments).arg("--socket").arg(self.folder().join("control.sock")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (text, output.status.code())
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }
@@ -220,6 +262,14 @@ impl Daemon {
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         sum_of(&self.metrics(), name, labels)
+    }
+
+    /// Whether a fallback stands in for the source of a publishing point, and how often one has.
+    #[track_caller]
+    pub fn on_fallback(&self, point: &str) -> (bool, f64) {
+        let metrics = self.metrics();
+        let of = |name| sum_of(&metrics, name, &[("point", point)]);
+        (of("wmrelay_source_fallback") > 0.0, of("wmrelay_source_fallbacks_total"))
     }
 
     /// Ends it as a service manager does.

@@ -19,6 +19,7 @@ pub mod camera;
 pub mod daemon;
 pub mod forwarder;
 pub mod gstreamer;
+pub mod inputs;
 pub mod media;
 pub mod mms;
 pub mod namespace;

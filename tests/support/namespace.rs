@@ -50,6 +50,18 @@ impl Network {
         load(&self.server, rules);
     }
 
+    /// Loads rules (nft syntax) into the firewall, in place of all that were there.
+    #[track_caller]
+    pub fn load_at_firewall(&self, rules: &str) {
+        load(&self.firewall, &format!("flush ruleset\n{rules}"));
+    }
+
+    /// Loads rules (nft syntax) into the client's own namespace.
+    #[track_caller]
+    pub fn load_at_client(&self, rules: &str) {
+        load(&self.client, rules);
+    }
+
     /// The namespace of the server.
     pub fn server(&self) -> &str {
         &self.server
@@ -79,6 +91,12 @@ impl Network {
     #[track_caller]
     pub fn counted_at_server(&self, counter: &str) -> u64 {
         counted(&self.server, counter)
+    }
+
+    /// The same at the client.
+    #[track_caller]
+    pub fn counted_at_client(&self, counter: &str) -> u64 {
+        counted(&self.client, counter)
     }
 
     /// Runs a command at the server, which must succeed.

@@ -110,6 +110,16 @@ pub fn children_of(id: u32) -> Vec<u32> {
     ids.filter(|child| parent_of(*child) == Some(id)).collect()
 }
 
+/// Children that have ended and that nobody has waited for.
+pub fn zombies_of(id: u32) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
+        Some((fields.next()?, fields.next()?))
+    });
+    stats.filter(|(state, parent)| state == "Z" && *parent == id.to_string()).count()
+}
+
 fn parent_of(id: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name in parentheses may hold blanks and parentheses itself; state and parent follow the last one.

@@ -155,6 +155,21 @@ impl Viewer {
         assert_eq!((seen.missing, seen.backward, &seen.ended), (0, 0, &None), "{seen:?}");
     }
 
+    /// Plays on, over TCP or a network that loses nothing: nothing missing or out of order since the begin, not ended.
+    #[track_caller]
+    pub fn assert_unbroken(&self, limit: Duration) {
+        self.wait_for_packets(20, limit);
+        let seen = self.seen();
+        assert_eq!((seen.missing, seen.backward, seen.time_backward, &seen.ended), (0, 0, 0, &None), "{seen:?}");
+    }
+
+    /// Fifty viewers of a publishing point, five of them over UDP to ports from this one on.
+    #[track_caller]
+    pub fn fifty(daemon: &Daemon, name: &str, first_port: u16) -> Vec<Self> {
+        let tcp = (0..45).map(|_| Self::tcp(daemon.mms, name));
+        tcp.chain((0..5).map(|port| Self::udp(daemon.mms, name, first_port + port, None))).collect()
+    }
+
     /// Whether the daemon has ended it or gone away.
     pub fn ended(&self) -> Option<String> {
         self.seen().ended
