@@ -99,10 +99,10 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
         viewer.wait_for_packets(5, LIMIT);
     }
 
-    rewrite(&daemon, "title = \"before\"", "title = \"after\"\naccess = \"signed\"");
+    rewrite(&daemon, "title = \"before\"", "title = \"after\"\ndeny = [\"127.0.0.0/8\"]");
     rewrite(&daemon, &one.display().to_string(), &two.display().to_string());
     rewrite(&daemon, &gone, &point("new", DEMO, ""));
-    let expected = ["titled changed title,access", "moved changed source restarts", "new added", "gone removed viewers end"];
+    let expected = ["titled changed title,deny", "moved changed source restarts", "new added", "gone removed viewers end"];
     // What would happen is told first, and happens then.
     let config = settings_file(&daemon).display().to_string();
     let differ = || daemon.command(&["check", "--diff", "--json", "--config", &config]);
@@ -113,7 +113,7 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
     let answer = reload(&daemon);
     assert_eq!((changes(&answer), answer["dry_run"].as_bool()), (expected.map(str::to_owned).into(), Some(false)));
     let (text, _) = daemon.command(&["check", "--diff", "--config", &config]);
-    assert_eq!(text, "nothing would change\n");
+    assert!(text.ends_with("nothing would change\n"), "{text}");
 
     for viewer in &ending {
         wait_until("the end of what is gone", LIMIT, || viewer.ended().is_some_and(|end| end.contains("end of stream")));
@@ -127,9 +127,7 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
     assert!(!plays(&daemon, "titled"), "the new rule holds for who comes");
     let (sources, _) = daemon.command(&["sources"]);
     assert!(sources.contains("two.wmv") && !sources.contains("one.wmv"), "{sources}");
-    for name in ["new", "still"] {
-        assert!(daemon.log().contains("settings reloaded: added: new; changed: titled, moved; removed: gone"), "{name}");
-    }
+    assert!(daemon.log().contains("settings reloaded: added: new; changed: titled, moved; removed: gone"), "{}", daemon.log());
     drop((still, titled, moved, ending));
     publisher.end().unwrap();
 }
@@ -222,7 +220,7 @@ fn users_and_keys_are_read_again() {
     // Berta may publish from now on, with her password; who has a password is asked for it though this is the same machine.
     let push = |user: &str| {
         let mut command = Command::new("curl");
-        command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--digest", "-u", user, "-X", "POST", "-d", "nonsense"]);
+        command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--basic", "-u", user, "-X", "POST", "-d", "nonsense"]);
         let output = command.arg(daemon.publish_url("", "cam")).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };

@@ -229,6 +229,9 @@ impl Point {
     /// Whether a source comes by itself, or something that stands in for it, so that a join may wait for the first header.
     pub fn source_expected(&self) -> bool {
         let settings = self.settings();
+        if self.lock_feed().is_closed() {
+            return false;
+        }
         settings.fallback.is_some() || !matches!(settings.source, Source::Push)
     }
 

@@ -495,6 +495,10 @@ impl Feed {
         }
     }
 
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Nobody can feed it from now on.
     pub(super) fn close(&mut self) {
         self.closed = true;
