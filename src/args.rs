@@ -80,6 +80,9 @@ pub enum OperateCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Have the daemon read its settings again and put them into force, all or nothing; prints what changed
+    #[command(after_help = EXIT_CODES)]
+    Reload(DaemonArgs),
     /// End a session
     #[command(after_help = EXIT_CODES)]
     Kick {
@@ -92,14 +95,17 @@ pub enum OperateCommand {
 }
 
 /// What all of them end with.
-const EXIT_CODES: &str =
-    "Exit code: 0 done; 1 no daemon answers, or it refuses; 2 the command line is wrong; 3 there is no such session.";
+const EXIT_CODES: &str = "Exit code: 0 done; 1 no daemon answers, or it refuses; 2 the command line is wrong, or settings are; 3 there is no such session.";
 
 impl OperateCommand {
     /// Which daemon, and how its answer is printed.
     pub fn daemon(&self) -> &DaemonArgs {
         match self {
-            Self::Status(daemon) | Self::Viewers(daemon) | Self::Leases(daemon) | Self::Sources(daemon) => daemon,
+            Self::Status(daemon)
+            | Self::Viewers(daemon)
+            | Self::Leases(daemon)
+            | Self::Sources(daemon)
+            | Self::Reload(daemon) => daemon,
             Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
         }
     }
@@ -139,6 +145,25 @@ pub struct CheckArgs {
     /// Print nothing when the settings are sound, not even warnings
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// Print what the running daemon would change if it read its settings again now
+    #[arg(long)]
+    pub diff: bool,
+
+    /// The daemon's control socket [default: control.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/wmrelay or /run/wmrelay]
+    #[arg(long, value_name = "PATH", requires = "diff")]
+    pub socket: Option<PathBuf>,
+
+    /// Print the difference as JSON
+    #[arg(long, requires = "diff")]
+    pub json: bool,
+}
+
+impl CheckArgs {
+    /// Which daemon is asked what it would change.
+    pub fn daemon(&self) -> DaemonArgs {
+        DaemonArgs { socket: self.socket.clone(), json: self.json }
+    }
 }
 
 /// Flags that are settings, common to `serve` and `check`.

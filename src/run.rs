@@ -8,6 +8,7 @@ mod operate;
 mod pages;
 mod passwd;
 mod play;
+mod reload;
 mod serve;
 mod sign;
 mod swarm;
@@ -64,12 +65,13 @@ fn told(error: &anyhow::Error) -> String {
 }
 
 fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
-    let loaded = settings::load(&args.settings.sources())?;
+    let sources = args.settings.sources();
+    let loaded = settings::load(&sources)?;
     let level = logging::init(&loaded.settings.log)?;
     for problem in &loaded.warnings {
         warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
-    serve::serve(loaded.settings, args.ready_file.as_deref(), level).map_err(|error| placed(error, &loaded.places))
+    serve::serve(loaded.settings, sources, args.ready_file.as_deref(), level).map_err(|error| placed(error, &loaded.places))
 }
 
 /// Adds where a setting was written to problems that show only when it is put to use.

@@ -18,7 +18,8 @@ fn its_commands_can_be_parsed() {
     let commands: Vec<(&str, &str)> =
         unit.lines().filter(|line| line.starts_with("Exec")).filter_map(|line| line.split_once('=')).collect();
     // RestartPreventExitStatus looks at the exit of ExecStart alone.
-    let [("ExecStart", command)] = commands[..] else { panic!("{commands:?}") };
+    let [("ExecStart", command), ("ExecReload", reload)] = commands[..] else { panic!("{commands:?}") };
+    assert_eq!(reload, "/bin/kill -HUP $MAINPID");
     Args::try_parse_from(command.split_whitespace()).unwrap_or_else(|error| panic!("{command}: {error}"));
 }
 

@@ -56,6 +56,11 @@ impl Daemon {
         Self { child, mms: address("mms"), rtsp: address("rtsp"), admin: address("admin"), folder }
     }
 
+    /// Where its settings and its control socket are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The file of a medium.
     pub(crate) fn path(&self, medium: &Medium) -> PathBuf {
         self.folder.path().join(format!("{}.asf", medium.name))

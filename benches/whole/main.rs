@@ -19,6 +19,7 @@ mod gstreamer;
 mod listeners;
 mod loops;
 mod media;
+mod reload;
 mod rtsp_camera;
 
 use std::time::Duration;
@@ -36,7 +37,7 @@ const JOIN_RUNS: usize = 7;
 /// A section: its name, and what prints it.
 type Section = (&'static str, fn());
 
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 16] = [
     ("udp", udp),
     ("tcp", tcp),
     ("http", http),
@@ -52,6 +53,7 @@ const SECTIONS: [Section; 15] = [
     ("gstreamer", gstreamer::gstreamer),
     ("cold", cold::cold),
     ("camera", camera::camera),
+    ("reload", reload::reload),
 ];
 
 fn main() {

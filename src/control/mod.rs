@@ -8,6 +8,7 @@ pub mod certificate;
 mod faces;
 mod health;
 mod plane;
+mod reload;
 pub mod socket;
 pub mod systemd;
 mod taking;
@@ -27,6 +28,7 @@ use tracing::{error, warn};
 
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
 pub use plane::{LogLevel, Plane, PlaneParts};
+pub use reload::{ReloadOrder, ReloadOrders, ReloadReply, Reloaded};
 
 use crate::metrics;
 use crate::shard::Certificate;

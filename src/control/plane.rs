@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::Health;
 use super::accounts::{Accounts, AccountsFile};
+use super::reload::ReloadOrders;
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
@@ -37,7 +38,7 @@ const SOURCE_NEWS_KEPT: usize = 256;
 
 /// What is served, and by whom: shared by all requests.
 pub struct Plane {
-    /// In force.
+    /// As they were when the daemon began; those in force now are [`Relay::settings`].
     pub settings: Arc<Settings>,
     /// Publishing points, leases, limits.
     pub relay: Arc<Relay>,
@@ -51,6 +52,8 @@ pub struct Plane {
     pub started: Instant,
     /// What is logged.
     pub log: Box<dyn LogLevel>,
+    /// Has the settings read again.
+    pub reload: ReloadOrders,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
@@ -95,6 +98,8 @@ pub struct PlaneParts {
     pub accounts: Option<AccountsFile>,
     /// See [`Plane::log`].
     pub log: Box<dyn LogLevel>,
+    /// See [`Plane::reload`].
+    pub reload: ReloadOrders,
     /// See [`Plane::started`].
     pub started: Instant,
 }
@@ -102,13 +107,17 @@ pub struct PlaneParts {
 impl Plane {
     /// Nobody has signed in yet.
     pub fn new(parts: PlaneParts) -> Self {
-        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, started } = parts;
+        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, reload, started } = parts;
         let sources = broadcast::Sender::new(SOURCE_NEWS_KEPT);
-        for point in relay.points() {
-            let (name, sender) = (point.name().to_owned(), sources.clone());
-            // Nobody may listen.
-            point.on_source(Box::new(move |up| drop(sender.send(SourceEvent { point: name.clone(), up }))));
-        }
+        let news = sources.clone();
+        relay.on_point(Box::new(move |point, name| {
+            // What is lent has another name than its lender.
+            if point.name() == name {
+                let (name, sender) = (name.to_owned(), news.clone());
+                // Nobody may listen.
+                point.on_source(Box::new(move |up| drop(sender.send(SourceEvent { point: name.clone(), up }))));
+            }
+        }));
         Self {
             settings,
             relay,
@@ -117,6 +126,7 @@ impl Plane {
             listeners,
             started,
             log,
+            reload,
             sources,
             accounts,
             tokens: Mutex::default(),
@@ -178,7 +188,7 @@ impl Plane {
         self.guesses.lock().unwrap_or_else(PoisonError::into_inner).right(now(), peer);
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|_| SignInRefusal::Busy)?;
-        let life = self.settings.control.sign_in;
+        let life = self.relay.settings().control.sign_in;
         let token = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).issue(now(), &user, &account, life, random);
         Ok((token, Caller { user, role: account.role }, life))
     }

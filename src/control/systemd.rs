@@ -15,6 +15,14 @@ pub fn status(status: &str) {
     notify(&[NotifyState::Status(&one_line(status))]);
 }
 
+/// The settings are read again; [`ready`] says when that is over.
+pub fn reloading() {
+    // systemd before 253 does not ask for the time.
+    let since = NotifyState::monotonic_usec_now().ok();
+    let states: Vec<_> = [NotifyState::Reloading].into_iter().chain(since).collect();
+    notify(&states);
+}
+
 /// The end has begun: systemd waits for it and restarts nothing.
 pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Stopping: viewers get end of stream")]);

@@ -9,7 +9,7 @@ mod queue;
 mod sign;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use metrics::counter;
@@ -157,18 +157,11 @@ impl Hooks {
 
 impl Desk {
     fn follow(self: &Arc<Self>, point: &Arc<Point>, name: &str) {
-        let settings = point.settings();
-        let commands = settings.commands.clone();
-        if self.posts.is_none() && commands == Commands::default() {
-            return;
-        }
-        // Of the publishing point itself nothing is kept here: it is to go when all others have let go of it.
+        // The publishing point itself is not kept: it is to go when all others have let go of it.
         let told = Arc::new(Told {
             desk: Arc::clone(self),
             point: name.into(),
-            of: settings.name.as_str().into(),
-            source: word_of(&settings.source),
-            commands,
+            of: Arc::downgrade(point),
             viewers: Mutex::new(0),
             is_up: AtomicBool::new(false),
         });
@@ -198,9 +191,7 @@ fn push(queue: &Queue, kind: &'static str, event: Event) {
 struct Told {
     desk: Arc<Desk>,
     point: Arc<str>,
-    of: Arc<str>,
-    source: &'static str,
-    commands: Commands,
+    of: Weak<Point>,
     viewers: Mutex<u32>,
     is_up: AtomicBool,
 }
@@ -223,15 +214,20 @@ impl Told {
     }
 
     fn tell(&self, kind: Kind, viewers: u32) {
+        let Some(settings) = self.of.upgrade().map(|point| point.settings()) else { return };
+        let argv = kind.of(&settings.commands).to_vec();
+        if argv.is_empty() && self.desk.posts.is_none() {
+            return;
+        }
         self.desk.tell(Event {
             number: self.desk.numbers.fetch_add(1, Ordering::Relaxed),
             kind,
             point: Arc::clone(&self.point),
-            of: Arc::clone(&self.of),
-            source: self.source,
+            of: settings.name.as_str().into(),
+            source: word_of(&settings.source),
             viewers,
             unix_s: (self.desk.clock)(),
-            argv: kind.of(&self.commands).to_vec(),
+            argv,
         });
     }
 }

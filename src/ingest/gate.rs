@@ -1,7 +1,7 @@
 //! Who may publish what.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -20,24 +20,55 @@ const GUESSES_RETRY: Duration = Duration::from_secs(60);
 
 /// Decides about requests to publish.
 pub(super) struct Gate {
-    access: Access,
+    rules: RwLock<Rules>,
     relay: Arc<Relay>,
-    authenticator: Option<Mutex<Authenticator>>,
+    /// Seals the nonces of Digest.
+    key: [u8; 32],
     /// Wrong passwords, over all connections of an address.
     guesses: Mutex<Guesses>,
     rejected: Mutex<Rejected>,
 }
 
+/// What the settings say.
+#[derive(Clone)]
+struct Rules {
+    access: Arc<Access>,
+    users: Option<Users>,
+    authenticator: Option<Arc<Mutex<Authenticator>>>,
+}
+
+impl Rules {
+    fn may_publish(&self, peer: IpAddr) -> bool {
+        self.access.may_publish(peer)
+    }
+}
+
 impl Gate {
     /// `key` is random; it seals the nonces of Digest.
     pub(super) fn new(now: Instant, access: Access, relay: Arc<Relay>, users: Option<Users>, key: [u8; 32]) -> Self {
-        let authenticator = users.map(|users| Mutex::new(Authenticator::new(now, users, key)));
-        Self { access, relay, authenticator, guesses: Mutex::default(), rejected: Mutex::default() }
+        let authenticator = authenticator(now, users.clone(), key);
+        let rules = Rules { access: Arc::new(access), users, authenticator };
+        Self { rules: RwLock::new(rules), relay, key, guesses: Mutex::default(), rejected: Mutex::default() }
+    }
+
+    /// Other rules and users from now on. Who publishes goes on.
+    pub(super) fn apply(&self, now: Instant, access: &Access, users: Option<Users>) {
+        let before = self.rules();
+        // What encoders were asked before stays good where nobody's password is another.
+        let authenticator =
+            if users == before.users { before.authenticator } else { authenticator(now, users.clone(), self.key) };
+        let rules = Rules { access: Arc::new(access.clone()), users, authenticator };
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    fn rules(&self) -> Rules {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether anything that this peer could send would let it publish.
     pub(super) fn may_publish(&self, peer: IpAddr) -> bool {
-        self.access.may_publish(peer) && (peer.is_loopback() || self.authenticator.is_some())
+        let rules = self.rules();
+        rules.may_publish(peer) && (peer.is_loopback() || rules.authenticator.is_some())
     }
 
     /// Who sends the request, if that one may publish at all.
@@ -45,10 +76,11 @@ impl Gate {
     /// The address rules come first. Then credentials count; a program on this machine needs none, unless a browser or proxy
     /// sends on behalf of somebody else. Which names there are is only told to who passed.
     pub(super) fn authorise(&self, now: Instant, peer: IpAddr, request: &PublishRequest) -> Result<PublisherId, Denial> {
-        if !self.access.may_publish(peer) {
+        let rules = self.rules();
+        if !rules.may_publish(peer) {
             return Err(Refusal::new(Status::Forbidden, format!("The settings do not let {peer} publish.")).into());
         }
-        match (&request.authorization, &self.authenticator) {
+        match (&request.authorization, &rules.authenticator) {
             (Some(_), Some(_)) if !lock(&self.guesses).may_guess(now, peer) => {
                 let text = "There were too many wrong passwords from your address; try again later.";
                 Err(Refusal { retry_after: Some(GUESSES_RETRY), ..Refusal::new(Status::TooManyRequests, text) }.into())
@@ -148,6 +180,10 @@ impl Gate {
             }
         })
     }
+}
+
+fn authenticator(now: Instant, users: Option<Users>, key: [u8; 32]) -> Option<Arc<Mutex<Authenticator>>> {
+    users.map(|users| Arc::new(Mutex::new(Authenticator::new(now, users, key))))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

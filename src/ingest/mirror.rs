@@ -58,7 +58,7 @@ pub(super) struct Mirror {
     transcoders: Arc<Transcoders>,
     slots: Arc<Slots>,
     /// Those of viewers of files, by folder.
-    files: HashMap<PointId, Arc<Slots>>,
+    files: Mutex<HashMap<PointId, Arc<Slots>>>,
     desk: Mutex<Desk>,
 }
 
@@ -80,8 +80,18 @@ enum NotLive {
 impl Mirror {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, transcoders: Arc<Transcoders>, stop: WeakStop) -> Arc<Self> {
         let slots = Slots::new(FLIGHTS, FLIGHTS_PER_ADDRESS);
-        let files = relay.points().iter().map(|point| (point.id(), Slots::new(FILES, FILES_PER_ADDRESS))).collect();
-        Arc::new(Self { runtime, relay, stop, transcoders, slots, files, desk: Mutex::default() })
+        let (files, desk) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { runtime, relay, stop, transcoders, slots, files, desk })
+    }
+
+    /// What is known of names is asked for anew: the settings are others.
+    pub(super) fn forget(&self) {
+        self.lock().known.clear();
+    }
+
+    fn files_of(&self, folder: PointId) -> Arc<Slots> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(files.entry(folder).or_insert_with(|| Slots::new(FILES, FILES_PER_ADDRESS)))
     }
 
     /// Takes a wish, on any thread.
@@ -123,7 +133,7 @@ impl Mirror {
 
     /// Opens a file at the upstream for one viewer.
     fn open(&self, wish: Wish) {
-        let slot = self.files.get(&wish.folder.id()).and_then(|slots| slots.take(wish.viewer));
+        let slot = self.files_of(wish.folder.id()).take(wish.viewer);
         let url = match self.source_of(&wish.folder, &wish.below, None) {
             Some(Source::Pull { url, .. }) => url.parse().ok(),
             _ => None,

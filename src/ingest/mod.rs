@@ -13,6 +13,7 @@ mod encoders;
 mod exec;
 mod fallback;
 mod feed;
+mod feeders;
 mod file;
 mod gate;
 mod laps;
@@ -45,17 +46,17 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::metrics::REFUSALS;
-use crate::relay::Relay;
 use crate::relay::admission::Slots;
 use crate::relay::admission::canonical;
-use crate::settings::{Problem, Settings, SettingsError, Source};
+use crate::relay::{PointChanges, Relay};
+use crate::settings::{Difference, Problem, Settings, SettingsError, Source};
 use crate::shard::{Finder, HandOff, Handed, Speaks};
-use crate::text::{Login, Users, UsersError};
+use crate::text::{Users, UsersError};
 use crate::wire::UNIX_EPOCH_AS_FILE_TIME;
 
 use encoders::Encoders;
+use feeders::Feeders;
 use gate::Gate;
-use playlist::Medium;
 use rtsp_push::Ways;
 pub use stations::{check_stations, load_stations};
 use stop::{Stop, Stopper};
@@ -108,13 +109,14 @@ fn read_users_of(key: &str, path: &Path) -> Result<Users, SettingsError> {
 /// All sources of the daemon.
 pub struct Ingest {
     runtime: Handle,
-    relay: Arc<Relay>,
     gate: Arc<Gate>,
     encoders: Arc<Encoders>,
     ways: Ways,
     slots: Arc<Slots>,
     reject_slots: Arc<Slots>,
     transcoders: Arc<Transcoders>,
+    mirror: Arc<mirror::Mirror>,
+    feeders: Arc<Feeders>,
     stop: Stop,
     stopper: Stopper,
 }
@@ -130,54 +132,28 @@ impl Ingest {
         getrandom::fill(&mut key).context("no random numbers for the nonces of publishers' logins")?;
         let gate = Gate::new(now(), settings.access.clone(), Arc::clone(relay), users, key);
         let transcoders = Transcoders::new(runtime.clone(), Arc::clone(relay), settings, stop.downgrade());
+        let feeders = Feeders::new(runtime.clone(), Arc::clone(relay), Arc::clone(&transcoders), stop.downgrade());
         for point in relay.points() {
-            // Of what stands for many names nobody knows any before a viewer says it: [`mirror`] starts its source then.
-            let stop = stop.clone();
-            if let Source::Stations { file, .. } = &point.settings().source {
-                let (file, taken) = (file.clone(), stations::begin(relay, &point, file)?);
-                runtime.spawn(stop.until(stations::follow(Arc::clone(relay), point, file, taken)));
-                continue;
-            }
-            if point.settings().is_lender() {
-                continue;
-            }
-            if let Some(fallback) = point.settings().fallback.clone() {
-                runtime.spawn(stop.clone().until(fallback::run(Arc::clone(relay), Arc::clone(&point), fallback)));
-            }
-            match point.settings().source.clone() {
-                // Files are read by the shards' own viewers.
-                Source::Push | Source::Files { .. } | Source::Stations { .. } => {}
-                Source::Pull { url, start, linger } => {
-                    let upstream = pull::Upstream { url, start, linger };
-                    runtime.spawn(pull::run(point, upstream, stop));
-                }
-                Source::File { paths, start, linger } => {
-                    let media = paths.into_iter().map(Medium::File).collect();
-                    runtime.spawn(stop.until(file::run_when(point, media, start, linger)));
-                }
-                Source::Demo => {
-                    runtime.spawn(stop.until(file::run(point, vec![demo::medium()])));
-                }
-                Source::Camera { url, login, udp, start, linger } => {
-                    let login = login.map(|login| Login { user: login.user, password: login.password });
-                    let source = camera::Source { url, login, udp, start, linger };
-                    runtime.spawn(camera::run(point, source, stop));
-                }
-                Source::Exec { argv, start, linger } => {
-                    let command = exec::Command { argv, start, linger };
-                    runtime.spawn(exec::run(point, command, stop));
-                }
-                Source::Ffmpeg { .. } => transcoders.feed(point, stop),
-            }
+            feeders.start(&point)?;
         }
+        let mirror = mirror::Mirror::new(runtime.clone(), Arc::clone(relay), Arc::clone(&transcoders), stop.downgrade());
         let slots = Slots::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
         let reject_slots = Slots::new(REJECTS, REJECTS_PER_ADDRESS);
         let gate = Arc::new(gate);
         let encoders = Encoders::new(Arc::clone(&gate));
-        let (runtime, relay) = (runtime.clone(), Arc::clone(relay));
+        let runtime = runtime.clone();
         let port = |address: &SocketAddr| if address.port() == 0 { HTTP_PORT } else { address.port() };
         let ways = Ways { udp: settings.udp.enabled, http_port: settings.http.addresses.first().map(port) };
-        Ok(Self { runtime, relay, gate, encoders, ways, slots, reject_slots, transcoders, stop, stopper })
+        Ok(Self { runtime, gate, encoders, ways, slots, reject_slots, transcoders, mirror, feeders, stop, stopper })
+    }
+
+    /// Other settings are in force, and the relay has made of them what it told: sources come, go and begin anew, other users may
+    /// publish. Sources that stay as they are do not notice.
+    pub fn apply(&self, settings: &Settings, users: Option<Users>, difference: &Difference, changes: &PointChanges) {
+        self.gate.apply(now(), &settings.access, users);
+        self.transcoders.apply(settings);
+        self.mirror.forget();
+        self.feeders.apply(difference, changes);
     }
 
     /// Takes the connections of publishers from the shards, on any thread.
@@ -209,9 +185,7 @@ impl Ingest {
     /// Finds out what names of mirrored folders and templates are, and brings other profiles of transcoded inputs, for shards on any
     /// thread.
     pub fn finder(&self) -> Finder {
-        let transcoders = Arc::clone(&self.transcoders);
-        let mirror =
-            mirror::Mirror::new(self.runtime.clone(), Arc::clone(&self.relay), Arc::clone(&transcoders), self.stop.downgrade());
+        let (transcoders, mirror) = (Arc::clone(&self.transcoders), Arc::clone(&self.mirror));
         Arc::new(move |wish| match wish.folder.settings().source {
             Source::Ffmpeg { .. } if !wish.folder.settings().is_lender() => transcoders.take(wish),
             _ => mirror.take(wish),

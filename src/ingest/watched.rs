@@ -14,8 +14,9 @@ impl Watched {
     pub(super) fn new(point: &Point, start: Start) -> Self {
         let (watchers, watched) = watch::channel(0);
         if start == Start::Watched {
-            point.on_watchers(Box::new(move |count| {
+            point.on_watchers_while(Box::new(move |count| {
                 watchers.send_replace(count);
+                watchers.receiver_count() > 0
             }));
         } else {
             watchers.send_replace(1);

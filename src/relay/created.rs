@@ -1,7 +1,7 @@
 //! Publishing points that publishers make by publishing to a name that there is not.
 //!
-//! Their ids are there from the beginning, so that they stay dense and fixed. One that was taken away leaves its id free when nobody
-//! has it any more and every shard has let go of what it kept of it.
+//! One that was taken away leaves its number and place free when nobody has it any more and every shard has let go of what it kept of
+//! it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,8 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::delivery::PointId;
-use super::lending::FreeSlots;
+use super::ids::{Place, Places};
 use super::point::{Point, Shared};
-use crate::metrics as names;
 use crate::settings::{PointAccess, PublishingPoint, Settings, check_name};
 
 /// Why a publishing point is not made.
@@ -48,25 +47,40 @@ pub enum CreateRefusal {
 
 /// The publishing points that publishers have made.
 pub(super) struct Created {
-    /// The id of the first place.
-    first: usize,
+    shared: Arc<Shared>,
+    places: Places,
+    book: Mutex<Book>,
+}
+
+struct Book {
+    rules: Rules,
+    /// By name in lower case: names that differ in capitals alone are one.
+    by_name: HashMap<String, PointId>,
+    all: HashMap<PointId, Entry>,
+}
+
+/// What the settings say.
+struct Rules {
+    /// Whether there may be new ones, and how many there may be.
+    create: bool,
     most: usize,
     /// What those have that are made without a template.
     template: PublishingPoint,
-    shared: Arc<Shared>,
-    free: FreeSlots,
-    places: Mutex<Places>,
 }
 
-struct Places {
-    /// By name in lower case: names that differ in capitals alone are one.
-    by_name: HashMap<String, usize>,
-    all: Vec<Place>,
+impl Rules {
+    fn new(settings: &Settings) -> Self {
+        let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
+        let commands = settings.hooks.commands.clone();
+        let template = PublishingPoint { access, commands, ..PublishingPoint::push(String::new(), settings.source_timeout) };
+        Self { create: settings.publish.create, most: settings.publish.create_limit, template }
+    }
 }
 
-#[derive(Default)]
-struct Place {
-    point: Option<Arc<Point>>,
+struct Entry {
+    point: Arc<Point>,
+    /// It counts.
+    place: Place,
     /// It was taken away: nobody finds it by its name.
     is_leaving: bool,
     /// Since when nobody feeds or watches it.
@@ -74,118 +88,104 @@ struct Place {
 }
 
 impl Created {
-    /// Places of ids from `first` on.
-    pub(super) fn new(first: usize, settings: &Settings, shared: Arc<Shared>) -> Self {
-        let most = settings.publish.create_limit;
-        let places = Places { by_name: HashMap::new(), all: (0..most).map(|_| Place::default()).collect() };
-        let access = PointAccess { viewers: settings.access.viewers, ..PointAccess::default() };
-        let commands = settings.hooks.commands.clone();
-        let template = PublishingPoint { access, commands, ..PublishingPoint::push(String::new(), settings.source_timeout) };
-        Self { first, most, template, shared, free: FreeSlots::new(most), places: Mutex::new(places) }
+    pub(super) fn new(settings: &Settings, shared: Arc<Shared>) -> Self {
+        let book = Book { rules: Rules::new(settings), by_name: HashMap::new(), all: HashMap::new() };
+        Self { shared, places: Places::default(), book: Mutex::new(book) }
+    }
+
+    /// Other settings hold for those that are made from now on; those that are there stay.
+    pub(super) fn apply(&self, settings: &Settings) {
+        self.lock().rules = Rules::new(settings);
+    }
+
+    /// Whether there may be new ones.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().rules.create
     }
 
     pub(super) fn point(&self, name: &str) -> Option<Arc<Point>> {
-        let places = self.lock();
-        let slot = *places.by_name.get(&name.to_ascii_lowercase())?;
-        places.all.get(slot)?.point.clone()
+        let book = self.lock();
+        let id = book.by_name.get(&name.to_ascii_lowercase())?;
+        book.all.get(id).map(|entry| Arc::clone(&entry.point))
     }
 
-    pub(super) fn by_id(&self, id: PointId) -> Option<Arc<Point>> {
-        let slot = usize::try_from(id.0).ok()?.checked_sub(self.first)?;
-        self.lock().all.get(slot)?.point.clone()
-    }
-
-    /// For each place its publishing point, or one that nobody can find.
-    pub(super) fn points(&self) -> Vec<Arc<Point>> {
-        let places = self.lock();
-        let points = places.all.iter().enumerate().map(|(slot, place)| {
-            place.point.clone().unwrap_or_else(|| self.make(slot, PublishingPoint::push(names::OTHER.into(), None)))
-        });
-        points.collect()
+    /// Whether it was made by a publisher.
+    pub(super) fn has(&self, id: PointId) -> bool {
+        self.lock().all.contains_key(&id)
     }
 
     pub(super) fn create(&self, name: &str, template: Option<PublishingPoint>) -> Result<Arc<Point>, CreateRefusal> {
         check_name(name).map_err(CreateRefusal::Name)?;
         self.vacate_all();
-        let mut places = self.lock();
+        let mut book = self.lock();
+        if !book.rules.create {
+            return Err(CreateRefusal::Off);
+        }
         let folded = name.to_ascii_lowercase();
-        if places.by_name.contains_key(&folded) {
+        if book.by_name.contains_key(&folded) {
             return Err(CreateRefusal::Taken { name: name.to_owned(), by: name.to_owned() });
         }
-        let slot = self.free.take().ok_or(CreateRefusal::Full { most: self.most })?;
-        let template = template.unwrap_or_else(|| self.template.clone());
+        let most = book.rules.most;
+        let place = self.places.take(most).ok_or(CreateRefusal::Full { most })?;
+        let template = template.unwrap_or_else(|| book.rules.template.clone());
         // Nothing stands in where a publisher that ends is to end it.
-        let point = self.make(slot, PublishingPoint { name: name.to_owned(), fallback: None, ..template });
-        places.by_name.insert(folded, slot);
-        if let Some(place) = places.all.get_mut(slot) {
-            *place = Place { point: Some(Arc::clone(&point)), is_leaving: false, idle_since: None };
-        }
+        let point = self.shared.make(PublishingPoint { name: name.to_owned(), fallback: None, ..template });
+        book.by_name.insert(folded, point.id());
+        book.all.insert(point.id(), Entry { point: Arc::clone(&point), place, is_leaving: false, idle_since: None });
         Ok(point)
     }
 
     /// Nobody finds it from now on, and those who watch it get the end.
     pub(super) fn destroy(&self, point: &Arc<Point>) {
-        let mut places = self.lock();
-        let Places { by_name, all } = &mut *places;
-        let own = all.iter_mut().find(|place| place.point.as_ref().is_some_and(|own| Arc::ptr_eq(own, point)));
-        if let Some(place) = own.filter(|place| !place.is_leaving) {
-            place.is_leaving = true;
+        let mut book = self.lock();
+        let Book { by_name, all, .. } = &mut *book;
+        let own = all.get_mut(&point.id()).filter(|entry| Arc::ptr_eq(&entry.point, point));
+        if let Some(entry) = own.filter(|entry| !entry.is_leaving) {
+            entry.is_leaving = true;
             by_name.remove(&point.name().to_ascii_lowercase());
-            drop(places);
+            drop(book);
             point.end();
         }
     }
 
-    /// Lets time pass: streams whose source stays away end, publishing points that nobody feeds or watches for their time-out of
-    /// the source go, and places of those that went become free.
+    /// Lets time pass: publishing points that nobody feeds or watches for their time-out of the source go, and places of those that
+    /// went become free.
     pub(super) fn tick(&self, now: Instant) {
-        for (slot, point) in self.in_use() {
-            point.tick(now);
-            if self.is_deserted(now, slot, &point) {
+        for point in self.in_use() {
+            if self.is_deserted(now, &point) {
                 self.destroy(&point);
             }
         }
         self.vacate_all();
     }
 
-    fn in_use(&self) -> Vec<(usize, Arc<Point>)> {
-        let places = self.lock();
-        let used = places.all.iter().enumerate().filter(|(_, place)| !place.is_leaving);
-        used.filter_map(|(slot, place)| Some((slot, place.point.clone()?))).collect()
+    fn in_use(&self) -> Vec<Arc<Point>> {
+        self.lock().all.values().filter(|entry| !entry.is_leaving).map(|entry| Arc::clone(&entry.point)).collect()
     }
 
-    fn is_deserted(&self, now: Instant, slot: usize, point: &Point) -> bool {
+    fn is_deserted(&self, now: Instant, point: &Point) -> bool {
         let in_use = point.is_fed() || point.watchers() > 0;
-        let mut places = self.lock();
-        let Some(place) = places.all.get_mut(slot) else { return false };
+        let mut book = self.lock();
+        let Some(entry) = book.all.get_mut(&point.id()) else { return false };
         if in_use {
-            place.idle_since = None;
+            entry.idle_since = None;
             return false;
         }
-        let idle = now.saturating_duration_since(*place.idle_since.get_or_insert(now));
+        let idle = now.saturating_duration_since(*entry.idle_since.get_or_insert(now));
         point.settings().source_timeout.is_some_and(|timeout| idle >= timeout)
     }
 
     /// Frees the places whose publishing points were taken away and that nobody has any more: nobody can find them, so nobody will.
     fn vacate_all(&self) {
-        let mut taken = Vec::new();
-        for (slot, place) in self.lock().all.iter_mut().enumerate().filter(|(_, place)| place.is_leaving) {
-            if let Some(point) = place.point.take_if(|point| Arc::strong_count(point) == 1) {
-                taken.push((slot, point));
-            }
-        }
-        for (slot, point) in taken {
-            point.vacate(Arc::new(self.free.vacancy(slot)));
+        let left: Vec<_> =
+            self.lock().all.extract_if(|_, entry| entry.is_leaving && Arc::strong_count(&entry.point) == 1).collect();
+        for (_, Entry { point, place, .. }) in left {
+            self.shared.vacate(&point, Some(place));
         }
     }
 
-    fn make(&self, slot: usize, settings: PublishingPoint) -> Arc<Point> {
-        let id = PointId(u32::try_from(self.first + slot).unwrap_or(u32::MAX));
-        Arc::new(Point::new(id, settings, Arc::clone(&self.shared)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -222,7 +222,7 @@ mod tests {
             assert!(Arc::ptr_eq(&relay.point(name).unwrap(), &new), "{name}");
         }
         assert!(relay.resolve("new/one/below").is_none() && Arc::ptr_eq(&relay.by_id(new.id()).unwrap(), &new));
-        assert_eq!((relay.points().len(), relay.all_points().len()), (2, 4));
+        assert_eq!(relay.points().len(), 2);
         let other = relay.create("other", None).unwrap();
         assert_eq!(other.settings().source_timeout, Settings::default().source_timeout);
         assert_eq!(relay.create("third", None).unwrap_err(), CreateRefusal::Full { most: 2 });
@@ -241,7 +241,7 @@ mod tests {
             assert!(matches!(relay.create(name, None), Err(CreateRefusal::Name(_))), "{name:?}");
         }
         let (off, _) = self::relay(false);
-        assert!(matches!(off.create("x", None), Err(CreateRefusal::Off)) && off.all_points().len() == 2);
+        assert!(matches!(off.create("x", None), Err(CreateRefusal::Off)));
         for (name, on_and_off) in [("x", [true, false]), ("files", [false; 2]), ("files/x", [false; 2]), ("cam", [true; 2])] {
             assert_eq!([&relay, &off].map(|relay| relay.awaits_publisher(base(), name)), on_and_off, "{name}");
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::batch::{Batch, Generation};
-use super::lending::Vacancy;
+use super::ids::Vacancy;
 
-/// Index of a publishing point: dense, from 0, in the order of the settings; those that are lent come behind.
+/// Number of a publishing point: dense, from 0, at the start in the order of the settings. One that is gone leaves its number to another
+/// when no shard keeps anything of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PointId(pub u32);
 
@@ -36,7 +37,7 @@ pub enum Delivery {
         /// Of which publishing point.
         point: PointId,
     },
-    /// A lent publishing point goes back, and nobody watches it: nothing of it is to be kept.
+    /// A publishing point is gone, and nobody watches it: nothing of it is to be kept.
     Vacated {
         /// Of which publishing point.
         point: PointId,

@@ -1,23 +1,22 @@
 //! Publishing points that are lent to names of a mirrored folder or of a template, which nobody knows before a viewer says them; and to
 //! other profiles of a transcoded one or of a name of such a template, which may never be wanted.
 //!
-//! They are there from the beginning, so that their ids stay dense and fixed. A loan ends when nobody watches; the publishing
-//! point is lent again once every shard has let go of what it kept of it.
+//! Each is made when it is lent. A loan ends when nobody watches; it counts until every shard has let go of what it kept of it.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::admission::Account;
 use super::delivery::PointId;
-use super::point::{Point, Watch};
+use super::ids::{Place, Places};
+use super::point::{Point, Shared, Watch};
 use crate::settings::{PROFILES_MAX, PublishingPoint, Settings, Source};
 
 /// Names of one folder that can be live at once.
 pub const LOANS_PER_FOLDER: usize = 64;
 
 /// How many publishing points one of the settings lends.
-pub(super) fn loans_of(point: &PublishingPoint, settings: &Settings) -> usize {
+fn loans_of(point: &PublishingPoint, settings: &Settings) -> usize {
     match &point.source {
         source if point.is_lender() => {
             if source.is_folder() {
@@ -32,29 +31,44 @@ pub(super) fn loans_of(point: &PublishingPoint, settings: &Settings) -> usize {
     }
 }
 
-/// The publishing points that one folder or template lends, or one that is transcoded.
+/// The publishing points that one of the settings lends: a folder, a template, a list of stations, one that is transcoded; others lend
+/// none.
 pub(super) struct Reserve {
-    slots: Vec<Arc<Point>>,
+    shared: Arc<Shared>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
 struct Ledger {
     /// By the name, of a folder that below it.
     taken: HashMap<Box<str>, Lent>,
-    free: FreeSlots,
+    /// Lent by what the settings said before: who watches goes on, and nobody finds them.
+    put_by: Vec<Entry>,
+    places: Places,
+    most: usize,
+    /// What is lent has the lender's settings, but nothing stands in for it.
+    template: PublishingPoint,
     accounts: Accounts,
+    /// The lender is gone.
+    is_closed: bool,
 }
 
 /// What is lent to one name.
 struct Lent {
     account: Account,
-    /// The place of each profile of it; `None` is its own.
-    places: Vec<(Option<Box<str>>, usize)>,
+    entries: Vec<Entry>,
+}
+
+/// A publishing point that is lent.
+struct Entry {
+    /// `None`: its own.
+    profile: Option<Box<str>>,
+    point: Arc<Point>,
+    place: Place,
 }
 
 impl Lent {
-    fn place(&self, profile: Option<&str>) -> Option<usize> {
-        self.places.iter().find(|(own, _)| own.as_deref() == profile).map(|(_, slot)| *slot)
+    fn point(&self, profile: Option<&str>) -> Option<&Arc<Point>> {
+        self.entries.iter().find(|entry| entry.profile.as_deref() == profile).map(|entry| &entry.point)
     }
 }
 
@@ -82,76 +96,111 @@ impl Accounts {
     }
 }
 
-/// Places of publishing points that nobody has.
-#[derive(Clone)]
-pub(super) struct FreeSlots(Arc<Mutex<Vec<usize>>>);
-
 /// A publishing point that was lent, as the one who feeds it has it. Dropped without [`Loan::give_back`] it stays lent.
 pub struct Loan {
     point: Arc<Point>,
-    slot: usize,
     name: Box<str>,
     profile: Option<Box<str>>,
+    shared: Arc<Shared>,
     ledger: Arc<Mutex<Ledger>>,
 }
 
-/// A publishing point on its way back: it is free when all shards have dropped this.
-pub struct Vacancy {
-    slot: usize,
-    free: FreeSlots,
-}
-
-impl FreeSlots {
-    /// So many, of which the first is taken first.
-    pub(super) fn new(count: usize) -> Self {
-        Self(Arc::new(Mutex::new((0..count).rev().collect())))
+impl Ledger {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.taken.values().flat_map(|lent| &lent.entries).chain(&self.put_by)
     }
 
-    pub(super) fn take(&self) -> Option<usize> {
-        lock(&self.0).pop()
-    }
-
-    /// What gives a place back when it is dropped.
-    pub(super) fn vacancy(&self, slot: usize) -> Vacancy {
-        Vacancy { slot, free: self.clone() }
+    /// Takes out what was lent under a number.
+    fn remove(&mut self, name: &str, id: PointId) -> Option<Entry> {
+        let is_it = |entry: &Entry| entry.point.id() == id;
+        if let Some(at) = self.put_by.iter().position(is_it) {
+            return Some(self.put_by.swap_remove(at));
+        }
+        let lent = self.taken.get_mut(name)?;
+        let entry = lent.entries.swap_remove(lent.entries.iter().position(is_it)?);
+        if lent.entries.is_empty() {
+            self.taken.remove(name);
+        }
+        Some(entry)
     }
 }
 
 impl Reserve {
-    /// What `lender` has to lend.
-    pub(super) fn new(slots: Vec<Arc<Point>>, lender: &Point) -> Self {
-        let free = FreeSlots::new(slots.len());
-        let accounts = if lender.settings().is_lender() {
+    /// What `lender` has to lend, by these settings of the whole.
+    pub(super) fn new(shared: Arc<Shared>, lender: &Point, settings: &Settings) -> Self {
+        let of_lender = lender.settings();
+        let accounts = if of_lender.is_lender() {
             Accounts::Names { lender: lender.id(), serial: 0 }
         } else {
             Accounts::Lender(lender.account())
         };
-        Self { slots, ledger: Arc::new(Mutex::new(Ledger { taken: HashMap::new(), free, accounts })) }
+        let ledger = Ledger {
+            taken: HashMap::new(),
+            put_by: Vec::new(),
+            places: Places::default(),
+            most: loans_of(&of_lender, settings),
+            template: of(&of_lender),
+            accounts,
+            is_closed: false,
+        };
+        Self { shared, ledger: Arc::new(Mutex::new(ledger)) }
     }
 
     pub(super) fn lent(&self, name: &str, profile: Option<&str>) -> Option<Watch> {
         let ledger = lock(&self.ledger);
-        let slot = ledger.taken.get(name)?.place(profile)?;
         // Under the lock, so that it is not given back in between.
-        self.slots.get(slot).map(Point::watch)
+        ledger.taken.get(name)?.point(profile).map(Point::watch)
     }
 
     pub(super) fn lend(&self, name: &str, profile: Option<&str>) -> Option<(Watch, Option<Loan>)> {
         let mut guard = lock(&self.ledger);
         let ledger = &mut *guard;
-        if let Some(point) = ledger.taken.get(name).and_then(|lent| self.slots.get(lent.place(profile)?)) {
+        if let Some(point) = ledger.taken.get(name).and_then(|lent| lent.point(profile)) {
             return Some((point.watch(), None));
         }
-        let slot = ledger.free.take()?;
-        let point = self.slots.get(slot)?;
+        let place = ledger.places.take(ledger.most).filter(|_| !ledger.is_closed)?;
+        let point = self.shared.make(ledger.template.clone());
         let accounts = &mut ledger.accounts;
-        let new = || Lent { account: accounts.next(), places: Vec::new() };
+        let new = || Lent { account: accounts.next(), entries: Vec::new() };
         let lent = ledger.taken.entry(name.into()).or_insert_with(new);
-        lent.places.push((profile.map(Into::into), slot));
         point.set_account(lent.account);
-        let (name, profile, ledger) = (name.into(), profile.map(Into::into), Arc::clone(&self.ledger));
-        Some((point.watch(), Some(Loan { point: Arc::clone(point), slot, name, profile, ledger })))
+        let watch = point.watch();
+        lent.entries.push(Entry { profile: profile.map(Into::into), point: Arc::clone(&point), place });
+        let (name, profile) = (name.into(), profile.map(Into::into));
+        let (shared, ledger) = (Arc::clone(&self.shared), Arc::clone(&self.ledger));
+        Some((watch, Some(Loan { point, name, profile, shared, ledger })))
     }
+
+    /// The lender's settings are others. What is lent goes on with the source that it has; `anew`: nobody finds that any more, so that
+    /// who comes now gets what the settings say now.
+    pub(super) fn apply(&self, lender: &PublishingPoint, settings: &Settings, anew: bool) {
+        let mut ledger = lock(&self.ledger);
+        ledger.most = loans_of(lender, settings);
+        ledger.template = of(lender);
+        for entry in ledger.entries() {
+            let source = entry.point.settings().source.clone();
+            entry.point.set_settings(PublishingPoint { source, ..of(lender) });
+        }
+        if anew {
+            let before = std::mem::take(&mut ledger.taken);
+            ledger.put_by.extend(before.into_values().flat_map(|lent| lent.entries));
+        }
+    }
+
+    /// The lender is gone: nothing is lent any more, and who watches what was lent gets the end.
+    pub(super) fn close(&self) {
+        let lent: Vec<_> = {
+            let mut ledger = lock(&self.ledger);
+            ledger.is_closed = true;
+            ledger.entries().map(|entry| Arc::clone(&entry.point)).collect()
+        };
+        lent.iter().for_each(|point| point.close());
+    }
+}
+
+/// The settings of what is lent, by those of the lender.
+fn of(lender: &PublishingPoint) -> PublishingPoint {
+    PublishingPoint { fallback: None, ..lender.clone() }
 }
 
 impl Loan {
@@ -175,34 +224,18 @@ impl Loan {
     /// # Errors
     /// The loan itself where somebody watches.
     pub fn give_back(self) -> Result<(), Self> {
-        let vacancy = {
+        let entry = {
             let mut ledger = lock(&self.ledger);
             if self.point.watchers() > 0 {
                 drop(ledger);
                 return Err(self);
             }
-            if let Some(lent) = ledger.taken.get_mut(&self.name) {
-                lent.places.retain(|(_, slot)| *slot != self.slot);
-                if lent.places.is_empty() {
-                    ledger.taken.remove(&self.name);
-                }
-            }
-            ledger.free.vacancy(self.slot)
+            ledger.remove(&self.name, self.point.id())
         };
-        self.point.vacate(Arc::new(vacancy));
+        if let Some(Entry { point, place, .. }) = entry {
+            self.shared.vacate(&point, Some(place));
+        }
         Ok(())
-    }
-}
-
-impl Drop for Vacancy {
-    fn drop(&mut self) {
-        lock(&self.free.0).push(self.slot);
-    }
-}
-
-impl fmt::Debug for Vacancy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vacancy").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -235,12 +268,14 @@ mod tests {
     #[test]
     fn lent_points_have_ids_behind_those_of_the_settings() {
         let (relay, _) = relay();
-        assert_eq!((relay.points().len(), relay.all_points().len()), (2, 2 + LOANS_PER_FOLDER));
-        for (id, point) in (0..).zip(relay.all_points()) {
+        assert_eq!(relay.points().len(), 2);
+        for (id, point) in (0..).zip(relay.points()) {
             assert_eq!((point.id(), relay.by_id(point.id()).map(|point| point.id())), (PointId(id), Some(point.id())));
         }
+        assert!(relay.by_id(PointId(2)).is_none());
         let (watch, loan) = relay.lend(FOLDER, "a/b", None).unwrap();
         assert_eq!((loan.unwrap().name(), watch.point().name(), watch.point().id()), ("a/b", "mirror", PointId(2)));
+        assert!(Arc::ptr_eq(&relay.by_id(PointId(2)).unwrap(), watch.point()));
         assert!(relay.lend(PointId(1), "a", None).is_none() && relay.lent(PointId(1), "a", None).is_none(), "no folder");
         assert!(relay.point("a/b").is_none() && relay.resolve("mirror/a/b").is_some_and(|(point, _)| point.id() == FOLDER));
     }

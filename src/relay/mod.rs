@@ -5,9 +5,11 @@
 
 pub mod admission;
 mod batch;
+mod catalog;
 mod created;
 mod delivery;
 mod drops;
+mod ids;
 mod join_points;
 mod lending;
 mod point;
@@ -25,9 +27,10 @@ pub use admission::Admission;
 pub use batch::{Batch, BatchPacket, Generation};
 pub use created::CreateRefusal;
 pub use delivery::{Delivery, PointId, ShardPort};
+pub use ids::Vacancy;
 pub use join_points::JoinPoints;
-pub use lending::{LOANS_PER_FOLDER, Loan, Vacancy};
+pub use lending::{LOANS_PER_FOLDER, Loan};
 pub use point::{Point, SourceHealth, Watch};
 pub use publish::{Accepted, PublishError, PublishRefusal, Publisher, PublisherId};
-pub use registry::Relay;
+pub use registry::{PointChanges, Relay};
 pub use window::{Spot, Window};

@@ -1,7 +1,8 @@
 //! A publishing point: a name, one live source, many viewers.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, counter, gauge};
@@ -10,7 +11,7 @@ use super::admission::Account;
 use super::batch::Generation;
 use super::delivery::{Delivery, PointId, ShardPort};
 use super::drops::{DropCause, Drops};
-use super::lending::Vacancy;
+use super::ids::{Place, PointIds, Vacancy};
 use super::publish::{Feed, PublishRefusal, Publisher, PublisherId};
 use super::recutting::DatagramRoom;
 use crate::asf::{Header, PacketError};
@@ -24,7 +25,8 @@ const MAX_BATCH_BYTES: usize = 256 << 10;
 /// A name that viewers can open, and the state of its source.
 pub struct Point {
     id: PointId,
-    settings: PublishingPoint,
+    name: Box<str>,
+    settings: RwLock<Arc<PublishingPoint>>,
     shared: Arc<Shared>,
     meters: Meters,
     generation: Mutex<Option<Arc<Generation>>>,
@@ -46,6 +48,9 @@ pub struct SourceHealth {
     pub on_fallback: bool,
 }
 
+/// Hears how many watch, until it says that it does not want to any more.
+type WatcherListener = Box<dyn Fn(u32) -> bool + Send + Sync>;
+
 /// Hears whether a source sends.
 type SourceListener = Box<dyn Fn(bool) + Send + Sync>;
 
@@ -57,6 +62,9 @@ pub(super) struct Shared {
     pub(super) max_batch_bytes: usize,
     /// What packets fit; `None` lets all be.
     datagram_room: Option<DatagramRoom>,
+    ids: PointIds,
+    /// All that there are, by their numbers.
+    live: Mutex<BTreeMap<PointId, Weak<Point>>>,
 }
 
 impl Shared {
@@ -65,7 +73,36 @@ impl Shared {
         let window = &settings.window;
         let share = if window.bytes == 0 { MAX_BATCH_BYTES } else { window.bytes / 8 };
         let (file_ids, max_batch_bytes) = (Mutex::new(file_ids), share.min(MAX_BATCH_BYTES));
-        Self { shards, file_ids, max_batch_bytes, datagram_room: DatagramRoom::new(&settings.udp) }
+        let (ids, live) = (PointIds::default(), Mutex::default());
+        Self { shards, file_ids, max_batch_bytes, datagram_room: DatagramRoom::new(&settings.udp), ids, live }
+    }
+
+    /// A publishing point with a number of its own.
+    pub(super) fn make(self: &Arc<Self>, settings: PublishingPoint) -> Arc<Point> {
+        let point = Arc::new(Point::new(self.ids.take(), settings, Arc::clone(self)));
+        self.lock_live().insert(point.id, Arc::downgrade(&point));
+        point
+    }
+
+    /// The publishing point that has a number now.
+    pub(super) fn by_id(&self, id: PointId) -> Option<Arc<Point>> {
+        self.lock_live().get(&id)?.upgrade()
+    }
+
+    /// All publishing points that there are.
+    pub(super) fn all(&self) -> Vec<Arc<Point>> {
+        self.lock_live().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Takes a publishing point away that nobody feeds, watches or finds any more: its number, and its place, are free when all shards
+    /// have let go of it.
+    pub(super) fn vacate(&self, point: &Arc<Point>, place: Option<Place>) {
+        self.lock_live().remove(&point.id);
+        point.vacate(Arc::new(self.ids.vacancy(point.id, place)));
+    }
+
+    fn lock_live(&self) -> MutexGuard<'_, BTreeMap<PointId, Weak<Point>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,7 +124,7 @@ pub(super) struct Meters {
 #[derive(Default)]
 struct Watchers {
     count: u32,
-    listeners: Vec<Box<dyn Fn(u32) + Send + Sync>>,
+    listeners: Vec<WatcherListener>,
 }
 
 /// Counts as one watcher of a publishing point until it is dropped.
@@ -115,7 +152,9 @@ impl Point {
         }
         let (generation, feed, watchers, followers) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
         let account = Mutex::new(Account::of_point(id));
-        Self { id, settings, shared, meters, generation, feed, watchers, account, followers, source_listeners: Mutex::default() }
+        let (name, settings) = (settings.name.as_str().into(), RwLock::new(Arc::new(settings)));
+        let source_listeners = Mutex::default();
+        Self { id, name, settings, shared, meters, generation, feed, watchers, account, followers, source_listeners }
     }
 
     /// Its index.
@@ -138,7 +177,7 @@ impl Point {
 
     /// Its name, as the settings write it.
     pub fn name(&self) -> &str {
-        &self.settings.name
+        &self.name
     }
 
     /// The whole name of what a viewer opens here, `below` as [`Relay::resolve`](super::Relay::resolve) says it: what access keys
@@ -146,14 +185,38 @@ impl Point {
     pub fn full_name(&self, below: &str) -> String {
         match below {
             "" => self.name().to_owned(),
-            whole if self.settings.lends_whole_names() => whole.to_owned(),
+            whole if self.settings().lends_whole_names() => whole.to_owned(),
             path => format!("{}/{path}", self.name()),
         }
     }
 
-    /// What the settings say of it.
-    pub fn settings(&self) -> &PublishingPoint {
-        &self.settings
+    /// What the settings say of it now.
+    pub fn settings(&self) -> Arc<PublishingPoint> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The settings say something else of it from now on; its name stays. Who watches goes on. A publisher that pushes has to go where
+    /// another kind of source comes.
+    pub(super) fn set_settings(&self, settings: PublishingPoint) {
+        if settings.fallback.is_some() {
+            // So that the metric is there before it is needed.
+            self.meters.fallback.increment(0);
+        }
+        let other_source = settings.source != self.settings().source;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        let mut feed = self.lock_feed();
+        feed.judge_commands(self);
+        if other_source {
+            feed.expel(self);
+        }
+    }
+
+    /// Takes it away: viewers get the end of the stream, and nobody can feed it any more.
+    pub(super) fn close(&self) {
+        let mut feed = self.lock_feed();
+        feed.close();
+        feed.expel(self);
+        feed.end(self);
     }
 
     /// The current header; `None` before the first one, and after the end of the stream until a source is back.
@@ -165,7 +228,11 @@ impl Point {
 
     /// Whether a source comes by itself, or something that stands in for it, so that a join may wait for the first header.
     pub fn source_expected(&self) -> bool {
-        self.settings.fallback.is_some() || !matches!(self.settings.source, Source::Push)
+        let settings = self.settings();
+        if self.lock_feed().is_closed() {
+            return false;
+        }
+        settings.fallback.is_some() || !matches!(settings.source, Source::Push)
     }
 
     /// Counts a watcher for as long as the guard lives.
@@ -182,9 +249,19 @@ impl Point {
     /// Calls `listener` with the number of watchers: now, and whenever it changes. Calls come one at a time and
     /// in order; the listener must not block, nor call the watcher functions of this publishing point.
     pub fn on_watchers(&self, listener: Box<dyn Fn(u32) + Send + Sync>) {
+        self.on_watchers_while(Box::new(move |count| {
+            listener(count);
+            true
+        }));
+    }
+
+    /// As [`Point::on_watchers`], until the listener answers `false`.
+    pub fn on_watchers_while(&self, listener: Box<dyn Fn(u32) -> bool + Send + Sync>) {
         let mut watchers = self.lock_watchers();
-        listener(watchers.count);
-        watchers.listeners.push(listener);
+        let count = watchers.count;
+        if listener(count) {
+            watchers.listeners.push(listener);
+        }
     }
 
     /// Calls `listener` when a source begins to send, if one does already at once, and when it is gone. Calls come one at a time and
@@ -257,7 +334,7 @@ impl Point {
 
     /// Whether it is for publishers, and no other one keeps out who has its credentials.
     pub(super) fn awaits_publisher(&self, now: Instant) -> bool {
-        self.settings.source == Source::Push && self.lock_feed().awaits_publisher(now)
+        self.settings().source == Source::Push && self.lock_feed().awaits_publisher(now)
     }
 
     /// Whether a publisher has the right to feed it now.
@@ -358,7 +435,8 @@ impl Point {
     fn change_watchers(&self, change: impl FnOnce(u32) -> u32) {
         let mut watchers = self.lock_watchers();
         watchers.count = change(watchers.count);
-        watchers.listeners.iter().for_each(|listener| listener(watchers.count));
+        let count = watchers.count;
+        watchers.listeners.retain(|listener| listener(count));
     }
 }
 

@@ -64,7 +64,7 @@ pub enum PublishError {
     #[error("another connection with the same credentials took over after this one was silent for 2 s")]
     Superseded,
     /// An operator ended it.
-    #[error("an operator disconnected it")]
+    #[error("an operator disconnected it, or the settings say no longer that it feeds this")]
     Dismissed,
     /// What stood in for a source gives way to it, which is back.
     #[error("the source is back")]
@@ -122,6 +122,10 @@ pub(super) struct Feed {
     /// Whether packets came since the source was lost last.
     up: bool,
     tokens: u64,
+    /// Publishers up to this token have to go: another source feeds it, or none.
+    expelled: u64,
+    /// Nobody can feed it any more.
+    closed: bool,
 }
 
 struct Current {
@@ -163,6 +167,9 @@ impl Publisher {
             return Err(PublishRefusal::NotPush { name: name() });
         }
         let mut feed = point.lock_feed();
+        if feed.closed {
+            return Err(PublishRefusal::Unknown { name: name() });
+        }
         if let Some(current) = &feed.publisher
             && (current.id != id || !current.is_silent(now))
         {
@@ -352,6 +359,7 @@ impl Publisher {
     fn lock(&self, now: Instant) -> Result<MutexGuard<'_, Feed>, PublishError> {
         let mut feed = self.point.lock_feed();
         let lost = match self.role {
+            Role::Source if self.token <= feed.expelled => PublishError::Dismissed,
             Role::Source => PublishError::Superseded,
             Role::StandIn => PublishError::Yielded,
         };
@@ -443,12 +451,15 @@ impl Feed {
 
     /// How long it is until something may stand in for the source, if that stays silent; [`FOREVER`] where nothing may.
     fn stand_in_wait(&mut self, now: Instant, point: &Point) -> Duration {
-        let Some(fallback) = &point.settings().fallback else { return FOREVER };
+        let Some(after) = point.settings().fallback.as_ref().map(|fallback| fallback.after) else { return FOREVER };
+        if self.closed {
+            return FOREVER;
+        }
         if self.on_air == Role::StandIn {
             return Duration::ZERO;
         }
         let silence = now.saturating_duration_since(*self.quiet_since.get_or_insert(now));
-        fallback.after.saturating_sub(silence)
+        after.saturating_sub(silence)
     }
 
     /// Ends the stream, whoever feeds it.
@@ -463,11 +474,42 @@ impl Feed {
         point.deliver(&Delivery::Ended { point: point.id() });
     }
 
+    /// Whoever feeds it as the source does so no longer, and hears of it with the next sign of life.
+    pub(super) fn expel(&mut self, point: &Point) {
+        self.expelled = self.tokens;
+        let Some(current) = self.publisher.take() else { return };
+        if self.on_air == Role::Source {
+            self.flush(current.active, point);
+        }
+        self.held = None;
+        self.down(point);
+        point.deliver(&Delivery::SourceLost { point: point.id() });
+    }
+
+    /// Whether commands of who feeds it may open something is said anew, by the settings.
+    pub(super) fn judge_commands(&mut self, point: &Point) {
+        for current in [&mut self.publisher, &mut self.stand_in].into_iter().flatten() {
+            if let Some(headed) = &mut current.header {
+                headed.commands = Headed::commands_of(&headed.header, point);
+            }
+        }
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Nobody can feed it from now on.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.stand_in = None;
+    }
+
     /// As if nothing had ever come; tokens run on, so that an old publisher is none of the next one's.
     pub(super) fn forget(&mut self, point: &Point) {
         self.down(point);
         self.put_on_air(Role::Source, point);
-        *self = Self { tokens: self.tokens, ..Self::default() };
+        *self = Self { tokens: self.tokens, expelled: self.expelled, closed: self.closed, ..Self::default() };
     }
 
     const fn current(&mut self, role: Role) -> Option<&mut Current> {

@@ -1,22 +1,20 @@
 //! All publishing points of the daemon: those of the settings, those that are lent, those that publishers make.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use metrics::{Gauge, gauge};
 
 use super::admission::{Admission, PortCounts};
+use super::catalog::Catalog;
 use super::created::{CreateRefusal, Created};
 use super::delivery::{PointId, ShardPort};
-use super::lending::{Loan, Reserve, loans_of};
+use super::lending::Loan;
 use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
-use super::stations::Directory;
 use crate::metrics as names;
-use crate::settings::{Pattern, PublishingPoint, Settings, Source, Station};
+use crate::settings::{PublishingPoint, Settings, Source, Station};
 use crate::wire::Guid;
 
 /// Hears of publishing points, by the names that viewers know.
@@ -24,24 +22,28 @@ type PointListener = Box<dyn Fn(&Arc<Point>, &str) + Send + Sync>;
 
 /// The publishing points and who may watch them; shared by all threads.
 pub struct Relay {
-    /// Those of the settings, then those that are lent.
-    points: Vec<Arc<Point>>,
-    /// How many the settings name.
-    named: usize,
-    /// What mirrored folders, templates and transcoded publishing points lend.
-    reserves: HashMap<PointId, Reserve>,
-    /// What publishers make; their ids come last.
-    created: Option<Created>,
-    by_name: HashMap<String, PointId>,
-    /// The first publishing point of each name in lower case.
-    by_folded_name: HashMap<String, PointId>,
-    /// Those with the most characters of their own first.
-    templates: Vec<(Pattern, PointId)>,
-    stations: Vec<(PointId, Directory)>,
-    listener: OnceLock<PointListener>,
+    /// Those of the settings in force; replaced as a whole.
+    catalog: RwLock<Arc<Catalog>>,
+    shared: Arc<Shared>,
+    /// What publishers make.
+    created: Created,
+    /// Of settings that are no longer in force, until nobody has them any more.
+    leaving: Mutex<Vec<Arc<Point>>>,
+    listeners: RwLock<Vec<PointListener>>,
     admission: Admission,
     leased: Gauge,
     resting: Gauge,
+}
+
+/// What other settings did to the publishing points.
+#[derive(Debug, Default)]
+pub struct PointChanges {
+    /// They are new.
+    pub added: Vec<Arc<Point>>,
+    /// They are gone: viewers get the end of the stream, and nobody can feed them.
+    pub removed: Vec<Arc<Point>>,
+    /// They have other settings than these, which they had before.
+    pub changed: Vec<(Arc<Point>, Arc<PublishingPoint>)>,
 }
 
 impl Relay {
@@ -49,63 +51,67 @@ impl Relay {
     /// which are to be random. The recorder of metrics is to be there already.
     pub fn new(settings: &Settings, file_ids: Box<dyn FnMut() -> Guid + Send>, shards: Vec<Arc<dyn ShardPort>>) -> Arc<Self> {
         let shared = Arc::new(Shared::new(shards, file_ids, settings));
-        let mut relay = Self {
-            points: Vec::new(),
-            named: 0,
-            reserves: HashMap::new(),
-            created: None,
-            by_name: HashMap::new(),
-            by_folded_name: HashMap::new(),
-            templates: Vec::new(),
-            stations: Vec::new(),
-            listener: OnceLock::new(),
-            admission: Admission::new(settings),
+        let settings = Arc::new(settings.clone());
+        let (catalog, _) = Catalog::default().next(&settings, &shared);
+        Arc::new(Self {
+            catalog: RwLock::new(Arc::new(catalog)),
+            created: Created::new(&settings, Arc::clone(&shared)),
+            shared,
+            leaving: Mutex::default(),
+            listeners: RwLock::default(),
+            admission: Admission::new(&settings),
             leased: gauge!(names::PORT_LEASES, "state" => "leased"),
             resting: gauge!(names::PORT_LEASES, "state" => "resting"),
-        };
-        for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
-            if let Some(pattern) = settings.pattern() {
-                relay.templates.push((pattern, id));
-            } else if matches!(settings.source, Source::Stations { .. }) {
-                relay.stations.push((id, Directory::default()));
-            } else {
-                relay.by_name.entry(settings.name.clone()).or_insert(id);
-                relay.by_folded_name.entry(settings.name.to_ascii_lowercase()).or_insert(id);
+        })
+    }
+
+    /// Other settings are in force from now on: publishing points come and go, and have other settings. Who watches one that stays
+    /// does not notice. Sources are another's business. Call it from one place only.
+    pub fn apply(&self, settings: &Arc<Settings>) -> PointChanges {
+        let before = self.catalog();
+        let (catalog, changes) = before.next(settings, &self.shared);
+        drop(before);
+        // A name of the settings comes before one that a publisher made.
+        for point in &changes.added {
+            if let Some(made) = self.created.point(point.name()) {
+                self.created.destroy(&made);
             }
-            relay.points.push(Arc::new(Point::new(id, settings, Arc::clone(&shared))));
         }
-        relay.templates.sort_by_key(|(pattern, _)| Reverse(pattern.literal_chars()));
-        relay.named = relay.points.len();
-        for lender in relay.points() {
-            let loans = loans_of(lender.settings(), settings);
-            if loans == 0 {
-                continue;
-            }
-            let ids = (0..).map(PointId).skip(relay.points.len()).take(loans);
-            // Nothing stands in for what is lent.
-            let lent = PublishingPoint { fallback: None, ..lender.settings().clone() };
-            let slots: Vec<_> = ids.map(|id| Arc::new(Point::new(id, lent.clone(), Arc::clone(&shared)))).collect();
-            relay.points.extend(slots.iter().cloned());
-            relay.reserves.insert(lender.id(), Reserve::new(slots, &lender));
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.admission.apply(settings);
+        self.created.apply(settings);
+        for point in &changes.removed {
+            point.close();
         }
-        if settings.publish.create {
-            relay.created = Some(Created::new(relay.points.len(), settings, shared));
+        self.lock_leaving().extend(changes.removed.iter().cloned());
+        for point in changes.added.iter().filter(|point| !point.settings().is_lender()) {
+            self.tell(point, point.name());
         }
-        Arc::new(relay)
+        changes
+    }
+
+    /// The settings in force; of what waits for a restart those before.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.catalog().settings)
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock_leaving(&self) -> MutexGuard<'_, Vec<Arc<Point>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The publishing point that a viewer or publisher names: the exact name first, else one that differs only in
     /// the case of ASCII letters, as people type them.
     pub fn point(&self, name: &str) -> Option<Arc<Point>> {
-        match self.by_name.get(name).or_else(|| self.by_folded_name.get(&name.to_ascii_lowercase())) {
-            Some(id) => self.by_id(*id),
-            None => self.created.as_ref()?.point(name),
-        }
+        self.catalog().point(name).or_else(|| self.created.point(name))
     }
 
     /// A publishing point, of the settings, lent or created.
     pub fn by_id(&self, id: PointId) -> Option<Arc<Point>> {
-        self.points.get(usize::try_from(id.0).ok()?).cloned().or_else(|| self.created.as_ref()?.by_id(id))
+        self.shared.by_id(id)
     }
 
     /// The publishing point that a viewer's name belongs to, and which of its names it is: none where it is the publishing point
@@ -118,13 +124,17 @@ impl Relay {
         if let Some(point) = self.point(name) {
             return Some((point, Cow::Borrowed("")));
         }
-        let of_list = self.stations.iter().find_map(|(id, list)| Some((self.by_id(*id)?, Cow::Owned(list.station(name)?.name))));
+        let catalog = self.catalog();
+        let of_list = catalog
+            .stations
+            .iter()
+            .find_map(|(list, directory)| Some((Arc::clone(list), Cow::Owned(directory.station(name)?.name))));
         if of_list.is_some() {
             return of_list;
         }
-        let of_template = self.templates.iter().find_map(|(pattern, id)| {
+        let of_template = catalog.templates.iter().find_map(|(pattern, point)| {
             let captures = pattern.captures(name)?;
-            Some((self.by_id(*id)?, Cow::Owned(pattern.name(&captures))))
+            Some((Arc::clone(point), Cow::Owned(pattern.name(&captures))))
         });
         of_template.or_else(|| {
             name.rmatch_indices('/').find_map(|(slash, _)| {
@@ -140,8 +150,9 @@ impl Relay {
         if let Some(station) = self.station(point.id(), &below) {
             return station.title;
         }
-        let title = point.settings().title.as_deref()?;
-        match point.settings().pattern() {
+        let settings = point.settings();
+        let title = settings.title.as_deref()?;
+        match settings.pattern() {
             Some(pattern) => Some(pattern.captures(&below)?.fill(title)),
             None => below.is_empty().then(|| title.to_owned()),
         }
@@ -149,26 +160,19 @@ impl Relay {
 
     /// A station of a list, by the publishing point that stands for the list.
     pub fn station(&self, list: PointId, name: &str) -> Option<Station> {
-        self.stations.iter().find(|(id, _)| *id == list)?.1.station(name)
+        self.catalog().stations.iter().find(|(point, _)| point.id() == list)?.1.station(name)
     }
 
     /// A list has been read: these are its stations from now on. Those who watch another one watch on.
     pub fn set_stations(&self, list: PointId, stations: Vec<Station>) {
-        if let Some((_, directory)) = self.stations.iter().find(|(id, _)| *id == list) {
+        if let Some((_, directory)) = self.catalog().stations.iter().find(|(point, _)| point.id() == list) {
             directory.set(stations);
         }
     }
 
-    /// The publishing points of the settings, by their ids.
+    /// The publishing points of the settings, in their order.
     pub fn points(&self) -> Vec<Arc<Point>> {
-        self.points.get(..self.named).unwrap_or_default().to_vec()
-    }
-
-    /// Those and, behind them, all that are lent or created or may be, by their ids. Those to lend have the names and settings of
-    /// their folders or templates, those to create have the label of many as their name.
-    pub fn all_points(&self) -> Vec<Arc<Point>> {
-        let created = self.created.as_ref().map(Created::points).unwrap_or_default();
-        self.points.iter().cloned().chain(created).collect()
+        self.catalog().points.clone()
     }
 
     /// Makes a publishing point of this name for publishers, with the settings of another one of type push where one is named.
@@ -176,7 +180,9 @@ impl Relay {
     /// # Errors
     /// Any [`CreateRefusal`]; a name that exists is refused as one that cannot be had.
     pub fn create(&self, name: &str, template: Option<&str>) -> Result<Arc<Point>, CreateRefusal> {
-        let created = self.created.as_ref().ok_or(CreateRefusal::Off)?;
+        if !self.created.is_open() {
+            return Err(CreateRefusal::Off);
+        }
         let template = template.map(|template| {
             let pushed = self.point(template).filter(|point| point.settings().source == Source::Push);
             pushed.ok_or_else(|| CreateRefusal::Template { name: template.to_owned() })
@@ -184,55 +190,55 @@ impl Relay {
         if let Some((point, _)) = self.resolve(name) {
             return Err(CreateRefusal::Taken { name: name.to_owned(), by: point.name().to_owned() });
         }
-        let point = created.create(name, template.transpose()?.map(|template| template.settings().clone()))?;
-        if let Some(listener) = self.listener.get() {
-            listener(&point, name);
-        }
+        let template = template.transpose()?.map(|template| template.settings().as_ref().clone());
+        let point = self.created.create(name, template)?;
+        self.tell(&point, name);
         Ok(point)
     }
 
     /// Whether publishers make publishing points.
     pub fn creates(&self) -> bool {
-        self.created.is_some()
+        self.created.is_open()
     }
 
     /// Whether a publisher made this publishing point.
     pub fn is_created(&self, id: PointId) -> bool {
-        usize::try_from(id.0).is_ok_and(|id| id >= self.points.len())
+        self.created.has(id)
     }
 
     /// Takes a publishing point away that a publisher made: its viewers get the end of the stream. Of others nothing happens.
     pub fn destroy(&self, point: &Arc<Point>) {
-        if let Some(created) = &self.created {
-            created.destroy(point);
-        }
+        self.created.destroy(point);
     }
 
     /// The publishing point that is lent to a name of a mirrored folder or template, or to another profile of that name or, without
     /// a name, of the lender itself; if one is. It stays so while it is watched.
     pub fn lent(&self, lender: PointId, name: &str, profile: Option<&str>) -> Option<Watch> {
-        self.reserves.get(&lender)?.lent(name, profile)
+        self.catalog().reserves.get(&lender)?.lent(name, profile)
     }
 
     /// Lends a publishing point to what [`Relay::lent`] says; with the loan where that is new, so that a source is needed. `None`
     /// where all are lent, or where it lends none.
     pub fn lend(&self, lender: PointId, name: &str, profile: Option<&str>) -> Option<(Watch, Option<Loan>)> {
-        let (watch, loan) = self.reserves.get(&lender)?.lend(name, profile)?;
-        if let Some(listener) = self.listener.get().filter(|_| loan.is_some()) {
+        let (watch, loan) = self.catalog().reserves.get(&lender)?.lend(name, profile)?;
+        if loan.is_some() {
             let name = watch.point().full_name(name);
-            listener(watch.point(), &profile.map_or(name.clone(), |profile| format!("{name}?profile={profile}")));
+            self.tell(watch.point(), &profile.map_or(name.clone(), |profile| format!("{name}?profile={profile}")));
         }
         Some((watch, loan))
     }
 
     /// Calls `listener` with each publishing point that can have viewers and its name: with those of the settings now, with others
-    /// when they are lent or created. What it hears them by is forgotten when they go back. Once only.
+    /// when they come, are lent or created. What it hears them by is forgotten when they go.
     pub fn on_point(&self, listener: PointListener) {
         for point in self.points().iter().filter(|point| !point.settings().is_lender()) {
             listener(point, point.name());
         }
-        // A second one would hear nothing of those to come.
-        let _ = self.listener.set(listener);
+        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    fn tell(&self, point: &Arc<Point>, name: &str) {
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener(point, name));
     }
 
     /// Who comes in.
@@ -258,12 +264,13 @@ impl Relay {
         }
     }
 
-    /// Lets time pass, about once a second: streams whose source stays away end, ports end their rest.
+    /// Lets time pass, about once a second: streams whose source stays away end, publishing points that are gone give their numbers
+    /// back, ports end their rest.
     pub fn tick(&self, now: Instant) {
-        self.points.iter().for_each(|point| point.tick(now));
-        if let Some(created) = &self.created {
-            created.tick(now);
-        }
+        self.shared.all().iter().for_each(|point| point.tick(now));
+        self.created.tick(now);
+        let left: Vec<_> = self.lock_leaving().extract_if(.., |point| Arc::strong_count(point) == 1).collect();
+        left.iter().for_each(|point| self.shared.vacate(point, None));
         self.admission.tick(now);
         let PortCounts { leased, resting } = self.admission.ports().counts();
         self.leased.set(count(leased));

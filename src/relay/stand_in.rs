@@ -41,8 +41,13 @@ pub(super) struct Headed {
 
 impl Headed {
     pub(super) fn new(now: Instant, created: u64, header: &Header, point: &Point) -> Self {
-        let commands = if point.settings().url_commands { StreamSet::EMPTY } else { header.command_streams() };
+        let commands = Self::commands_of(header, point);
         Self { header: header.clone(), fitting: point.fitting(header), commands, created, at: now }
+    }
+
+    /// The streams of a header whose commands must not open anything, by the settings.
+    pub(super) fn commands_of(header: &Header, point: &Point) -> StreamSet {
+        if point.settings().url_commands { StreamSet::EMPTY } else { header.command_streams() }
     }
 
     /// The header that viewers get.

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::args::{DaemonArgs, OperateCommand};
 use crate::control::socket;
+use crate::settings::{Problem, SettingsError};
 
 /// An answer takes milliseconds; a daemon that needs longer is stuck.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -40,6 +41,7 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Leases(_) => (Method::GET, "/v1/leases".to_owned()),
         OperateCommand::Sources(_) => (Method::GET, "/v1/sources".to_owned()),
         OperateCommand::Why { session, .. } => (Method::GET, format!("/v1/viewers/{session}")),
+        OperateCommand::Reload(_) => (Method::POST, "/v1/reload".to_owned()),
         OperateCommand::Kick { session, .. } => (Method::DELETE, format!("/v1/viewers/{session}")),
     };
     let answer = ask(daemon, method, &path)?;
@@ -57,9 +59,21 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Leases(_) => tables::leases(&answer, bold),
         OperateCommand::Sources(_) => tables::sources(&answer, bold),
         OperateCommand::Why { .. } => tables::story(&answer),
+        OperateCommand::Reload(_) => tables::reload(&answer),
         OperateCommand::Kick { session, .. } => format!("session {session} is ended\n"),
     };
     out.write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// Prints what the daemon would change if it read its settings again.
+///
+/// # Errors
+/// No daemon answers; its settings cannot be used ([`SettingsError`]).
+pub(super) fn differ(daemon: &DaemonArgs) -> anyhow::Result<()> {
+    let answer = ask(daemon, Method::POST, "/v1/reload?dry_run=true")?;
+    let text = if daemon.json { format!("{answer}\n") } else { tables::reload(&answer) };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
@@ -100,6 +114,11 @@ async fn talk(stream: StdUnixStream, method: Method, path: &str) -> anyhow::Resu
         return if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body).context("no JSON from the daemon") };
     }
     let failure: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(problems) = failure.get("problems").and_then(Value::as_array) {
+        let text = |problem: &Value, key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let problem = |it: &Value| Problem { place: text(it, "place"), key: text(it, "key"), message: text(it, "message") };
+        return Err(SettingsError { problems: problems.iter().map(problem).collect() }.into());
+    }
     let message = failure.get("message").and_then(Value::as_str).unwrap_or("the daemon refuses").to_owned();
     Err(if status == StatusCode::NOT_FOUND { NotThere(message).into() } else { anyhow!(message) })
 }

@@ -11,40 +11,45 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant as Clock;
 
+use super::check::{NamedFiles, read_named_files};
 use super::command_doors::CommandDoors;
 use super::descriptors::Descriptors;
-use super::sign::{read_secrets, unix_s};
+use super::reload::{Reloader, reload_by_signal};
+use super::sign::unix_s;
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
 use crate::control::{self, Control, Faces, Health, LogLevel, Plane, PlaneParts, systemd};
 use crate::hooks::Hooks;
-use crate::ingest::{self, Ingest};
+use crate::ingest::Ingest;
 use crate::logging::LevelSwitch;
 use crate::relay::Relay;
-use crate::settings::{Problem, RtspTls, Settings, SettingsError};
+use crate::settings::{Problem, RtspTls, Settings, SettingsError, Sources};
 use crate::shard::listen::{self, MmsListener, RtspListener};
 use crate::shard::{Certificate, CertificateError, Doors, Gate, Mailboxes, Shards, Surroundings, TlsDoor};
-use crate::text::{Authenticator, Users};
+use crate::text::Authenticator;
 use crate::wire::Guid;
+
+/// Reloads that wait.
+const ORDERS_MAX: usize = 8;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(8);
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT. `sources`: where its settings came from, to be read again.
 ///
 /// The bound addresses are written to `ready_file` as JSON once all is bound.
 ///
 /// # Errors
 /// Something cannot be bound, read or started; the text says what, and what to do.
-pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelSwitch) -> anyhow::Result<()> {
+pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Path>, level: LevelSwitch) -> anyhow::Result<()> {
     let recorder = control::install_recorder().context("metrics cannot be recorded")?;
     let descriptors = Descriptors::raise();
     if let Some(shortage) = descriptors.shortage(&settings) {
         tracing::warn!("{shortage}");
     }
     let settings = Arc::new(settings);
-    let users = settings.users_file.as_deref().map(ingest::read_users).transpose()?;
-    let gate = Arc::new(gate(&settings, users.as_ref())?);
+    let files = read_named_files(&settings)?;
+    let gate = Arc::new(gate(&files));
     let mms = listen::bind_mms(&settings.mms, &settings.udp)?;
     let http = listen::bind_tcp("http.listen", &settings.http)?;
     let rtsp = listen::bind_rtsp(&settings.rtsp, settings.rtsp_server_port, &settings.udp)?;
@@ -60,17 +65,27 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let result = runtime.block_on(async {
-        let Signals { mut stop, mut reopen } = Signals::new()?;
+        let Signals { mut stop, mut reopen, mut hangup } = Signals::new()?;
         let mailboxes = Mailboxes::new(settings.shards);
         let relay = Relay::new(&settings, Box::new(random_guid), mailboxes.ports());
         let health = Health::new(Clock::now().into_std(), settings.shards.max(1));
         let run_id = u64::from_ne_bytes(random_bytes());
         let handle = tokio::runtime::Handle::current();
         let hooks = Hooks::start(&handle, &settings.hooks, &relay, Arc::new(unix_s), run_id)?;
-        let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, users)?;
+        let ingest = Ingest::start(&tokio::runtime::Handle::current(), &settings, &relay, files.users.clone())?;
         let beats = Arc::clone(&health);
         let beat = Arc::new(move |shard, now| beats.beat(shard, now));
-        let doors = Doors { mms, http, rtsp, tls, handoff: ingest.push_handoff(), undecided_max: descriptors.at_door(), gate };
+        let doors = Doors {
+            mms,
+            http,
+            rtsp,
+            tls,
+            handoff: ingest.push_handoff(),
+            undecided_max: descriptors.at_door(),
+            gate: Arc::clone(&gate),
+        };
+        let (reload, mut orders) = tokio::sync::mpsc::channel(ORDERS_MAX);
+        let mut reloader = Reloader { sources, relay: Arc::clone(&relay), gate, level: level.clone(), files };
         let archive =
             Archive::start(ArchiveBounds { cache_bytes: settings.on_demand.cache_bytes, readers: settings.on_demand.readers })
                 .context("the threads that read files cannot be started")?;
@@ -86,6 +101,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
             listeners: bound.by_name(),
             accounts,
             log: Box::new(Log(level)),
+            reload,
             started: Clock::now().into_std(),
         };
         let faces = Faces { plane: Arc::new(Plane::new(parts)), ports, certificate, socket };
@@ -113,6 +129,11 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
                 Some(()) = reopen.recv() => {
                     tracing::info!("SIGUSR1: the access log is begun anew");
                     access_log.reopen();
+                }
+                Some(()) = hangup.recv() => reload_by_signal(&mut reloader, &ingest, || bound.status(&relay)).await,
+                Some(order) = orders.recv() => {
+                    // Who asked may have gone.
+                    let _ = order.reply.send(reloader.reload(&ingest, order.dry_run, &order.by).await);
                 }
                 name = stop.next() => {
                     tracing::info!("{name}: stopping; viewers get the end of the stream");
@@ -251,6 +272,8 @@ struct Signals {
     stop: StopSignals,
     /// The access log was moved away.
     reopen: Signal,
+    /// The settings are to be read again.
+    hangup: Signal,
 }
 
 struct StopSignals {
@@ -262,7 +285,7 @@ impl Signals {
     fn new() -> anyhow::Result<Self> {
         let open = |kind| signal(kind).context("signals cannot be received");
         let stop = StopSignals { terminate: open(SignalKind::terminate())?, interrupt: open(SignalKind::interrupt())? };
-        Ok(Self { stop, reopen: open(SignalKind::user_defined1())? })
+        Ok(Self { stop, reopen: open(SignalKind::user_defined1())?, hangup: open(SignalKind::hangup())? })
     }
 }
 
@@ -284,17 +307,15 @@ fn random_guid() -> Guid {
     Guid(random_bytes())
 }
 
-fn random_bytes<const N: usize>() -> [u8; N] {
+pub(super) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     bytes
 }
 
-/// What lets viewers in. `publishers` may watch where the settings name no users for that.
-fn gate(settings: &Settings, publishers: Option<&Users>) -> anyhow::Result<Gate> {
-    let secrets = settings.key_file.as_deref().map(read_secrets).transpose()?;
-    let viewers = settings.viewers_file.as_deref().map(ingest::read_viewers).transpose()?;
-    let users =
-        viewers.or_else(|| publishers.cloned()).map(|users| Authenticator::new(Clock::now().into_std(), users, random_bytes()));
-    Ok(Gate::new(secrets, users, Arc::new(unix_s)))
+/// What lets viewers in.
+fn gate(files: &NamedFiles) -> Gate {
+    let users = files.watchers().cloned();
+    let users = users.map(|users| Authenticator::new(Clock::now().into_std(), users, random_bytes()));
+    Gate::new(files.secrets.clone(), users, Arc::new(unix_s))
 }

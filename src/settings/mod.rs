@@ -6,6 +6,7 @@
 mod camera;
 mod check;
 mod control;
+mod diff;
 mod effective;
 mod fallback;
 mod file;
@@ -21,6 +22,7 @@ mod transcode;
 
 pub use camera::CameraLogin;
 pub use control::{Control, ControlSocket};
+pub use diff::{Difference, PointChange, PointDifference, difference};
 pub use effective::{effective, shown_source};
 pub use fallback::{Fallback, FallbackKind};
 pub use hooks::{Commands, Hooks, Target, Webhook};

@@ -49,7 +49,7 @@ impl Default for Transcode {
 }
 
 /// What an input is made to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Profile {
     /// Its name, as in `?profile=NAME`: letters, digits, `-` and `_`. Case does not count.
     pub name: Cow<'static, str>,
@@ -66,7 +66,7 @@ pub struct Profile {
 }
 
 /// How pictures are coded. What is smaller or slower stays as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VideoProfile {
     /// The codec.
     pub codec: VideoCodec,
@@ -81,7 +81,7 @@ pub struct VideoProfile {
 }
 
 /// How sound is coded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AudioProfile {
     /// The codec.
     pub codec: AudioCodec,
@@ -94,7 +94,7 @@ pub struct AudioProfile {
 }
 
 /// A codec of pictures that ASF carries and ffmpeg writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VideoCodec {
     /// Microsoft MPEG-4 version 3 (`MP43`).
     Msmpeg4v3,
@@ -109,7 +109,7 @@ pub enum VideoCodec {
 }
 
 /// A codec of sound that ASF carries and ffmpeg writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AudioCodec {
     /// Windows Media Audio 1.
     Wmav1,

@@ -115,7 +115,8 @@ impl State {
 
     /// Whether anything that this peer could send would let it publish: the rule of the publishers' gate.
     fn may_publish(&self, peer: IpAddr) -> bool {
-        self.context.relay.admission().may_publish(peer) && (peer.is_loopback() || self.context.settings.users_file.is_some())
+        self.context.relay.admission().may_publish(peer)
+            && (peer.is_loopback() || self.context.relay.settings().users_file.is_some())
     }
 
     /// Notes a refusal for the metrics and the log, and puts it into the protocol's words.
@@ -228,7 +229,7 @@ impl State {
     /// Whether UDP is of no use to anybody. Of files, of another server's folder and of a template's names nobody knows before one
     /// is opened: those that do not fit are refused then.
     fn every_source_is_oversize(&self, udp: &UdpPort) -> bool {
-        if self.context.settings.publishing_points.iter().any(|point| point.source.is_folder() || point.is_lender()) {
+        if self.context.relay.settings().publishing_points.iter().any(|point| point.source.is_folder() || point.is_lender()) {
             return false;
         }
         let mut sizes =

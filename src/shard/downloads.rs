@@ -38,7 +38,8 @@ impl State {
             Ok(found) => found,
             Err(refusal) => return Some(Answer::Bytes(Err(refusal))),
         };
-        let Source::Files { root } = &point.settings().source else {
+        let settings = point.settings();
+        let Source::Files { root } = &settings.source else {
             return Some(Answer::Bytes(Err(OpenRefusal::NotAFile)));
         };
         let (mailbox, archive) = (self.context.mailbox(self.index).clone(), Arc::clone(&self.context.archive));

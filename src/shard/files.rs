@@ -53,7 +53,8 @@ pub(super) struct Seek {
 impl State {
     /// Opens a file of an on-demand publishing point; the answer comes when a reader has done it.
     pub(super) fn open_file(&mut self, key: usize, point: Arc<Point>, below: &str, name: &str) -> Option<Answer> {
-        let Source::Files { root } = &point.settings().source else {
+        let settings = point.settings();
+        let Source::Files { root } = &settings.source else {
             return Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))));
         };
         let (mailbox, archive) = (self.context.mailbox(self.index).clone(), Arc::clone(&self.context.archive));

@@ -1,7 +1,7 @@
 //! Who may watch what not everybody may: passwords and signed URLs.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::metrics as names;
@@ -17,8 +17,8 @@ pub type UnixClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Decides for all shards. Its locks are held for as long as a hash takes, at an open and never while media flows.
 pub struct Gate {
-    secrets: Option<Secrets>,
-    users: Option<Mutex<Authenticator>>,
+    secrets: RwLock<Option<Arc<Secrets>>>,
+    users: RwLock<Option<Arc<Mutex<Authenticator>>>>,
     passwords: Mutex<Guesses>,
     /// Of keys, which nobody guesses: they bound the lines in the log.
     keys: Mutex<Guesses>,
@@ -38,7 +38,26 @@ enum Fault {
 impl Gate {
     /// `secrets` sign URLs, `users` have passwords.
     pub fn new(secrets: Option<Secrets>, users: Option<Authenticator>, clock: UnixClock) -> Self {
-        Self { secrets, users: users.map(Mutex::new), passwords: Mutex::default(), keys: Mutex::default(), clock }
+        let gate = Self {
+            secrets: RwLock::default(),
+            users: RwLock::default(),
+            passwords: Mutex::default(),
+            keys: Mutex::default(),
+            clock,
+        };
+        gate.set_secrets(secrets);
+        gate.set_users(users);
+        gate
+    }
+
+    /// Other keys sign URLs from now on. Who was let in before stays.
+    pub fn set_secrets(&self, secrets: Option<Secrets>) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets.map(Arc::new);
+    }
+
+    /// Others have passwords from now on. Who was let in before stays.
+    pub fn set_users(&self, users: Option<Authenticator>) {
+        *self.users.write().unwrap_or_else(PoisonError::into_inner) = users.map(|users| Arc::new(Mutex::new(users)));
     }
 
     /// Whether a viewer may open what lies `below` a publishing point; notes for the metrics and the log where not. `proven`: its
@@ -55,7 +74,8 @@ impl Gate {
         pass: &Pass,
         proven: bool,
     ) -> Result<(), OpenRefusal> {
-        let access = &point.settings().access;
+        let settings = point.settings();
+        let access = &settings.access;
         let denied = |denial: Denial| {
             metrics::counter!(names::REFUSALS, "cause" => denial.label()).increment(1);
             tracing::info!(peer = %peer.ip(), cause = denial.label(), point = point.name(), "viewer refused");
@@ -92,7 +112,8 @@ impl Gate {
     // The name is as the settings write it: viewers may use other letters.
     fn key(&self, peer: SocketAddr, name: &str, pass: &Pass) -> Result<(), Fault> {
         let harmless = |denial| Err(Fault::Harmless(OpenRefusal::Denied(denial)));
-        let (Some(secrets), Some(key)) = (&self.secrets, &pass.key) else { return harmless(Denial::NoKey) };
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (Some(secrets), Some(key)) = (secrets, &pass.key) else { return harmless(Denial::NoKey) };
         match secrets.check(key, name, peer.ip(), (self.clock)()) {
             Ok(()) => Ok(()),
             Err(KeyRefusal::Expired) => harmless(Denial::ExpiredKey),
@@ -103,14 +124,15 @@ impl Gate {
     /// Passwords can be guessed: an address that did so often is not even listened to.
     fn login(&self, now: Instant, peer: SocketAddr, pass: &Pass) -> Result<(), Fault> {
         let harmless = |denial| Err(Fault::Harmless(OpenRefusal::Denied(denial)));
-        let Some(users) = &self.users else { return harmless(Denial::Address) };
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(users) = users else { return harmless(Denial::Address) };
         let Some(Login { method, target, authorization }) = &pass.login else {
-            return Err(Fault::Harmless(OpenRefusal::Login(challenge(&mut lock(users), now, false))));
+            return Err(Fault::Harmless(OpenRefusal::Login(challenge(&mut lock(&users), now, false))));
         };
         if !lock(&self.passwords).may_guess(now, peer.ip()) {
             return harmless(Denial::Guesses);
         }
-        let mut users = lock(users);
+        let mut users = lock(&users);
         match users.check(now, method, target, authorization) {
             Ok(Verdict::Granted { .. }) => Ok(()),
             Ok(Verdict::Denied) => Err(Fault::WrongLogin(challenge(&mut users, now, false))),

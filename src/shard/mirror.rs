@@ -97,10 +97,11 @@ impl State {
     ) -> Option<Answer> {
         let context = Arc::clone(&self.context);
         let conn = self.conns.get(key)?;
-        let Source::Ffmpeg { profile: own, .. } = &point.settings().source else { return None };
+        let (of_point, settings) = (point.settings(), context.relay.settings());
+        let Source::Ffmpeg { profile: own, .. } = &of_point.source else { return None };
         let token = conn.engine.player().map_or("", |player| player.token.as_str());
-        match context.settings.profile_for(own, conn.profile.as_deref(), token, conn.engine.protocol()) {
-            Choice::Own if point.settings().is_lender() => self.open_mirrored(key, point, below, None),
+        match settings.profile_for(own, conn.profile.as_deref(), token, conn.engine.protocol()) {
+            Choice::Own if of_point.is_lender() => self.open_mirrored(key, point, below, None),
             Choice::Own => self.open_live(key, now, Opened::new(point, name)),
             Choice::Other(profile) => self.open_mirrored(key, point, below, Some(profile)),
             Choice::Unknown => {
@@ -157,6 +158,7 @@ impl State {
 
     /// A lent publishing point goes back: nobody watches it, and nothing of it is kept.
     pub(super) fn vacate(&mut self, channel: usize) {
+        self.forget_window(channel);
         let Some(broadcast) = self.broadcasts.get(channel) else { return };
         debug_assert!(broadcast.viewers.is_empty(), "who has a seat watches");
         for (own, is_free) in broadcast.variants.clone().into_iter().map(|variant| (variant, true)).chain([(channel, false)]) {

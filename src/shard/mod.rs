@@ -5,6 +5,7 @@
 mod asks;
 pub mod broadcast;
 mod certificate;
+mod channels;
 mod command;
 mod conn;
 mod counters;

@@ -55,6 +55,7 @@ impl State {
             // The vacancy is dropped behind this: only then is the publishing point free for another name.
             Delivery::Vacated { point, .. } => self.vacate(channel_of(point)),
             Delivery::Ended { point } => {
+                self.end_files(point, now);
                 let Some(broadcast) = self.broadcast(channel_of(point)) else { return };
                 broadcast.end(now);
                 for channel in broadcast.variants.clone() {
@@ -67,6 +68,19 @@ impl State {
                 }
                 self.pump_wake.notify_one();
             }
+        }
+    }
+
+    /// Ends the viewers of files of a publishing point that is gone. Downloads go on to their end.
+    fn end_files(&mut self, point: PointId, now: Instant) {
+        let is_it = |conn: &Conn| {
+            matches!(conn.place, Place::OnDemand(_)) && conn.opened.as_ref().is_some_and(|opened| opened.point.id() == point)
+        };
+        let keys: Vec<usize> = self.conns.iter().filter(|(_, conn)| is_it(conn)).map(|(key, _)| key).collect();
+        for key in keys {
+            self.tell_next_sequence(key, now);
+            self.drive(key, now, Event::Answer(Answer::Ended));
+            self.park(key);
         }
     }
 
@@ -95,7 +109,7 @@ impl State {
     /// Refuses viewers that have waited for the header of a source for as long as viewers wait for one that is gone.
     fn refuse_late_sources(&mut self, now: Instant) {
         let mut late = Vec::new();
-        for (channel, broadcast) in self.broadcasts.iter_mut().enumerate() {
+        for (channel, broadcast) in self.broadcasts.iter_mut() {
             broadcast.waiting.retain(|(key, since)| {
                 let opened = self.conns.get(*key).and_then(|conn| conn.opened.as_ref());
                 // It may have opened something else since.

@@ -101,7 +101,7 @@ impl State {
     fn begin_pass(&mut self, now: Instant, catches_up: bool) -> Pass {
         let tick = self.context.settings.delivery.tick;
         let mut points = Vec::new();
-        for (index, broadcast) in self.broadcasts.iter_mut().enumerate() {
+        for (index, broadcast) in self.broadcasts.iter_mut() {
             let due = broadcast.begin_pass(now, tick);
             let catching_up = catches_up && std::mem::take(&mut broadcast.catching_up);
             if let Some(due) = due {

@@ -1,7 +1,8 @@
 //! All that one shard knows, and how a session's engine is driven.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::btree_map::Entry as Told;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream as TcpSocket};
 use std::os::fd::AsFd as _;
@@ -16,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::broadcast::{Broadcast, Framing, Phase, Served, Tally};
-use super::conn::{Conn, Place};
+use super::channels::Channels;
+use super::conn::{Conn, Place, channel_of};
 use super::counters::Counters;
 use super::engine::{Engine, Event, Output};
 use super::handoff::{Handed, Speaks};
@@ -36,7 +38,7 @@ use crate::http::viewer::{self as http, Sessions};
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
 use crate::mms::session::Session;
-use crate::relay::Generation;
+use crate::relay::{Generation, PointId};
 use crate::rtsp::viewer as rtsp;
 use crate::settings::Oversize;
 use crate::viewing::{Answer, Content, Description};
@@ -76,7 +78,7 @@ pub(super) struct State {
     pub(super) context: Arc<Context>,
     pub(super) index: usize,
     pub(super) conns: Slab<Conn>,
-    pub(super) broadcasts: Vec<Broadcast>,
+    pub(super) broadcasts: Channels,
     pub(super) origins: Origins,
     pub(super) tally: Tally,
     pub(super) counters: Counters,
@@ -98,8 +100,8 @@ pub(super) struct State {
     pub(super) openings: Vec<(Option<usize>, Weak<Opening>)>,
     /// Where the packets of files are framed.
     pub(super) stage: Stage,
-    /// For each publishing point what was told of it last; empty in all shards but one.
-    window_bytes: Vec<(metrics::Gauge, f64)>,
+    /// For each publishing point, by its channel, what was told of it last; empty in all shards but one.
+    window_bytes: BTreeMap<usize, (metrics::Gauge, f64)>,
     /// The pump has something to do.
     pub(super) pump_wake: Rc<Notify>,
     /// The daemon goes down since then: no new sessions, viewers get the end of the stream.
@@ -109,15 +111,14 @@ pub(super) struct State {
 impl State {
     /// A shard without connections.
     pub(super) fn new(context: Arc<Context>, index: usize) -> Self {
-        let points = context.relay.all_points();
-        let broadcasts = points.iter().map(|_| context.new_broadcast()).collect();
-        let window_bytes = match index {
-            0 => points
-                .iter()
-                .map(|point| (metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point.name())), 0.0))
-                .collect(),
-            _ => Vec::new(),
-        };
+        let points = context.relay.points();
+        let mut broadcasts = Channels::default();
+        for point in &points {
+            broadcasts.reach(channel_of(point.id()), || context.new_broadcast());
+        }
+        // From the beginning; those of others when they send something.
+        let told = points.iter().filter(|_| index == 0).map(|point| (channel_of(point.id()), (window_gauge(point.name()), 0.0)));
+        let window_bytes = told.collect();
         let stage = Stage::new(context.max_rtp_datagram());
         Self {
             context,
@@ -393,7 +394,10 @@ impl State {
         broadcast.and_then(|broadcast| broadcast.viewers.hot(*index)).map_or(0, |viewer| viewer.packets)
     }
 
+    /// The broadcast of a channel; that of a publishing point which is new is made.
     pub(super) fn broadcast(&mut self, channel: usize) -> Option<&mut Broadcast> {
+        let context = &self.context;
+        self.broadcasts.reach(channel, || context.new_broadcast());
         self.broadcasts.get_mut(channel)
     }
 
@@ -549,18 +553,42 @@ impl State {
         }
     }
 
+    /// The publishing point of a channel is gone: its window holds nothing.
+    pub(super) fn forget_window(&mut self, channel: usize) {
+        if let Some((gauge, told)) = self.window_bytes.remove(&channel) {
+            gauge.decrement(told);
+        }
+    }
+
     /// Tells the size of the windows; all shards hold the same batches, so one of them tells for all.
     pub(super) fn measure(&mut self) {
-        for (broadcast, (gauge, told)) in self.broadcasts.iter().zip(&mut self.window_bytes) {
+        if self.index != 0 {
+            return;
+        }
+        for (id, broadcast) in self.broadcasts.of_points() {
+            let id = PointId(id);
             let variants = broadcast.variants.iter().filter_map(|channel| self.broadcasts.get(*channel));
             let bytes = variants.chain([broadcast]).map(|broadcast| broadcast.window.bytes()).sum::<usize>();
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
             let bytes = bytes as f64;
+            let told = self.window_bytes.entry(channel_of(id));
+            let (gauge, told) = match told {
+                Told::Occupied(told) => told.into_mut(),
+                Told::Vacant(_) if bytes == 0.0 => continue,
+                Told::Vacant(place) => {
+                    let Some(point) = self.context.relay.by_id(id) else { continue };
+                    place.insert((window_gauge(point.name()), 0.0))
+                }
+            };
             // Publishing points beyond the first hundred share a label: each adds its own change.
             gauge.increment(bytes - *told);
             *told = bytes;
         }
     }
+}
+
+fn window_gauge(point: &str) -> metrics::Gauge {
+    metrics::gauge!(names::WINDOW_BYTES, "point" => names::point_label(point))
 }
 
 /// IPv4 in IPv6 clothes is IPv4; everything else, the scope of a link-local address too, stays.

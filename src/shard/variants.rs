@@ -181,9 +181,7 @@ impl State {
         self.variant_tags = self.variant_tags.checked_add(1).unwrap_or(1);
         let mut variant = Variant { base, selection, generation, tag: self.variant_tags, cutter: None, unused_since: None };
         let mut cut = self.context.new_broadcast();
-        let free = self.broadcasts.iter().position(|broadcast| broadcast.is_free);
-        let channel = free.unwrap_or(self.broadcasts.len());
-        let Some(of) = self.broadcasts.get_mut(base) else { return base };
+        let Some(of) = self.broadcasts.get(base) else { return base };
         // Nobody begins before the newest key frame: what is older would be work and memory for nothing.
         let oldest = of.window.join_point().and_then(|join| of.window.locate(join)).map_or(0, |spot| spot.batch);
         for (batch, _) in (oldest..).map_while(|index| of.window.batch(index)) {
@@ -194,10 +192,9 @@ impl State {
         cut.generation.clone_from(&of.generation);
         cut.nothing_is_fresh();
         cut.variant = Some(Box::new(variant));
-        of.variants.push(channel);
-        match self.broadcasts.get_mut(channel) {
-            Some(slot) => *slot = cut,
-            None => self.broadcasts.push(cut),
+        let channel = self.broadcasts.add_cut(cut);
+        if let Some(of) = self.broadcasts.get_mut(base) {
+            of.variants.push(channel);
         }
         channel
     }
@@ -383,7 +380,7 @@ impl State {
     /// A second has passed: viewers that keep up get all streams again, variants that nobody watches go.
     pub(super) fn sweep_variants(&mut self, now: Instant) {
         let mut restored = Vec::new();
-        for (channel, broadcast) in self.broadcasts.iter_mut().enumerate() {
+        for (channel, broadcast) in self.broadcasts.iter_mut() {
             for index in 0..broadcast.viewers.len() {
                 let Some((hot, cold)) = broadcast.viewers.both_mut(index) else { continue };
                 if cold.slowness.second(hot.phase == Phase::Live && !hot.blocked) && cold.wanted.is_none() {
@@ -400,7 +397,7 @@ impl State {
                 broadcast.is_free = true;
             }
         }
-        for channel in 0..self.broadcasts.len() {
+        for channel in self.broadcasts.cuts() {
             let Some(broadcast) = self.broadcasts.get_mut(channel).filter(|broadcast| broadcast.is_free) else { continue };
             let Some(variant) = broadcast.variant.take() else { continue };
             *broadcast = self.context.new_broadcast();

@@ -90,7 +90,7 @@ pub enum SecretsError {
 }
 
 /// The secrets that sign: the first makes keys, all are good for checking them.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secrets {
     secrets: Vec<[u8; SECRET_LEN]>,
 }

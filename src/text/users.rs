@@ -92,7 +92,7 @@ pub enum UsersError {
 /// The users of one realm.
 ///
 /// The file has a line `user:realm:HA1` each, as `htdigest` writes it; empty lines and lines that begin with `#` are passed over.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Users {
     realm: String,
     digests: HashMap<String, Ha1>,

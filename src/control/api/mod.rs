@@ -6,6 +6,7 @@ mod events;
 mod leases;
 mod log_level;
 mod points;
+mod reload;
 mod sign_in;
 mod sources;
 mod status;
@@ -80,6 +81,7 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(sources::disconnect))
         .routes(routes!(log_level::log_level, log_level::set_log_level))
         .routes(routes!(status::status))
+        .routes(routes!(reload::reload))
         .routes(routes!(viewers::viewers))
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))

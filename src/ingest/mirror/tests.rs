@@ -447,7 +447,7 @@ async fn names_and_files_of_a_folder_are_limited() {
     let (upstream, _) = server.asked().await;
     drop(upstream);
     // As many files as one address may have, and another address after that.
-    let of = |viewer: &str| bench.mirror.files[&folder].take(viewer.parse().unwrap());
+    let of = |viewer: &str| bench.mirror.files_of(folder).take(viewer.parse().unwrap());
     let taken: Vec<_> = (0..FILES_PER_ADDRESS).map(|_| of("192.0.2.1").unwrap()).collect();
     bench.mirror.lock().remember(Key { folder, name: "b.wmv".into(), profile: None }, NotLive::File);
     let refused = found(bench.wish("b.wmv")).await;

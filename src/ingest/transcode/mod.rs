@@ -12,7 +12,7 @@ mod words;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use metrics::counter;
 use tokio::runtime::Handle;
@@ -38,20 +38,36 @@ const NO_CHILD: &str = "transcode_children";
 /// That of those whose address has as many lent as one may have.
 const NO_SHARE: &str = "transcode_address";
 
-/// An input and the name of a profile, as the settings write it.
-type Key = (FfmpegInput, String);
+/// An input and what it is made to be.
+type Key = (FfmpegInput, Arc<Profile>);
 
 /// All children that transcode.
 pub(super) struct Transcoders {
     runtime: Handle,
     relay: Arc<Relay>,
-    settings: Transcode,
-    profiles: Vec<Arc<Profile>>,
+    known: RwLock<Arc<Known>>,
     probes: Probes,
     stop: WeakStop,
     /// What viewers were lent that needs a child, by the address that asked first: none is to have all children.
-    shares: Arc<Slots>,
+    shares: RwLock<Arc<Slots>>,
     jobs: Mutex<HashMap<Key, Arc<Job>>>,
+}
+
+/// What the settings say.
+struct Known {
+    settings: Transcode,
+    profiles: Vec<Arc<Profile>>,
+}
+
+impl Known {
+    fn new(settings: &Settings) -> Self {
+        Self { settings: settings.transcode.clone(), profiles: settings.profiles.iter().cloned().map(Arc::new).collect() }
+    }
+
+    /// Of what viewers wish for, so much for one address.
+    fn shares(&self) -> Arc<Slots> {
+        Slots::new(usize::MAX, (self.settings.children / 2).max(1))
+    }
 }
 
 /// A publishing point's claim on a child: it runs until the last one is dropped.
@@ -77,10 +93,22 @@ struct Full;
 
 impl Transcoders {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, settings: &Settings, stop: WeakStop) -> Arc<Self> {
-        let profiles = settings.profiles.iter().cloned().map(Arc::new).collect();
-        let (settings, probes, jobs) = (settings.transcode.clone(), Probes::default(), Mutex::default());
-        let shares = Slots::new(usize::MAX, (settings.children / 2).max(1));
-        Arc::new(Self { runtime, relay, settings, profiles, probes, stop, shares, jobs })
+        let known = Known::new(settings);
+        let (probes, jobs, shares) = (Probes::default(), Mutex::default(), RwLock::new(known.shares()));
+        Arc::new(Self { runtime, relay, known: RwLock::new(Arc::new(known)), probes, stop, shares, jobs })
+    }
+
+    /// Other settings hold for children that are started from now on.
+    pub(super) fn apply(&self, settings: &Settings) {
+        let known = Known::new(settings);
+        if known.settings.children != self.known().settings.children {
+            *self.shares.write().unwrap_or_else(PoisonError::into_inner) = known.shares();
+        }
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Feeds a publishing point whose source is of type ffmpeg, until the daemon stops.
@@ -155,26 +183,25 @@ impl Transcoders {
     /// # Errors
     /// Enough children run, or so many run for that address already.
     pub(super) fn share(&self, viewer: IpAddr, input: &FfmpegInput, profile: &str) -> Result<Option<Slot>, Refused> {
-        // The name as the settings write it, where there is such a profile.
-        let profile = self.profile(profile).map_or_else(|| profile.to_owned(), |profile| profile.name.to_string());
-        let key = (input.clone(), profile);
+        let key = self.profile(profile).map(|profile| (input.clone(), profile));
         let (is_there, children) = {
             let jobs = self.lock();
-            (jobs.contains_key(&key), jobs.len())
+            (key.is_some_and(|key| jobs.contains_key(&key)), jobs.len())
         };
         if is_there {
             return Ok(None);
         }
-        if children >= self.settings.children {
+        if children >= self.known().settings.children {
             let reason = "as many children transcode as the settings allow ([transcode] children)";
             return Err(refused(Hresult::TOO_MANY_SESSIONS, NO_CHILD, reason));
         }
         let reason = "viewers of this address have half of [transcode] children already, and the rest is for others";
-        self.shares.take(viewer).map(Some).ok_or_else(|| refused(Hresult::TOO_MANY_SESSIONS, NO_SHARE, reason))
+        let shares = Arc::clone(&self.shares.read().unwrap_or_else(PoisonError::into_inner));
+        shares.take(viewer).map(Some).ok_or_else(|| refused(Hresult::TOO_MANY_SESSIONS, NO_SHARE, reason))
     }
 
     fn profile(&self, name: &str) -> Option<Arc<Profile>> {
-        self.profiles.iter().find(|profile| profile.is_called(name)).cloned()
+        self.known().profiles.iter().find(|profile| profile.is_called(name)).cloned()
     }
 
     /// A claim on the child of an input and a profile; the first one starts it. `point`: who wants it, for the metrics.
@@ -182,17 +209,17 @@ impl Transcoders {
     /// # Errors
     /// [`Full`], which is counted and told.
     fn subscribe(self: &Arc<Self>, order: &Order, point: &str) -> Result<Subscription, Full> {
-        let key = (order.input.clone(), order.profile.name.to_string());
+        let key = (order.input.clone(), Arc::clone(&order.profile));
+        let children = self.known().settings.children;
         let mut jobs = self.lock();
         if let Some(job) = jobs.get(&key) {
             job.wanted.send_modify(|wanted| *wanted += 1);
             return Ok(Subscription { transcoders: Arc::clone(self), job: Arc::clone(job) });
         }
-        let room = jobs.len() < self.settings.children;
+        let room = jobs.len() < children;
         let (true, Some(stop)) = (room, self.stop.upgrade()) else {
             drop(jobs);
             counter!(REFUSALS, "cause" => NO_CHILD).increment(1);
-            let children = self.settings.children;
             warn!(children, "not started: as many children transcode as the settings allow ([transcode] children)");
             return Err(Full);
         };
@@ -210,7 +237,8 @@ impl Transcoders {
     /// Runs a job until nobody wants it. It counts until its child has ended: an input may be had by one only.
     async fn keep(self: Arc<Self>, key: Key, job: Arc<Job>, meters: Meters, mut stop: Stop) {
         loop {
-            job.run(&self.settings, &self.probes, &meters, &mut stop).await;
+            let known = self.known();
+            job.run(&known.settings, &self.probes, &meters, &mut stop).await;
             let mut jobs = self.lock();
             if *job.wanted.borrow() == 0 || self.stop.upgrade().is_none() {
                 jobs.remove(&key);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use thiserror::Error;
@@ -72,9 +72,14 @@ impl Account {
 /// Counts sessions and what they draw against the limits.
 #[derive(Debug)]
 pub(super) struct Gate {
+    rules: RwLock<Arc<Rules>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Rules {
     limits: Limits,
     access: Access,
-    counts: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -109,23 +114,40 @@ impl Gate {
     pub(super) fn new(limits: &Limits, access: &Access) -> Self {
         let joins = TokenBucket::new(limits.joins_per_s, limits.joins_burst);
         let taken = Taken { viewers: 0, by_address: HashMap::new(), by_account: HashMap::new(), bit_rate: 0, joins };
-        Self { limits: limits.clone(), access: access.clone(), counts: Arc::new(Counts(Mutex::new(taken))) }
+        let rules = Rules { limits: limits.clone(), access: access.clone() };
+        Self { rules: RwLock::new(Arc::new(rules)), counts: Arc::new(Counts(Mutex::new(taken))) }
+    }
+
+    /// Other rules from now on. Who has a place keeps it, be there more than there may be.
+    pub(super) fn apply(&self, limits: &Limits, access: &Access) {
+        let before = self.rules();
+        let rate = |limits: &Limits| (limits.joins_per_s, limits.joins_burst);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Rules { limits: limits.clone(), access: access.clone() });
+        if rate(&before.limits) != rate(limits) {
+            self.counts.lock().joins = TokenBucket::new(limits.joins_per_s, limits.joins_burst);
+        }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn may_publish(&self, peer: IpAddr) -> bool {
-        self.access.may_publish(canonical(peer))
+        self.rules().access.may_publish(canonical(peer))
     }
 
     pub(super) fn connect(&self, now: Instant, peer: IpAddr) -> Result<SessionPermit, Refusal> {
-        if !self.access.may_watch(canonical(peer)) {
+        let rules = self.rules();
+        if !rules.access.may_watch(canonical(peer)) {
             return Err(Refusal::Access);
         }
         let key = limit_key(peer);
         let mut taken = self.counts.lock();
-        if reached(taken.viewers, self.limits.viewers) {
+        if reached(taken.viewers, rules.limits.viewers) {
             return Err(Refusal::Viewers);
         }
-        if reached(taken.by_address.get(&key).copied().unwrap_or(0), self.limits.viewers_per_address) {
+        if reached(taken.by_address.get(&key).copied().unwrap_or(0), rules.limits.viewers_per_address) {
             return Err(Refusal::Address);
         }
         // Last, so that those who are refused anyway do not use up the rate of the others.
@@ -138,15 +160,16 @@ impl Gate {
     }
 
     pub(super) fn open(&self, permit: &mut SessionPermit, account: Account, bit_rate: u32) -> Result<(), Refusal> {
+        let rules = self.rules();
         let mut taken = self.counts.lock();
         // What the session has open now is given back by the same call and does not stand in its way.
         let (own_rate, own_place) = permit.opened.map_or((0, false), |own| (own.bit_rate, own.account == account));
         let viewers = taken.by_account.get(&account).copied().unwrap_or(0) - u32::from(own_place);
-        if reached(viewers, self.limits.viewers_per_point) {
+        if reached(viewers, rules.limits.viewers_per_point) {
             return Err(Refusal::Point);
         }
         let bit_rates = taken.bit_rate - u64::from(own_rate) + u64::from(bit_rate);
-        let limit = self.limits.bandwidth_kbps.saturating_mul(1000);
+        let limit = rules.limits.bandwidth_kbps.saturating_mul(1000);
         if limit != 0 && bit_rates > limit {
             return Err(Refusal::Bandwidth);
         }

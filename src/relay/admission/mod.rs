@@ -32,6 +32,11 @@ impl Admission {
         Self { gate: limits::Gate::new(&settings.limits, &settings.access), ports: ClientPortPool::new(&settings.udp) }
     }
 
+    /// Other access rules and limits hold for who comes from now on; who is there stays.
+    pub fn apply(&self, settings: &Settings) {
+        self.gate.apply(&settings.limits, &settings.access);
+    }
+
     /// A place for a new session of `peer`, by the access rules and the limits on sessions.
     ///
     /// # Errors

@@ -71,6 +71,46 @@ pub(super) fn sources(answer: &Value, bold: bool) -> String {
     columns(&["POINT", "STATE", "WATCHERS", "SOURCE"], &rows, bold, "there is no publishing point\n")
 }
 
+/// What a reload changed, or would change.
+pub(super) fn reload(answer: &Value) -> String {
+    let mut text = String::new();
+    let is = |value: &Value, key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let words = |value: &Value, key: &str| {
+        let words = value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let would = is(answer, "dry_run");
+    for warning in answer.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+        let parts = [word(warning, "place"), word(warning, "key"), word(warning, "message")];
+        let _ = writeln!(text, "warning: {}", parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "));
+    }
+    let begin = text.len();
+    for point in answer.get("points").and_then(Value::as_array).into_iter().flatten() {
+        let (name, keys) = (word(point, "name"), words(point, "keys"));
+        let _ = match (word(point, "change").as_str(), is(point, "source_restarts"), would) {
+            ("added", _, false) => writeln!(text, "{name}: added"),
+            ("added", _, true) => writeln!(text, "{name}: would be added"),
+            ("removed", _, false) => writeln!(text, "{name}: removed; its viewers got the end of the stream"),
+            ("removed", _, true) => writeln!(text, "{name}: would be removed; its viewers would get the end of the stream"),
+            (_, true, false) => writeln!(text, "{name}: {keys} changed; its source begins anew, its viewers stay"),
+            (_, true, true) => writeln!(text, "{name}: {keys} would change; its source would begin anew, its viewers would stay"),
+            (_, false, false) => writeln!(text, "{name}: {keys} changed; its viewers notice nothing"),
+            (_, false, true) => writeln!(text, "{name}: {keys} would change; its viewers would notice nothing"),
+        };
+    }
+    let (applied, waiting) = (words(answer, "applied"), words(answer, "waiting_for_restart"));
+    if !applied.is_empty() {
+        let _ = writeln!(text, "{}: {applied}", if would { "would be applied" } else { "applied" });
+    }
+    if !waiting.is_empty() {
+        let _ = writeln!(text, "{} for a restart: {waiting}", if would { "would wait" } else { "waiting" });
+    }
+    if text.len() == begin {
+        text.push_str(if would { "nothing would change\n" } else { "nothing differs from what was in force\n" });
+    }
+    text
+}
+
 /// What happened to a session.
 pub(super) fn story(answer: &Value) -> String {
     let mut text = String::new();
