@@ -42,6 +42,7 @@ pub struct Relay {
     admission: Admission,
     leased: Gauge,
     resting: Gauge,
+    held: Gauge,
 }
 
 impl Relay {
@@ -62,6 +63,7 @@ impl Relay {
             admission: Admission::new(settings),
             leased: gauge!(names::PORT_LEASES, "state" => "leased"),
             resting: gauge!(names::PORT_LEASES, "state" => "resting"),
+            held: gauge!(names::PORT_LEASES, "state" => "held"),
         };
         for (id, settings) in (0..).map(PointId).zip(settings.publishing_points_or_demo()) {
             if let Some(pattern) = settings.pattern() {
@@ -265,9 +267,10 @@ impl Relay {
             created.tick(now);
         }
         self.admission.tick(now);
-        let PortCounts { leased, resting } = self.admission.ports().counts();
+        let PortCounts { leased, resting, held } = self.admission.ports().counts();
         self.leased.set(count(leased));
         self.resting.set(count(resting));
+        self.held.set(count(held));
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) struct RawControl {
     pub(super) key: Option<PathBuf>,
     pub(super) socket: Option<PathBuf>,
     pub(super) sign_in_s: Option<u32>,
+    pub(super) hold_s: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

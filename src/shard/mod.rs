@@ -39,6 +39,7 @@ mod sniff;
 mod stage;
 mod state;
 mod strays;
+mod tickets;
 mod timeline;
 mod tls;
 pub mod udp;

@@ -199,6 +199,7 @@ impl State {
             route: None,
             resend_path: None,
             key: None,
+            ticket: None,
             profile: None,
             granted: None,
             opened: None,

@@ -10,6 +10,7 @@ mod sign_in;
 mod sources;
 mod status;
 mod viewers;
+mod viewing;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(super) use caller::{Face, Peer};
+pub(super) use caller::{Face, Local, Peer};
 
 use super::plane::Plane;
 use answer::Failure;
@@ -83,6 +84,8 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(viewers::viewers))
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))
+        .routes(routes!(viewing::open, viewing::list))
+        .routes(routes!(viewing::give_back))
         .routes(routes!(events::events))
         .split_for_parts()
 }

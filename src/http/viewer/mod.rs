@@ -41,6 +41,7 @@ use std::time::Instant;
 
 pub(in crate::http) use agent::version;
 pub use api::{CloseReason, Config, Input, Output, Report, Told};
+pub use host::name_of as host_of;
 use bytes::Bytes;
 use play::Playing;
 use reading::Reading;

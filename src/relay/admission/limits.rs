@@ -112,12 +112,16 @@ impl Gate {
         Self { limits: limits.clone(), access: access.clone(), counts: Arc::new(Counts(Mutex::new(taken))) }
     }
 
+    pub(super) fn may_watch(&self, peer: IpAddr) -> bool {
+        self.access.may_watch(canonical(peer))
+    }
+
     pub(super) fn may_publish(&self, peer: IpAddr) -> bool {
         self.access.may_publish(canonical(peer))
     }
 
     pub(super) fn connect(&self, now: Instant, peer: IpAddr) -> Result<SessionPermit, Refusal> {
-        if !self.access.may_watch(canonical(peer)) {
+        if !self.may_watch(peer) {
             return Err(Refusal::Access);
         }
         let key = limit_key(peer);

@@ -6,6 +6,7 @@ mod limits;
 mod ports;
 mod rate;
 mod slots;
+mod tickets;
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -13,9 +14,12 @@ use std::time::Instant;
 pub use address::{canonical, limit_key};
 pub use guesses::Guesses;
 pub use limits::{Account, Refusal, SessionPermit};
-pub use ports::{Claim, ClientPortPool, Lease, LeaseRefusal, PortCounts, PortFacts};
+pub use ports::{Claim, ClientPortPool, Hold, Lease, LeaseRefusal, PortCounts, PortFacts, TicketShown};
 pub use rate::TokenBucket;
 pub use slots::{Slot, Slots};
+pub use tickets::{
+    Order, OrderRefusal, PortWish, TICKET_LEN, TicketFacts, TicketRefusal, TicketUse, Tickets, Who,
+};
 
 use crate::settings::Settings;
 
@@ -24,12 +28,17 @@ use crate::settings::Settings;
 pub struct Admission {
     gate: limits::Gate,
     ports: ClientPortPool,
+    tickets: Tickets,
 }
 
 impl Admission {
     /// Nobody is there yet.
     pub fn new(settings: &Settings) -> Self {
-        Self { gate: limits::Gate::new(&settings.limits, &settings.access), ports: ClientPortPool::new(&settings.udp) }
+        Self {
+            gate: limits::Gate::new(&settings.limits, &settings.access),
+            ports: ClientPortPool::new(&settings.udp),
+            tickets: Tickets::new(settings.control.hold),
+        }
     }
 
     /// A place for a new session of `peer`, by the access rules and the limits on sessions.
@@ -54,6 +63,11 @@ impl Admission {
         self.gate.may_publish(peer)
     }
 
+    /// Whether the access rules let an address watch.
+    pub fn may_watch(&self, peer: IpAddr) -> bool {
+        self.gate.may_watch(peer)
+    }
+
     /// Sessions that have a place now.
     pub fn viewers(&self) -> u32 {
         self.gate.viewers()
@@ -69,8 +83,14 @@ impl Admission {
         &self.ports
     }
 
-    /// Lets time pass: ports end their rest.
+    /// What opens a name, and holds a port, for one address.
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
+    }
+
+    /// Lets time pass: ports end their rest, and tickets end.
     pub fn tick(&self, now: Instant) {
         self.ports.tick(now);
+        self.tickets.tick(now);
     }
 }
