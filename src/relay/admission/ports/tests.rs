@@ -247,7 +247,7 @@ proptest! {
                     let identity = (player > 0 && announced > 0).then_some((player, announced));
                     model.forget(now);
                     let may = port >= 1024 && (allow || in_pool.contains(&port)) && model.open(address, port, owner, identity);
-                    let result = pool.claim(now, Claim { address, port, announced: ip, player: guid, owner });
+                    let result = pool.claim(now, Claim { address, port, announced: ip, player: guid, owner, ticket: TicketShown::NotYet });
                     prop_assert_eq!(result.is_ok(), may, "{:?}", result);
                     if let Ok(lease) = result {
                         let loser = model.find(address, port).filter(|slot| slot.until.is_none() && slot.owner != owner).map(|slot| slot.owner);
@@ -288,7 +288,7 @@ proptest! {
             }
             model.forget(now);
             let leased = model.ports.iter().filter(|slot| slot.until.is_none()).count();
-            prop_assert_eq!(pool.counts(), PortCounts { leased, resting: model.ports.len() - leased });
+            prop_assert_eq!(pool.counts(), PortCounts { leased, resting: model.ports.len() - leased, held: 0 });
         }
         drop(leases);
         pool.tick(now + REST);
