@@ -215,7 +215,8 @@ fn port_pool(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("announced", held), |bencher| {
             bencher.iter(|| {
                 round += 1;
-                let claim = Claim { address, port: 4_999, announced: None, player: None, owner: 1_000_000, ticket: TicketShown::NotYet };
+                let claim =
+                    Claim { address, port: 4_999, announced: None, player: None, owner: 1_000_000, ticket: TicketShown::NotYet };
                 black_box(pool.claim(start + Duration::from_secs(60 * round), claim).is_ok())
             });
         });

@@ -89,6 +89,7 @@ pub fn effective(loaded: &Loaded) -> String {
         Oversize::Refuse => "refuse",
     };
     page.line("oversize", quoted(oversize));
+    page.line("remember_s", udp.remember.as_secs());
 
     page.table("delivery");
     page.line("tick_ms", settings.delivery.tick.as_millis());

@@ -90,6 +90,7 @@ pub(super) struct RawUdp {
     pub(super) max_datagram: Option<u32>,
     #[serde(deserialize_with = "word")]
     pub(super) oversize: Option<RawOversize>,
+    pub(super) remember_s: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]

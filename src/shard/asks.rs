@@ -163,7 +163,12 @@ impl State {
         for port in &self.context.udp_ports {
             self.context.drain_errors(port, now);
         }
-        match self.context.relay.admission().ports().claim(now, claim) {
+        let admission = self.context.relay.admission();
+        // Who holds a ticket may know better.
+        if !admission.ports().is_held(address, port) && admission.learned().refuses(now, address) {
+            return Err(udp_refused(conn, now, port, LeaseRefusal::Learned));
+        }
+        match admission.ports().claim(now, claim) {
             Ok(lease) => {
                 if let Some(owner) = lease.superseded() {
                     self.context.routes.superseded(owner);
@@ -199,11 +204,17 @@ impl State {
         let wanted: Vec<u16> = wanted.into_iter().flatten().collect();
         if flow == Flow::Media {
             conn.choose_among_held(now, &wanted);
+            let admission = self.context.relay.admission();
+            let is_held = wanted.iter().any(|port| admission.ports().is_held(address, *port));
+            if !is_held && admission.learned().refuses(now, address) {
+                return Err(udp_refused(conn, now, first, LeaseRefusal::Learned));
+            }
         }
         let mut leases = Vec::new();
         for port in wanted {
             // A player that comes again is the same one, where it says who it is.
-            let claim = Claim { address, port, announced: Some(address), player: conn.engine.guid(), owner, ticket: conn.ticket_shown() };
+            let claim =
+                Claim { address, port, announced: Some(address), player: conn.engine.guid(), owner, ticket: conn.ticket_shown() };
             match self.context.relay.admission().ports().claim(now, claim) {
                 Ok(lease) => {
                     if let Some(owner) = lease.superseded() {
@@ -416,7 +427,7 @@ fn udp_refused(conn: &mut Conn, now: Instant, port: u16, refusal: LeaseRefusal) 
     metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => refusal.label()).increment(1);
     tracing::info!(session = conn.session, peer = %conn.peer, port, cause = refusal.label(), "UDP refused, the player may take TCP");
     match refusal {
-        LeaseRefusal::Disabled => Hresult::UDP_DISABLED,
+        LeaseRefusal::Disabled | LeaseRefusal::Learned => Hresult::UDP_DISABLED,
         LeaseRefusal::Taken => Hresult::DUPLICATE_ADDRESS,
         LeaseRefusal::Exhausted => Hresult::NETWORK_RESOURCE_FAILURE,
         LeaseRefusal::OutsidePool | LeaseRefusal::Privileged | LeaseRefusal::NatMismatch => Hresult::INVALID_PORT,

@@ -12,6 +12,7 @@ use super::broadcast::{Framing, Viewer};
 use super::downloads::Download;
 use super::engine::Engine;
 use super::files::Wanted;
+use super::learning::UdpTrial;
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::seat::{OnDemandSeat, Title};
@@ -51,6 +52,8 @@ pub(super) struct Conn {
     /// Of the ports that media goes to: one, or two where a player asks for a pair.
     pub(super) leases: Vec<Lease>,
     pub(super) route: Option<Route>,
+    /// What is known of whether datagrams arrive there.
+    pub(super) udp_trial: Option<UdpTrial>,
     /// Where packets go that are sent again, if not there.
     pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.

@@ -21,6 +21,7 @@ mod handoff;
 mod image;
 mod inflow;
 mod lag;
+mod learning;
 pub mod listen;
 mod mirror;
 mod news;

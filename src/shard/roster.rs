@@ -234,8 +234,9 @@ impl State {
     }
 
     /// Tells those who listen that a session was sent its first packet.
-    pub(super) fn tell_first_packet(&self, key: usize, now: Instant) {
+    pub(super) fn tell_first_packet(&mut self, key: usize, now: Instant) {
         self.ticket_has_media(key, now);
+        self.udp_was_sent(key, now);
         if self.context.news.0.receiver_count() > 0
             && let Some(conn) = self.conns.get(key)
         {

@@ -54,7 +54,12 @@ impl State {
         let lost: Vec<u16> = conn.leases.iter().filter(|lease| lease.settle(serial).is_some()).map(Lease::port).collect();
         for port in lost {
             tracing::info!(session = conn.session, peer = %conn.peer, port, "a port that was held for a ticket went to a session without it");
-            conn.step(now, format!("UDP port {port} was held for a ticket that it does not have: it keeps the port, and that ticket has none"));
+            conn.step(
+                now,
+                format!(
+                    "UDP port {port} was held for a ticket that it does not have: it keeps the port, and that ticket has none"
+                ),
+            );
         }
         let ports: Vec<u16> = conn.leases.iter().map(Lease::port).collect();
         conn.choose_among_held(now, &ports);

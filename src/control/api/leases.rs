@@ -58,8 +58,7 @@ pub(super) async fn leases(State(plane): State<Arc<Plane>>, _: Operator) -> Json
     let owners: HashMap<_, _> =
         sessions.iter().flat_map(|facts| facts.client_ports.iter().map(move |port| ((facts.peer.ip(), *port), facts))).collect();
     let (admission, now) = (plane.relay.admission(), tokio::time::Instant::now().into_std());
-    let users: HashMap<_, _> =
-        admission.tickets().list(now).into_iter().map(|facts| (facts.serial, facts.user)).collect();
+    let users: HashMap<_, _> = admission.tickets().list(now).into_iter().map(|facts| (facts.serial, facts.user)).collect();
     let ports = admission.ports().list(now);
     let answer = ports.into_iter().map(|port| {
         let owner = owners.get(&(port.address, port.port)).filter(|_| !port.resting && !port.held);

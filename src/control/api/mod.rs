@@ -3,6 +3,7 @@
 mod answer;
 mod caller;
 mod events;
+mod learned;
 mod leases;
 mod log_level;
 mod points;
@@ -84,6 +85,8 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(viewers::viewers))
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))
+        .routes(routes!(learned::learned, learned::reset_all))
+        .routes(routes!(learned::reset))
         .routes(routes!(viewing::open, viewing::list))
         .routes(routes!(viewing::give_back))
         .routes(routes!(events::events))

@@ -163,7 +163,9 @@ pub(super) async fn open(
         return Err(Failure::new(StatusCode::FORBIDDEN, "not_from_here", why));
     }
     let name = point.full_name(&below);
+    let now = tokio::time::Instant::now().into_std();
     let port = match transport {
+        Transport::Auto if admission.learned().would_refuse(now, came.peer) => PortWish::None,
         Transport::Auto => PortWish::IfFree,
         Transport::Udp => PortWish::Needed,
         Transport::Tcp => PortWish::None,
@@ -172,7 +174,6 @@ pub(super) async fn open(
     getrandom::fill(&mut random)
         .map_err(|_| Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", "no random bytes at this moment; try again"))?;
     let order = Order { address: came.peer, name: name.clone(), user: caller.user.clone(), port };
-    let now = tokio::time::Instant::now().into_std();
     let issued = admission.tickets().issue(now, admission.ports(), order, random);
     let (ticket, facts) = issued.map_err(|refusal| match refusal {
         OrderRefusal::OfAddress | OrderRefusal::InAll => {
@@ -306,6 +307,9 @@ mod tests {
             assert_eq!(best(&bound, local.parse().unwrap()).unwrap().port(), port, "{local}");
         }
         assert_eq!(best(&bound[..1], "192.0.2.9".parse().unwrap()).unwrap().port(), 81);
-        assert_eq!((in_url("2001:db8::1".parse().unwrap()), best(&[], Ipv4Addr::LOCALHOST.into())), ("[2001:db8::1]".into(), None));
+        assert_eq!(
+            (in_url("2001:db8::1".parse().unwrap()), best(&[], Ipv4Addr::LOCALHOST.into())),
+            ("[2001:db8::1]".into(), None)
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod address;
 mod guesses;
+mod learned;
 mod limits;
 mod ports;
 mod rate;
@@ -13,13 +14,12 @@ use std::time::Instant;
 
 pub use address::{canonical, limit_key};
 pub use guesses::Guesses;
+pub use learned::{Learned, LearnedFacts, PlayerMark, Sign};
 pub use limits::{Account, Refusal, SessionPermit};
 pub use ports::{Claim, ClientPortPool, Hold, Lease, LeaseRefusal, PortCounts, PortFacts, TicketShown};
 pub use rate::TokenBucket;
 pub use slots::{Slot, Slots};
-pub use tickets::{
-    Order, OrderRefusal, PortWish, TICKET_LEN, TicketFacts, TicketRefusal, TicketUse, Tickets, Who,
-};
+pub use tickets::{Order, OrderRefusal, PortWish, TICKET_LEN, TicketFacts, TicketRefusal, TicketUse, Tickets, Who};
 
 use crate::settings::Settings;
 
@@ -29,6 +29,7 @@ pub struct Admission {
     gate: limits::Gate,
     ports: ClientPortPool,
     tickets: Tickets,
+    learned: Learned,
 }
 
 impl Admission {
@@ -38,6 +39,7 @@ impl Admission {
             gate: limits::Gate::new(&settings.limits, &settings.access),
             ports: ClientPortPool::new(&settings.udp),
             tickets: Tickets::new(settings.control.hold),
+            learned: Learned::new(settings.udp.remember),
         }
     }
 
@@ -88,9 +90,15 @@ impl Admission {
         &self.tickets
     }
 
+    /// Addresses at which UDP does not arrive.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
     /// Lets time pass: ports end their rest, and tickets end.
     pub fn tick(&self, now: Instant) {
         self.ports.tick(now);
         self.tickets.tick(now);
+        self.learned.tick(now);
     }
 }

@@ -91,6 +91,9 @@ pub enum LeaseRefusal {
     /// All ports of `client_ports` are leased to sessions of this address.
     #[error("all `client_ports` of this address are leased")]
     Exhausted,
+    /// Nothing that was sent to the address by UDP arrived: [`super::Learned`].
+    #[error("what was sent to this address by UDP lately did not arrive (`wmrelay learned`; `remember_s` of `[udp]`)")]
+    Learned,
 }
 
 impl LeaseRefusal {
@@ -103,6 +106,7 @@ impl LeaseRefusal {
             Self::NatMismatch => "nat_mismatch",
             Self::Taken => "taken",
             Self::Exhausted => "exhausted",
+            Self::Learned => "learned",
         }
     }
 }
@@ -350,6 +354,13 @@ impl ClientPortPool {
         facts
     }
 
+    /// Whether a port is held for a ticket, or a session of that has it.
+    pub fn is_held(&self, address: IpAddr, port: u16) -> bool {
+        let state = self.shared.lock();
+        let slot = state.hosts.get(&canonical(address)).and_then(|host| host.slots.get(&port));
+        slot.is_some_and(|slot| slot.ticket.is_some())
+    }
+
     /// Ports in use and at rest.
     pub fn counts(&self) -> PortCounts {
         self.shared.lock().counts
@@ -518,7 +529,8 @@ impl Host {
         let leased = |slots: &HashMap<u16, Slot>, port| slots.get(&port).is_some_and(|slot| slot.course != Course::Resting);
         let lowest = pool.from(self.leased_below).find(|port| !leased(&self.slots, *port));
         self.leased_below = lowest.unwrap_or(u16::MAX);
-        let free = |port: &u16| self.slots.get(port).is_none_or(|slot| slot.course == Course::Resting && slot.holder.is_same(holder));
+        let free =
+            |port: &u16| self.slots.get(port).is_none_or(|slot| slot.course == Course::Resting && slot.holder.is_same(holder));
         pool.from(self.leased_below).find(free)
     }
 }

@@ -150,6 +150,8 @@ struct Entry {
     plays: Option<Who>,
     /// Who did so last.
     player: Option<Who>,
+    /// Its holder wants it no more: nobody comes back.
+    given_back: bool,
     /// Sessions that have it open.
     sessions: u32,
 }
@@ -215,6 +217,7 @@ impl Tickets {
             hold,
             plays: None,
             player: None,
+            given_back: false,
             sessions: 0,
         };
         let facts = entry.facts(serial, now);
@@ -260,8 +263,7 @@ impl Tickets {
     pub fn give_back(&self, now: Instant, serial: u64) -> bool {
         let mut table = lock(&self.table);
         let Some(entry) = table.tickets.get_mut(&serial).filter(|entry| entry.until > now) else { return false };
-        entry.until = now;
-        entry.player = None;
+        (entry.until, entry.player, entry.given_back) = (now, None, true);
         let hold = entry.hold.take();
         drop(table);
         drop(hold);
@@ -341,7 +343,7 @@ impl TicketUse {
         if entry.plays.is_some_and(|other| !other.is_same(&self.who)) {
             return false;
         }
-        (entry.plays, entry.player) = (Some(self.who), Some(self.who));
+        (entry.plays, entry.player) = (Some(self.who), Some(self.who).filter(|_| !entry.given_back));
         true
     }
 

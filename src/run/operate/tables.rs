@@ -59,6 +59,26 @@ pub(super) fn leases(answer: &Value, bold: bool) -> String {
     columns(&heads, &rows, bold, "no client port is leased\n")
 }
 
+/// Where UDP is refused.
+pub(super) fn learned(answer: &Value, bold: bool) -> String {
+    let seconds = |entry: &Value, key: &str| span(entry.get(key).and_then(Value::as_f64).unwrap_or_default());
+    let rows = rows_of(answer, |entry| {
+        vec![
+            word(entry, "prefix"),
+            word(entry, "sign"),
+            seconds(entry, "age_s"),
+            seconds(entry, "expires_s"),
+            word(entry, "refused"),
+        ]
+    });
+    columns(&["ADDRESS", "BY", "FOR", "TRIED AGAIN IN", "REFUSED"], &rows, bold, "UDP is refused to no address\n")
+}
+
+/// Where it is tried again.
+pub(super) fn forgotten(answer: &Value) -> String {
+    format!("{} addresses are forgotten: UDP is tried again there\n", word(answer, "forgotten"))
+}
+
 /// What feeds the publishing points.
 pub(super) fn sources(answer: &Value, bold: bool) -> String {
     let is = |source: &Value, key: &str| source.get(key).and_then(Value::as_bool).unwrap_or_default();
