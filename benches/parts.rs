@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wmrelay::asf::{Header, Recut, Recutter, Selection, Selector, StreamSet, walk};
-use wmrelay::relay::admission::{Claim, ClientPortPool};
+use wmrelay::relay::admission::{Claim, ClientPortPool, TicketShown};
 use wmrelay::relay::{Batch, BatchPacket, Delivery, Generation, PublisherId, Relay, ShardPort, Window};
 use wmrelay::settings::{Oversize, PublishingPoint, Settings, Source, WindowBounds};
 use wmrelay::wire::Guid;
@@ -215,7 +215,8 @@ fn port_pool(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("announced", held), |bencher| {
             bencher.iter(|| {
                 round += 1;
-                let claim = Claim { address, port: 4_999, announced: None, player: None, owner: 1_000_000 };
+                let claim =
+                    Claim { address, port: 4_999, announced: None, player: None, owner: 1_000_000, ticket: TicketShown::NotYet };
                 black_box(pool.claim(start + Duration::from_secs(60 * round), claim).is_ok())
             });
         });

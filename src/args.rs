@@ -68,6 +68,16 @@ pub enum OperateCommand {
     /// List the client ports that are leased, and to whom
     #[command(after_help = EXIT_CODES)]
     Leases(DaemonArgs),
+    /// List the addresses where UDP does not arrive, so that their players are sent to TCP at once
+    #[command(after_help = EXIT_CODES)]
+    Learned {
+        /// Forget one address or network (192.0.2.7, 2001:db8::/64), or all: UDP is tried again there
+        #[arg(long, value_name = "PREFIX", value_parser = crate::settings::network)]
+        reset: Option<Option<IpNet>>,
+        /// The daemon.
+        #[command(flatten)]
+        daemon: DaemonArgs,
+    },
     /// List what feeds the publishing points, and how that is
     #[command(after_help = EXIT_CODES)]
     Sources(DaemonArgs),
@@ -106,7 +116,7 @@ impl OperateCommand {
             | Self::Leases(daemon)
             | Self::Sources(daemon)
             | Self::Reload(daemon) => daemon,
-            Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
+            Self::Learned { daemon, .. } | Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
         }
     }
 }

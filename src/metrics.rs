@@ -40,7 +40,7 @@ pub const SKIPPED_PACKETS: &str = "wmrelay_skipped_packets_total";
 pub const RESEND_REQUESTS: &str = "wmrelay_resend_requests_total";
 /// Packets asked for again, by what came of it; requests of strangers count as one. Label: `result`.
 pub const RESENDS: &str = "wmrelay_resends_total";
-/// Leases of client ports. Label: `state` (`leased`, `resting`).
+/// Leases of client ports. Label: `state` (`leased`, `resting`, `held` for a ticket whose player has not come yet).
 pub const PORT_LEASES: &str = "wmrelay_port_leases";
 /// UDP funnels refused, so that the player takes TCP. Label: `cause`.
 pub const TRANSPORT_FALLBACKS: &str = "wmrelay_transport_fallbacks_total";

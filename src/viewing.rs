@@ -68,7 +68,7 @@ impl fmt::Debug for Titles {
 /// It is secret but for the profile: what its debug form tells is which parts there are.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Pass {
-    /// Key of a signed URL, see `text::signed`: letters and digits.
+    /// Key of a signed URL, see `text::signed`, or a ticket of a viewing session: letters and digits.
     pub key: Option<String>,
     /// Its credentials.
     pub login: Option<Login>,
@@ -124,6 +124,12 @@ pub enum Denial {
     BadLogin,
     /// There were too many wrong passwords from its address.
     Guesses,
+    /// A ticket that is none, or one for another name or address.
+    WrongTicket,
+    /// It was one.
+    ExpiredTicket,
+    /// Another session plays by it.
+    TicketInUse,
 }
 
 impl Denial {
@@ -136,6 +142,9 @@ impl Denial {
             Self::ExpiredKey => "expired_key",
             Self::BadLogin => "bad_login",
             Self::Guesses => "guesses",
+            Self::WrongTicket => "wrong_ticket",
+            Self::ExpiredTicket => "expired_ticket",
+            Self::TicketInUse => "ticket_in_use",
         }
     }
 }

@@ -65,10 +65,22 @@ fn no_role_does_what_it_may_not() {
     // Who may, in the order of the roles: what nobody is asked for, what each may, what fewer may.
     let least = |method: &str, path: &str| match (method, path) {
         ("post", "/v1/sign-in") => 0,
-        ("post", "/v1/sign-out") | ("get", "/v1/me" | "/v1/points") => 1,
+        ("post", "/v1/sign-out")
+        | ("get", "/v1/me" | "/v1/points" | "/v1/viewing-sessions")
+        | ("post", "/v1/viewing-sessions")
+        | ("delete", "/v1/viewing-sessions/{id}") => 1,
         ("get", "/v1/sources") => 2,
-        ("get", "/v1/status" | "/v1/viewers" | "/v1/viewers/{session}" | "/v1/leases" | "/v1/log-level" | "/v1/events")
-        | ("delete", "/v1/viewers/{session}")
+        (
+            "get",
+            "/v1/status"
+            | "/v1/viewers"
+            | "/v1/viewers/{session}"
+            | "/v1/leases"
+            | "/v1/log-level"
+            | "/v1/events"
+            | "/v1/learned",
+        )
+        | ("delete", "/v1/viewers/{session}" | "/v1/learned" | "/v1/learned/{prefix}")
         | ("put", "/v1/log-level")
         | ("post", "/v1/reload")
         | ("post", "/v1/sources/disconnect") => 3,
@@ -79,13 +91,16 @@ fn no_role_does_what_it_may_not() {
         for method in methods.as_object().unwrap().keys() {
             for (level, user) in [(0, None), (1, Some("viewer")), (2, Some("publisher")), (3, Some("operator"))] {
                 let token = user.map(|user| sign_in(&daemon, user));
-                let path = path.replace("{session}", "123456");
+                let path = path.replace("{session}", "123456").replace("{id}", "654321").replace("{prefix}", "192.0.2.7");
                 let body = ["post", "put"].contains(&method.as_str()).then(|| json!({ "user": "nobody" }));
                 if path == "/v1/events" && level >= 3 {
                     continue; // it has no end
                 }
                 let (status, answer) = ask(daemon.control, &method.to_uppercase(), &path, token.as_deref(), body.as_ref());
-                let needed = least(method, &path.replace("123456", "{session}"));
+                let needed = least(
+                    method,
+                    &path.replace("123456", "{session}").replace("654321", "{id}").replace("192.0.2.7", "{prefix}"),
+                );
                 let expected_refusal = match (level < needed, level) {
                     (true, 0) => Some(401),
                     (true, _) => Some(403),

@@ -33,6 +33,7 @@ pub struct Relay {
     admission: Admission,
     leased: Gauge,
     resting: Gauge,
+    held: Gauge,
 }
 
 /// What other settings did to the publishing points.
@@ -62,6 +63,7 @@ impl Relay {
             admission: Admission::new(&settings),
             leased: gauge!(names::PORT_LEASES, "state" => "leased"),
             resting: gauge!(names::PORT_LEASES, "state" => "resting"),
+            held: gauge!(names::PORT_LEASES, "state" => "held"),
         })
     }
 
@@ -272,9 +274,10 @@ impl Relay {
         let left: Vec<_> = self.lock_leaving().extract_if(.., |point| Arc::strong_count(point) == 1).collect();
         left.iter().for_each(|point| self.shared.vacate(point, None));
         self.admission.tick(now);
-        let PortCounts { leased, resting } = self.admission.ports().counts();
+        let PortCounts { leased, resting, held } = self.admission.ports().counts();
         self.leased.set(count(leased));
         self.resting.set(count(resting));
+        self.held.set(count(held));
     }
 }
 

@@ -39,6 +39,11 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Status(_) => (Method::GET, "/v1/status".to_owned()),
         OperateCommand::Viewers(_) => (Method::GET, "/v1/viewers".to_owned()),
         OperateCommand::Leases(_) => (Method::GET, "/v1/leases".to_owned()),
+        OperateCommand::Learned { reset: None, .. } => (Method::GET, "/v1/learned".to_owned()),
+        OperateCommand::Learned { reset: Some(None), .. } => (Method::DELETE, "/v1/learned".to_owned()),
+        OperateCommand::Learned { reset: Some(Some(prefix)), .. } => {
+            (Method::DELETE, format!("/v1/learned/{}", prefix.to_string().replace('/', "%2F")))
+        }
         OperateCommand::Sources(_) => (Method::GET, "/v1/sources".to_owned()),
         OperateCommand::Why { session, .. } => (Method::GET, format!("/v1/viewers/{session}")),
         OperateCommand::Reload(_) => (Method::POST, "/v1/reload".to_owned()),
@@ -57,6 +62,8 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Status(_) => tables::status(&answer),
         OperateCommand::Viewers(_) => tables::viewers(&answer, bold),
         OperateCommand::Leases(_) => tables::leases(&answer, bold),
+        OperateCommand::Learned { reset: None, .. } => tables::learned(&answer, bold),
+        OperateCommand::Learned { .. } => tables::forgotten(&answer),
         OperateCommand::Sources(_) => tables::sources(&answer, bold),
         OperateCommand::Why { .. } => tables::story(&answer),
         OperateCommand::Reload(_) => tables::reload(&answer),

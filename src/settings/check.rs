@@ -32,6 +32,8 @@ const DATAGRAM_MIN: u32 = 512;
 const DATAGRAM_MAX: u32 = 65_507;
 /// The payload that fills an Ethernet frame over IPv4.
 const DATAGRAM_ETHERNET: u32 = 1472;
+/// Networks change sooner than that.
+const REMEMBER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// A longer tick gains next to nothing and comes near the buffers of impatient players.
 const TICK_MS_MAX: u32 = 200;
 /// Far beyond what any player buffers.
@@ -257,6 +259,10 @@ impl Check<'_> {
             }
             usize::try_from(bytes).ok()
         });
+        let remember = raw.remember_s.map_or(built_in.remember, |seconds| Duration::from_secs(seconds.into()));
+        if remember > REMEMBER_MAX {
+            self.problem("udp.remember_s", format!("is more than {} seconds, a year", REMEMBER_MAX.as_secs()));
+        }
         Udp {
             enabled: raw.enabled.unwrap_or(built_in.enabled),
             client_ports: self.client_ports(raw.client_ports.as_ref()).unwrap_or(built_in.client_ports),
@@ -274,6 +280,7 @@ impl Check<'_> {
                 Some(RawOversize::Refuse) => Oversize::Refuse,
                 None => built_in.oversize,
             },
+            remember,
         }
     }
 

@@ -12,6 +12,11 @@ use super::raw::{List, RawControl};
 const SIGN_IN_S: u32 = 12 * 3600;
 const SIGN_IN_S_MAX: u32 = 30 * 24 * 3600;
 
+/// A player is there within seconds of its program; that it hears nothing by one protocol and tries the next takes it ten or twenty.
+const HOLD_S: u32 = 30;
+/// Whoever gets hold of an address within that time may use it.
+const HOLD_S_MAX: u32 = 3600;
+
 /// The control port, and its other face for the local command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
@@ -32,6 +37,8 @@ pub struct Control {
     pub socket: ControlSocket,
     /// How long somebody who has signed in stays so.
     pub sign_in: Duration,
+    /// How long a viewing session waits for its player, and how long its ticket is good beyond the first media.
+    pub hold: Duration,
 }
 
 /// The Unix socket of the local command line.
@@ -56,6 +63,7 @@ impl Default for Control {
             key: None,
             socket: ControlSocket::Automatic,
             sign_in: Duration::from_secs(SIGN_IN_S.into()),
+            hold: Duration::from_secs(HOLD_S.into()),
         }
     }
 }
@@ -83,6 +91,10 @@ pub(super) fn control(check: &mut Check<'_>, raw: &RawControl) -> Control {
     if let Some(seconds) = raw.sign_in_s.filter(|seconds| !(1..=SIGN_IN_S_MAX).contains(seconds)) {
         check.problem("control.sign_in_s", format!("{seconds} is not between 1 and {SIGN_IN_S_MAX} seconds"));
     }
+    let hold = raw.hold_s.map_or(built_in.hold, |seconds| Duration::from_secs(seconds.into()));
+    if let Some(seconds) = raw.hold_s.filter(|seconds| !(1..=HOLD_S_MAX).contains(seconds)) {
+        check.problem("control.hold_s", format!("{seconds} is not between 1 and {HOLD_S_MAX} seconds"));
+    }
     let file =
         |check: &mut Check<'_>, key: &str, path: &Option<PathBuf>| path.as_deref().map(|path| check.existing_file(key, path));
     let control = Control {
@@ -98,6 +110,7 @@ pub(super) fn control(check: &mut Check<'_>, raw: &RawControl) -> Control {
             Some(path) => ControlSocket::At(check.path(path)),
         },
         sign_in,
+        hold,
     };
     let lacking = match (&control.certificate, &control.key) {
         (Some(_), None) => Some(("control.key", "control.certificate")),

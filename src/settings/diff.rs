@@ -182,11 +182,12 @@ pub fn difference(before: &Settings, next: &Settings) -> (Difference, Settings) 
         listen => "rtsp.tls_listen", certificate => "rtsp.certificate", key => "rtsp.key" });
     compare!(found, before.control, control, Control { sign_in => "control.sign_in_s" ; waits
         listen => "control.listen", tls => "control.tls", plain_anywhere => "control.plain_anywhere",
-        users_file => "control.users_file", certificate => "control.certificate", key => "control.key", socket => "control.socket" });
+        users_file => "control.users_file", certificate => "control.certificate", key => "control.key", socket => "control.socket",
+        hold => "control.hold_s" });
     compare!(found, before.udp, udp, Udp { ; waits
         enabled => "udp.enabled", client_ports => "udp.client_ports", outside_pool => "udp.outside_pool",
         refuse_on_nat_mismatch => "udp.refuse_on_nat_mismatch", max_datagram_v4 => "udp.max_datagram",
-        max_datagram_v6 => "udp.max_datagram", oversize => "udp.oversize" });
+        max_datagram_v6 => "udp.max_datagram", oversize => "udp.oversize", remember => "udp.remember_s" });
     compare!(found, before.delivery, delivery, Delivery { ; waits
         tick => "delivery.tick_ms", burst => "delivery.burst_ms", burst_rate => "delivery.burst_rate", on_slow => "delivery.on_slow" });
     compare!(found, before.on_demand, on_demand, OnDemand { ; waits

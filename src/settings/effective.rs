@@ -63,6 +63,7 @@ pub fn effective(loaded: &Loaded) -> String {
         ControlSocket::At(path) => page.line("socket", quoted(&path.to_string_lossy())),
     }
     page.line("sign_in_s", control.sign_in.as_secs());
+    page.line("hold_s", control.hold.as_secs());
 
     page.table("console");
     page.line("listen", listen(&settings.console));
@@ -88,6 +89,7 @@ pub fn effective(loaded: &Loaded) -> String {
         Oversize::Refuse => "refuse",
     };
     page.line("oversize", quoted(oversize));
+    page.line("remember_s", udp.remember.as_secs());
 
     page.table("delivery");
     page.line("tick_ms", settings.delivery.tick.as_millis());

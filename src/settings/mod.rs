@@ -173,6 +173,8 @@ pub struct Udp {
     pub max_datagram_v6: usize,
     /// What happens to packets that do not fit.
     pub oversize: Oversize,
+    /// How long UDP is refused to an address at which it did not arrive; 0: it never is.
+    pub remember: Duration,
 }
 
 impl Udp {
@@ -553,6 +555,7 @@ impl Default for Settings {
                 max_datagram_v4: 1472,
                 max_datagram_v6: 1452,
                 oversize: Oversize::Recut,
+                remember: Duration::from_secs(3600),
             },
             delivery: Delivery {
                 tick: Duration::from_millis(40),

@@ -58,6 +58,7 @@ pub(super) struct RawControl {
     pub(super) key: Option<PathBuf>,
     pub(super) socket: Option<PathBuf>,
     pub(super) sign_in_s: Option<u32>,
+    pub(super) hold_s: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -89,6 +90,7 @@ pub(super) struct RawUdp {
     pub(super) max_datagram: Option<u32>,
     #[serde(deserialize_with = "word")]
     pub(super) oversize: Option<RawOversize>,
+    pub(super) remember_s: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]

@@ -25,6 +25,9 @@ use crate::wire::Hresult;
 impl State {
     /// What the relay answers; `None` where no answer is owed, or not yet.
     pub(super) fn answer(&mut self, key: usize, now: Instant, ask: Ask) -> Option<Answer> {
+        if !self.may_play(key, &ask) {
+            return None;
+        }
         match ask {
             Ask::Admit(player) => {
                 let conn = self.conns.get(key)?;
@@ -96,12 +99,13 @@ impl State {
             }
             Ask::Stop => {
                 self.park(key);
+                self.ticket_rests(key);
                 None
             }
             Ask::Rest => {
                 self.park(key);
                 let conn = self.conns.get_mut(key)?;
-                (conn.opened, conn.permit, conn.granted) = (None, None, None);
+                (conn.opened, conn.permit, conn.granted, conn.ticket) = (None, None, None, None);
                 None
             }
             Ask::Resend { sequences } => {
@@ -153,12 +157,19 @@ impl State {
         let Some(origin) = self.origins.id(&udp, conn.local.ip().to_canonical()) else { return Err(Hresult::UDP_DISABLED) };
         let address = conn.peer.ip();
         let player = conn.engine.guid();
-        let claim = Claim { address, port, announced, player, owner: u64::from(conn.entry.client_id()) };
+        conn.choose_among_held(now, &[port]);
+        let (owner, ticket) = (u64::from(conn.entry.client_id()), conn.ticket_shown());
+        let claim = Claim { address, port, announced, player, owner, ticket };
         // What is in the queue is about those who had ports before.
         for port in &self.context.udp_ports {
             self.context.drain_errors(port, now);
         }
-        match self.context.relay.admission().ports().claim(now, claim) {
+        let admission = self.context.relay.admission();
+        // Who holds a ticket may know better.
+        if !admission.ports().is_held(address, port) && admission.learned().refuses(now, address) {
+            return Err(udp_refused(conn, now, port, LeaseRefusal::Learned));
+        }
+        match admission.ports().claim(now, claim) {
             Ok(lease) => {
                 if let Some(owner) = lease.superseded() {
                     self.context.routes.superseded(owner);
@@ -191,10 +202,20 @@ impl State {
             return Err(udp_refused(conn, now, first, LeaseRefusal::OutsidePool));
         }
         let (address, owner) = (conn.peer.ip(), u64::from(owner));
+        let wanted: Vec<u16> = wanted.into_iter().flatten().collect();
+        if flow == Flow::Media {
+            conn.choose_among_held(now, &wanted);
+            let admission = self.context.relay.admission();
+            let is_held = wanted.iter().any(|port| admission.ports().is_held(address, *port));
+            if !is_held && admission.learned().refuses(now, address) {
+                return Err(udp_refused(conn, now, first, LeaseRefusal::Learned));
+            }
+        }
         let mut leases = Vec::new();
-        for port in wanted.into_iter().flatten() {
+        for port in wanted {
             // A player that comes again is the same one, where it says who it is.
-            let claim = Claim { address, port, announced: Some(address), player: conn.engine.guid(), owner };
+            let claim =
+                Claim { address, port, announced: Some(address), player: conn.engine.guid(), owner, ticket: conn.ticket_shown() };
             match self.context.relay.admission().ports().claim(now, claim) {
                 Ok(lease) => {
                     if let Some(owner) = lease.superseded() {
@@ -213,7 +234,7 @@ impl State {
                 conn.entry.leads_to(Some((destination, now)));
                 (conn.leases, conn.route) = (leases, Some(route));
             }
-            Flow::Resends => conn.resend_path = Some(Box::new(ResendPath { route, _leases: leases })),
+            Flow::Resends => conn.resend_path = Some(Box::new(ResendPath { route, leases })),
         }
         Ok(())
     }
@@ -284,9 +305,14 @@ impl State {
         };
         // A proof of Digest is good once.
         let proven = pass.login.is_some() && pass.login.as_ref() == conn.granted.as_deref();
-        self.context.gate.admit(now, conn.peer, &point, &below, &pass, proven)?;
+        let ticket = self.show_ticket(key, now, &point, &below, &pass)?;
+        let conn = self.conns.get_mut(key).ok_or(OpenRefusal::Status(Hresult::NO_STREAM))?;
+        if ticket.is_none() {
+            self.context.gate.admit(now, conn.peer, &point, &below, &pass, proven)?;
+        }
         (conn.key, conn.profile) = (pass.key, pass.profile);
         conn.granted = pass.login.filter(|_| point.settings().access.viewers == Viewers::Users).map(Box::new);
+        self.let_in_by(key, now, ticket);
         Ok((point, below))
     }
 
@@ -402,7 +428,7 @@ fn udp_refused(conn: &mut Conn, now: Instant, port: u16, refusal: LeaseRefusal) 
     metrics::counter!(names::TRANSPORT_FALLBACKS, "cause" => refusal.label()).increment(1);
     tracing::info!(session = conn.session, peer = %conn.peer, port, cause = refusal.label(), "UDP refused, the player may take TCP");
     match refusal {
-        LeaseRefusal::Disabled => Hresult::UDP_DISABLED,
+        LeaseRefusal::Disabled | LeaseRefusal::Learned => Hresult::UDP_DISABLED,
         LeaseRefusal::Taken => Hresult::DUPLICATE_ADDRESS,
         LeaseRefusal::Exhausted => Hresult::NETWORK_RESOURCE_FAILURE,
         LeaseRefusal::OutsidePool | LeaseRefusal::Privileged | LeaseRefusal::NatMismatch => Hresult::INVALID_PORT,

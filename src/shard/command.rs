@@ -46,6 +46,8 @@ pub(super) enum EndCause {
     TakenOver,
     /// An operator ended it.
     Kicked,
+    /// Another session plays by its ticket.
+    TicketInUse,
 }
 
 impl EndCause {
@@ -55,6 +57,7 @@ impl EndCause {
             Self::Unreachable => "port_unreachable",
             Self::TakenOver => "taken_over",
             Self::Kicked => "kicked",
+            Self::TicketInUse => "ticket_in_use",
         }
     }
 }
@@ -65,6 +68,7 @@ impl fmt::Display for EndCause {
             Self::Unreachable => "nobody listens on the client's UDP port (ICMP port unreachable)",
             Self::TakenOver => "the same player connected again and took its UDP port over",
             Self::Kicked => "an operator ended it",
+            Self::TicketInUse => "another session plays by its ticket",
         })
     }
 }

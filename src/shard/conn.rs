@@ -12,6 +12,7 @@ use super::broadcast::{Framing, Viewer};
 use super::downloads::Download;
 use super::engine::Engine;
 use super::files::Wanted;
+use super::learning::UdpTrial;
 use super::out_queue::OutQueue;
 use super::routes::Entry;
 use super::seat::{OnDemandSeat, Title};
@@ -20,7 +21,7 @@ use super::udp::{Route, UdpPort};
 use super::visits::Underway;
 use crate::archive::AsfFile;
 use crate::asf::Selection;
-use crate::relay::admission::{Lease, SessionPermit};
+use crate::relay::admission::{Lease, SessionPermit, TicketUse};
 use crate::relay::{Point, PointId, Watch};
 use crate::rtsp::media::Flow;
 use crate::text::{percent_encode, query_of};
@@ -51,10 +52,14 @@ pub(super) struct Conn {
     /// Of the ports that media goes to: one, or two where a player asks for a pair.
     pub(super) leases: Vec<Lease>,
     pub(super) route: Option<Route>,
+    /// What is known of whether datagrams arrive there.
+    pub(super) udp_trial: Option<UdpTrial>,
     /// Where packets go that are sent again, if not there.
     pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
+    /// The ticket in it.
+    pub(super) ticket: Option<TicketUse>,
     /// The profile in it.
     pub(super) profile: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.
@@ -91,7 +96,7 @@ pub(super) struct Conn {
 pub(super) struct ResendPath {
     pub(super) route: Route,
     /// Its ports, and the one that the player is expected to ask for next.
-    pub(super) _leases: Vec<Lease>,
+    pub(super) leases: Vec<Lease>,
 }
 
 /// Why a session ends.
@@ -213,6 +218,8 @@ impl Conn {
     pub(super) fn close(&mut self, label: &'static str, text: impl Into<String>) {
         if self.closing.is_none() {
             self.closing = Some(Ending { label, text: text.into() });
+            // The player may be back before this connection is gone.
+            self.ticket = None;
         }
         self.wake.notify_one();
     }

@@ -102,6 +102,7 @@ impl State {
         let end = first.saturating_add(len).min(file.bytes());
         conn.place =
             Place::Download(Box::new(Download { file, next: first, end, reading: false, begin: now, sent: 0, due: None }));
+        self.ticket_has_media(key, now);
         // The flush behind this begins it, once the response's head has gone.
     }
 
@@ -116,6 +117,7 @@ impl State {
         }
         if download.next >= download.end {
             conn.place = Place::Nowhere;
+            self.ticket_rests(key);
             return self.drive(key, now, Event::Answer(Answer::BytesSent));
         }
         // Kilobits a second are bits a millisecond.

@@ -76,14 +76,7 @@ impl Gate {
     ) -> Result<(), OpenRefusal> {
         let settings = point.settings();
         let access = &settings.access;
-        let denied = |denial: Denial| {
-            metrics::counter!(names::REFUSALS, "cause" => denial.label()).increment(1);
-            tracing::info!(peer = %peer.ip(), cause = denial.label(), point = point.name(), "viewer refused");
-            OpenRefusal::Denied(denial)
-        };
-        if !access.may_watch(peer.ip()) {
-            return Err(denied(Denial::Address));
-        }
+        Self::admit_address(peer, point)?;
         let (fault, guesses) = match access.viewers {
             Viewers::All => return Ok(()),
             Viewers::Users if proven => return Ok(()),
@@ -92,11 +85,38 @@ impl Gate {
         };
         let (cause, refusal) = match fault {
             Ok(()) => return Ok(()),
-            Err(Fault::Harmless(OpenRefusal::Denied(denial))) => return Err(denied(denial)),
+            Err(Fault::Harmless(OpenRefusal::Denied(denial))) => return Err(Self::deny(peer, point, denial)),
             Err(Fault::Harmless(refusal)) => return Err(refusal),
             Err(Fault::Wrong(denial)) => (denial.label(), OpenRefusal::Denied(denial)),
             Err(Fault::WrongLogin(challenge)) => ("wrong_password", OpenRefusal::Login(challenge)),
         };
+        Self::note_guess(guesses, now, peer, point, cause);
+        Err(refusal)
+    }
+
+    /// Whether the rules of a publishing point let an address watch.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(super) fn admit_address(peer: SocketAddr, point: &Point) -> Result<(), OpenRefusal> {
+        if point.settings().access.may_watch(peer.ip()) { Ok(()) } else { Err(Self::deny(peer, point, Denial::Address)) }
+    }
+
+    /// Notes for the metrics and the log that a viewer is not let in.
+    pub(super) fn deny(peer: SocketAddr, point: &Point, denial: Denial) -> OpenRefusal {
+        metrics::counter!(names::REFUSALS, "cause" => denial.label()).increment(1);
+        tracing::info!(peer = %peer.ip(), cause = denial.label(), point = point.name(), "viewer refused");
+        OpenRefusal::Denied(denial)
+    }
+
+    /// Notes that a viewer came with a ticket that is none of its own.
+    pub(super) fn wrong_ticket(&self, now: Instant, peer: SocketAddr, point: &Point) -> OpenRefusal {
+        Self::note_guess(&self.keys, now, peer, point, Denial::WrongTicket.label());
+        OpenRefusal::Denied(Denial::WrongTicket)
+    }
+
+    /// Somebody may be guessing.
+    fn note_guess(guesses: &Mutex<Guesses>, now: Instant, peer: SocketAddr, point: &Point, cause: &'static str) {
         metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
         let mut guesses = lock(guesses);
         if guesses.may_guess(now, peer.ip()) {
@@ -105,7 +125,6 @@ impl Gate {
             // no field that comes from a viewer may stand in front of the address.
             tracing::warn!(target: "wmrelay::auth", point = point.name(), "viewer not let in: peer={} cause={cause}", peer.ip());
         }
-        Err(refusal)
     }
 
     /// Keys cannot be guessed, so a right one is good whatever else comes from its address.

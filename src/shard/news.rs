@@ -164,6 +164,7 @@ impl State {
             }
             Command::End { conn, client_id, why } => {
                 if self.is(conn, client_id) {
+                    self.look_at_end(conn, now, why);
                     self.close(conn, why.label(), why.to_string());
                 }
             }
@@ -270,6 +271,7 @@ impl State {
     pub(super) fn remove(&mut self, key: usize, now: Instant) {
         self.park(key);
         self.end_visit(key, now);
+        self.end_udp_trial(key, now);
         let Some(mut conn) = self.conns.try_remove(key) else { return };
         // Its session, where that outlives it, plays here no more.
         let next = match (&conn.place, &conn.opened) {

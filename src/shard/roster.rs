@@ -234,7 +234,9 @@ impl State {
     }
 
     /// Tells those who listen that a session was sent its first packet.
-    pub(super) fn tell_first_packet(&self, key: usize, now: Instant) {
+    pub(super) fn tell_first_packet(&mut self, key: usize, now: Instant) {
+        self.ticket_has_media(key, now);
+        self.udp_was_sent(key, now);
         if self.context.news.0.receiver_count() > 0
             && let Some(conn) = self.conns.get(key)
         {
@@ -266,7 +268,9 @@ impl State {
             player: account.player,
             lasts: now.saturating_duration_since(conn.accepted),
             plays,
-            client_ports: conn.leases.iter().map(crate::relay::admission::Lease::port).collect(),
+            client_ports: (conn.leases.iter().chain(conn.resend_path.iter().flat_map(|path| &path.leases)))
+                .map(crate::relay::admission::Lease::port)
+                .collect(),
             packets,
             bytes: bytes + conn.downloaded,
             skipped,

@@ -198,8 +198,10 @@ impl State {
             permit: None,
             leases: Vec::new(),
             route: None,
+            udp_trial: None,
             resend_path: None,
             key: None,
+            ticket: None,
             profile: None,
             granted: None,
             opened: None,
@@ -255,10 +257,12 @@ impl State {
                     // VLC gives up when the header arrives before the answer that announces it.
                     self.flush(key, now);
                     self.send_datagram(key, &packet);
+                    self.udp_was_sent(key, now);
                 }
                 Output::Ask(ask) => {
                     self.note_ask(key, now, &ask);
                     self.step_of_ask(key, now, &ask);
+                    self.look_at_ask(key, now, &ask);
                     let answer = self.answer(key, now, ask);
                     if let Some(answer) = &answer {
                         self.note_answer(key, now, answer);

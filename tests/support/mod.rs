@@ -16,6 +16,7 @@
 pub mod archive;
 pub mod asf;
 pub mod camera;
+pub mod control;
 pub mod daemon;
 pub mod forwarder;
 pub mod gstreamer;

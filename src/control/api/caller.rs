@@ -25,6 +25,10 @@ pub(in crate::control) enum Face {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) struct Peer(pub(in crate::control) IpAddr);
 
+/// The address that such a request came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::control) struct Local(pub(in crate::control) IpAddr);
+
 /// Anybody who has signed in.
 pub(super) struct Anybody(pub(super) Caller);
 

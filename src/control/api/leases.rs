@@ -24,6 +24,8 @@ pub(super) struct LeaseAnswer {
     age_s: u64,
     /// The session that has it.
     session: Option<u64>,
+    /// Whose ticket it is held for, or whose ticket that session has.
+    user: Option<String>,
     /// Packets sent to that.
     packets: u64,
     /// Packets that it was sent again.
@@ -38,9 +40,11 @@ pub(super) enum LeaseState {
     Leased,
     /// A viewer had it, and nobody else gets it yet.
     Resting,
+    /// It waits for the player of a viewing session.
+    Held,
 }
 
-/// All client ports that are leased or at rest.
+/// All client ports that are leased, held or at rest.
 #[utoipa::path(
     get, path = "/v1/leases", tag = "operation", security(("token" = [])),
     responses(
@@ -53,15 +57,22 @@ pub(super) async fn leases(State(plane): State<Arc<Plane>>, _: Operator) -> Json
     let sessions = plane.roster.sessions().await;
     let owners: HashMap<_, _> =
         sessions.iter().flat_map(|facts| facts.client_ports.iter().map(move |port| ((facts.peer.ip(), *port), facts))).collect();
-    let ports = plane.relay.admission().ports().list(tokio::time::Instant::now().into_std());
+    let (admission, now) = (plane.relay.admission(), tokio::time::Instant::now().into_std());
+    let users: HashMap<_, _> = admission.tickets().list(now).into_iter().map(|facts| (facts.serial, facts.user)).collect();
+    let ports = admission.ports().list(now);
     let answer = ports.into_iter().map(|port| {
-        let owner = owners.get(&(port.address, port.port)).filter(|_| !port.resting);
+        let owner = owners.get(&(port.address, port.port)).filter(|_| !port.resting && !port.held);
         LeaseAnswer {
             address: port.address.to_string(),
             port: port.port,
-            state: if port.resting { LeaseState::Resting } else { LeaseState::Leased },
+            state: match (port.resting, port.held) {
+                (true, _) => LeaseState::Resting,
+                (_, true) => LeaseState::Held,
+                _ => LeaseState::Leased,
+            },
             age_s: port.age.as_secs(),
             session: owner.map(|facts| facts.session),
+            user: port.ticket.and_then(|ticket| users.get(&ticket).cloned()),
             packets: owner.map_or(0, |facts| facts.packets),
             resends: owner.map_or(0, |facts| facts.resends_granted),
         }

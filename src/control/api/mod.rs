@@ -3,6 +3,7 @@
 mod answer;
 mod caller;
 mod events;
+mod learned;
 mod leases;
 mod log_level;
 mod points;
@@ -11,6 +12,7 @@ mod sign_in;
 mod sources;
 mod status;
 mod viewers;
+mod viewing;
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(super) use caller::{Face, Peer};
+pub(super) use caller::{Face, Local, Peer};
 
 use super::plane::Plane;
 use answer::Failure;
@@ -85,6 +87,10 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(viewers::viewers))
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))
+        .routes(routes!(learned::learned, learned::reset_all))
+        .routes(routes!(learned::reset))
+        .routes(routes!(viewing::open, viewing::list))
+        .routes(routes!(viewing::give_back))
         .routes(routes!(events::events))
         .split_for_parts()
 }

@@ -32,6 +32,8 @@ pub(super) struct Status {
     ports_leased: usize,
     /// Client ports that rest after a viewer.
     ports_resting: usize,
+    /// Client ports held for viewing sessions.
+    ports_held: usize,
     /// Where it listens, by what is served there.
     listeners: BTreeMap<&'static str, Vec<String>>,
 }
@@ -83,6 +85,7 @@ pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json
         points_live: points.iter().filter(|point| point.generation().is_some()).count(),
         ports_leased: ports.leased,
         ports_resting: ports.resting,
+        ports_held: ports.held,
         listeners: listeners.collect(),
     })
 }

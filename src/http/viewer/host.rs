@@ -53,8 +53,8 @@ fn bracketed(host: &str) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// The host in a `Host` field, if it is one.
-pub(super) fn name_of(field: &str) -> Option<&str> {
+/// The host in a `Host` field, if it is one, as it stands in a URL: IPv6 addresses in brackets.
+pub fn name_of(field: &str) -> Option<&str> {
     parse(field).map(|(host, _)| host)
 }
 

@@ -42,6 +42,7 @@ use std::time::Instant;
 pub(in crate::http) use agent::version;
 pub use api::{CloseReason, Config, Input, Output, Report, Told};
 use bytes::Bytes;
+pub use host::name_of as host_of;
 use play::Playing;
 use reading::Reading;
 use relayed::Waiting;

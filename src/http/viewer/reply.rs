@@ -131,7 +131,9 @@ pub(super) fn refused(refusal: &OpenRefusal) -> Refusal {
             match denial {
                 Denial::NoKey => "This stream is opened by a signed address alone (with ?k= and a key at its end).",
                 Denial::WrongKey => "The key in the address is not for this stream, or not for you.",
-                Denial::ExpiredKey => "The time of this address is over; ask for a new one.",
+                Denial::ExpiredKey | Denial::ExpiredTicket => "The time of this address is over; ask for a new one.",
+                Denial::WrongTicket => "The ticket in the address is not for this stream, or not for you.",
+                Denial::TicketInUse => "Somebody plays by this address at this moment; ask for another one.",
                 _ => "This stream is not for you.",
             },
         ),

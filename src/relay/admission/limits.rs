@@ -133,6 +133,10 @@ impl Gate {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) fn may_watch(&self, peer: IpAddr) -> bool {
+        self.rules().access.may_watch(canonical(peer))
+    }
+
     pub(super) fn may_publish(&self, peer: IpAddr) -> bool {
         self.rules().access.may_publish(canonical(peer))
     }

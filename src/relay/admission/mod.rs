@@ -2,20 +2,24 @@
 
 mod address;
 mod guesses;
+mod learned;
 mod limits;
 mod ports;
 mod rate;
 mod slots;
+mod tickets;
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 pub use address::{canonical, limit_key};
 pub use guesses::Guesses;
+pub use learned::{Learned, LearnedFacts, PlayerMark, Sign};
 pub use limits::{Account, Refusal, SessionPermit};
-pub use ports::{Claim, ClientPortPool, Lease, LeaseRefusal, PortCounts, PortFacts};
+pub use ports::{Claim, ClientPortPool, Hold, Lease, LeaseRefusal, PortCounts, PortFacts, TicketShown};
 pub use rate::TokenBucket;
 pub use slots::{Slot, Slots};
+pub use tickets::{Order, OrderRefusal, PortWish, TICKET_LEN, TicketFacts, TicketRefusal, TicketUse, Tickets, Who};
 
 use crate::settings::Settings;
 
@@ -24,12 +28,19 @@ use crate::settings::Settings;
 pub struct Admission {
     gate: limits::Gate,
     ports: ClientPortPool,
+    tickets: Tickets,
+    learned: Learned,
 }
 
 impl Admission {
     /// Nobody is there yet.
     pub fn new(settings: &Settings) -> Self {
-        Self { gate: limits::Gate::new(&settings.limits, &settings.access), ports: ClientPortPool::new(&settings.udp) }
+        Self {
+            gate: limits::Gate::new(&settings.limits, &settings.access),
+            ports: ClientPortPool::new(&settings.udp),
+            tickets: Tickets::new(settings.control.hold),
+            learned: Learned::new(settings.udp.remember),
+        }
     }
 
     /// Other access rules and limits hold for who comes from now on; who is there stays.
@@ -59,6 +70,11 @@ impl Admission {
         self.gate.may_publish(peer)
     }
 
+    /// Whether the access rules let an address watch.
+    pub fn may_watch(&self, peer: IpAddr) -> bool {
+        self.gate.may_watch(peer)
+    }
+
     /// Sessions that have a place now.
     pub fn viewers(&self) -> u32 {
         self.gate.viewers()
@@ -74,8 +90,20 @@ impl Admission {
         &self.ports
     }
 
-    /// Lets time pass: ports end their rest.
+    /// What opens a name, and holds a port, for one address.
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
+    }
+
+    /// Addresses at which UDP does not arrive.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
+    /// Lets time pass: ports end their rest, and tickets end.
     pub fn tick(&self, now: Instant) {
         self.ports.tick(now);
+        self.tickets.tick(now);
+        self.learned.tick(now);
     }
 }

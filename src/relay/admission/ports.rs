@@ -3,6 +3,19 @@
 //! Firewalls in front of players open a range only, one port a viewer. The pool knows, for each client address,
 //! which ports of the range are in use, so that two players never claim one port and a player that cannot be
 //! reached hears so at once. See MS-MMSP 3.2.5.5 for the exchange in which a port is announced.
+//!
+//! A port can be held for a ticket before its player comes. Over MMS a port is announced before the name, and so before the ticket
+//! in that: until then a hold belongs to the address. So:
+//!
+//! - A session that announces exactly a held port, and whose ticket is not known yet, leases it provisionally.
+//! - If it then opens a name with the ticket of the hold, the port is what it was held for.
+//! - If it opens one without that ticket, it keeps the port, since it came first to one that nobody was sent anything on; the hold
+//!   is over, and the ticket's own player is judged as any other when it comes: the port is taken, and it goes on by TCP.
+//! - If it ends before it has opened anything, or as a session of the ticket, the port is held again for as long as the ticket lives,
+//!   for a player that rolls over may come to it again.
+//! - A session that is known to have no ticket, or another, is refused a held port as one that is taken. Over RTSP the name comes
+//!   first, so that this is always known.
+//! - A ticket of which a session announces another port holds nothing any more.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -42,6 +55,19 @@ pub struct Claim {
     pub player: Option<String>,
     /// The session.
     pub owner: u64,
+    /// The ticket that it has shown.
+    pub ticket: TicketShown,
+}
+
+/// What is known of the ticket of a session that claims a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketShown {
+    /// It has not opened a name yet.
+    NotYet,
+    /// None.
+    None,
+    /// The one of this serial number.
+    Serial(u64),
 }
 
 /// Why UDP is refused; the player takes TCP then.
@@ -65,6 +91,9 @@ pub enum LeaseRefusal {
     /// All ports of `client_ports` are leased to sessions of this address.
     #[error("all `client_ports` of this address are leased")]
     Exhausted,
+    /// Nothing that was sent to the address by UDP arrived: [`super::Learned`].
+    #[error("what was sent to this address by UDP lately did not arrive (`wmrelay learned`; `remember_s` of `[udp]`)")]
+    Learned,
 }
 
 impl LeaseRefusal {
@@ -77,6 +106,7 @@ impl LeaseRefusal {
             Self::NatMismatch => "nat_mismatch",
             Self::Taken => "taken",
             Self::Exhausted => "exhausted",
+            Self::Learned => "learned",
         }
     }
 }
@@ -88,6 +118,8 @@ pub struct PortCounts {
     pub leased: usize,
     /// Freed, not yet given to others.
     pub resting: usize,
+    /// Held for tickets whose players have not come yet.
+    pub held: usize,
 }
 
 /// One client port that is in use or at rest.
@@ -99,6 +131,10 @@ pub struct PortFacts {
     pub port: u16,
     /// It was freed, and is not given to others yet.
     pub resting: bool,
+    /// The ticket that it is held for, or that the session which has it shows.
+    pub ticket: Option<u64>,
+    /// That ticket's player has not come yet.
+    pub held: bool,
     /// For how long.
     pub age: Duration,
 }
@@ -111,6 +147,15 @@ pub struct Lease {
     port: u16,
     epoch: u64,
     superseded: Option<u64>,
+}
+
+/// A port that waits for the player of a ticket; free again when this is dropped, unless a session has it by then.
+#[derive(Debug)]
+pub struct Hold {
+    shared: Arc<Shared>,
+    address: IpAddr,
+    port: u16,
+    ticket: u64,
 }
 
 #[derive(Debug)]
@@ -139,9 +184,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Host {
     slots: HashMap<u16, Slot>,
-    /// Leased ports inside the ranges.
+    /// Ports inside the ranges that are leased or held.
     leased_in_pool: usize,
-    /// Every port of the ranges below this one is leased.
+    /// Every port of the ranges below this one is leased or held.
     leased_below: u16,
 }
 
@@ -150,9 +195,21 @@ struct Slot {
     /// Tells the lease from earlier ones of the same port.
     epoch: u64,
     holder: Holder,
-    resting: bool,
-    /// Of the lease, or of the rest.
+    course: Course,
+    /// Of the lease, of the hold, or of the rest.
     since: Option<Instant>,
+    /// The ticket that it goes back to.
+    ticket: Option<u64>,
+    /// Datagrams may be on their way to it.
+    used: bool,
+}
+
+/// What becomes of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Held,
+    Leased,
+    Resting,
 }
 
 /// Who has a port, as far as it can be told.
@@ -214,7 +271,7 @@ impl ClientPortPool {
         let mut state = shared.lock();
         state.advance(now);
         if let Some(host) = state.hosts.get(&address)
-            && host.slots.get(&port).is_some_and(|slot| !slot.holder.is_same(&holder))
+            && host.slots.get(&port).is_some_and(|slot| !slot.is_for(&holder, claim.ticket))
         {
             let exhausted = inside && host.leased_in_pool >= shared.size;
             return Err(if exhausted { LeaseRefusal::Exhausted } else { LeaseRefusal::Taken });
@@ -243,6 +300,35 @@ impl ClientPortPool {
         Ok(shared.lease(&mut state, address, port, holder))
     }
 
+    /// Holds the lowest free port of the ranges for the player of a ticket, by the serial number of that.
+    ///
+    /// # Errors
+    /// [`LeaseRefusal::Disabled`] or [`LeaseRefusal::Exhausted`].
+    pub fn hold_lowest(&self, now: Instant, address: IpAddr, ticket: u64) -> Result<Hold, LeaseRefusal> {
+        let shared = &self.shared;
+        if !shared.enabled {
+            return Err(LeaseRefusal::Disabled);
+        }
+        let address = canonical(address);
+        let holder = Holder::of_ticket(ticket);
+        let mut state = shared.lock();
+        state.advance(now);
+        let port = match state.hosts.get_mut(&address) {
+            Some(host) => host.lowest_free(shared, &holder),
+            None => shared.from(0).next(),
+        };
+        let port = port.ok_or(LeaseRefusal::Exhausted)?;
+        state.epoch += 1;
+        let slot =
+            Slot { epoch: state.epoch, holder, course: Course::Held, since: state.clock, ticket: Some(ticket), used: false };
+        let host = state.hosts.entry(address).or_default();
+        // It is free: nothing is there, and nothing of this ticket rests.
+        host.slots.insert(port, slot);
+        host.leased_in_pool += 1;
+        state.counts.held += 1;
+        Ok(Hold { shared: Arc::clone(shared), address, port, ticket })
+    }
+
     /// Lets time pass: rests end, and addresses without ports are forgotten.
     pub fn tick(&self, now: Instant) {
         self.shared.lock().advance(now);
@@ -255,7 +341,9 @@ impl ClientPortPool {
             host.slots.iter().map(|(port, slot)| PortFacts {
                 address: *address,
                 port: *port,
-                resting: slot.resting,
+                resting: slot.course == Course::Resting,
+                ticket: slot.ticket,
+                held: slot.course == Course::Held,
                 age: slot.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             })
         });
@@ -264,6 +352,13 @@ impl ClientPortPool {
         drop(state);
         facts.sort_by_key(|facts| (facts.address, facts.port));
         facts
+    }
+
+    /// Whether a port is held for a ticket, or a session of that has it.
+    pub fn is_held(&self, address: IpAddr, port: u16) -> bool {
+        let state = self.shared.lock();
+        let slot = state.hosts.get(&canonical(address)).and_then(|host| host.slots.get(&port));
+        slot.is_some_and(|slot| slot.ticket.is_some())
     }
 
     /// Ports in use and at rest.
@@ -281,6 +376,36 @@ impl Lease {
     /// The session that lost the port to this lease: it is dead and can be ended.
     pub fn superseded(&self) -> Option<u64> {
         self.superseded
+    }
+
+    /// The ticket that the port is held for, or was until the session came.
+    pub fn ticket(&self) -> Option<u64> {
+        let state = self.shared.lock();
+        let slot = state.hosts.get(&self.address)?.slots.get(&self.port)?;
+        slot.ticket.filter(|_| slot.epoch == self.epoch)
+    }
+
+    /// The session has opened a name, by this ticket or without one: a hold for another one is over. That one, if there was one.
+    pub fn settle(&self, ticket: Option<u64>) -> Option<u64> {
+        let mut state = self.shared.lock();
+        let slot = state.hosts.get_mut(&self.address)?.slots.get_mut(&self.port)?;
+        let is_over = slot.epoch == self.epoch && slot.ticket.is_some() && slot.ticket != ticket;
+        if is_over { slot.ticket.take() } else { None }
+    }
+}
+
+impl Hold {
+    /// The port, for as long as it is held, or a session of the ticket has it.
+    pub fn port(&self) -> Option<u16> {
+        let state = self.shared.lock();
+        let slot = state.hosts.get(&self.address)?.slots.get(&self.port)?;
+        (slot.ticket == Some(self.ticket)).then_some(self.port)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.let_go(self.address, self.port, self.ticket);
     }
 }
 
@@ -304,35 +429,78 @@ impl Shared {
         self.ranges.iter().flat_map(move |range| port.max(*range.start())..=*range.end())
     }
 
-    /// Hands a port over whose slot is free, rests for the same holder, or is leased to the same holder.
+    /// Hands a port over whose slot is free, rests for the same holder, is held, or is leased to the same holder.
     fn lease(self: &Arc<Self>, state: &mut State, address: IpAddr, port: u16, holder: Holder) -> Lease {
         state.epoch += 1;
         let (epoch, owner, since) = (state.epoch, holder.owner, state.clock);
         let host = state.hosts.entry(address).or_default();
-        let before = host.slots.insert(port, Slot { epoch, holder, resting: false, since });
-        let (rested, leased_before) = match before {
-            Some(slot) if slot.resting => (1, None),
-            leased => (0, leased),
-        };
-        state.counts.resting -= rested;
-        if leased_before.is_none() {
+        let ticket = host.slots.get(&port).and_then(|slot| slot.ticket);
+        let before = host.slots.insert(port, Slot { epoch, holder, course: Course::Leased, since, ticket, used: true });
+        let course = before.as_ref().map(|slot| slot.course);
+        match course {
+            Some(Course::Leased) => {}
+            Some(Course::Held) => state.counts.held -= 1,
+            Some(Course::Resting) => state.counts.resting -= 1,
+            None => {}
+        }
+        if course != Some(Course::Leased) {
             state.counts.leased += 1;
+        }
+        if matches!(course, None | Some(Course::Resting)) {
             host.leased_in_pool += usize::from(self.contains(port));
         }
-        let superseded = leased_before.map(|slot| slot.holder.owner).filter(|loser| *loser != owner);
-        Lease { shared: Arc::clone(self), address, port, epoch, superseded }
+        let loser = before.filter(|_| course == Some(Course::Leased)).map(|slot| slot.holder.owner);
+        Lease { shared: Arc::clone(self), address, port, epoch, superseded: loser.filter(|loser| *loser != owner) }
     }
 
-    /// Puts a port to rest, unless it has another lease by now.
+    /// Puts a port to rest, or holds it again for the ticket that it was held for, unless it has another lease by now.
     fn release(&self, address: IpAddr, port: u16, epoch: u64) {
         let mut guard = self.lock();
         let state = &mut *guard;
         let (Some(clock), Some(host)) = (state.clock, state.hosts.get_mut(&address)) else { return };
-        let Some(slot) = host.slots.get_mut(&port).filter(|slot| slot.epoch == epoch) else { return };
-        (slot.resting, slot.since) = (true, Some(clock));
+        let Some(slot) = host.slots.get_mut(&port).filter(|slot| slot.epoch == epoch && slot.course == Course::Leased) else {
+            return;
+        };
+        state.counts.leased -= 1;
+        if let Some(ticket) = slot.ticket {
+            (slot.course, slot.since, slot.holder) = (Course::Held, Some(clock), Holder::of_ticket(ticket));
+            state.counts.held += 1;
+            return;
+        }
+        self.rest(state, clock, address, port);
+    }
+
+    /// A ticket is over, or wants its port no more: a port that waits for its player is free.
+    fn let_go(&self, address: IpAddr, port: u16, ticket: u64) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let (Some(clock), Some(host)) = (state.clock, state.hosts.get_mut(&address)) else { return };
+        let Some(slot) = host.slots.get_mut(&port).filter(|slot| slot.ticket == Some(ticket)) else { return };
+        slot.ticket = None;
+        if slot.course != Course::Held {
+            // The session that has it keeps it.
+            return;
+        }
+        state.counts.held -= 1;
+        if slot.used {
+            return self.rest(state, clock, address, port);
+        }
+        host.slots.remove(&port);
         host.leased_in_pool -= usize::from(self.contains(port));
         host.leased_below = host.leased_below.min(port);
-        state.counts.leased -= 1;
+        if host.slots.is_empty() {
+            state.hosts.remove(&address);
+        }
+    }
+
+    /// Begins the rest of a port that nobody has any more.
+    fn rest(&self, state: &mut State, clock: Instant, address: IpAddr, port: u16) {
+        let Some(host) = state.hosts.get_mut(&address) else { return };
+        let Some(slot) = host.slots.get_mut(&port) else { return };
+        (slot.course, slot.since) = (Course::Resting, Some(clock));
+        let epoch = slot.epoch;
+        host.leased_in_pool -= usize::from(self.contains(port));
+        host.leased_below = host.leased_below.min(port);
         state.counts.resting += 1;
         state.rests.push_back(Rest { until: clock + REST, address, port, epoch });
     }
@@ -345,7 +513,7 @@ impl State {
         while self.rests.front().is_some_and(|rest| rest.until <= clock) {
             let Some(rest) = self.rests.pop_front() else { return };
             let Some(host) = self.hosts.get_mut(&rest.address) else { continue };
-            if host.slots.get(&rest.port).is_some_and(|slot| slot.epoch == rest.epoch) {
+            if host.slots.get(&rest.port).is_some_and(|slot| slot.epoch == rest.epoch && slot.course == Course::Resting) {
                 host.slots.remove(&rest.port);
                 self.counts.resting -= 1;
             }
@@ -358,15 +526,34 @@ impl State {
 
 impl Host {
     fn lowest_free(&mut self, pool: &Shared, holder: &Holder) -> Option<u16> {
-        let leased = |slots: &HashMap<u16, Slot>, port| slots.get(&port).is_some_and(|slot| !slot.resting);
+        let leased = |slots: &HashMap<u16, Slot>, port| slots.get(&port).is_some_and(|slot| slot.course != Course::Resting);
         let lowest = pool.from(self.leased_below).find(|port| !leased(&self.slots, *port));
         self.leased_below = lowest.unwrap_or(u16::MAX);
-        let free = |port: &u16| self.slots.get(port).is_none_or(|slot| slot.resting && slot.holder.is_same(holder));
+        let free =
+            |port: &u16| self.slots.get(port).is_none_or(|slot| slot.course == Course::Resting && slot.holder.is_same(holder));
         pool.from(self.leased_below).find(free)
     }
 }
 
+impl Slot {
+    /// Whether it may go to whoever claims it.
+    fn is_for(&self, holder: &Holder, ticket: TicketShown) -> bool {
+        // One host cannot bind a port twice: a further session of a ticket has lost the one before.
+        let by_ticket = self.ticket.is_some_and(|own| match ticket {
+            TicketShown::Serial(serial) => serial == own,
+            TicketShown::NotYet => self.course == Course::Held,
+            TicketShown::None => false,
+        });
+        by_ticket || self.course != Course::Held && self.holder.is_same(holder)
+    }
+}
+
 impl Holder {
+    /// A ticket, whose number no session has.
+    fn of_ticket(ticket: u64) -> Self {
+        Self { owner: ticket | 1 << 63, player: None }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.owner == other.owner || (self.player.is_some() && self.player == other.player)
     }

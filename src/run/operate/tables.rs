@@ -12,7 +12,8 @@ pub(super) fn status(answer: &Value) -> String {
         writeln!(text, "wmrelay {}, {} for {}", word(answer, "version"), word(answer, "state"), span(number("uptime_s") as f64));
     let _ = writeln!(text, "{} sessions, {} kbit/s", number("sessions"), number("bit_rate") / 1000);
     let _ = writeln!(text, "{} publishing points, {} of them live", number("points"), number("points_live"));
-    let _ = writeln!(text, "{} client ports leased, {} at rest", number("ports_leased"), number("ports_resting"));
+    let [leased, resting, held] = ["ports_leased", "ports_resting", "ports_held"].map(number);
+    let _ = writeln!(text, "{leased} client ports leased, {resting} at rest, {held} held");
     for (what, addresses) in answer.get("listeners").and_then(Value::as_object).into_iter().flatten() {
         let addresses: Vec<_> = addresses.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         if !addresses.is_empty() {
@@ -51,10 +52,31 @@ pub(super) fn leases(answer: &Value, bold: bool) -> String {
             word(lease, "session"),
             word(lease, "packets"),
             word(lease, "resends"),
+            word(lease, "user"),
         ]
     });
-    let heads = ["ADDRESS", "PORT", "STATE", "FOR", "SESSION", "PACKETS", "RESENT"];
+    let heads = ["ADDRESS", "PORT", "STATE", "FOR", "SESSION", "PACKETS", "RESENT", "TICKET OF"];
     columns(&heads, &rows, bold, "no client port is leased\n")
+}
+
+/// Where UDP is refused.
+pub(super) fn learned(answer: &Value, bold: bool) -> String {
+    let seconds = |entry: &Value, key: &str| span(entry.get(key).and_then(Value::as_f64).unwrap_or_default());
+    let rows = rows_of(answer, |entry| {
+        vec![
+            word(entry, "prefix"),
+            word(entry, "sign"),
+            seconds(entry, "age_s"),
+            seconds(entry, "expires_s"),
+            word(entry, "refused"),
+        ]
+    });
+    columns(&["ADDRESS", "BY", "FOR", "TRIED AGAIN IN", "REFUSED"], &rows, bold, "UDP is refused to no address\n")
+}
+
+/// Where it is tried again.
+pub(super) fn forgotten(answer: &Value) -> String {
+    format!("{} addresses are forgotten: UDP is tried again there\n", word(answer, "forgotten"))
 }
 
 /// What feeds the publishing points.
@@ -198,10 +220,12 @@ mod tests {
     fn columns_are_as_wide_as_needed() {
         let answer = json!([
             { "address": "192.0.2.7", "port": 1024, "state": "leased", "age_s": 61, "session": 7, "packets": 12, "resends": 0 },
+            { "address": "192.0.2.7", "port": 1025, "state": "held", "age_s": 3, "session": null, "user": "anna", "packets": 0, "resends": 0 },
             { "address": "2001:db8::1", "port": 1025, "state": "resting", "age_s": 2, "session": null, "packets": 0, "resends": 0 },
         ]);
-        let expected = "ADDRESS      PORT  STATE    FOR        SESSION  PACKETS  RESENT\n\
+        let expected = "ADDRESS      PORT  STATE    FOR        SESSION  PACKETS  RESENT  TICKET OF\n\
                         192.0.2.7    1024  leased   1 min 1 s  7        12       0\n\
+                        192.0.2.7    1025  held     3.0 s               0        0       anna\n\
                         2001:db8::1  1025  resting  2.0 s               0        0\n";
         assert_eq!(leases(&answer, false), expected);
         assert!(leases(&answer, true).starts_with("\u{1b}[1mADDRESS"));

@@ -461,7 +461,7 @@ async fn what_is_asked_for_again_is_the_very_datagram() {
         let point = Arc::clone(&shard.context.relay.points()[0]);
         let conn = &mut shard.conns[key];
         (conn.route, conn.framing) = (Some(media), DATAGRAMS);
-        conn.resend_path = Some(Box::new(ResendPath { route: again, _leases: Vec::new() }));
+        conn.resend_path = Some(Box::new(ResendPath { route: again, leases: Vec::new() }));
         conn.opened = Some(Opened { generation: Some(0), packet_size: SIZE, flow: FLOW, ..Opened::new(point, "demo") });
         push(&mut shard.broadcasts[0], batch(0, 60, start));
         shard.play(key, start, 0);

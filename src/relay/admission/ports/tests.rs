@@ -20,7 +20,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// A claim of an anonymous player at 192.0.2.1.
 fn claim(port: u16, owner: u64) -> Claim {
-    Claim { address: ip("192.0.2.1"), port, announced: None, player: None, owner }
+    Claim { address: ip("192.0.2.1"), port, announced: None, player: None, owner, ticket: TicketShown::NotYet }
 }
 
 fn named(port: u16, owner: u64, player: &str, announced: &str) -> Claim {
@@ -38,7 +38,7 @@ fn an_announced_port_belongs_to_one_session_of_its_address() {
     let _elsewhere = pool.claim(now, Claim { address: ip("192.0.2.2"), ..claim(1030, 2) }).unwrap();
     let neighbours = ["2001:db8::1", "2001:db8::2"].map(|host| Claim { address: ip(host), ..claim(1030, 2) });
     let _leases = neighbours.map(|claim| pool.claim(now, claim).unwrap());
-    assert_eq!(pool.counts(), PortCounts { leased: 4, resting: 0 });
+    assert_eq!(pool.counts(), PortCounts { leased: 4, resting: 0, held: 0 });
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn ports_outside_by_setting() {
     let inside: Vec<_> = (2..12).map(|owner| pool.claim_lowest(now, ip("192.0.2.1"), owner).unwrap()).collect();
     assert_eq!(pool.claim(now, claim(40000, 99)).unwrap_err(), LeaseRefusal::Taken, "outside, no port is exhausted");
     drop((outside, inside));
-    assert_eq!(pool.counts(), PortCounts { leased: 0, resting: 11 });
+    assert_eq!(pool.counts(), PortCounts { leased: 0, resting: 11, held: 0 });
 }
 
 #[test]
@@ -122,10 +122,10 @@ fn the_same_player_takes_its_port_over() {
     let lease = pool.claim(now, named(1024, 2, "{A}", "::ffff:10.0.0.1")).unwrap();
     assert_eq!(lease.superseded(), Some(1));
     drop(dead);
-    assert_eq!(pool.counts(), PortCounts { leased: 1, resting: 0 }, "the loser frees nothing");
+    assert_eq!(pool.counts(), PortCounts { leased: 1, resting: 0, held: 0 }, "the loser frees nothing");
     assert_eq!(pool.claim(now, claim(1024, 3)).unwrap_err(), LeaseRefusal::Taken);
     drop(lease);
-    assert_eq!(pool.counts(), PortCounts { leased: 0, resting: 1 });
+    assert_eq!(pool.counts(), PortCounts { leased: 0, resting: 1, held: 0 });
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_session_that_claims_again_supersedes_nobody() {
     let again = pool.claim(now, claim(1024, 1)).unwrap();
     assert_eq!(again.superseded(), None);
     drop(first);
-    assert_eq!(pool.counts(), PortCounts { leased: 1, resting: 0 });
+    assert_eq!(pool.counts(), PortCounts { leased: 1, resting: 0, held: 0 });
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn nothing_is_kept_of_addresses_that_left() {
         assert!(pool.claim(now, Claim { address: IpAddr::from(host.to_be_bytes()), ..claim(80, 1) }).is_err());
     }
     pool.tick(at(now, 4999));
-    assert_eq!(pool.counts(), PortCounts { leased: 0, resting: 1000 });
+    assert_eq!(pool.counts(), PortCounts { leased: 0, resting: 1000, held: 0 });
     pool.tick(at(now, 5000));
     assert_eq!(pool.counts(), PortCounts::default());
     let state = pool.shared.lock();
@@ -247,7 +247,7 @@ proptest! {
                     let identity = (player > 0 && announced > 0).then_some((player, announced));
                     model.forget(now);
                     let may = port >= 1024 && (allow || in_pool.contains(&port)) && model.open(address, port, owner, identity);
-                    let result = pool.claim(now, Claim { address, port, announced: ip, player: guid, owner });
+                    let result = pool.claim(now, Claim { address, port, announced: ip, player: guid, owner, ticket: TicketShown::NotYet });
                     prop_assert_eq!(result.is_ok(), may, "{:?}", result);
                     if let Ok(lease) = result {
                         let loser = model.find(address, port).filter(|slot| slot.until.is_none() && slot.owner != owner).map(|slot| slot.owner);
@@ -288,7 +288,7 @@ proptest! {
             }
             model.forget(now);
             let leased = model.ports.iter().filter(|slot| slot.until.is_none()).count();
-            prop_assert_eq!(pool.counts(), PortCounts { leased, resting: model.ports.len() - leased });
+            prop_assert_eq!(pool.counts(), PortCounts { leased, resting: model.ports.len() - leased, held: 0 });
         }
         drop(leases);
         pool.tick(now + REST);

@@ -1,0 +1,138 @@
+//! What shows whether media by UDP arrives: for the session itself, and for those of its address that come later.
+//!
+//! What follows from it is decided in `relay::admission`.
+
+use std::time::{Duration, Instant};
+
+use super::command::EndCause;
+use super::conn::Conn;
+use super::engine::Engine;
+use super::state::State;
+use crate::relay::admission::{Learned, PlayerMark, Sign};
+use crate::viewing::Ask;
+
+/// Players that give up on UDP do so within five to thirty seconds; who left later than this left for another reason. That it stayed says
+/// nothing: FFmpeg waits for ever.
+const GIVES_UP: Duration = Duration::from_secs(60);
+/// A report of nothing says something only if there was time for something.
+const TIME_TO_ARRIVE: Duration = Duration::from_secs(3);
+
+/// Something is sent to a session by UDP.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UdpTrial {
+    since: Instant,
+    /// There was a sign that it arrives.
+    arrives: bool,
+}
+
+impl State {
+    fn learned(&self) -> &Learned {
+        self.context.relay.admission().learned()
+    }
+
+    /// A session was sent a datagram.
+    pub(super) fn udp_was_sent(&mut self, key: usize, now: Instant) {
+        if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.route.is_some()) {
+            conn.udp_trial.get_or_insert(UdpTrial { since: now, arrives: false });
+        }
+    }
+
+    /// Looks what it says of UDP that a player asks for this.
+    pub(super) fn look_at_ask(&mut self, key: usize, now: Instant, ask: &Ask) {
+        let Some(conn) = self.conns.get(key) else { return };
+        match ask {
+            Ask::Play { .. } | Ask::PlayFile { .. } => match (&conn.route, &conn.engine) {
+                (None, _) => self.plays_by_tcp(key, now),
+                // The header, without which nobody plays, came by UDP.
+                (Some(_), Engine::Mms(_)) => self.udp_arrives(key, now),
+                (Some(_), _) => {}
+            },
+            Ask::Resend { .. } => self.udp_arrives(key, now),
+            Ask::ClaimPort { .. } | Ask::ReleasePort | Ask::Rest => self.end_udp_trial(key, now),
+            _ => {}
+        }
+    }
+
+    /// ICMP says something about a session's datagrams.
+    pub(super) fn look_at_end(&mut self, key: usize, now: Instant, why: EndCause) {
+        let is_silent = |conn: &Conn| conn.udp_trial.is_some_and(|trial| !trial.arrives);
+        // Over RTSP it may be a player that was just closed: that it comes again by TCP has to tell.
+        let tells = |conn: &Conn| is_silent(conn) && matches!(conn.engine, Engine::Mms(_));
+        if why == EndCause::Unreachable && self.conns.get(key).is_some_and(tells) {
+            self.udp_fails(key, now, Sign::Icmp);
+        }
+    }
+
+    /// Nothing more is sent to a session by UDP: what was is judged.
+    pub(super) fn end_udp_trial(&mut self, key: usize, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(trial) = conn.udp_trial.take_if(|trial| !trial.arrives) else { return };
+        let report = conn.engine.client_report();
+        let received = report.and_then(|report| report.get("c-pkts-received")?.parse::<u64>().ok());
+        match received {
+            Some(1..) => {
+                self.learned().arrived(now, self.peer(key));
+            }
+            Some(0) if now.saturating_duration_since(trial.since) >= TIME_TO_ARRIVE => self.udp_fails(key, now, Sign::Report),
+            _ if now.saturating_duration_since(trial.since) > GIVES_UP => {}
+            _ => {
+                let mark = mark_of(conn);
+                conn.step(now, "nothing showed that what was sent to it by UDP arrived");
+                let address = conn.peer.ip();
+                self.learned().silent(now, address, mark);
+            }
+        }
+    }
+
+    fn peer(&self, key: usize) -> std::net::IpAddr {
+        self.conns.get(key).map_or(std::net::Ipv4Addr::LOCALHOST.into(), |conn| conn.peer.ip())
+    }
+
+    fn udp_arrives(&mut self, key: usize, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(trial) = conn.udp_trial.as_mut().filter(|trial| !trial.arrives) else { return };
+        trial.arrives = true;
+        let address = conn.peer.ip();
+        if self.learned().arrived(now, address)
+            && let Some(conn) = self.conns.get_mut(key)
+        {
+            tracing::info!(session = conn.session, peer = %conn.peer, "UDP arrives at this address again");
+            conn.step(now, "what is sent to it by UDP arrives: its address is refused UDP no more");
+        }
+    }
+
+    fn udp_fails(&mut self, key: usize, now: Instant, sign: Sign) {
+        let Some(conn) = self.conns.get(key) else { return };
+        if self.learned().failed(now, conn.peer.ip(), sign) {
+            self.tell_of_failure(key, now, sign);
+        }
+    }
+
+    fn plays_by_tcp(&mut self, key: usize, now: Instant) {
+        let Some(conn) = self.conns.get(key) else { return };
+        if self.learned().plays_by_tcp(now, conn.peer.ip(), &mark_of(conn)) {
+            self.tell_of_failure(key, now, Sign::SecondAttempt);
+        }
+    }
+
+    fn tell_of_failure(&mut self, key: usize, now: Instant, sign: Sign) {
+        let seconds = self.context.settings.udp.remember.as_secs();
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let why = match sign {
+            Sign::Icmp => "an ICMP error says so",
+            Sign::Report => "the player says so",
+            Sign::SecondAttempt => "the same player had UDP a moment ago, gave no sign of life and plays by TCP now",
+        };
+        tracing::info!(session = conn.session, peer = %conn.peer, sign = sign.label(), "UDP does not arrive at this address: it is refused from now on");
+        conn.step(now, format!("UDP does not arrive at its address ({why}): it is refused there for {seconds} s"));
+    }
+}
+
+fn mark_of(conn: &Conn) -> PlayerMark {
+    let agent = conn.engine.player().map_or("", |player| player.token.split(';').next().unwrap_or_default());
+    PlayerMark {
+        guid: conn.engine.guid(),
+        agent: agent.trim().to_owned(),
+        name: conn.engine.name().unwrap_or_default().split('?').next().unwrap_or_default().to_owned(),
+    }
+}

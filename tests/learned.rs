@@ -1,0 +1,183 @@
+//! Where a firewall drops UDP without a word, the first player waits for it, and those that come after it do not.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a panic is a test's report")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::Need::{Program, Root};
+use support::daemon::{Daemon, Launch, sum_of};
+use support::namespace::{CLIENT, Network, SERVER};
+use support::player::{ffmpeg_arguments, frames};
+use support::process::Process;
+use support::{ready, wait_until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const LISTEN: [&str; 3] = ["10.77.1.1:1755", "127.0.0.1:8080", "127.0.0.1:9755"];
+
+/// Lets MMS and RTSP through, and what comes by UDP from the server if `udp` says so (`accept` or `drop`).
+fn rules(udp: &str) -> String {
+    format!(
+        "table ip wmrelay {{
+  counter media {{ }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    tcp dport {{ 1755, 8554 }} accept
+    tcp sport {{ 1755, 8554 }} ct state established accept
+    ip saddr {CLIENT} ip daddr {SERVER} udp dport 1755 accept
+    ip saddr {SERVER} ip daddr {CLIENT} udp dport 1024-1123 counter name media {udp}
+  }}
+}}"
+    )
+}
+
+struct Site {
+    network: Network,
+    daemon: Daemon,
+}
+
+impl Site {
+    fn new(settings: &str) -> Self {
+        let network = Network::new(&rules("drop"));
+        let settings = format!("[udp]\nclient_ports = \"1024-1123\"\n{settings}");
+        let daemon = Launch::new(settings).in_namespace(network.server()).listen(LISTEN).rtsp("10.77.1.1:8554").start();
+        Self { network, daemon }
+    }
+
+    /// Our own player behind the firewall; its report.
+    #[track_caller]
+    fn plays(&self, url: &str) -> Value {
+        let arguments = ["play", url, "--ports", "1024-1123", "--seconds", "2", "--json"];
+        let played = Process::start(self.network.client_command(env!("CARGO_BIN_EXE_wmrelay"), &arguments)).finish(MINUTE);
+        assert!(played.status.success(), "{}{}", played.stdout, played.stderr);
+        serde_json::from_str(&played.stdout).unwrap_or_else(|error| panic!("{error}: {}", played.stdout))
+    }
+
+    fn learned(&self) -> Value {
+        serde_json::from_str(&self.daemon.command(&["learned", "--json"]).0).unwrap()
+    }
+
+    fn refused_as_learned(&self) -> f64 {
+        let metrics = self.network.get_at_server(9755, "/metrics");
+        sum_of(&metrics, "wmrelay_transport_fallbacks_total", &[("cause", "learned")])
+    }
+
+    /// What happened to all sessions that are over.
+    fn stories(&self) -> String {
+        (1..=20).map(|session| self.daemon.command(&["why", &session.to_string()]).0).collect()
+    }
+}
+
+/// The player waited for UDP, and was told nothing.
+#[track_caller]
+fn assert_rolled_over(report: &Value) {
+    let why = report["udp_refused"].as_str().unwrap_or_default();
+    assert!(report["transport"] == "tcp" && !why.is_empty() && !why.contains("0xC00D00D1") && !why.contains("461"), "{report}");
+    assert!(report["packets"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn the_second_player_is_sent_to_tcp_at_once() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
+    if !ready("the_second_player_is_sent_to_tcp_at_once", &needs) {
+        return;
+    }
+    for (url, refusal) in [(format!("mms://{SERVER}/demo"), "0xC00D00D1"), (format!("rtsp://{SERVER}:8554/demo"), "")] {
+        let site = Site::new("");
+        assert_rolled_over(&site.plays(&url));
+        assert!(site.network.counted("media") > 0, "nothing was dropped");
+        let learned = site.learned();
+        let told = (
+            learned[0]["prefix"].as_str(),
+            learned[0]["sign"].as_str(),
+            &learned[0]["refused"],
+            learned.as_array().unwrap().len(),
+        );
+        assert_eq!(told, (Some("10.77.2.2/32"), Some("second_attempt"), &0.into(), 1), "{learned}");
+        let dropped = site.network.counted("media");
+
+        let report = site.plays(&url);
+        let why = report["udp_refused"].as_str().unwrap();
+        assert!(report["transport"] == "tcp" && why.contains(refusal), "{report}");
+        assert_eq!((site.network.counted("media"), site.refused_as_learned() >= 1.0), (dropped, true), "not a datagram was sent");
+        let (table, _) = site.daemon.command(&["learned"]);
+        assert!(table.contains("10.77.2.2/32") && table.contains("second_attempt"), "{table}");
+        let stories = site.stories();
+        for words in
+            ["nothing showed that what was sent to it by UDP arrived", "it is refused there for 3600 s", "did not arrive"]
+        {
+            assert!(stories.contains(words), "{words}: {stories}");
+        }
+
+        // The firewall is opened: by itself nobody would know before the hour is over.
+        site.network.load_at_firewall(&rules("accept"));
+        assert_eq!(site.plays(&url)["transport"], "tcp");
+        assert_eq!(site.daemon.command(&["learned", "--reset", "192.0.2.1"]).1, Some(3), "another address");
+        assert_eq!(
+            site.daemon.command(&["learned", "--reset", "10.77.2.0/24"]).0,
+            "1 addresses are forgotten: UDP is tried again there\n"
+        );
+        let report = site.plays(&url);
+        assert_eq!((&report["transport"], &report["udp_refused"]), (&"udp".into(), &Value::Null), "{report}");
+        assert_eq!(site.daemon.command(&["learned"]).0, "UDP is refused to no address\n");
+    }
+}
+
+/// FFmpeg over RTSP comes again on the same connection.
+#[test]
+fn ffmpeg_waits_once() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("ffmpeg")];
+    if !ready("ffmpeg_waits_once", &needs) {
+        return;
+    }
+    let site = Site::new("");
+    let play = |first: u16| {
+        let (first, last) = (first.to_string(), (first + 9).to_string());
+        // Microseconds.
+        let mut arguments: Vec<String> =
+            ["-timeout", "5000000", "-min_port", &first, "-max_port", &last].iter().map(|option| (*option).to_owned()).collect();
+        arguments.extend(ffmpeg_arguments(&format!("rtsp://{SERVER}:8554/demo"), 2));
+        let done = Process::start(site.network.client_command("ffmpeg", &arguments)).finish(MINUTE);
+        assert!(done.status.success() && frames(&done.stdout).len() > 20, "{}", done.stderr);
+        done.stderr
+    };
+    let first = play(1024);
+    assert!(first.contains("UDP timeout, retrying with TCP"), "{first}");
+    wait_until("what was learnt", MINUTE, || site.learned().as_array().unwrap().len() == 1);
+    let second = play(1040);
+    assert!(!second.contains("UDP timeout"), "{second}");
+    assert!(site.refused_as_learned() >= 1.0);
+}
+
+/// Where UDP has arrived a single failure may be that player's own.
+#[test]
+fn one_failure_is_not_enough_where_udp_arrives() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
+    if !ready("one_failure_is_not_enough_where_udp_arrives", &needs) {
+        return;
+    }
+    let (site, url) = (Site::new(""), format!("mms://{SERVER}/demo"));
+    site.network.load_at_firewall(&rules("accept"));
+    assert_eq!(site.plays(&url)["transport"], "udp");
+    site.network.load_at_firewall(&rules("drop"));
+    for learned in [0, 0, 1] {
+        assert_rolled_over(&site.plays(&url));
+        assert_eq!(site.learned().as_array().unwrap().len(), learned);
+    }
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
+    if !ready("it_can_be_switched_off", &needs) {
+        return;
+    }
+    let (site, url) = (Site::new("remember_s = 0\n"), format!("mms://{SERVER}/demo"));
+    for _ in 0..2 {
+        assert_rolled_over(&site.plays(&url));
+    }
+    assert_eq!(site.daemon.command(&["learned"]).0, "UDP is refused to no address\n");
+    assert_eq!(site.refused_as_learned(), 0.0);
+}
