@@ -16,7 +16,9 @@ use crate::console::guard::Visitor;
 use crate::console::layout::page;
 use crate::firewall::{Form as Paper, Media, Options, Plan, RTSP_PORTS, Side};
 
-/// Viewers behind one address: more than any pool has ports.
+/// Viewers behind one address, where nothing is said.
+const VIEWERS: usize = 10;
+/// More than any pool has ports.
 const VIEWERS_MAX: usize = 60_000;
 /// Ports that a viewer over RTSP may be planned with.
 const RTSP_PORTS_MAX: usize = 16;
@@ -70,16 +72,14 @@ pub(in crate::console) async fn firewall(
 }
 
 fn form(query: &Form, site: &str) -> Markup {
-    let or = |name: &str, otherwise: &'static str| match query.get(name) {
-        "" => otherwise.to_owned(),
-        value => value.to_owned(),
-    };
+    // A field for a number shows no words.
+    let or = |name: &str, otherwise: usize| query.get(name).parse().unwrap_or(otherwise);
     html! {
         form.fields.screen method="get" action="/firewall" {
             label { "Site" input name="site" maxlength=(SITE_MAX) value=(site) placeholder="Head office"; }
             label {
                 "Viewers at once behind one address"
-                input name="viewers" type="number" min="1" max=(VIEWERS_MAX) required value=(or("viewers", "10"));
+                input name="viewers" type="number" min="1" max=(VIEWERS_MAX) required value=(or("viewers", VIEWERS));
             }
             label { "Firewall of" (select("side", query, SIDES.map(|(word, name, _)| (word, name)))) }
             label { "Written for" (select("for", query, PAPERS.map(|(word, name, _)| (word, name)))) }
@@ -88,7 +88,7 @@ fn form(query: &Form, site: &str) -> Markup {
             label { "Addresses of the server" input name="server" value=(query.get("server")) placeholder="as it listens"; }
             label {
                 "UDP ports of a viewer over RTSP"
-                input name="rtsp_ports" type="number" min="1" max=(RTSP_PORTS_MAX) value=(or("rtsp_ports", "3"));
+                input name="rtsp_ports" type="number" min="1" max=(RTSP_PORTS_MAX) value=(or("rtsp_ports", RTSP_PORTS));
             }
             label.tick { input name="tcp_only" type="checkbox" value="1" checked[!query.get("tcp_only").is_empty()]; " Media over TCP alone" }
             button type="submit" { "Plan" }
@@ -130,7 +130,7 @@ fn options(query: &Form) -> Result<Options, String> {
     let servers = query.get("server").split([',', ' ']).filter(|text| !text.is_empty()).take(SERVERS_MAX);
     let servers = servers.map(|text| text.parse().map_err(|_| format!("{text:?} is no address of a server, such as 192.0.2.1.")));
     Ok(Options {
-        viewers: number("viewers", "The number of viewers", 10, VIEWERS_MAX)?,
+        viewers: number("viewers", "The number of viewers", VIEWERS, VIEWERS_MAX)?,
         side: choice("side", query, &SIDES)?,
         media: choice("protocol", query, &MEDIA)?,
         client_net,

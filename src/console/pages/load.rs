@@ -44,7 +44,6 @@ pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extens
         dl.facts-list {
             @for (what, at) in status.listeners.iter().filter(|(_, at)| !at.is_empty()) { div { dt { (what) } dd { (at.join(", ")) } } }
         }
-        p.small { "Version " (status.version) }
     };
     page(&visitor, "/load", "Load", &body)
 }

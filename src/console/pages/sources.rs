@@ -38,7 +38,7 @@ pub(in crate::console) async fn sources(
                 tbody {
                     @for (index, source) in paging.range().zip(paging.of(&sources)) {
                         tr {
-                            th scope="row" { (source.point) }
+                            th.long scope="row" { (source.point) }
                             td data-label="State" { (state(source)) }
                             td data-label="Viewers" { (source.watchers) }
                             td data-label="Source" { code { (source.source) } }

@@ -53,14 +53,14 @@ fn table(visitor: &Visitor, sessions: &[SessionFacts]) -> Markup {
             tbody {
                 @for facts in sessions {
                     tr {
-                        th scope="row" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
+                        th scope="row" data-label="Session" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
                         td data-label="Viewer" { (facts.peer.ip()) }
-                        td data-label="Stream" { (what(facts)) }
+                        td.long data-label="Stream" { (what(facts)) }
                         td data-label="By" { (facts.protocol) "/" (facts.transport) }
                         td data-label="For" { (words::time(facts.lasts)) }
                         td data-label="Sent" { (facts.packets) " packets" }
                         td data-label="Sent again" { (facts.resends_granted) " of " (facts.resends_asked) }
-                        td data-label="Player" { (facts.player) }
+                        td.long data-label="Player" { (facts.player) }
                         td { (kick_form(visitor, facts.session)) }
                     }
                 }
@@ -79,9 +79,9 @@ fn ended_table(ended: &[(SystemTime, SessionFacts)]) -> Markup {
             tbody {
                 @for (at, facts) in ended {
                     tr {
-                        th scope="row" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
+                        th scope="row" data-label="Session" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
                         td data-label="Viewer" { (facts.peer.ip()) }
-                        td data-label="Stream" { (what(facts)) }
+                        td.long data-label="Stream" { (what(facts)) }
                         td data-label="Ended" { (words::date(*at)) }
                         td data-label="Why" { (facts.end.as_deref().unwrap_or("unknown")) }
                     }
@@ -140,10 +140,10 @@ fn told(visitor: &Visitor, story: &SessionStory) -> Markup {
         div data-live id="story" {
             @match (story.ended, facts.end.as_deref()) {
                 (Some(at), why) => p { span.state.off { "Ended" } " " (words::date(at)) ": " (why.unwrap_or("unknown")) },
-                (None, _) => {
-                    p { span.state.live { @if facts.plays { "Plays" } @else { "Connected" } } }
+                (None, _) => div.standing {
+                    span.state.live { @if facts.plays { "Plays" } @else { "Connected" } }
                     (kick_form(visitor, facts.session))
-                }
+                },
             }
             dl.facts-list { @for (name, value) in &rows { div { dt { (name) } dd { (value) } } } }
             h2 { "What happened" }

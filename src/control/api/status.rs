@@ -16,7 +16,7 @@ use crate::control::plane::Plane;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Status {
     /// Of the program.
-    pub(crate) version: &'static str,
+    version: &'static str,
     pub(crate) state: DaemonState,
     /// Since it began.
     pub(crate) uptime_s: u64,
