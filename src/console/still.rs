@@ -3,14 +3,14 @@
 //! While a page asks for them, what is sent is listened to as a shard does, which starts no source, and the packets of the last key
 //! frame are kept. ffmpeg makes a picture of them, one at a time and no more often than some seconds a publishing point.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::ingest::still;
-use crate::relay::{Batch, Delivery, Generation, Point, PointId, ShardPort};
+use crate::relay::{Batch, Delivery, Generation, Point, ShardPort};
 
 /// A picture is good for so long.
 const FRESH: Duration = Duration::from_secs(5);
@@ -46,7 +46,8 @@ struct Kept {
 }
 
 struct Followed {
-    point: PointId,
+    /// Itself, not its name or number, which another one may have later.
+    point: Weak<Point>,
     follower: Arc<Follower>,
     asked_at: Instant,
     made: Option<Made>,
@@ -55,6 +56,8 @@ struct Followed {
 #[derive(Clone)]
 struct Made {
     at: Instant,
+    /// Of what; a picture of what was sent before another header is none any more.
+    generation: Arc<Generation>,
     /// `None`: it could not be made.
     picture: Option<Bytes>,
 }
@@ -79,25 +82,25 @@ impl Stills {
         }
         let _waits = self.waiting.try_acquire().ok()?;
         let follower = self.follow(point);
-        if let Some(made) = self.made(point.id(), true) {
+        if let Some(made) = self.made(point, true) {
             return made.picture;
         }
         // An older one is better than none.
-        let older = || self.made(point.id(), false).and_then(|made| made.picture);
+        let older = || self.made(point, false).and_then(|made| made.picture);
         if timeout(PATIENCE, follower.has_frame()).await.is_err() {
             return older();
         }
         let _turn = self.turn.acquire().await.ok()?;
-        if let Some(made) = self.made(point.id(), true) {
+        if let Some(made) = self.made(point, true) {
             return made.picture;
         }
-        let Some(frame) = follower.frame() else { return older() };
+        let Some((generation, frame)) = follower.frame() else { return older() };
         let picture = still::jpeg(frame).await;
         if let Err(error) = &picture {
             tracing::debug!(point = point.name(), error, "there is no still of it");
         }
-        let made = Made { at: Instant::now(), picture: picture.ok() };
-        if let Some(followed) = self.lock().points.iter_mut().find(|followed| followed.point == point.id()) {
+        let made = Made { at: Instant::now(), generation, picture: picture.ok() };
+        if let Some(followed) = self.lock().points.iter_mut().find(|followed| followed.is_of(point)) {
             followed.made = Some(made.clone());
         }
         made.picture
@@ -107,7 +110,7 @@ impl Stills {
     fn follow(self: &Arc<Self>, point: &Arc<Point>) -> Arc<Follower> {
         let now = Instant::now();
         let mut kept = self.lock();
-        if let Some(followed) = kept.points.iter_mut().find(|followed| followed.point == point.id()) {
+        if let Some(followed) = kept.points.iter_mut().find(|followed| followed.is_of(point)) {
             followed.asked_at = now;
             return Arc::clone(&followed.follower);
         }
@@ -117,7 +120,7 @@ impl Stills {
             kept.points.swap_remove(oldest);
         }
         let follower = Arc::new(Follower::default());
-        kept.points.push(Followed { point: point.id(), follower: Arc::clone(&follower), asked_at: now, made: None });
+        kept.points.push(Followed { point: Arc::downgrade(point), follower: Arc::clone(&follower), asked_at: now, made: None });
         let is_first = !std::mem::replace(&mut kept.swept, true);
         drop(kept);
         let port: Arc<dyn ShardPort> = follower.clone();
@@ -141,15 +144,23 @@ impl Stills {
         }
     }
 
-    fn made(&self, point: PointId, fresh: bool) -> Option<Made> {
+    /// What was made of what it sends now.
+    fn made(&self, point: &Arc<Point>, fresh: bool) -> Option<Made> {
+        let generation = point.generation()?;
         let kept = self.lock();
-        let made = kept.points.iter().find(|followed| followed.point == point)?.made.as_ref()?;
+        let made = kept.points.iter().find(|followed| followed.is_of(point))?.made.as_ref()?;
         let good_for = if made.picture.is_some() { FRESH } else { RETRY };
-        (!fresh || made.at.elapsed() < good_for).then(|| made.clone())
+        (Arc::ptr_eq(&made.generation, &generation) && (!fresh || made.at.elapsed() < good_for)).then(|| made.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Followed {
+    fn is_of(&self, point: &Arc<Point>) -> bool {
+        std::ptr::eq(self.point.as_ptr(), Arc::as_ptr(point))
     }
 }
 
@@ -185,7 +196,7 @@ impl Follower {
     }
 
     /// Header and packets of the last key frame.
-    fn frame(&self) -> Option<Bytes> {
+    fn frame(&self) -> Option<(Arc<Generation>, Bytes)> {
         let (generation, parts) = {
             let held = self.lock();
             (held.generation.clone()?, held.frame.clone())
@@ -198,7 +209,7 @@ impl Follower {
             let packets = batch.bytes.get(begin..).unwrap_or_default();
             asf.extend_from_slice(packets.get(..room).unwrap_or(packets));
         }
-        Some(asf.freeze())
+        Some((generation, asf.freeze()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -265,7 +276,7 @@ impl ShardPort for Follower {
 mod tests {
     use super::*;
     use crate::asf::StreamSet;
-    use crate::relay::BatchPacket;
+    use crate::relay::{BatchPacket, PointId};
 
     fn batch(first: u64, packets: &[(u32, bool)]) -> Arc<Batch> {
         let video: StreamSet = [1].into_iter().collect();
@@ -296,7 +307,7 @@ mod tests {
     fn the_last_key_frame_is_kept() {
         let follower = Follower::default();
         let tell = |batch: Arc<Batch>| follower.deliver(Delivery::Batch { point: PointId(0), batch });
-        let frame = || follower.frame().map(|frame| String::from_utf8(frame.to_vec()).unwrap());
+        let frame = || follower.frame().map(|(_, frame)| String::from_utf8(frame.to_vec()).unwrap());
         tell(batch(0, &[(0, false), (40, false)]));
         assert_eq!(frame().as_deref(), Some("H"), "no key frame yet");
         tell(batch(2, &[(80, true), (80, false)]));

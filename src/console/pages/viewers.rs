@@ -54,11 +54,11 @@ fn table(visitor: &Visitor, sessions: &[SessionFacts]) -> Markup {
                 @for facts in sessions {
                     tr {
                         th scope="row" data-label="Session" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
-                        td data-label="Viewer" { (facts.peer.ip()) }
+                        td.short data-label="Viewer" { (facts.peer.ip()) }
                         td.long data-label="Stream" { (what(facts)) }
-                        td data-label="By" { (facts.protocol) "/" (facts.transport) }
-                        td data-label="For" { (words::time(facts.lasts)) }
-                        td data-label="Sent" { (facts.packets) " packets" }
+                        td.short data-label="By" { (facts.protocol) "/" (facts.transport) }
+                        td.short data-label="For" { (words::time(facts.lasts)) }
+                        td.short data-label="Sent" { (facts.packets) " packets" }
                         td data-label="Sent again" { (facts.resends_granted) " of " (facts.resends_asked) }
                         td.long data-label="Player" { (facts.player) }
                         td { (kick_form(visitor, facts.session)) }
@@ -80,7 +80,7 @@ fn ended_table(ended: &[(SystemTime, SessionFacts)]) -> Markup {
                 @for (at, facts) in ended {
                     tr {
                         th scope="row" data-label="Session" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
-                        td data-label="Viewer" { (facts.peer.ip()) }
+                        td.short data-label="Viewer" { (facts.peer.ip()) }
                         td.long data-label="Stream" { (what(facts)) }
                         td data-label="Ended" { (words::date(*at)) }
                         td data-label="Why" { (facts.end.as_deref().unwrap_or("unknown")) }
