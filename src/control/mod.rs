@@ -8,6 +8,8 @@ pub mod certificate;
 mod faces;
 mod health;
 mod plane;
+mod probes;
+mod running;
 pub mod socket;
 pub mod systemd;
 mod taking;
@@ -27,6 +29,7 @@ use tracing::{error, warn};
 
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
 pub use plane::{LogLevel, Plane, PlaneParts};
+pub use probes::{ProbeReport, Probes};
 
 use crate::metrics;
 use crate::shard::Certificate;

@@ -9,11 +9,12 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::Health;
 use super::accounts::{Accounts, AccountsFile};
+use super::probes::Probes;
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
 use crate::settings::Settings;
-use crate::shard::Roster;
+use crate::shard::{Prober, Roster};
 
 /// Passwords looked at at once: each takes 19 MiB and a processor for some tens of milliseconds.
 const AT_ONCE: usize = 2;
@@ -51,6 +52,8 @@ pub struct Plane {
     pub started: Instant,
     /// What is logged.
     pub log: Box<dyn LogLevel>,
+    /// Probes of the way to viewers.
+    pub probes: Probes,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
@@ -97,12 +100,14 @@ pub struct PlaneParts {
     pub log: Box<dyn LogLevel>,
     /// See [`Plane::started`].
     pub started: Instant,
+    /// Sends the challenges of probes.
+    pub prober: Prober,
 }
 
 impl Plane {
     /// Nobody has signed in yet.
     pub fn new(parts: PlaneParts) -> Self {
-        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, started } = parts;
+        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, started, prober } = parts;
         let sources = broadcast::Sender::new(SOURCE_NEWS_KEPT);
         for point in relay.points() {
             let (name, sender) = (point.name().to_owned(), sources.clone());
@@ -117,6 +122,7 @@ impl Plane {
             listeners,
             started,
             log,
+            probes: Probes::new(prober),
             sources,
             accounts,
             tokens: Mutex::default(),
@@ -136,6 +142,11 @@ impl Plane {
         if let Some(file) = &self.accounts {
             file.refresh();
         }
+    }
+
+    /// Whether anybody may sign in.
+    pub fn has_users(&self) -> bool {
+        !self.accounts().is_empty()
     }
 
     fn accounts(&self) -> Arc<Accounts> {

@@ -87,6 +87,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
             accounts,
             log: Box::new(Log(level)),
             started: Clock::now().into_std(),
+            prober: shards.prober(),
         };
         let faces = Faces { plane: Arc::new(Plane::new(parts)), ports, certificate, socket };
         let control = Control::start(admin, Some(faces), recorder, Arc::clone(&health))

@@ -28,6 +28,7 @@ mod opening;
 pub mod origins;
 mod out_queue;
 mod pace;
+mod prober;
 mod pump;
 mod relayed;
 mod resends;
@@ -62,6 +63,7 @@ pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
 pub use mirror::{Finder, Found, Refused, Wish};
+pub use prober::{Heard, Prober};
 pub use relayed::RelayedFile;
 pub use roster::{Roster, SessionEvent, SessionFacts, SessionStory};
 use routes::Routes;
@@ -95,6 +97,7 @@ struct Context {
     udp_ports: Vec<Arc<UdpPort>>,
     /// Where media over RTSP comes from, whatever the listener.
     rtp_ports: Vec<Arc<RtpPorts>>,
+    echoes: Arc<prober::Echoes>,
     mms_with_udp: Arc<mms::session::Config>,
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
@@ -301,6 +304,7 @@ impl Shards {
                 .chain(rtp_ports.iter().map(|ports| Arc::clone(&ports.media)))
                 .collect(),
             rtp_ports,
+            echoes: Arc::default(),
             mms_with_udp: config(true),
             mms_without_udp: config(false),
             http: Arc::new(http::viewer::Config {
@@ -387,6 +391,7 @@ impl Context {
             routes: Arc::default(),
             udp_ports: Vec::new(),
             rtp_ports: Vec::new(),
+            echoes: Arc::default(),
             mms_with_udp: Arc::default(),
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),

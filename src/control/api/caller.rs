@@ -25,6 +25,10 @@ pub(in crate::control) enum Face {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) struct Peer(pub(in crate::control) IpAddr);
 
+/// Which of our addresses a request came to, for those that came by a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::control) struct Here(pub(in crate::control) IpAddr);
+
 /// Anybody who has signed in.
 pub(super) struct Anybody(pub(super) Caller);
 

@@ -6,6 +6,7 @@ mod events;
 mod leases;
 mod log_level;
 mod points;
+mod probe;
 mod sign_in;
 mod sources;
 mod status;
@@ -23,7 +24,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(super) use caller::{Face, Peer};
+pub(super) use caller::{Face, Here, Peer};
 
 use super::plane::Plane;
 use answer::Failure;
@@ -84,5 +85,9 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))
         .routes(routes!(events::events))
+        .routes(routes!(probe::begin, probe::reports))
+        .routes(routes!(probe::heard))
+        .routes(routes!(probe::challenge))
+        .routes(routes!(probe::report))
         .split_for_parts()
 }
