@@ -410,8 +410,9 @@ pub enum SwarmTransport {
 /// `wmrelay firewall`
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "The settings are those of `serve`: the same file, the same environment. Exit code: 2 where they or the command line \
-                        cannot be used, 1 where there is no such plan."
+    after_help = "The settings are those of the running daemon, with the ports that it has. Where none runs, or with --config, they are those \
+                        of `serve`: the same file, the same environment. Exit code: 2 where they or the command line cannot be used, 1 \
+                        where there is no such plan."
 )]
 pub struct FirewallArgs {
     /// How many viewers at once, behind one address
@@ -446,9 +447,13 @@ pub struct FirewallArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub rtsp_ports: u8,
 
-    /// Settings file; conf.d/*.toml beside it is read too
-    #[arg(long, value_name = "FILE")]
+    /// Plan from this settings file instead of from the running daemon; conf.d/*.toml beside it is read too
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub config: Option<PathBuf>,
+
+    /// The daemon's control socket [default: control.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/wmrelay or /run/wmrelay]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 /// For whom `firewall` prints.

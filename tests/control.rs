@@ -65,7 +65,7 @@ fn no_role_does_what_it_may_not() {
     // Who may, in the order of the roles: what nobody is asked for, what each may, what fewer may.
     let least = |method: &str, path: &str| match (method, path) {
         ("post", "/v1/sign-in") => 0,
-        ("post", "/v1/sign-out") | ("get", "/v1/me" | "/v1/points") => 1,
+        ("post", "/v1/sign-out") | ("get", "/v1/me" | "/v1/points" | "/v1/firewall") => 1,
         ("post", "/v1/probes" | "/v1/probes/{id}/challenges" | "/v1/probes/{id}/report") | ("get", "/v1/probes/{id}") => 1,
         ("get", "/v1/probes") => 3,
         ("get", "/v1/sources") => 2,

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::Need::{self, Program, Root};
-use support::daemon::{Daemon, Launch};
+use support::daemon::{Daemon, Launch, sum_of};
 use support::namespace::{CLIENT, Network, SERVER};
 use support::process::Process;
-use support::ready;
+use support::{ready, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_wmrelay");
 const MINUTE: Duration = Duration::from_secs(60);
@@ -147,6 +147,20 @@ fn six_firewalls_and_a_nat() {
     assert_eq!(open.lines(control), OPEN);
     assert!(open.list("nat").is_empty() && open.list("asks").is_empty(), "{}", open.report);
     assert_eq!(open.report["seen_as"], CLIENT);
+
+    // A port that a player of this machine has is told as such, and neither open nor closed.
+    let play = ["play", &format!("mmsu://{SERVER}/demo"), "--ports", "1030", "--seconds", "40"];
+    let player = Process::start(site.network.client_command(PROGRAM, &play));
+    let metrics = || site.network.get_at_server(9755, "/metrics");
+    wait_until("a viewer over UDP", MINUTE, || sum_of(&metrics(), "wmrelay_viewers", &[("transport", "udp")]) == 1.0);
+    let taken = site.probe(&known);
+    drop(player);
+    let others = |last: &str| {
+        ["1024-1029 open", "1030 unknown", &format!("1031-{last} open")].map(|line| format!("udp_in {line}")).join("; ")
+    };
+    let wanted: Vec<_> = but(&[(4, &[&others("1033")]), (5, &[&others("1053")])]);
+    assert_eq!(taken.lines(control).join("; "), wanted.join("; "), "{}", taken.report);
+    assert!(taken.report.to_string().contains("another program of this machine has the port"), "{}", taken.report);
 
     // 2: UDP range too small.
     site.firewall(&format!("ip daddr {CLIENT} udp dport 1027-65535 drop"));

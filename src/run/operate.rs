@@ -16,7 +16,7 @@ use crate::client::api::{self, Call};
 use crate::control::socket;
 
 /// An answer takes milliseconds; a daemon that needs longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was named is not there: exit code 3.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,11 @@ fn ask(daemon: &DaemonArgs, method: Method, path: &str) -> anyhow::Result<Value>
     })
 }
 
-fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
+/// A connection to the daemon's control socket, where one serves.
+///
+/// # Errors
+/// None does; the text says where it was looked for.
+pub(super) fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
     let candidates = named.map_or_else(socket::candidates, |path| vec![path.to_owned()]);
     let mut tried = Vec::new();
     for path in candidates {

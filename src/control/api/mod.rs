@@ -3,6 +3,7 @@
 mod answer;
 mod caller;
 mod events;
+mod firewall;
 mod leases;
 mod log_level;
 mod points;
@@ -85,6 +86,7 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))
         .routes(routes!(events::events))
+        .routes(routes!(firewall::firewall))
         .routes(routes!(probe::begin, probe::reports))
         .routes(routes!(probe::heard))
         .routes(routes!(probe::challenge))
