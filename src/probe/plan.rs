@@ -126,7 +126,8 @@ pub struct UdpOutTest {
 pub struct Challenge {
     /// From the socket that media of this protocol comes from.
     pub protocol: Protocol,
-    /// To this port of the one who asks.
+    /// To this port of the one who asks, from 1024 on.
+    #[schema(minimum = 1024, maximum = 65535)]
     pub port: u16,
 }
 

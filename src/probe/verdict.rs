@@ -132,6 +132,7 @@ pub struct Report {
     #[schema(max_length = 512)]
     pub seen_as: Option<String>,
     /// Viewers that were planned for.
+    #[schema(maximum = 65535)]
     pub viewers: u16,
     /// What it comes to.
     pub outcome: Outcome,

@@ -61,14 +61,14 @@ pub(super) enum MediaName {
 #[utoipa::path(
     get, path = "/v1/firewall", tag = "viewing", security(("token" = [])),
     params(
-        ("viewers" = u16, Query, description = "Viewers at once behind one address, from 1 on"),
-        ("for" = Option<FormName>, Query, description = "For people (`text`), or in the words of a firewall"),
-        ("side" = Option<SideName>, Query, description = "Where the firewall stands; at the server"),
-        ("protocol" = Option<MediaName>, Query, description = "What viewers watch by; all"),
+        ("viewers" = u16, Query, minimum = 1, maximum = 65535, description = "Viewers at once behind one address, from 1 on"),
+        ("for" = inline(Option<FormName>), Query, description = "For people (`text`), or in the words of a firewall"),
+        ("side" = inline(Option<SideName>), Query, description = "Where the firewall stands; at the server"),
+        ("protocol" = inline(Option<MediaName>), Query, description = "What viewers watch by; all"),
         ("client_net" = Option<String>, Query, description = "The network that viewers come from, `192.0.2.0/24`; any"),
         ("server" = Option<String>, Query, description = "The server's addresses as viewers see them, with commas; those of its listeners"),
         ("tcp_only" = Option<bool>, Query, description = "Media over TCP alone"),
-        ("rtsp_ports" = Option<u8>, Query, description = "UDP ports of one viewer over RTSP, 1 to 4; 3"),
+        ("rtsp_ports" = Option<u8>, Query, minimum = 1, maximum = 4, description = "UDP ports of one viewer over RTSP, 1 to 4; 3"),
     ),
     responses(
         (status = 200, description = "The plan", body = String, content_type = "text/plain"),
