@@ -1,11 +1,15 @@
 //! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
 
+mod probe;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+
+pub use probe::ProbeArgs;
 
 use crate::settings::{FOREVER, Flag, PortRanges, Sources, network};
 
@@ -49,6 +53,8 @@ pub enum Command {
     Swarm(SwarmArgs),
     /// Print what a firewall has to let through for so many viewers, for people or as its rules; nothing is applied
     Firewall(FirewallArgs),
+    /// Find out at the viewer's side what of the way to a server is open, and what to ask the firewall's administrator for
+    Probe(ProbeArgs),
     /// Print completions for a shell, to be put where it looks for them
     Completions(CompletionsArgs),
     /// Write the manual pages into a folder
@@ -439,8 +445,9 @@ pub enum SwarmTransport {
 /// `wmrelay firewall`
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "The settings are those of `serve`: the same file, the same environment. Exit code: 2 where they or the command line \
-                        cannot be used, 1 where there is no such plan."
+    after_help = "The settings are those of the running daemon, with the ports that it has. Where none runs, or with --config, they are those \
+                        of `serve`: the same file, the same environment. Exit code: 2 where they or the command line cannot be used, 1 \
+                        where there is no such plan."
 )]
 pub struct FirewallArgs {
     /// How many viewers at once, behind one address
@@ -475,9 +482,13 @@ pub struct FirewallArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub rtsp_ports: u8,
 
-    /// Settings file; conf.d/*.toml beside it is read too
-    #[arg(long, value_name = "FILE")]
+    /// Plan from this settings file instead of from the running daemon; conf.d/*.toml beside it is read too
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
     pub config: Option<PathBuf>,
+
+    /// The daemon's control socket [default: control.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/wmrelay or /run/wmrelay]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 /// For whom `firewall` prints.
@@ -679,6 +690,22 @@ mod tests {
             "wmrelay firewall --viewers 1 --client-net home",
             "wmrelay firewall --viewers 1 --server media.example",
             "wmrelay firewall --viewers 1 --rtsp-ports 5",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn probe_takes_its_options() {
+        let Command::Probe(probe) = parse("wmrelay probe media.example") else { panic!() };
+        assert_eq!((probe.host.as_str(), probe.viewers, probe.control), ("media.example", 10, 3898));
+        for line in [
+            "wmrelay probe",
+            "wmrelay probe h --viewers 0",
+            "wmrelay probe h --viewers 101",
+            "wmrelay probe h --control 0",
+            "wmrelay probe h --insecure --fingerprint AB",
+            "wmrelay probe h --password geheim",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod mms;
 pub mod playing;
+pub mod probe;
 pub mod relay;
 pub mod rtsp;
 pub mod run;

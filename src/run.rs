@@ -8,6 +8,7 @@ mod operate;
 mod pages;
 mod passwd;
 mod play;
+mod probe;
 mod reload;
 mod serve;
 mod sign;
@@ -40,6 +41,10 @@ pub fn main(args: Args) -> ExitCode {
         Command::Play(args) => play::play(args),
         Command::Swarm(args) => swarm::swarm(args),
         Command::Firewall(args) => firewall::firewall(&args),
+        Command::Probe(args) => match probe::probe(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
     };

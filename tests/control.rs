@@ -52,9 +52,11 @@ fn no_role_does_what_it_may_not() {
     let least = |method: &str, path: &str| match (method, path) {
         ("post", "/v1/sign-in") => 0,
         ("post", "/v1/sign-out")
-        | ("get", "/v1/me" | "/v1/points" | "/v1/viewing-sessions")
+        | ("get", "/v1/me" | "/v1/points" | "/v1/viewing-sessions" | "/v1/firewall")
         | ("post", "/v1/viewing-sessions")
         | ("delete", "/v1/viewing-sessions/{id}") => 1,
+        ("post", "/v1/probes" | "/v1/probes/{id}/challenges" | "/v1/probes/{id}/report") | ("get", "/v1/probes/{id}") => 1,
+        ("get", "/v1/probes") => 3,
         ("get", "/v1/sources") => 2,
         (
             "get",
@@ -238,6 +240,68 @@ fn a_lease_is_listed_with_its_session() {
     let sessions: Value = serde_json::from_str(&daemon.command(&["viewers", "--json"]).0).unwrap();
     assert_eq!(leases[0]["session"], sessions[0]["session"]);
     assert_eq!((leases[0]["state"].as_str(), &leases[0]["port"]), (Some("leased"), &sessions[0]["client_ports"][0]), "{leases}");
+}
+
+/// Challenges go to who asks for them, to ports of the pool, few at once; nobody else hears of a probe.
+#[test]
+fn a_probe_is_its_own_addresss_alone() {
+    let (_folder, file) = accounts();
+    let daemon = Launch::new("udp.client_ports = \"20000-20100\"\n").control(format!("users_file = {file:?}")).start();
+    let (token, other) = (sign_in(&daemon, "viewer"), sign_in(&daemon, "operator"));
+    let post = |token: &str, path: &str, body: Value| ask(daemon.control, "POST", path, Some(token), Some(&body));
+    for wrong in [json!({ "viewers": 0 }), json!({ "viewers": 101 }), json!({ "viewers": 1, "address": "192.0.2.1" })] {
+        assert_eq!(post(&token, "/v1/probes", wrong).0, 400);
+    }
+    let (status, plan) = post(&token, "/v1/probes", json!({ "viewers": 2 }));
+    assert_eq!((status, plan["address"].as_str()), (201, Some("127.0.0.1")), "{plan}");
+    assert_eq!(plan["udp_in"][0]["server_port"], daemon.mms.port(), "{plan}");
+    assert_eq!(plan["udp_in"][0]["ports"], json!([20000, 20001]), "{plan}");
+    assert_eq!(post(&token, "/v1/probes", json!({ "viewers": 2 })).0, 409, "one at a time");
+
+    let path = |call: &str| format!("/v1/probes/{}{call}", plan["id"]);
+    let challenges = |ports: Vec<u16>| {
+        let challenges: Vec<_> = ports.into_iter().map(|port| json!({ "protocol": "mms", "port": port })).collect();
+        json!({ "challenges": challenges })
+    };
+    // Of another user, and of no pool; too many.
+    assert_eq!(post(&other, &path("/challenges"), challenges(vec![20000])).0, 404);
+    assert_eq!(ask(daemon.control, "GET", &path(""), Some(&other), None).0, 404);
+    for port in [22, 1023, 1024, 19999, 20101, 65535] {
+        let (status, answer) = post(&token, &path("/challenges"), challenges(vec![20000, port]));
+        assert_eq!((status, answer["error"].as_str()), (400, Some("bad_port")), "{port} {answer}");
+    }
+    assert_eq!(post(&token, &path("/challenges"), challenges(vec![20000; 65])).0, 400);
+    let elsewhere = json!({ "challenges": [{ "protocol": "mms", "port": 20000, "address": "192.0.2.1" }] });
+    assert_eq!(post(&token, &path("/challenges"), elsewhere).0, 400, "an address cannot even be said");
+
+    let socket = std::net::UdpSocket::bind("127.0.0.1:20001").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (status, answer) = post(&token, &path("/challenges"), challenges(vec![20001]));
+    assert_eq!((status, answer["sent"][0]["port"].as_u64()), (200, Some(20001)), "{answer}");
+    let mut buffer = [0; 256];
+    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!((from, len), (daemon.mms, 29), "from the socket of media, and small");
+    // What is not authenticated is not answered.
+    socket.send_to(&buffer[..len], daemon.mms).unwrap();
+    buffer[8] = b'E';
+    socket.send_to(&buffer[..len], daemon.mms).unwrap();
+    let heard = wait_for("the echo", Duration::from_secs(10), || {
+        let (_, answer) = ask(daemon.control, "GET", &path(""), Some(&token), None);
+        answer["echoes"].get(0).cloned()
+    });
+    assert_eq!((heard["server_port"].as_u64(), heard["seen_port"].as_u64()), (Some(daemon.mms.port().into()), Some(20001)));
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv_from(&mut buffer).is_err(), "nothing comes back");
+
+    let limited = (0..40).any(|_| post(&token, &path("/challenges"), challenges(vec![20005; 64])).0 == 429);
+    assert!(limited, "no end of challenges");
+    let report = json!({ "host": "h", "server": "s", "client": "c", "seen_as": null, "viewers": 2, "outcome": "open", "lines": [],
+        "nat": [], "asks": [], "notes": [] });
+    assert_eq!(post(&other, &path("/report"), report.clone()).0, 404);
+    assert_eq!(post(&token, &path("/report"), report.clone()).0, 204);
+    assert_eq!(post(&token, &path("/report"), report).0, 404, "it is over");
+    let (_, reports) = ask(daemon.control, "GET", "/v1/probes", Some(&other), None);
+    assert_eq!((reports[0]["user"].as_str(), reports[0]["address"].as_str()), (Some("viewer"), Some("127.0.0.1")), "{reports}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,11 +66,21 @@ const SERVER_COUNTERS: &str = "table ip wmrelay {
   }
 }";
 
+/// Somebody who may sign in.
+#[track_caller]
+fn add_user(file: &Path) {
+    let mut passwd = Command::new(PROGRAM);
+    passwd.args(["passwd", "--role", "viewer"]).arg(file).arg("anna");
+    let mut passwd = Process::start(passwd);
+    passwd.take_stdin().write_all(b"geheim\n").unwrap();
+    assert!(passwd.finish(MINUTE).status.success());
+}
+
 /// What `wmrelay firewall` prints for these settings.
 #[track_caller]
 fn plan(settings: &str, options: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("users"), "").unwrap();
+    add_user(&folder.path().join("users"));
     let config = folder.path().join("wmrelay.toml");
     std::fs::write(&config, settings).unwrap();
     let mut plan = Command::new(PROGRAM);
@@ -318,6 +330,54 @@ fn ten_play_over_udp_through_a_plan_for_ten_and_the_eleventh_over_tcp() {
     assert!(ffmpeg.status.success(), "{}", ffmpeg.stderr);
     assert!(!of_stream(&frames(&ffmpeg.stdout), video_stream(&ffmpeg.stdout)).is_empty(), "{}", ffmpeg.stderr);
     assert!(site.network.counted_at_client("within") > before, "no media over UDP");
+}
+
+/// Without a file the plan is the running daemon's: with the ports that it got, and with the control port only where somebody may sign
+/// in. With nobody to ask it says what it goes by.
+#[test]
+fn the_running_daemon_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = Command::new(PROGRAM);
+    plan.args(["firewall", "--viewers", "2"]);
+    plan.env("RUNTIME_DIRECTORY", folder.path()).env("XDG_RUNTIME_DIR", folder.path()).current_dir(folder.path());
+    let alone = Process::start(plan).finish(MINUTE);
+    assert!(alone.status.success(), "{}", alone.stderr);
+    assert!(alone.stderr.contains("no daemon runs here that could be asked; planned from"), "{}", alone.stderr);
+    assert!(alone.stdout.contains("TCP from viewers to the server's port 1755"), "{}", alone.stdout);
+
+    // What only this machine reaches is in no plan, and the daemon says so.
+    let daemon = Daemon::start("");
+    let (told, code) = daemon.command(&["firewall", "--viewers", "2"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("no listener that other machines reach"), "{told}");
+    drop(daemon);
+
+    if !ready("the_running_daemon_is_asked", &NEEDS) {
+        return;
+    }
+    let network = Network::new("table inet nothing { }");
+    let users = folder.path().join("users");
+    add_user(&users);
+    let nobody = folder.path().join("nobody");
+    std::fs::write(&nobody, "# nobody yet\n").unwrap();
+    for (file, has_users) in [(&users, true), (&nobody, false)] {
+        let daemon = Launch::new("udp.client_ports = \"2000-2999\"\n")
+            .in_namespace(network.server())
+            .listen(["10.77.1.1:0", "10.77.1.1:0", "10.77.1.1:0"])
+            .control(format!("users_file = {file:?}"))
+            .start();
+        let arguments = ["firewall", "--viewers", "2", "--for", "nftables", "--client-net", "10.77.2.0/24"];
+        let (plan, code) = daemon.command(&arguments);
+        assert_eq!(code, Some(0), "{plan}");
+        let mms = daemon.mms.port();
+        assert!(plan.contains(&format!("tcp dport {mms} accept comment \"MMS\"")), "{plan}");
+        assert!(plan.contains(&format!("udp sport {mms} udp dport 2000-2001")), "{plan}");
+        assert_eq!(plan.contains("comment \"control\""), has_users, "{plan}");
+        assert!(plan.contains(&format!("TCP {} asks for no password", daemon.admin.port())), "{plan}");
+        let (told, code) = daemon.command(&["firewall", "--viewers", "1001"]);
+        assert_eq!(code, Some(1));
+        assert!(told.contains("has room for 1000 over UDP by MMS"), "{told}");
+    }
 }
 
 /// Exit code 1 and a sentence where there is no such plan, 2 where the settings are wrong; nothing is printed that could be loaded.

@@ -32,22 +32,31 @@ const LAYERS: &[Layer] = &[
     Layer { name: "http", below: &["asf", "text", "viewing", "playing", "rtsp"], sans_io: true },
     Layer { name: "relay", below: &["asf"], sans_io: true },
     Layer { name: "firewall", below: &[], sans_io: true },
+    Layer { name: "probe", below: &[], sans_io: true },
     Layer { name: "archive", below: &["asf"], sans_io: false },
     Layer { name: "hooks", below: &["asf", "relay"], sans_io: false },
     Layer {
         name: "shard",
-        below: &["asf", "access_log", "archive", "text", "mms", "viewing", "playing", "http", "rtsp", "relay"],
+        below: &["asf", "access_log", "archive", "text", "mms", "viewing", "playing", "http", "rtsp", "relay", "probe"],
         sans_io: false,
     },
-    Layer { name: "client", below: &["asf", "text", "viewing", "playing", "mms", "http", "rtsp"], sans_io: false },
+    Layer { name: "client", below: &["asf", "text", "viewing", "playing", "mms", "http", "rtsp", "probe"], sans_io: false },
     Layer {
         name: "ingest",
         below: &["asf", "text", "mms", "viewing", "playing", "http", "rtsp", "relay", "shard", "client"],
         sans_io: false,
     },
-    Layer { name: "control", below: &["asf", "text", "mms", "viewing", "http", "rtsp", "relay", "shard"], sans_io: false },
+    Layer {
+        name: "control",
+        below: &["asf", "text", "mms", "viewing", "http", "rtsp", "relay", "shard", "firewall", "probe"],
+        sans_io: false,
+    },
     // Pages, made of what the control plane knows; pictures by a child of ffmpeg.
-    Layer { name: "console", below: &["asf", "text", "firewall", "relay", "shard", "ingest", "control"], sans_io: false },
+    Layer {
+        name: "console",
+        below: &["asf", "text", "firewall", "probe", "relay", "shard", "ingest", "control"],
+        sans_io: false,
+    },
     Layer {
         name: "run",
         below: &[
@@ -58,6 +67,7 @@ const LAYERS: &[Layer] = &[
             "archive",
             "firewall",
             "hooks",
+            "probe",
             "text",
             "mms",
             "viewing",

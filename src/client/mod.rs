@@ -2,15 +2,18 @@
 //!
 //! The conversation is [`crate::mms::client`], [`crate::http::client`] or [`crate::rtsp::client`]; here are their sockets.
 
+pub mod api;
 mod connection;
 mod engine;
 mod inquire;
 mod landing;
 mod order;
 mod play;
+pub mod probe;
 mod reach;
 mod sockets;
 pub mod swarm;
+pub mod tls;
 mod url;
 mod write;
 

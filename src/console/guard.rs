@@ -180,7 +180,7 @@ pub(super) fn peer_of(peer: Option<Extension<Peer>>) -> IpAddr {
 
 /// Whether anybody may sign in at all.
 pub(super) fn has_users(plane: &Plane) -> bool {
-    !plane.accounts().is_empty()
+    plane.has_users()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::api::{Face, Local, Peer};
+use super::api::{Face, Here, Peer};
 use super::taking::Taking;
 use crate::relay::admission::{Slot, Slots};
 use crate::shard::Certificate;
@@ -64,10 +64,8 @@ pub(super) async fn serve_tcp(
         let address = address_of(peer);
         let Some(place) = (if address.is_loopback() { &local } else { &places }).take(address) else { continue };
         let _ = stream.set_nodelay(true);
-        let mut router = router.clone().layer(Extension(Peer(address)));
-        if let Ok(local) = stream.local_addr() {
-            router = router.layer(Extension(Local(local.ip())));
-        }
+        let Ok(local) = stream.local_addr() else { continue };
+        let router = router.clone().layer(Extension(Peer(address))).layer(Extension(Here(address_of(local))));
         let (certificate, stopped) = (certificate.clone(), stopped.clone());
         connections.spawn(async move {
             let Some(certificate) = certificate else { return converse(stream, router, place, stopped).await };

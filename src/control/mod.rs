@@ -11,6 +11,7 @@ mod history;
 mod plane;
 mod probes;
 mod reload;
+mod running;
 pub mod socket;
 pub mod systemd;
 mod taking;
@@ -32,7 +33,7 @@ use tracing::{error, warn};
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
 pub use history::{HISTORY, Sample};
 pub use plane::{LogLevel, Plane, PlaneParts};
-pub use probes::{ProbeLine, ProbeReport, Probes};
+pub use probes::{ProbeReport, Probes};
 pub use reload::{ReloadOrder, ReloadOrders, ReloadReply, Reloaded};
 pub use tokens::Caller;
 

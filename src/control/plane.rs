@@ -16,7 +16,7 @@ use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
 use crate::settings::Settings;
-use crate::shard::Roster;
+use crate::shard::{Prober, Roster};
 
 /// Passwords looked at at once: each takes 19 MiB and a processor for some tens of milliseconds.
 const AT_ONCE: usize = 2;
@@ -56,7 +56,7 @@ pub struct Plane {
     pub log: Box<dyn LogLevel>,
     /// Has the settings read again.
     pub reload: ReloadOrders,
-    /// What probes have reported.
+    /// Probes of the way to viewers.
     pub probes: Probes,
     history: Mutex<History>,
     sources: broadcast::Sender<SourceEvent>,
@@ -107,12 +107,14 @@ pub struct PlaneParts {
     pub reload: ReloadOrders,
     /// See [`Plane::started`].
     pub started: Instant,
+    /// Sends the challenges of probes.
+    pub prober: Prober,
 }
 
 impl Plane {
     /// Nobody has signed in yet.
     pub fn new(parts: PlaneParts) -> Self {
-        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, reload, started } = parts;
+        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, reload, started, prober } = parts;
         let sources = broadcast::Sender::new(SOURCE_NEWS_KEPT);
         let news = sources.clone();
         relay.on_point(Box::new(move |point, name| {
@@ -132,7 +134,7 @@ impl Plane {
             started,
             log,
             reload,
-            probes: Probes::default(),
+            probes: Probes::new(prober),
             history: Mutex::default(),
             sources,
             accounts,
@@ -153,6 +155,11 @@ impl Plane {
         if let Some(file) = &self.accounts {
             file.refresh();
         }
+    }
+
+    /// Whether anybody may sign in.
+    pub fn has_users(&self) -> bool {
+        !self.accounts().is_empty()
     }
 
     /// Who may sign in.

@@ -1,84 +1,314 @@
-//! What probes of viewers' networks have reported.
+//! The probes that are under way, what they may have sent, and the reports of those that ended.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Reports that are kept, the latest.
-const KEPT: usize = 32;
-/// Lines of a report that are kept.
-const LINES_MAX: usize = 128;
-/// Characters of each of its texts.
-const TEXT_MAX: usize = 300;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-/// What one probe found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use crate::probe::{Report, Token};
+use crate::relay::admission::limit_key;
+use crate::shard::{Heard, Prober};
+use crate::wire::TokenBucket;
+
+/// A probe is forgotten then: the slowest takes half of that.
+pub(super) const LIFE: Duration = Duration::from_secs(60);
+/// Reports that are kept.
+const REPORTS_MAX: usize = 100;
+/// Probes that an address may begin a second, and at once; each may be heard for [`LIFE`].
+const BEGINS: (u32, u32) = (1, 10);
+/// Challenges that an address may be sent a second, and at once.
+const OF_ADDRESS: (u32, u32) = (32, 1024);
+/// The same of all addresses together.
+const OF_ALL: (u32, u32) = (512, 4096);
+/// Addresses that are remembered.
+const ADDRESSES_MAX: usize = 4096;
+/// An address that asked for nothing for so long has all of its budget again.
+const REST: Duration = Duration::from_secs(60);
+
+/// Texts of a report, and how long each may be.
+const TEXT_MAX: usize = 512;
+const LINES_MAX: usize = 256;
+const SENTENCES_MAX: usize = 64;
+
+/// The probes.
+pub struct Probes {
+    prober: Prober,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    last: u64,
+    open: Vec<Open>,
+    budgets: HashMap<IpAddr, Budget>,
+    all: Option<TokenBucket>,
+    reports: VecDeque<(Instant, Kept)>,
+}
+
+/// One that is under way.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) id: u64,
+    pub(super) user: String,
+    /// Challenges go there, and nobody from elsewhere hears of it.
+    pub(super) address: IpAddr,
+    pub(super) token: Token,
+    until: Instant,
+}
+
+struct Budget {
+    begins: TokenBucket,
+    challenges: TokenBucket,
+    asked: Instant,
+}
+
+/// A report as it is kept.
+#[derive(Debug, Clone)]
+struct Kept {
+    id: u64,
+    user: String,
+    address: IpAddr,
+    report: Report,
+}
+
+/// A report and where it came from. All texts in it are the client's: nothing vouches for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ProbeReport {
-    /// When it was reported.
-    pub at: SystemTime,
-    /// From where.
-    pub address: IpAddr,
-    /// By whom.
+    /// Number of the probe.
+    pub id: u64,
+    /// Who ran it.
     pub user: String,
-    /// In the order in which they are told.
-    pub lines: Vec<ProbeLine>,
+    /// The address that it came from.
+    pub address: String,
+    /// So many seconds ago.
+    pub ago_s: u64,
+    /// What it found.
+    pub report: Report,
 }
 
-/// One thing that was tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeLine {
-    /// A port and its direction.
-    pub what: String,
-    /// Open, blocked, unknown.
-    pub result: String,
-    /// At which side, and what to ask for.
-    pub words: String,
+/// Why something is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeRefusal {
+    /// One of that address is under way, for at most so many seconds.
+    UnderWay(u64),
+    /// Too much at once.
+    TooMany,
+    /// There is none of that number, for that user at that address.
+    None,
+    /// The report is larger than any that is true.
+    TooLarge,
 }
-
-/// The latest reports.
-#[derive(Debug, Default)]
-pub struct Probes(Mutex<VecDeque<ProbeReport>>);
 
 impl Probes {
-    /// Keeps a report; what is too long in it is cut, and the oldest one goes where there are too many.
-    pub fn add(&self, mut report: ProbeReport) {
-        let cut = |text: &mut String| {
-            if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
-                text.truncate(end);
-            }
-        };
-        report.lines.truncate(LINES_MAX);
-        for line in &mut report.lines {
-            [&mut line.what, &mut line.result, &mut line.words].into_iter().for_each(cut);
-        }
-        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if reports.len() >= KEPT {
-            reports.pop_back();
-        }
-        reports.push_front(report);
+    /// None yet.
+    pub fn new(prober: Prober) -> Self {
+        Self { prober, inner: Mutex::default() }
     }
 
-    /// The latest first.
-    pub fn list(&self) -> Vec<ProbeReport> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// What sends challenges.
+    pub fn prober(&self) -> &Prober {
+        &self.prober
     }
+
+    fn inner(&self, now: Instant) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.open.retain(|open| {
+            let is_open = open.until > now;
+            if !is_open {
+                self.prober.forget(&open.token);
+            }
+            is_open
+        });
+        inner
+    }
+
+    /// Begins one; its echoes are heard from here on.
+    pub(super) fn begin(&self, now: Instant, user: &str, address: IpAddr, token: Token) -> Result<Open, ProbeRefusal> {
+        let mut inner = self.inner(now);
+        if let Some(open) = inner.open.iter().find(|open| open.address == address) {
+            return Err(ProbeRefusal::UnderWay(open.until.saturating_duration_since(now).as_secs() + 1));
+        }
+        if !inner.budget(now, address).is_some_and(|budget| budget.begins.take(now)) || !self.prober.listen(token) {
+            return Err(ProbeRefusal::TooMany);
+        }
+        inner.last += 1;
+        let open = Open { id: inner.last, user: user.to_owned(), address, token, until: now + LIFE };
+        inner.open.push(open.clone());
+        Ok(open)
+    }
+
+    /// The one of that number, for those who began it.
+    pub(super) fn open(&self, now: Instant, id: u64, user: &str, address: IpAddr) -> Result<Open, ProbeRefusal> {
+        let inner = self.inner(now);
+        let found = inner.open.iter().find(|open| open.id == id && open.user == user && open.address == address);
+        found.cloned().ok_or(ProbeRefusal::None)
+    }
+
+    /// Takes so many challenges to an address from what may be sent.
+    pub(super) fn spend(&self, now: Instant, address: IpAddr, challenges: usize) -> Result<(), ProbeRefusal> {
+        let mut inner = self.inner(now);
+        for _ in 0..challenges {
+            let may = inner.budget(now, address).is_some_and(|budget| budget.challenges.take(now));
+            let all = inner.all.get_or_insert_with(|| TokenBucket::new(now, OF_ALL.0, OF_ALL.1));
+            if !may || !all.take(now) {
+                return Err(ProbeRefusal::TooMany);
+            }
+        }
+        Ok(())
+    }
+
+    /// What came of one.
+    pub(super) fn heard(&self, open: &Open) -> Vec<Heard> {
+        self.prober.heard(&open.token)
+    }
+
+    /// Ends one with what it found.
+    pub(super) fn end(&self, now: Instant, open: &Open, report: Report) -> Result<(), ProbeRefusal> {
+        if !is_bounded(&report) {
+            return Err(ProbeRefusal::TooLarge);
+        }
+        let mut inner = self.inner(now);
+        let before = inner.open.len();
+        inner.open.retain(|other| other.id != open.id);
+        if inner.open.len() == before {
+            return Err(ProbeRefusal::None);
+        }
+        self.prober.forget(&open.token);
+        if inner.reports.len() >= REPORTS_MAX {
+            inner.reports.pop_front();
+        }
+        let Open { id, user, address, .. } = open.clone();
+        inner.reports.push_back((now, Kept { id, user, address, report }));
+        Ok(())
+    }
+
+    /// The reports of the last hundred, the latest first.
+    pub fn list(&self, now: Instant) -> Vec<ProbeReport> {
+        let inner = self.inner(now);
+        let told = inner.reports.iter().rev().map(|(at, kept)| ProbeReport {
+            id: kept.id,
+            user: kept.user.clone(),
+            address: kept.address.to_string(),
+            ago_s: now.saturating_duration_since(*at).as_secs(),
+            report: kept.report.clone(),
+        });
+        told.collect()
+    }
+}
+
+impl Inner {
+    /// What an address may still ask for; `None` where too many others ask.
+    fn budget(&mut self, now: Instant, address: IpAddr) -> Option<&mut Budget> {
+        let key = limit_key(address);
+        if self.budgets.len() >= ADDRESSES_MAX && !self.budgets.contains_key(&key) {
+            self.budgets.retain(|_, budget| now.saturating_duration_since(budget.asked) < REST);
+            if self.budgets.len() >= ADDRESSES_MAX {
+                return None;
+            }
+        }
+        let budget = self.budgets.entry(key).or_insert_with(|| Budget {
+            begins: TokenBucket::new(now, BEGINS.0, BEGINS.1),
+            challenges: TokenBucket::new(now, OF_ADDRESS.0, OF_ADDRESS.1),
+            asked: now,
+        });
+        budget.asked = now;
+        Some(budget)
+    }
+}
+
+fn is_bounded(report: &Report) -> bool {
+    let Report { host, server, client, seen_as, lines, nat, asks, notes, .. } = report;
+    let sentences = [nat, asks, notes];
+    let texts = [host, server, client].into_iter().chain(seen_as).chain(sentences.into_iter().flatten());
+    let of_lines = lines.iter().flat_map(|line| [&line.ports, &line.what, &line.words]);
+    lines.len() <= LINES_MAX
+        && sentences.iter().all(|sentences| sentences.len() <= SENTENCES_MAX)
+        && texts.chain(of_lines).all(|text| text.chars().count() <= TEXT_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::verdict::Outcome;
+
+    #[expect(clippy::disallowed_methods, reason = "one base for the virtual clock")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn report() -> Report {
+        Report {
+            host: "h".into(),
+            server: "198.51.100.1".into(),
+            client: "192.0.2.1".into(),
+            seen_as: None,
+            viewers: 1,
+            outcome: Outcome::Open,
+            lines: Vec::new(),
+            nat: Vec::new(),
+            asks: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 
     #[test]
-    fn the_latest_are_kept_and_bounded() {
-        let probes = Probes::default();
-        for n in 0..40 {
-            let line = ProbeLine { what: "é".repeat(1000), result: "open".into(), words: n.to_string() };
-            let address = IpAddr::from([192, 0, 2, 1]);
-            probes.add(ProbeReport { at: SystemTime::UNIX_EPOCH, address, user: "anna".into(), lines: vec![line; 500] });
+    fn one_of_an_address_at_a_time_and_nobody_elses() {
+        let (probes, now) = (Probes::new(Prober::default()), start());
+        let open = probes.begin(now, "anna", address(1), [1; 16]).unwrap();
+        assert_eq!(probes.begin(now, "anna", address(1), [2; 16]).unwrap_err(), ProbeRefusal::UnderWay(61));
+        let other = probes.begin(now, "anna", address(2), [2; 16]).unwrap();
+        assert_ne!(open.id, other.id);
+        assert!(probes.open(now, open.id, "anna", address(1)).is_ok());
+        for (id, user, from) in [(open.id, "anna", address(2)), (open.id, "bert", address(1)), (99, "anna", address(1))] {
+            assert_eq!(probes.open(now, id, user, from).unwrap_err(), ProbeRefusal::None);
         }
-        let kept = probes.list();
-        assert_eq!((kept.len(), kept[0].lines.len(), kept[0].lines[0].words.as_str()), (32, 128, "39"));
-        assert_eq!(kept[0].lines[0].what.chars().count(), 300);
+        // Forgotten in time, and then another one may begin.
+        let later = now + LIFE;
+        assert_eq!(probes.open(later, open.id, "anna", address(1)).unwrap_err(), ProbeRefusal::None);
+        assert!(probes.begin(later, "anna", address(1), [3; 16]).is_ok());
+    }
+
+    #[test]
+    fn challenges_and_begins_are_limited_for_each_address_and_for_all() {
+        let (probes, now) = (Probes::new(Prober::default()), start());
+        let mut begun = 0;
+        while let Ok(open) = probes.begin(now, "anna", address(1), [1; 16]) {
+            probes.end(now, &open, report()).unwrap();
+            begun += 1;
+            assert!(begun <= 10);
+        }
+        assert_eq!(begun, 10);
+        assert!(probes.begin(now + Duration::from_secs(1), "anna", address(1), [1; 16]).is_ok());
+
+        let left = |from: u8| (0..100).take_while(|_| probes.spend(now, address(from), 64).is_ok()).count();
+        assert_eq!((left(1), left(2), left(3), left(4)), (16, 16, 16, 16));
+        assert_eq!(left(5), 0, "all have had enough");
+        let later = now + Duration::from_secs(2);
+        assert!(probes.spend(later, address(1), 64).is_ok());
+        assert_eq!(probes.spend(later, address(1), 64), Err(ProbeRefusal::TooMany));
+    }
+
+    #[test]
+    fn the_last_hundred_reports_are_kept_and_none_that_is_huge() {
+        let (probes, mut now) = (Probes::new(Prober::default()), start());
+        for number in 0..=REPORTS_MAX {
+            now += Duration::from_secs(2);
+            let open = probes.begin(now, "anna", address(1), [1; 16]).unwrap();
+            let huge = Report { notes: vec!["x".repeat(TEXT_MAX + 1)], ..report() };
+            assert_eq!(probes.end(now, &open, huge), Err(ProbeRefusal::TooLarge));
+            let viewers = u16::try_from(number).unwrap();
+            probes.end(now, &open, Report { viewers, ..report() }).unwrap();
+            assert_eq!(probes.end(now, &open, report()), Err(ProbeRefusal::None), "it has ended");
+        }
+        let list = probes.list(now + Duration::from_secs(5));
+        assert_eq!((list.len(), list[0].report.viewers, list[99].report.viewers, list[0].ago_s), (100, 100, 1, 5));
+        assert_eq!((list[0].user.as_str(), list[0].address.as_str()), ("anna", "192.0.2.1"));
     }
 }

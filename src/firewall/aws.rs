@@ -39,22 +39,53 @@ fn command(way: &str, permissions: &[Value]) -> String {
     format!("aws ec2 authorize-security-group-{way} --group-id \"$GROUP\" --ip-permissions '[\n{}\n]'\n", lines.join(",\n"))
 }
 
+/// What one permission lets through, and what for. The service refuses two of the same port, protocol and peer.
+#[derive(PartialEq, Eq)]
+struct Permission {
+    protocol: &'static str,
+    first: u16,
+    last: u16,
+    family: Family,
+    peer: String,
+}
+
+impl Permission {
+    fn json(&self, names: &[String]) -> Value {
+        let (kind, address) = match self.family {
+            Family::V4 => ("IpRanges", "CidrIp"),
+            Family::V6 => ("Ipv6Ranges", "CidrIpv6"),
+        };
+        json!({
+            "IpProtocol": self.protocol, "FromPort": self.first, "ToPort": self.last,
+            kind: [{ address: self.peer, "Description": format!("wmrelay: {}", names.join(", ")) }],
+        })
+    }
+}
+
 fn permissions(plan: &Plan, toward: Toward, needed: bool) -> Option<Vec<Value>> {
+    let mut drawn = drawn(plan, toward, needed);
+    if !needed {
+        // What is open already needs no second one.
+        let open = self::drawn(plan, toward, true);
+        drawn.retain(|(permission, _)| open.iter().all(|(other, _)| other != permission));
+    }
+    let permissions: Vec<_> = drawn.iter().map(|(permission, names)| permission.json(names)).collect();
+    (!permissions.is_empty()).then_some(permissions)
+}
+
+/// Each permission once, with the names of all that it is for.
+fn drawn(plan: &Plan, toward: Toward, needed: bool) -> Vec<(Permission, Vec<String>)> {
     let is_peer_server = plan.side == super::Side::Viewer;
     let media = union(plan.rules(toward, needed).filter_map(|rule| rule.flow.client_ports.as_ref()));
-    let mut permissions: Vec<Value> = Vec::new();
+    let mut drawn: Vec<(Permission, Vec<String>)> = Vec::new();
     for rule in plan.rules(toward, needed) {
         let Rule { flow, family, server, clients } = &rule;
-        let (kind, address, all) = match family {
-            Family::V4 => ("IpRanges", "CidrIp", "0.0.0.0/0"),
-            Family::V6 => ("Ipv6Ranges", "CidrIpv6", "::/0"),
-        };
         let peer = if is_peer_server {
             server.map(|server| ipnet::IpNet::from(server).to_string())
         } else {
             clients.map(|net| net.to_string())
         };
-        let peer = peer.unwrap_or_else(|| all.to_owned());
+        let all = if *family == Family::V4 { "0.0.0.0/0" } else { "::/0" };
         let ports = match (toward, flow.server_port) {
             (Toward::Viewers, _) => media.0.clone(),
             (Toward::Server, Some(port)) => vec![port..=port],
@@ -66,15 +97,15 @@ fn permissions(plan: &Plan, toward: Toward, needed: bool) -> Option<Vec<Value>> 
             Transport::Udp => ("udp", flow.name.clone()),
         };
         for ports in ports {
-            let (first, last) = (ports.start(), ports.end());
-            let permission = json!({
-                "IpProtocol": protocol, "FromPort": first, "ToPort": last,
-                kind: [{ address: peer, "Description": format!("wmrelay: {name}") }],
-            });
-            if !permissions.contains(&permission) {
-                permissions.push(permission);
+            let (first, last) = (*ports.start(), *ports.end());
+            let peer = peer.clone().unwrap_or_else(|| all.to_owned());
+            let permission = Permission { protocol, first, last, family: *family, peer };
+            match drawn.iter_mut().find(|(other, _)| *other == permission) {
+                Some((_, names)) if names.contains(&name) => {}
+                Some((_, names)) => names.push(name.clone()),
+                None => drawn.push((permission, vec![name.clone()])),
             }
         }
     }
-    (!permissions.is_empty()).then_some(permissions)
+    drawn
 }

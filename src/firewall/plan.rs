@@ -179,7 +179,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// The plan that these settings ask for.
+    /// The plan that these settings ask for. Somebody may sign in where they name a file of users: whoever knows that nobody is in it
+    /// hands over settings without one.
     ///
     /// # Errors
     /// More viewers than the pool has ports, a protocol that is not served, ends that cannot meet.
@@ -228,6 +229,7 @@ impl Plan {
             };
             return Err(PlanError::NotServed { what, whom: whom.to_owned() });
         }
+        draft.admin();
         draft.remarks();
         draft.plan.merge();
         Ok(draft.plan)
@@ -367,6 +369,30 @@ impl Draft<'_> {
 
     fn http(&mut self) {
         self.media_tcp("HTTP", &self.settings.http, |speaks| speaks.http, "HTTP: streams, downloads, playlists, pages");
+    }
+
+    /// Metrics ask for no password: where other machines reach them, that is for one alone, and for no viewer.
+    fn admin(&mut self) {
+        if self.options.side == Side::Viewer {
+            return;
+        }
+        let doors = doors(&self.settings.admin, &Options { client_net: None, ..self.options.clone() });
+        for Door { port, hosts } in doors.open {
+            self.plan.flows.push(Flow {
+                name: "metrics".into(),
+                transport: Transport::Tcp,
+                toward: Toward::Server,
+                server_port: Some(port),
+                client_ports: None,
+                hosts,
+                needed: false,
+                why: "the admin port: metrics and health, for the metrics' collector alone".into(),
+            });
+            self.plan.notes.push(format!(
+                "[admin] listen: TCP {port} asks for no password and can be reached from other machines. Let the address of the metrics' \
+                 collector in, and nobody else; no viewer needs it."
+            ));
+        }
     }
 
     fn has_udp(&self) -> bool {

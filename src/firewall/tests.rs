@@ -213,3 +213,52 @@ fn lines_are_not_long() {
     assert_eq!(wrapped("seven-and-more x", 5), ["seven-and-more", "x"]);
     assert!(wrapped("", 5).is_empty());
 }
+
+/// Metrics are nobody's but their collector's: a rule to be left out, and a note.
+#[test]
+fn an_admin_port_that_others_reach_is_told() {
+    let mut settings = with_users();
+    settings.admin = listen(&["0.0.0.0:9755", "127.0.0.1:9756"]);
+    let plan = Plan::of(&settings, &options(1, Side::Server)).unwrap();
+    let [metrics] = plan.flows.iter().filter(|flow| flow.name == "metrics").collect::<Vec<_>>()[..] else { panic!() };
+    assert_eq!((metrics.server_port, metrics.needed), (Some(9755), false));
+    assert!(plan.notes.iter().any(|note| note.contains("TCP 9755") && note.contains("collector")), "{:?}", plan.notes);
+    let nftables = Form::Nftables.print(&plan);
+    let open = nftables.lines().filter(|line| line.contains("9755") && !line.trim_start().starts_with('#'));
+    assert_eq!(open.count(), 0, "{nftables}");
+    let plan = Plan::of(&settings, &options(1, Side::Viewer)).unwrap();
+    assert!(!Form::Text.print(&plan).contains("9755"));
+    assert!(!print(Form::Text, &with_users(), &options(1, Side::Server)).contains("9755"));
+}
+
+/// The service refuses a second rule of the same port, protocol and peer, whatever it is called.
+#[test]
+fn a_security_group_has_each_permission_once() {
+    let mut settings = odd();
+    settings.console = listen(&["198.51.100.7:1755"]);
+    settings.mms = listen(&["198.51.100.8:1755"]);
+    settings.rtsp = listen(&["198.51.100.9:1755"]);
+    for side in [Side::Server, Side::Viewer] {
+        let text = print(Form::AwsSecurityGroup, &settings, &options(2, side));
+        let lines = text.lines().map(|line| line.trim_start_matches("# ").trim().trim_end_matches(','));
+        let permissions: Vec<serde_json::Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert!(permissions.len() > 3, "{text}");
+        let mut keys: Vec<_> = permissions
+            .iter()
+            .map(|permission| {
+                let part = |key: &str| permission[key].to_string();
+                let peers = ["IpRanges", "Ipv6Ranges"].map(|kind| permission[kind][0].clone());
+                let peers = peers.map(|peer| format!("{}{}", peer["CidrIp"], peer["CidrIpv6"]));
+                let way = if text.find(&permission.to_string()) > text.find("egress") { "out" } else { "in" };
+                format!("{way} {} {} {} {peers:?}", part("IpProtocol"), part("FromPort"), part("ToPort"))
+            })
+            .collect();
+        let all = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), all, "{text}");
+        if side == Side::Server {
+            assert!(text.contains("wmrelay: console, MMS, RTSP"), "{text}");
+        }
+    }
+}

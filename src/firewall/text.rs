@@ -44,7 +44,7 @@ pub(super) fn text(plan: &Plan) -> String {
         if !flows.is_empty() {
             page.paragraph(title);
             for flow in flows {
-                page.indented(&way(flow), "  ", "      ");
+                page.indented(&flow.way(), "  ", "      ");
                 page.indented(&format!("{}.", flow.why), "      ", "      ");
             }
             page.0.push('\n');
@@ -62,17 +62,20 @@ pub(super) fn text(plan: &Plan) -> String {
     text
 }
 
-fn way(flow: &Flow) -> String {
-    let transport = match flow.transport {
-        Transport::Tcp => "TCP",
-        Transport::Udp => "UDP",
-    };
-    let server = flow.server_port.map_or_else(|| "any port".to_owned(), |port| format!("port {port}"));
-    let hosts = hosts(flow);
-    match (flow.toward, &flow.client_ports) {
-        (Toward::Server, _) => format!("{transport} from viewers to the server's {server}{hosts}"),
-        (Toward::Viewers, None) => format!("{transport} from the server's {server}{hosts} to viewers"),
-        (Toward::Viewers, Some(ports)) => format!("{transport} from the server's {server}{hosts} to viewers' ports {ports}"),
+impl Flow {
+    /// From where to where it goes, for people: `UDP from the server's port 1755 to viewers' ports 1024-1033`.
+    pub fn way(&self) -> String {
+        let transport = match self.transport {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+        };
+        let server = self.server_port.map_or_else(|| "any port".to_owned(), |port| format!("port {port}"));
+        let hosts = hosts(self);
+        match (self.toward, &self.client_ports) {
+            (Toward::Server, _) => format!("{transport} from viewers to the server's {server}{hosts}"),
+            (Toward::Viewers, None) => format!("{transport} from the server's {server}{hosts} to viewers"),
+            (Toward::Viewers, Some(ports)) => format!("{transport} from the server's {server}{hosts} to viewers' ports {ports}"),
+        }
     }
 }
 

@@ -8,21 +8,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::args::{DaemonArgs, OperateCommand};
+use crate::client::api::{self, Call};
 use crate::control::socket;
 use crate::settings::{Problem, SettingsError};
 
 /// An answer takes milliseconds; a daemon that needs longer is stuck.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Bytes of an answer: a hundred thousand sessions.
-const ANSWER_MAX: usize = 64 << 20;
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was named is not there: exit code 3.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +88,11 @@ fn ask(daemon: &DaemonArgs, method: Method, path: &str) -> anyhow::Result<Value>
     })
 }
 
-fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
+/// A connection to the daemon's control socket, where one serves.
+///
+/// # Errors
+/// None does; the text says where it was looked for.
+pub(super) fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
     let candidates = named.map_or_else(socket::candidates, |path| vec![path.to_owned()]);
     let mut tried = Vec::new();
     for path in candidates {
@@ -110,13 +109,9 @@ fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
 
 async fn talk(stream: StdUnixStream, method: Method, path: &str) -> anyhow::Result<Value> {
     stream.set_nonblocking(true)?;
-    let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
-    let (mut sender, connection) = http1::handshake(stream).await.context("the daemon does not answer")?;
-    tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost").body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await.context("the daemon does not answer")?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|error| anyhow!("{error}"))?.to_bytes();
+    let stream = tokio::net::UnixStream::from_std(stream)?;
+    let call = Call { method, path, host: "localhost", token: None, body: None };
+    let (status, body) = api::call(stream, call).await.context("the daemon does not answer")?;
     if status.is_success() {
         return if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body).context("no JSON from the daemon") };
     }
@@ -126,6 +121,6 @@ async fn talk(stream: StdUnixStream, method: Method, path: &str) -> anyhow::Resu
         let problem = |it: &Value| Problem { place: text(it, "place"), key: text(it, "key"), message: text(it, "message") };
         return Err(SettingsError { problems: problems.iter().map(problem).collect() }.into());
     }
-    let message = failure.get("message").and_then(Value::as_str).unwrap_or("the daemon refuses").to_owned();
+    let message = api::refusal(status, &body);
     Err(if status == StatusCode::NOT_FOUND { NotThere(message).into() } else { anyhow!(message) })
 }

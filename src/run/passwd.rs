@@ -118,7 +118,7 @@ impl Drop for Unfinished {
 }
 
 /// One line without its end.
-fn line_of(mut input: impl io::BufRead) -> anyhow::Result<String> {
+pub(super) fn line_of(mut input: impl io::BufRead) -> anyhow::Result<String> {
     let mut line = String::new();
     input.read_line(&mut line).context("cannot read the password")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
@@ -138,6 +138,31 @@ fn ask_twice(user: &str) -> anyhow::Result<String> {
     // After Ctrl-C a thread still waits for a line that nobody needs.
     runtime.shutdown_background();
     typed
+}
+
+/// One line that is typed and not shown.
+pub(super) fn ask_hidden(prompt: &str) -> anyhow::Result<String> {
+    ask_once(prompt, true)
+}
+
+/// One line that is typed.
+pub(super) fn ask_shown(prompt: &str) -> anyhow::Result<String> {
+    ask_once(prompt, false)
+}
+
+fn ask_once(prompt: &str, is_secret: bool) -> anyhow::Result<String> {
+    // A thread of its own: this may be asked in the midst of another runtime.
+    let ask = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let typed = runtime.block_on(async {
+            let mut interrupts = signal(SignalKind::interrupt())?;
+            let _hidden = if is_secret { Some(Hidden::new()?) } else { None };
+            ask(prompt, &mut interrupts).await
+        });
+        runtime.shutdown_background();
+        typed
+    };
+    std::thread::scope(|scope| scope.spawn(ask).join()).map_err(|_| anyhow!("nothing can be asked"))?
 }
 
 async fn ask(prompt: &str, interrupts: &mut Signal) -> anyhow::Result<String> {

@@ -104,6 +104,7 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
             log: Box::new(Log(level)),
             reload,
             started: Clock::now().into_std(),
+            prober: shards.prober(),
         };
         let plane = Arc::new(Plane::new(parts));
         let pages = match console_certificate.filter(|_| !console.is_empty()) {

@@ -376,6 +376,9 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
                     let bytes = buffer.get(..meta.len).unwrap_or_default();
                     for datagram in bytes.chunks(meta.stride.max(1)) {
                         let datagram = datagram.get(..of.longest()).unwrap_or(datagram);
+                        if context.echoes.take(datagram, port.local().port(), meta.addr) {
+                            continue;
+                        }
                         let result = match of.asked_by(datagram) {
                             Ok(Some(client_id)) => match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
                                 budget.as_mut().is_none_or(|budget| budget.take(now))

@@ -30,6 +30,7 @@ mod opening;
 pub mod origins;
 mod out_queue;
 mod pace;
+mod prober;
 mod pump;
 mod relayed;
 mod resends;
@@ -65,6 +66,7 @@ pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
 use listen::{MmsListener, RtpPorts, RtspListener};
 pub use mirror::{Finder, Found, Refused, Wish};
+pub use prober::{Heard, Prober};
 pub use relayed::RelayedFile;
 pub use roster::{Roster, SessionEvent, SessionFacts, SessionStory};
 use routes::Routes;
@@ -98,6 +100,7 @@ struct Context {
     udp_ports: Vec<Arc<UdpPort>>,
     /// Where media over RTSP comes from, whatever the listener.
     rtp_ports: Vec<Arc<RtpPorts>>,
+    echoes: Arc<prober::Echoes>,
     mms_with_udp: Arc<mms::session::Config>,
     mms_without_udp: Arc<mms::session::Config>,
     http: Arc<http::viewer::Config>,
@@ -304,6 +307,7 @@ impl Shards {
                 .chain(rtp_ports.iter().map(|ports| Arc::clone(&ports.media)))
                 .collect(),
             rtp_ports,
+            echoes: Arc::default(),
             mms_with_udp: config(true),
             mms_without_udp: config(false),
             http: Arc::new(http::viewer::Config {
@@ -390,6 +394,7 @@ impl Context {
             routes: Arc::default(),
             udp_ports: Vec::new(),
             rtp_ports: Vec::new(),
+            echoes: Arc::default(),
             mms_with_udp: Arc::default(),
             mms_without_udp: Arc::new(mms::session::Config { udp: false, ..Default::default() }),
             http: Arc::default(),

@@ -1,6 +1,7 @@
 //! What probes of viewers' networks found, and how one is run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
@@ -12,6 +13,8 @@ use crate::console::Console;
 use crate::console::guard::Visitor;
 use crate::console::layout::page;
 use crate::console::words;
+use crate::control::ProbeReport;
+use crate::probe::table::{state, way};
 
 /// `GET /probe`
 pub(in crate::console) async fn probe(
@@ -19,7 +22,7 @@ pub(in crate::console) async fn probe(
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
 ) -> Response {
-    let reports = console.plane.probes.list();
+    let reports = console.plane.probes.list(tokio::time::Instant::now().into_std());
     let body = html! {
         p.lead {
             "A probe says what the firewalls between a viewer and this server let through. It has to be run where the viewer is, for only "
@@ -37,19 +40,30 @@ pub(in crate::console) async fn probe(
         }
         div data-live id="probes" {
             @if reports.is_empty() { p.empty { "None has reported yet." } }
-            @for report in &reports {
+            @for ProbeReport { user, address, ago_s, report, .. } in &reports {
                 section.report {
-                    h2 { (report.address) " " span.small { (words::date(report.at)) ", by " (report.user) } }
+                    h2 { (address) " " span.small { (words::time(Duration::from_secs(*ago_s))) " ago, by " (user) ", for " (report.viewers) " viewers" } }
                     table.stack {
-                        thead { tr { th scope="col" { "What" } th scope="col" { "Result" } th scope="col" { "In words" } } }
+                        thead { tr { th scope="col" { "Ports" } th scope="col" { "What" } th scope="col" { "Result" } th scope="col" { "In words" } } }
                         tbody {
                             @for line in &report.lines {
                                 tr {
-                                    th scope="row" { (line.what) }
-                                    td data-label="Result" { (line.result) }
+                                    th scope="row" { (way(line.way)) " " (line.ports) }
+                                    td data-label="What" { (line.what) }
+                                    td data-label="Result" { (state(line.state)) }
                                     td data-label="In words" { (line.words) }
                                 }
                             }
+                        }
+                    }
+                    @for (title, sentences) in [
+                        ("Rewritten on the way", &report.nat),
+                        ("To ask the administrator of the firewall for", &report.asks),
+                        ("Besides", &report.notes),
+                    ] {
+                        @if !sentences.is_empty() {
+                            h3 { (title) }
+                            ul { @for sentence in sentences { li { (sentence) } } }
                         }
                     }
                 }

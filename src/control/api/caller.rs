@@ -25,9 +25,9 @@ pub(in crate::control) enum Face {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// The address that such a request came to.
+/// Which of our addresses a request came to, for those that came by a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::control) struct Local(pub(in crate::control) IpAddr);
+pub(in crate::control) struct Here(pub(in crate::control) IpAddr);
 
 /// Anybody who has signed in.
 pub(super) struct Anybody(pub(super) Caller);

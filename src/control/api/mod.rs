@@ -3,10 +3,12 @@
 mod answer;
 mod caller;
 mod events;
+mod firewall;
 mod learned;
 mod leases;
 mod log_level;
 mod points;
+mod probe;
 mod reload;
 mod sign_in;
 mod sources;
@@ -27,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use caller::Peer;
-pub(super) use caller::{Face, Local};
+pub(super) use caller::{Face, Here};
 
 /// What calls tell and do, for pages that tell and do the same.
 pub(crate) mod calls {
@@ -104,5 +106,10 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(viewing::open, viewing::list))
         .routes(routes!(viewing::give_back))
         .routes(routes!(events::events))
+        .routes(routes!(firewall::firewall))
+        .routes(routes!(probe::begin, probe::reports))
+        .routes(routes!(probe::heard))
+        .routes(routes!(probe::challenge))
+        .routes(routes!(probe::report))
         .split_for_parts()
 }

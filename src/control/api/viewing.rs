@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer::{Body, Failure, FailureBody, Path};
-use super::caller::{Anybody, Local, Peer};
+use super::caller::{Anybody, Here, Peer};
 use crate::control::accounts::Role;
 use crate::control::plane::Plane;
 use crate::http::viewer::host_of;
@@ -115,7 +115,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Came {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer = parts.extensions.get::<Peer>().map_or(here, |Peer(address)| *address);
-        let local = parts.extensions.get::<Local>().map_or(here, |Local(address)| canonical(*address));
+        let local = parts.extensions.get::<Here>().map_or(here, |Here(address)| canonical(*address));
         let named = parts.headers.get(header::HOST).and_then(|value| host_of(value.to_str().ok()?));
         let host = named.map_or_else(|| in_url(local), str::to_owned);
         Ok(Self { peer: canonical(peer), host, local })

@@ -1,0 +1,161 @@
+//! `wmrelay probe`: what of the way to a server is open, tried at the viewer's side.
+
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, bail};
+
+use super::passwd::{ask_hidden, ask_shown, line_of};
+use crate::args::ProbeArgs;
+use crate::client::probe::{Control, ControlPort, Sealed, by_custom, by_plan, connect};
+use crate::client::tls::{fingerprint_of, fingerprint_text};
+use crate::probe::verdict::{Outcome, Report, judge};
+use crate::probe::{TcpSeen, table};
+
+/// Where the password may be, since others can read a command line.
+const PASSWORD: &str = "WMRELAY_PASSWORD";
+
+const EXIT_UNKNOWN: u8 = 1;
+const EXIT_BLOCKED: u8 = 3;
+
+/// Tries the way, prints what it did, and tells the server.
+///
+/// # Errors
+/// The host has no address, its certificate is not believed, nobody is signed in, the server refuses the probe.
+pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
+    let wanted = args.fingerprint.as_deref().map(fingerprint_of).transpose();
+    let wanted = wanted.map_err(|why| anyhow!("--fingerprint: {why}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let host = args.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let (report, problem) = runtime.block_on(async {
+        let address = address_of(&host, args.control).await?;
+        let reached = reach(&host, address, args.plain).await;
+        let (mut port, sealed) = match reached {
+            Ok(reached) => reached,
+            Err(seen) => {
+                let local = address.ip();
+                let port = ControlPort { host: host.clone(), address, local, certificate: None };
+                return anyhow::Ok((judge(&by_custom(&port, seen, args.viewers).await), None));
+            }
+        };
+        if let Some(sealed) = sealed {
+            let shown = sealed.fingerprint().context("the control port shows no certificate")?;
+            if !args.insecure && wanted != Some(shown) {
+                believe(&host, &fingerprint_text(&shown), wanted.is_some(), sealed.is_vouched_for(&host))?;
+            }
+            port.certificate = Some(shown);
+        }
+        let (user, password) = login(args)?;
+        let control = Control::sign_in(port, &user, &password).await?;
+        let plan = control.begin(args.viewers).await?;
+        let report = judge(&by_plan(&control, &plan, args.viewers).await?);
+        let told = control.end(plan.id, &report).await;
+        Ok((report, told.err()))
+    })?;
+    print(&report, args.json)?;
+    if let Some(problem) = problem {
+        writeln!(io::stderr(), "wmrelay: the server was not told what was found: {problem}")?;
+    }
+    Ok(match report.outcome {
+        Outcome::Open => ExitCode::SUCCESS,
+        Outcome::Unknown => ExitCode::from(EXIT_UNKNOWN),
+        Outcome::Blocked => ExitCode::from(EXIT_BLOCKED),
+    })
+}
+
+fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_string(report)?)?;
+    } else {
+        // Part of it is the server's: nothing in it moves the cursor.
+        let text: String = table::table(report).chars().filter(|sign| *sign == '\n' || !sign.is_control()).collect();
+        out.write_all(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The first address at which something can be said, else the first at all.
+async fn address_of(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let found = tokio::net::lookup_host((host, port)).await.with_context(|| format!("{host} has no address"))?;
+    let addresses: Vec<_> = found.collect();
+    let Some(first) = addresses.first().copied() else { bail!("{host} has no address") };
+    if addresses.len() > 1 {
+        for address in addresses {
+            if connect(address).await.is_ok() {
+                return Ok(address);
+            }
+        }
+    }
+    Ok(first)
+}
+
+/// A connection to the control port, inside TLS unless `plain`.
+async fn reach(host: &str, address: SocketAddr, plain: bool) -> Result<(ControlPort, Option<Sealed>), TcpSeen> {
+    let stream = connect(address).await?;
+    let local = stream.local_addr().map_err(|error| TcpSeen::Kept(error.to_string()))?.ip().to_canonical();
+    let port = ControlPort { host: host.to_owned(), address, local, certificate: None };
+    let sealed = if plain { None } else { Some(Sealed::of(stream, host).await?) };
+    Ok((port, sealed))
+}
+
+/// Decides whether a certificate is believed.
+fn believe(host: &str, shown: &str, was_wanted: bool, is_vouched_for: bool) -> anyhow::Result<()> {
+    if was_wanted {
+        bail!(
+            "the control port of {host} shows another certificate than --fingerprint names: {shown}. Either the server has a new one, or \
+             somebody is in between; nothing was sent"
+        );
+    }
+    if is_vouched_for {
+        return Ok(());
+    }
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        bail!(
+            "no authority vouches for the certificate of {host}, as for one that the server made itself. Its SHA-256 is {shown}: if that is \
+             what the server logged when it started, say --fingerprint {shown}. Nothing was sent"
+        );
+    }
+    let answer = ask_shown(&format!(
+        "No authority vouches for the certificate of {host}, as for one that the server made itself. Its SHA-256 is\n  {shown}\n\
+         Is that what the server logged when it started? Write yes to go on: "
+    ))?;
+    if answer.trim() != "yes" {
+        bail!("the certificate is not believed; nothing was sent");
+    }
+    Ok(())
+}
+
+/// Name and password.
+fn login(args: &ProbeArgs) -> anyhow::Result<(String, String)> {
+    let can_ask = io::stdin().is_terminal();
+    let user = match &args.user {
+        Some(user) => user.clone(),
+        None if can_ask => ask_shown("User: ")?.trim().to_owned(),
+        None => bail!("who signs in? Say --user NAME"),
+    };
+    let password = match (&args.password_file, std::env::var(PASSWORD)) {
+        (Some(file), _) => {
+            let file = fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            line_of(io::BufReader::new(file))?
+        }
+        (None, Ok(password)) => password,
+        (None, Err(_)) if can_ask => ask_hidden(&format!("Password of {user}: "))?,
+        (None, Err(_)) => bail!("what is the password of {user}? Put it into {PASSWORD}, or into a file: --password-file FILE"),
+    };
+    Ok((user, password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_believed_for_a_reason() {
+        assert!(believe("h", "AB", false, true).is_ok());
+        let other = believe("h", "AB", true, true).unwrap_err().to_string();
+        assert!(other.contains("another certificate") && other.contains("AB"), "{other}");
+    }
+}
