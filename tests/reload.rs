@@ -91,7 +91,12 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
     );
     let publisher = Publisher::start(daemon.http, "still", STREAM, u32::MAX);
     wait_for_source(&daemon, "still");
-    let watch = |name: &str, count: usize| (0..count).map(|_| Viewer::tcp(daemon.mms, name)).collect::<Vec<_>>();
+    let watch = |name: &str, count: usize| {
+        std::thread::scope(|scope| {
+            let joining: Vec<_> = (0..count).map(|_| scope.spawn(|| Viewer::tcp(daemon.mms, name))).collect();
+            joining.into_iter().map(|viewer| viewer.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
     let mut still = watch("still", 140);
     still.extend((0..10).map(|port| Viewer::udp(daemon.mms, "still", 2100 + port, None)));
     let (titled, moved, ending) = (watch("titled", 20), watch("moved", 20), watch("gone", 10));
@@ -118,8 +123,18 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
     for viewer in &ending {
         wait_until("the end of what is gone", LIMIT, || viewer.ended().is_some_and(|end| end.contains("end of stream")));
     }
-    for viewer in still.iter().chain(&titled).chain(&moved) {
-        viewer.assert_unbroken(LIMIT);
+    // All at once: a viewer after the other would take minutes.
+    let played_on: Vec<_> = [&still, &titled, &moved].into_iter().flatten().collect();
+    let seen: Vec<_> = played_on.iter().map(|viewer| viewer.seen().packets).collect();
+    wait_until("all play on", LIMIT, || played_on.iter().zip(&seen).all(|(viewer, before)| viewer.seen().packets >= before + 40));
+    for viewer in still.iter().chain(&titled) {
+        let seen = viewer.seen();
+        assert_eq!((seen.missing, seen.backward, seen.time_backward, &seen.ended), (0, 0, 0, &None), "{seen:?}");
+    }
+    // The file itself has numbers without a packet; its other copy goes on behind it, without a step back and without an end.
+    for viewer in &moved {
+        let seen = viewer.seen();
+        assert_eq!((seen.backward, seen.time_backward, &seen.ended), (0, 0, &None), "{seen:?}");
     }
     assert!(publisher.runs());
     wait_until("the new source", LIMIT, || daemon.metric("wmrelay_source_restarts_total", &[("point", "moved")]) >= 1.0);
@@ -128,8 +143,13 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
     let (sources, _) = daemon.command(&["sources"]);
     assert!(sources.contains("two.wmv") && !sources.contains("one.wmv"), "{sources}");
     assert!(daemon.log().contains("settings reloaded: added: new; changed: titled, moved; removed: gone"), "{}", daemon.log());
-    drop((still, titled, moved, ending));
     publisher.end().unwrap();
+    // Each takes a moment to leave.
+    std::thread::scope(|scope| {
+        for viewer in still.into_iter().chain(titled).chain(moved).chain(ending) {
+            scope.spawn(|| drop(viewer));
+        }
+    });
 }
 
 #[test]
@@ -258,6 +278,23 @@ fn an_encoder_of_what_is_gone_is_told_and_a_name_comes_back() {
     assert_eq!(changes(&reload(&daemon)), ["cam changed source restarts"]);
     wait_until("the encoder's end", LIMIT, || !publisher.runs());
     wait_until("the new source", LIMIT, || plays(&daemon, "cam"));
+}
+
+#[test]
+fn viewers_of_files_that_are_gone_get_the_end_and_those_of_others_play_on() {
+    if !ready("viewers_of_files_that_are_gone", &[Need::Program("ffmpeg")]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    media::repeated(30, &folder.path().join("long.wmv"));
+    let files = |name: &str| point(name, &format!("{{ type = \"files\", root = {:?} }}", folder.path()), "");
+    let daemon = Daemon::start(files("stays") + &files("goes"));
+    let [staying, going] = ["stays/long.wmv", "goes/long.wmv"].map(|name| Viewer::tcp(daemon.mms, name));
+    [&staying, &going].iter().for_each(|viewer| viewer.wait_for_packets(5, LIMIT));
+    rewrite(&daemon, &files("goes"), "");
+    assert_eq!(changes(&reload(&daemon)), ["goes removed viewers end"]);
+    wait_until("the end of what is gone", LIMIT, || going.ended().is_some_and(|end| end.contains("end of stream")));
+    staying.assert_unbroken(LIMIT);
 }
 
 #[test]

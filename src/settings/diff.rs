@@ -311,7 +311,7 @@ mod tests {
         let expected = expected.map(|(name, change)| PointDifference { name: name.into(), change });
         assert_eq!(found.points, expected);
         // Without any there is the built-in one.
-        let found = difference(&of(&[]), &of(&[point("demo", Source::Demo)])).0;
+        let found = difference(&of(&[]), &of(&Settings::default().publishing_points_or_demo())).0;
         assert!(found.is_empty(), "{found:?}");
     }
 
