@@ -49,7 +49,24 @@ impl Site {
     /// Our own player behind the firewall; its report.
     #[track_caller]
     fn plays(&self, url: &str) -> Value {
-        let arguments = ["play", url, "--ports", "1024-1123", "--seconds", "2", "--json"];
+        self.plays_for(url, "2")
+    }
+
+    /// One that waits for UDP, and then plays by TCP.
+    #[track_caller]
+    fn rolls_over(&self, url: &str) {
+        let report = self.plays_for(url, "20");
+        let why = report["udp_refused"].as_str().unwrap_or_default();
+        assert!(
+            report["transport"] == "tcp" && !why.is_empty() && !why.contains("0xC00D00D1") && !why.contains("461"),
+            "{report}"
+        );
+        assert!(report["packets"].as_u64().unwrap() > 0, "{report}");
+    }
+
+    #[track_caller]
+    fn plays_for(&self, url: &str, seconds: &str) -> Value {
+        let arguments = ["play", url, "--ports", "1024-1123", "--seconds", seconds, "--json"];
         let played = Process::start(self.network.client_command(env!("CARGO_BIN_EXE_wmrelay"), &arguments)).finish(MINUTE);
         assert!(played.status.success(), "{}{}", played.stdout, played.stderr);
         serde_json::from_str(&played.stdout).unwrap_or_else(|error| panic!("{error}: {}", played.stdout))
@@ -70,14 +87,6 @@ impl Site {
     }
 }
 
-/// The player waited for UDP, and was told nothing.
-#[track_caller]
-fn assert_rolled_over(report: &Value) {
-    let why = report["udp_refused"].as_str().unwrap_or_default();
-    assert!(report["transport"] == "tcp" && !why.is_empty() && !why.contains("0xC00D00D1") && !why.contains("461"), "{report}");
-    assert!(report["packets"].as_u64().unwrap() > 0, "{report}");
-}
-
 #[test]
 fn the_second_player_is_sent_to_tcp_at_once() {
     let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
@@ -86,7 +95,7 @@ fn the_second_player_is_sent_to_tcp_at_once() {
     }
     for (url, refusal) in [(format!("mms://{SERVER}/demo"), "0xC00D00D1"), (format!("rtsp://{SERVER}:8554/demo"), "")] {
         let site = Site::new("");
-        assert_rolled_over(&site.plays(&url));
+        site.rolls_over(&url);
         assert!(site.network.counted("media") > 0, "nothing was dropped");
         let learned = site.learned();
         let told = (
@@ -163,7 +172,7 @@ fn one_failure_is_not_enough_where_udp_arrives() {
     assert_eq!(site.plays(&url)["transport"], "udp");
     site.network.load_at_firewall(&rules("drop"));
     for learned in [0, 0, 1] {
-        assert_rolled_over(&site.plays(&url));
+        site.rolls_over(&url);
         assert_eq!(site.learned().as_array().unwrap().len(), learned);
     }
 }
@@ -175,9 +184,7 @@ fn it_can_be_switched_off() {
         return;
     }
     let (site, url) = (Site::new("remember_s = 0\n"), format!("mms://{SERVER}/demo"));
-    for _ in 0..2 {
-        assert_rolled_over(&site.plays(&url));
-    }
+    site.rolls_over(&url);
     assert_eq!(site.daemon.command(&["learned"]).0, "UDP is refused to no address\n");
     assert_eq!(site.refused_as_learned(), 0.0);
 }

@@ -296,7 +296,47 @@ fn one_plays_at_a_time() {
             std::iter::from_fn(|| control.receive(STEP)).find(|incoming| !matches!(incoming, Incoming::Control { .. }));
         assert_eq!(matches!(incoming, Some(Incoming::Data(_))), plays, "{incoming:x?}");
     }
-    assert!(house.daemon.log().contains("another session plays by its ticket"), "{}", house.daemon.log());
+    wait_until("its line in the log", STEP, || house.daemon.log().contains("another session plays by its ticket"));
+}
+
+/// A player over HTTP seeks by another connection of its session, while the first one may still be there: it is one player.
+#[test]
+fn over_http_a_session_is_one_player() {
+    let house = House::open("", "hold_s = 3");
+    let answer = house.viewer.watch("secret", "tcp");
+    let ask = |tokens: &str| {
+        use std::io::Write as _;
+        let mut stream = connect_from("127.0.0.1", house.daemon.http);
+        write!(
+            stream,
+            "GET /{} HTTP/1.0\r\nUser-Agent: NSPlayer/4.1.0.3928\r\nHost: {}\r\nPragma: no-cache{tokens}\r\n\r\n",
+            name_of(&answer),
+            house.daemon.http
+        )
+        .unwrap();
+        stream
+    };
+    let read = |stream: &mut TcpStream, bytes: usize| {
+        use std::io::Read as _;
+        let mut answer = Vec::new();
+        let _ = stream.take(bytes as u64).read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let described = read(&mut ask(""), usize::MAX);
+    let client_id = described.split("client-id=").nth(1).unwrap().split([',', '\r']).next().unwrap();
+    let play = |client_id: &str| ask(&format!(",xPlayStrm=1{client_id}"));
+    let own = format!(",client-id={client_id}");
+    let mut first = play(&own);
+    assert!(read(&mut first, 30_000).starts_with("HTTP/1.0 200 "));
+    assert!(read(&mut play(""), 12).ends_with(" 403"), "another player");
+    let mut second = play(&own);
+    assert!(read(&mut second, 30_000).starts_with("HTTP/1.0 200 "));
+    // When the ticket is over, who has played by it may seek all the same.
+    drop((first, second));
+    wait_until("the ticket's end", STEP, || open_result(house.daemon.mms, &name_of(&answer)) == ACCESS_DENIED);
+    assert!(house.daemon.metric("wmrelay_refusals_total", &[("cause", "expired_ticket")]) >= 1.0);
+    assert!(read(&mut play(&own), 30_000).starts_with("HTTP/1.0 200 "));
+    assert!(read(&mut play(""), 12).ends_with(" 403"));
 }
 
 /// The end of its time closes the door and throws nobody out.

@@ -203,7 +203,8 @@ impl State {
         }
         let (address, owner) = (conn.peer.ip(), u64::from(owner));
         let wanted: Vec<u16> = wanted.into_iter().flatten().collect();
-        if flow == Flow::Media {
+        // One flow of a session is not refused where the other was granted: FFmpeg would give up.
+        if conn.route.is_none() && conn.resend_path.is_none() {
             conn.choose_among_held(now, &wanted);
             let admission = self.context.relay.admission();
             let is_held = wanted.iter().any(|port| admission.ports().is_held(address, *port));
@@ -294,7 +295,7 @@ impl State {
         self.park(key);
         let gone = OpenRefusal::Status(Hresult::NO_STREAM);
         let conn = self.conns.get_mut(key).ok_or(gone)?;
-        conn.opened = None;
+        (conn.opened, conn.ticket) = (None, None);
         let Some((point, below)) = self.context.relay.resolve(name) else {
             if !conn.engine.tries_bare_name() {
                 metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);

@@ -63,7 +63,7 @@ pub(crate) async fn survey(plane: &Plane) -> Vec<LeaseAnswer> {
     let owners: HashMap<_, _> =
         sessions.iter().flat_map(|facts| facts.client_ports.iter().map(move |port| ((facts.peer.ip(), *port), facts))).collect();
     let (admission, now) = (plane.relay.admission(), tokio::time::Instant::now().into_std());
-    let users: HashMap<_, _> = admission.tickets().list(now).into_iter().map(|facts| (facts.serial, facts.user)).collect();
+    let tickets = admission.tickets().list(now);
     let ports = admission.ports().list(now);
     let answer = ports.into_iter().map(|port| {
         let owner = owners.get(&(port.address, port.port)).filter(|_| !port.resting && !port.held);
@@ -77,7 +77,12 @@ pub(crate) async fn survey(plane: &Plane) -> Vec<LeaseAnswer> {
             },
             age_s: port.age.as_secs(),
             session: owner.map(|facts| facts.session),
-            user: port.ticket.and_then(|ticket| users.get(&ticket).cloned()),
+            // Who plays by a ticket keeps its port when that is over.
+            user: (tickets.iter())
+                .find(|ticket| {
+                    Some(ticket.serial) == port.ticket || owner.is_some_and(|facts| ticket.session == Some(facts.session))
+                })
+                .map(|ticket| ticket.user.clone()),
             packets: owner.map_or(0, |facts| facts.packets),
             resends: owner.map_or(0, |facts| facts.resends_granted),
         }

@@ -149,6 +149,7 @@ fn ten_have_the_ten_lowest_ports_and_the_eleventh_none() {
     assert_eq!(rig.issue(now).1.client_port, None);
     assert_eq!(rig.order(now, PortWish::Needed).unwrap_err(), OrderRefusal::Port(LeaseRefusal::Exhausted));
     assert_eq!(rig.counts(), (0, 0, 10));
+    assert!(rig.ports.is_held(viewer(), 1033) && !rig.ports.is_held(viewer(), 1034));
     // One is given back, and nothing was sent to its port: it is free at once.
     assert!(rig.tickets.give_back(now, 4) && !rig.tickets.give_back(now, 4) && !rig.tickets.give_back(now, 400));
     assert_eq!(rig.issue(now).1.client_port, Some(1027));
@@ -367,10 +368,10 @@ proptest! {
                 }
                 Act::Leave { session } => drop(conns.remove(&session)),
                 Act::GiveBack { ticket } => {
-                    if let Some((_, serial)) = keys.get(ticket) {
-                        if rig.tickets.give_back(now, *serial) {
-                            played.retain(|(of, _)| of != serial);
-                        }
+                    if let Some((_, serial)) = keys.get(ticket)
+                        && rig.tickets.give_back(now, *serial)
+                    {
+                        played.retain(|(of, _)| of != serial);
                     }
                 }
                 Act::Wait { s } => {
