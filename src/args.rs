@@ -168,7 +168,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub control_listen: Option<String>,
 
-    /// Where the web console is to be, such as "*:8443"; not served yet, but planned for by `wmrelay firewall`
+    /// Where the web console is, such as "*:8443"; "" for nowhere
     #[arg(long, value_name = "ADDRESS")]
     pub console_listen: Option<String>,
 

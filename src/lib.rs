@@ -5,6 +5,7 @@ pub mod archive;
 pub mod args;
 pub mod asf;
 pub mod client;
+pub mod console;
 pub mod control;
 pub mod firewall;
 pub mod hooks;

@@ -46,6 +46,8 @@ const LAYERS: &[Layer] = &[
         sans_io: false,
     },
     Layer { name: "control", below: &["asf", "text", "mms", "viewing", "http", "rtsp", "relay", "shard"], sans_io: false },
+    // Pages, made of what the control plane knows; pictures by a child of ffmpeg.
+    Layer { name: "console", below: &["asf", "text", "firewall", "relay", "shard", "ingest", "control"], sans_io: false },
     Layer {
         name: "run",
         below: &[
@@ -67,6 +69,7 @@ const LAYERS: &[Layer] = &[
             "ingest",
             "client",
             "control",
+            "console",
         ],
         sans_io: false,
     },

@@ -35,8 +35,9 @@ const HEAD_BYTES: usize = 16 << 10;
 /// When a system call fails for want of something: the time until it is tried again.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Serves connections of TCP listeners until `stopped`.
+/// Serves connections of a TCP listener until `stopped`; `what` is served there, for the log.
 pub(super) async fn serve_tcp(
+    what: &'static str,
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
     router: Router,
@@ -51,7 +52,7 @@ pub(super) async fn serve_tcp(
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection of the control port was lost");
+                    tracing::warn!(%error, "a connection of the {what} was lost");
                     tokio::time::sleep(BREATH).await;
                     continue;
                 }
@@ -70,8 +71,8 @@ pub(super) async fn serve_tcp(
             let acceptor = TlsAcceptor::from(certificate.config());
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => converse(stream, router, place, stopped).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS at the control port"),
-                Err(_) => tracing::debug!(%peer, "no handshake at the control port in time"),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS at the {what}"),
+                Err(_) => tracing::debug!(%peer, "no handshake at the {what} in time"),
             }
         });
     }

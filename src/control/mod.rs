@@ -7,7 +7,9 @@ mod api;
 pub mod certificate;
 mod faces;
 mod health;
+mod history;
 mod plane;
+mod probes;
 pub mod socket;
 pub mod systemd;
 mod taking;
@@ -21,12 +23,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::Router;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
+pub use history::{HISTORY, Sample};
 pub use plane::{LogLevel, Plane, PlaneParts};
+pub use probes::{ProbeLine, ProbeReport, Probes};
+pub use tokens::Caller;
+
+pub use api::Peer;
+pub(crate) use api::calls;
 
 use crate::metrics;
 use crate::shard::Certificate;
@@ -66,6 +75,18 @@ pub struct Faces {
     pub certificate: Option<Arc<Certificate>>,
     /// For the local command line.
     pub socket: Option<UnixListener>,
+    /// The web console.
+    pub pages: Option<Pages>,
+}
+
+/// Pages for people, which a layer above makes of the [`Plane`].
+pub struct Pages {
+    /// Where they are served.
+    pub ports: Vec<TcpListener>,
+    /// Always inside TLS.
+    pub certificate: Arc<Certificate>,
+    /// The pages.
+    pub router: Router,
 }
 
 /// Serves the admin port and the control plane until `shutdown` ends; also does the metrics' upkeep and feeds systemd's watchdog
@@ -96,14 +117,24 @@ pub async fn serve(
             let _ = server.await;
         });
     }
-    let certificate = faces.as_ref().and_then(|faces| faces.certificate.clone());
+    // The console has the same one where both have one.
+    let pages = faces.as_ref().and_then(|faces| faces.pages.as_ref()).map(|pages| Arc::clone(&pages.certificate));
+    let certificate = faces.as_ref().and_then(|faces| faces.certificate.clone()).or(pages);
     let plane = faces.as_ref().map(|faces| Arc::clone(&faces.plane));
-    if let Some(Faces { plane, ports, certificate, socket }) = faces {
+    if let Some(Faces { plane, ports, certificate, socket, pages }) = faces {
         let router = api::router(plane);
         for listener in ports {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            servers.spawn(faces::serve_tcp(listener, certificate.clone(), router.clone(), stopped.clone()));
+            servers.spawn(faces::serve_tcp("control port", listener, certificate.clone(), router.clone(), stopped.clone()));
+        }
+        if let Some(Pages { ports, certificate, router }) = pages {
+            for listener in ports {
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let certificate = Some(Arc::clone(&certificate));
+                servers.spawn(faces::serve_tcp("console", listener, certificate, router.clone(), stopped.clone()));
+            }
         }
         if let Some(socket) = socket {
             let socket = tokio::net::UnixListener::from_std(socket)?;
@@ -111,7 +142,7 @@ pub async fn serve(
         }
     }
     let chores = async {
-        tokio::join!(upkeep(metrics), feed_watchdog(health), refresh(certificate, plane));
+        tokio::join!(upkeep(metrics), feed_watchdog(health), sample(plane.clone()), refresh(certificate, plane));
     };
     tokio::select! {
         () = chores => {}
@@ -130,6 +161,15 @@ async fn upkeep(metrics: PrometheusHandle) {
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
+    }
+}
+
+/// Notes how many watch, for the charts of the last hour.
+async fn sample(plane: Option<Arc<Plane>>) {
+    let Some(plane) = plane else { return };
+    let mut ticks = tokio::time::interval(history::SAMPLE_EVERY);
+    loop {
+        plane.sample(ticks.tick().await.into_std());
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::Health;
 use super::accounts::{Accounts, AccountsFile};
+use super::history::{History, Sample};
+use super::probes::Probes;
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
@@ -51,6 +53,9 @@ pub struct Plane {
     pub started: Instant,
     /// What is logged.
     pub log: Box<dyn LogLevel>,
+    /// What probes have reported.
+    pub probes: Probes,
+    history: Mutex<History>,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
@@ -117,6 +122,8 @@ impl Plane {
             listeners,
             started,
             log,
+            probes: Probes::default(),
+            history: Mutex::default(),
             sources,
             accounts,
             tokens: Mutex::default(),
@@ -138,12 +145,13 @@ impl Plane {
         }
     }
 
-    fn accounts(&self) -> Arc<Accounts> {
+    /// Who may sign in.
+    pub fn accounts(&self) -> Arc<Accounts> {
         self.accounts.as_ref().map(AccountsFile::current).unwrap_or_default()
     }
 
     /// Whose token this is.
-    pub(super) fn caller(&self, now: Instant, token: &str) -> Option<Caller> {
+    pub fn caller(&self, now: Instant, token: &str) -> Option<Caller> {
         let accounts = self.accounts();
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).caller(now, token, &accounts)
     }
@@ -184,7 +192,32 @@ impl Plane {
     }
 
     /// Ends a token.
-    pub(super) fn sign_out(&self, token: &str) {
+    pub fn sign_out(&self, token: &str) {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).revoke(token);
+    }
+
+    /// Ends all tokens of a user.
+    pub fn sign_out_user(&self, user: &str) {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).revoke_user(user);
+    }
+
+    /// Tokens of each user who has some.
+    pub fn signed_in(&self, now: Instant) -> BTreeMap<String, usize> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).by_user(now)
+    }
+
+    /// Notes how it is now, for [`Plane::samples`].
+    pub(super) fn sample(&self, now: Instant) {
+        let admission = self.relay.admission();
+        let sample = Sample { at: now, viewers: admission.viewers(), bit_rate: admission.bit_rate() };
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).add(sample);
+    }
+
+    /// How it was in the last hour, the oldest first; the last is now.
+    pub fn samples(&self, now: Instant) -> Vec<Sample> {
+        let mut samples = self.history.lock().unwrap_or_else(PoisonError::into_inner).list(now);
+        let admission = self.relay.admission();
+        samples.push(Sample { at: now, viewers: admission.viewers(), bit_rate: admission.bit_rate() });
+        samples
     }
 }

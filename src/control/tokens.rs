@@ -1,6 +1,6 @@
 //! What those who have signed in show from then on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -33,11 +33,11 @@ struct Issued {
 
 /// Who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
+pub struct Caller {
     /// The account's name.
-    pub(super) user: String,
+    pub user: String,
     /// What it may do.
-    pub(super) role: Role,
+    pub role: Role,
 }
 
 impl Tokens {
@@ -77,6 +77,20 @@ impl Tokens {
     /// Ends a token; nothing happens where it is none.
     pub(super) fn revoke(&mut self, token: &str) {
         self.issued.remove(&hash(token));
+    }
+
+    /// Ends all tokens of a user.
+    pub(super) fn revoke_user(&mut self, user: &str) {
+        self.issued.retain(|_, issued| issued.user != user);
+    }
+
+    /// How many tokens each user has.
+    pub(super) fn by_user(&self, now: Instant) -> BTreeMap<String, usize> {
+        let mut users = BTreeMap::new();
+        for issued in self.issued.values().filter(|issued| issued.until > now) {
+            *users.entry(issued.user.clone()).or_default() += 1;
+        }
+        users
     }
 
     fn drop_oldest(&mut self, of: impl Fn(&Issued) -> bool) {
@@ -127,6 +141,14 @@ mod tests {
         let token = issue(&mut tokens, now, &accounts, 2);
         tokens.revoke(&token);
         assert_eq!(tokens.caller(now, &token, &accounts), None);
+
+        let token = issue(&mut tokens, now, &accounts, 3);
+        assert_eq!(tokens.by_user(now), [("anna".to_owned(), 1)].into());
+        tokens.revoke_user("berta");
+        assert!(tokens.caller(now, &token, &accounts).is_some());
+        tokens.revoke_user("anna");
+        assert_eq!(tokens.caller(now, &token, &accounts), None);
+        assert!(tokens.by_user(now).is_empty());
     }
 
     #[test]

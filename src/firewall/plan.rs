@@ -266,7 +266,7 @@ impl Draft<'_> {
         let control = &self.settings.control;
         let faces = [
             ("control", "the control port", &control.listen, "the control port: viewer programs sign in and open sessions"),
-            ("console", "the web console", &self.settings.console, "the web console: pages, inside TLS; not served yet"),
+            ("console", "the web console", &self.settings.console, "the web console: pages, inside TLS"),
         ];
         for (name, what, listen, why) in faces {
             self.tcp(name, what, &Control::reachable(listen, control.users_file.is_some()), why);

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use rustix::process::{kill_process_group, prlimit, setpriority_pgrp, waitid};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::ChildStdout;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, sleep, timeout};
@@ -120,8 +120,18 @@ pub(super) async fn read(stdout: &mut ChildStdout, buffer: &mut [u8], patience: 
     }
 }
 
+/// Reads to the end, or as much as there may be; what is beyond is left, and its writer ends by that.
+pub(super) async fn read_up_to(stream: Option<impl AsyncRead + Unpin>, most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        // What was read before an error is judged by its end.
+        let _ = stream.take(most).read_to_end(&mut bytes).await;
+    }
+    bytes
+}
+
 /// Puts bounds to a child that has just been started. It may be through its first instructions, but hardly out of the loader.
-fn bound(group: Pid, bounds: Bounds) {
+pub(super) fn bound(group: Pid, bounds: Bounds) {
     let Bounds { nice, memory_bytes } = bounds;
     // The group, not the process: that reaches threads too which are there already.
     if nice > 0
@@ -138,7 +148,7 @@ fn bound(group: Pid, bounds: Bounds) {
 }
 
 /// The group that a child leads, until it is reaped.
-fn group_of(child: &tokio::process::Child) -> Option<Pid> {
+pub(super) fn group_of(child: &tokio::process::Child) -> Option<Pid> {
     child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
 }
 

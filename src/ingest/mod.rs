@@ -27,6 +27,7 @@ mod rejected;
 mod rtsp_push;
 mod stations;
 mod stderr;
+pub mod still;
 mod stop;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,4 @@
-//! Where the daemon is told what to do, opened: control port, its certificate, the Unix socket, and who may sign in.
+//! Where the daemon is told what to do, opened: control port, web console, their certificate, the Unix socket, and who may sign in.
 
 use std::env;
 use std::net::TcpListener;
@@ -23,6 +23,21 @@ pub(super) struct CommandDoors {
     pub(super) certificate: Option<Arc<Certificate>>,
     /// For the local command line.
     pub(super) socket: Option<UnixListener>,
+    /// The web console.
+    pub(super) console: Vec<TcpListener>,
+    /// The console is inside TLS with it; there wherever that is listened on.
+    pub(super) console_certificate: Option<Arc<Certificate>>,
+}
+
+/// One of the two that are ports.
+struct Door<'s> {
+    key: &'static str,
+    name: &'static str,
+    /// Where it may be listened on.
+    listen: &'s Listen,
+    tls: bool,
+    /// Somebody asked for it: without it the daemon does not start.
+    asked_for: bool,
 }
 
 impl CommandDoors {
@@ -38,22 +53,30 @@ impl CommandDoors {
         };
         let has_users = accounts.as_ref().is_some_and(|accounts| !accounts.current().is_empty());
         let listen = Control::reachable(&control.listen, has_users);
-        if listen != control.listen {
-            tracing::info!("nobody can sign in (control.users_file), so the control port is for this machine alone");
+        if listen != control.listen || Control::reachable(&settings.console, has_users) != settings.console {
+            tracing::info!("nobody can sign in (control.users_file), so control port and console are for this machine alone");
         }
-        let opened = open_ports(control, &listen);
-        let (certificate, ports) = match opened {
-            Ok(opened) => opened,
-            // Nobody asked for it: the daemon does without, as before there was such a port.
-            Err(error) if control.listen == Control::default().listen && control.certificate.is_none() => {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "there is no control port; `[control] listen` says where it is to be"
-                );
-                (None, Vec::new())
-            }
-            Err(error) => return Err(error),
-        };
+        let mut certificate = None;
+        let built_in = Settings::default();
+        let certified = control.certificate.is_some();
+        let ports = Door {
+            key: "control.listen",
+            name: "control port",
+            listen: &listen,
+            tls: control.tls,
+            asked_for: certified || control.listen != built_in.control.listen,
+        }
+        .open(settings, &mut certificate)?;
+        let console = Door {
+            key: "console.listen",
+            name: "console",
+            listen: &Control::reachable(&settings.console, has_users),
+            tls: true,
+            asked_for: settings.console != built_in.console,
+        }
+        .open(settings, &mut certificate)?;
+        let console_certificate = certificate.clone();
+        let certificate = certificate.filter(|_| control.tls);
         let path = socket::path_of(&control.socket);
         let socket = match path.as_deref().map(|path| (path, socket::bind(path))) {
             None => None,
@@ -69,14 +92,28 @@ impl CommandDoors {
             }
             Some((_, Err(error))) => return Err(error),
         };
-        Ok(Self { accounts, ports, certificate, socket })
+        Ok(Self { accounts, ports, certificate, socket, console, console_certificate })
     }
 }
 
-/// The certificate, where one is needed, and the listeners.
-fn open_ports(control: &Control, listen: &Listen) -> anyhow::Result<(Option<Arc<Certificate>>, Vec<TcpListener>)> {
-    let certificate = if control.tls && !listen.addresses.is_empty() { Some(certificate_of(control)?) } else { None };
-    Ok((certificate, listen::bind_tcp("control.listen", listen)?))
+impl Door<'_> {
+    /// The listeners, and the certificate where it is needed and not yet there. What nobody asked for gives way.
+    fn open(&self, settings: &Settings, certificate: &mut Option<Arc<Certificate>>) -> anyhow::Result<Vec<TcpListener>> {
+        match self.bind(settings, certificate) {
+            Err(error) if !self.asked_for => {
+                tracing::warn!(error = format!("{error:#}"), "there is no {}; `{}` says where it is to be", self.name, self.key);
+                Ok(Vec::new())
+            }
+            bound => bound,
+        }
+    }
+
+    fn bind(&self, settings: &Settings, certificate: &mut Option<Arc<Certificate>>) -> anyhow::Result<Vec<TcpListener>> {
+        if self.tls && !self.listen.addresses.is_empty() && certificate.is_none() {
+            *certificate = Some(certificate_of(settings)?);
+        }
+        Ok(listen::bind_tcp(self.key, self.listen)?)
+    }
 }
 
 fn problem(key: &str, message: String) -> SettingsError {
@@ -84,11 +121,13 @@ fn problem(key: &str, message: String) -> SettingsError {
 }
 
 /// The certificate that the settings name, else the one that is made at the first start.
-fn certificate_of(control: &Control) -> anyhow::Result<Arc<Certificate>> {
+fn certificate_of(settings: &Settings) -> anyhow::Result<Arc<Certificate>> {
+    let Settings { control, console, .. } = settings;
     let [chain, key] = match (&control.certificate, &control.key) {
         (Some(certificate), Some(key)) => [certificate.clone(), key.clone()],
         _ => {
-            let addresses: Vec<_> = control.listen.addresses.iter().map(std::net::SocketAddr::ip).collect();
+            let addresses = control.listen.addresses.iter().chain(&console.addresses);
+            let addresses: Vec<_> = addresses.map(std::net::SocketAddr::ip).collect();
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
             certificate::own_certificate(&state_folder()?, Some(&host), &addresses)?
         }
@@ -101,7 +140,7 @@ fn certificate_of(control: &Control) -> anyhow::Result<Arc<Certificate>> {
         problem(at, error.to_string())
     })?;
     let fingerprint = certificate::fingerprint(&chain)?;
-    tracing::info!(file = %chain.display(), sha256 = fingerprint, "the certificate of the control port");
+    tracing::info!(file = %chain.display(), sha256 = fingerprint, "the certificate of control port and console");
     Ok(Arc::new(loaded))
 }
 

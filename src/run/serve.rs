@@ -16,7 +16,8 @@ use super::descriptors::Descriptors;
 use super::sign::{read_secrets, unix_s};
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
-use crate::control::{self, Control, Faces, Health, LogLevel, Plane, PlaneParts, systemd};
+use crate::console;
+use crate::control::{self, Control, Faces, Health, LogLevel, Pages, Plane, PlaneParts, systemd};
 use crate::hooks::Hooks;
 use crate::ingest::{self, Ingest};
 use crate::logging::LevelSwitch;
@@ -52,7 +53,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
     let certificate = read_certificate(&settings.rtsp_tls)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
     let commands = CommandDoors::open(&settings)?;
-    let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin, &commands.ports);
+    let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin, &commands);
     let tls = certificate.map(|certificate| TlsDoor { listeners: rtsps, certificate: Arc::new(certificate) });
     let wall_clock = wall_clock();
     let started = AccessLog::start(&settings.access_log, random_bytes(), Arc::clone(&wall_clock));
@@ -77,7 +78,7 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
         let surroundings = Surroundings { archive, beat, finder: ingest.finder(), access_log: access_log.clone(), wall_clock };
         let mut shards = Shards::start(Arc::clone(&settings), Arc::clone(&relay), mailboxes, doors, surroundings)
             .context("a thread cannot be started")?;
-        let CommandDoors { accounts, ports, certificate, socket } = commands;
+        let CommandDoors { accounts, ports, certificate, socket, console, console_certificate } = commands;
         let parts = PlaneParts {
             settings: Arc::clone(&settings),
             relay: Arc::clone(&relay),
@@ -88,7 +89,15 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
             log: Box::new(Log(level)),
             started: Clock::now().into_std(),
         };
-        let faces = Faces { plane: Arc::new(Plane::new(parts)), ports, certificate, socket };
+        let plane = Arc::new(Plane::new(parts));
+        let pages = match console_certificate.filter(|_| !console.is_empty()) {
+            Some(certificate) => {
+                let router = console::router(Arc::clone(&plane)).context("the console has no random numbers")?;
+                Some(Pages { ports: console, certificate, router })
+            }
+            None => None,
+        };
+        let faces = Faces { plane, ports, certificate, socket, pages };
         let control = Control::start(admin, Some(faces), recorder, Arc::clone(&health))
             .context("admin and control port cannot be served")?;
 
@@ -188,6 +197,7 @@ struct Bound {
     rtsps: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
     control: Vec<SocketAddr>,
+    console: Vec<SocketAddr>,
 }
 
 impl Bound {
@@ -197,7 +207,7 @@ impl Bound {
         rtsp: &[RtspListener],
         rtsps: &[TcpListener],
         admin: &[TcpListener],
-        control: &[TcpListener],
+        commands: &CommandDoors,
     ) -> Self {
         let local = |listener: &TcpListener| listener.local_addr().ok();
         Self {
@@ -206,7 +216,8 @@ impl Bound {
             rtsp: rtsp.iter().filter_map(|listener| local(&listener.tcp)).collect(),
             rtsps: rtsps.iter().filter_map(local).collect(),
             admin: admin.iter().filter_map(local).collect(),
-            control: control.iter().filter_map(local).collect(),
+            control: commands.ports.iter().filter_map(local).collect(),
+            console: commands.console.iter().filter_map(local).collect(),
         }
     }
 
@@ -221,10 +232,18 @@ impl Bound {
 
     /// By what is served there.
     fn by_name(&self) -> BTreeMap<&'static str, Vec<SocketAddr>> {
-        let Self { mms, http, rtsp, rtsps, admin, control } = self;
-        [("mms", mms), ("http", http), ("rtsp", rtsp), ("rtsps", rtsps), ("admin", admin), ("control", control)]
-            .map(|(name, addresses)| (name, addresses.clone()))
-            .into()
+        let Self { mms, http, rtsp, rtsps, admin, control, console } = self;
+        [
+            ("mms", mms),
+            ("http", http),
+            ("rtsp", rtsp),
+            ("rtsps", rtsps),
+            ("admin", admin),
+            ("control", control),
+            ("console", console),
+        ]
+        .map(|(name, addresses)| (name, addresses.clone()))
+        .into()
     }
 
     /// One line for the log and for `systemctl status`.
@@ -236,13 +255,14 @@ impl Bound {
         let first = points.first().map_or("", String::as_str);
         let tls = if self.rtsps.is_empty() { String::new() } else { format!(" (inside TLS on {})", list(&self.rtsps)) };
         format!(
-            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, RTSP on {}{tls}, admin on {}, control on {}",
+            "Serving {} (mms://localhost{at}/{first}): MMS on {}, HTTP on {}, RTSP on {}{tls}, admin on {}, control on {}, console on {}",
             points.join(", "),
             list(&self.mms),
             list(&self.http),
             list(&self.rtsp),
             list(&self.admin),
-            list(&self.control)
+            list(&self.control),
+            list(&self.console)
         )
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
-use super::control::control;
+use super::control::{console, control};
 use super::hooks::{commands, hooks};
 use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
@@ -75,7 +75,7 @@ pub(super) fn settings(
         rtsp_tls: check.rtsp_tls(&raw.rtsp, built_in.rtsp_tls),
         admin: check.listen("admin.listen", raw.admin.listen.as_ref(), built_in.admin),
         control: control(&mut check, &raw.control),
-        console: check.listen("console.listen", raw.console.listen.as_ref(), built_in.console),
+        console: console(&mut check, raw.console.listen.as_ref(), built_in.console, raw.control.users_file.is_some()),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
         on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),

@@ -120,16 +120,30 @@ pub(super) fn control(check: &mut Check<'_>, raw: &RawControl) -> Control {
             ),
         );
     }
-    // "*" is narrowed to this machine; what is left out altogether is told.
-    let mut left_out = control.listen.addresses.iter().filter(|address| !address.ip().is_unspecified());
-    let left_out = left_out.find(|address| control.users_file.is_none() && !address.ip().to_canonical().is_loopback());
-    if let Some(open) = left_out {
+    if control.users_file.is_none() {
+        tell_left_out(check, "control.listen", &control.listen);
+    }
+    control
+}
+
+/// Checks `[console]`; whether there is a file of users is said in `[control]`.
+pub(super) fn console(check: &mut Check<'_>, raw: Option<&List>, built_in: Listen, has_users: bool) -> Listen {
+    let listen = check.listen("console.listen", raw, built_in);
+    if !has_users {
+        tell_left_out(check, "console.listen", &listen);
+    }
+    listen
+}
+
+/// "*" is narrowed to this machine while nobody can sign in; what is left out altogether is told.
+fn tell_left_out(check: &mut Check<'_>, key: &str, listen: &Listen) {
+    let mut named = listen.addresses.iter().filter(|address| !address.ip().is_unspecified());
+    if let Some(open) = named.find(|address| !address.ip().to_canonical().is_loopback()) {
         check.warning(
-            "control.listen",
+            key,
             format!(
                 "{open} is not listened on before there is a `users_file`: nobody could sign in there (wmrelay passwd --role)"
             ),
         );
     }
-    control
 }

@@ -67,8 +67,8 @@ pub struct Settings {
     pub admin: Listen,
     /// The control port.
     pub control: Control,
-    /// The web console, which is not served yet: always inside TLS, with the certificate and the users of the control port; none: no console. While there is
-    /// no user, those that other machines can reach are left out.
+    /// The web console: always inside TLS, with the certificate and the users of the control port; none: no console. While there is no
+    /// user, those that other machines can reach are left out.
     pub console: Listen,
     /// UDP delivery.
     pub udp: Udp,

@@ -27,7 +27,7 @@ pub(super) struct FailureBody {
 
 /// A request that is not done.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     body: FailureBody,
 }
@@ -35,6 +35,16 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
         Self { status, body: FailureBody { error, message: message.into() } }
+    }
+
+    /// Its kind.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What it says to people.
+    pub(crate) fn message(&self) -> &str {
+        &self.body.message
     }
 
     /// There is none of this name or number.

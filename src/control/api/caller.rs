@@ -23,7 +23,7 @@ pub(in crate::control) enum Face {
 
 /// Where a request came from, for those that came by a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::control) struct Peer(pub(in crate::control) IpAddr);
+pub struct Peer(pub IpAddr);
 
 /// Anybody who has signed in.
 pub(super) struct Anybody(pub(super) Caller);

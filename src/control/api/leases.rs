@@ -14,26 +14,26 @@ use crate::control::plane::Plane;
 
 /// A client port.
 #[derive(Serialize, ToSchema)]
-pub(super) struct LeaseAnswer {
+pub(crate) struct LeaseAnswer {
     /// The client.
-    address: String,
+    pub(crate) address: String,
     /// Its UDP port.
-    port: u16,
-    state: LeaseState,
+    pub(crate) port: u16,
+    pub(crate) state: LeaseState,
     /// For so many seconds.
-    age_s: u64,
+    pub(crate) age_s: u64,
     /// The session that has it.
-    session: Option<u64>,
+    pub(crate) session: Option<u64>,
     /// Packets sent to that.
-    packets: u64,
+    pub(crate) packets: u64,
     /// Packets that it was sent again.
-    resends: u64,
+    pub(crate) resends: u64,
 }
 
 /// What becomes of a client port.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum LeaseState {
+pub(crate) enum LeaseState {
     /// A viewer has it.
     Leased,
     /// A viewer had it, and nobody else gets it yet.
@@ -50,6 +50,11 @@ pub(super) enum LeaseState {
     )
 )]
 pub(super) async fn leases(State(plane): State<Arc<Plane>>, _: Operator) -> Json<Vec<LeaseAnswer>> {
+    Json(survey(&plane).await)
+}
+
+/// All of them, by address and port.
+pub(crate) async fn survey(plane: &Plane) -> Vec<LeaseAnswer> {
     let sessions = plane.roster.sessions().await;
     let owners: HashMap<_, _> =
         sessions.iter().flat_map(|facts| facts.client_ports.iter().map(move |port| ((facts.peer.ip(), *port), facts))).collect();
@@ -66,5 +71,5 @@ pub(super) async fn leases(State(plane): State<Arc<Plane>>, _: Operator) -> Json
             resends: owner.map_or(0, |facts| facts.resends_granted),
         }
     });
-    Json(answer.collect())
+    answer.collect()
 }

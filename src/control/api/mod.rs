@@ -23,7 +23,19 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(super) use caller::{Face, Peer};
+pub(super) use caller::Face;
+pub use caller::Peer;
+
+/// What calls tell and do, for pages that tell and do the same.
+pub(crate) mod calls {
+    pub(crate) use super::answer::Failure;
+    pub(crate) use super::leases::{LeaseAnswer, survey as leases};
+    pub(crate) use super::points::{PointAnswer, PointKind, StreamAnswer, survey as points};
+    pub(crate) use super::sign_in::sign_in_from;
+    pub(crate) use super::sources::{SourceAnswer, disconnect_source, survey as sources};
+    pub(crate) use super::status::survey as status;
+    pub(crate) use super::viewers::kick_session;
+}
 
 use super::plane::Plane;
 use answer::Failure;

@@ -16,24 +16,24 @@ use crate::settings::Source;
 
 /// A publishing point.
 #[derive(Serialize, ToSchema)]
-pub(super) struct PointAnswer {
+pub(crate) struct PointAnswer {
     /// What viewers open.
-    name: String,
+    pub(crate) name: String,
     /// What people are shown.
-    title: Option<String>,
-    kind: PointKind,
+    pub(crate) title: Option<String>,
+    pub(crate) kind: PointKind,
     /// Something is sent now. Of folders and templates nothing is.
-    live: bool,
+    pub(crate) live: bool,
     /// Of what is sent now, bits per second; 0: not known.
-    bit_rate: u32,
+    pub(crate) bit_rate: u32,
     /// What is sent now.
-    streams: Vec<StreamAnswer>,
+    pub(crate) streams: Vec<StreamAnswer>,
 }
 
 /// What a name is.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum PointKind {
+pub(crate) enum PointKind {
     /// One live source and many viewers.
     Broadcast,
     /// A file, or a folder of files.
@@ -46,15 +46,15 @@ pub(super) enum PointKind {
 
 /// One stream of a broadcast.
 #[derive(Serialize, ToSchema)]
-pub(super) struct StreamAnswer {
+pub(crate) struct StreamAnswer {
     /// `audio`, `video`, `script` or `other`.
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Its codec: four letters of video, a number of audio (`0x0161` is Windows Media Audio 2).
-    codec: Option<String>,
+    pub(crate) codec: Option<String>,
     /// Pixels.
-    width: Option<u32>,
+    pub(crate) width: Option<u32>,
     /// Pixels.
-    height: Option<u32>,
+    pub(crate) height: Option<u32>,
     /// Bits per second; 0: not known.
     bit_rate: u32,
 }
@@ -68,7 +68,12 @@ pub(super) struct StreamAnswer {
     )
 )]
 pub(super) async fn points(State(plane): State<Arc<Plane>>, _: Anybody) -> Json<Vec<PointAnswer>> {
-    Json(plane.relay.points().iter().map(|point| answer(&plane, point)).collect())
+    Json(survey(&plane))
+}
+
+/// All of them, in the order of the settings.
+pub(crate) fn survey(plane: &Plane) -> Vec<PointAnswer> {
+    plane.relay.points().iter().map(|point| answer(plane, point)).collect()
 }
 
 fn answer(plane: &Plane, point: &Arc<Point>) -> PointAnswer {

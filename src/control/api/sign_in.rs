@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
@@ -13,6 +14,7 @@ use super::answer::{Body, Failure, FailureBody};
 use super::caller::{Anybody, Peer, token};
 use crate::control::accounts::Role;
 use crate::control::plane::{Plane, SignInRefusal};
+use crate::control::tokens::Caller;
 
 /// Who somebody says they are.
 #[derive(Deserialize, ToSchema)]
@@ -63,16 +65,28 @@ pub(super) async fn sign_in(
     Body(SignIn { user, password }): Body<SignIn>,
 ) -> Result<Json<SignedIn>, Failure> {
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(Peer(address))| address);
-    match plane.sign_in(peer, user.clone(), password).await {
+    let (token, caller, life) = sign_in_from(&plane, peer, &user, &password, "control port").await?;
+    Ok(Json(SignedIn { token, user: caller.user, role: caller.role, expires_s: life.as_secs() }))
+}
+
+/// A token for whoever knows the password, and for how long it is good; `place` is where they sign in, for the log.
+pub(crate) async fn sign_in_from(
+    plane: &Arc<Plane>,
+    peer: IpAddr,
+    user: &str,
+    password: &str,
+    place: &str,
+) -> Result<(String, Caller, Duration), Failure> {
+    match plane.sign_in(peer, user.to_owned(), password.to_owned()).await {
         Ok((token, caller, life)) => {
-            tracing::info!(user = caller.user, role = %caller.role, %peer, "signed in at the control port");
-            Ok(Json(SignedIn { token, user: caller.user, role: caller.role, expires_s: life.as_secs() }))
+            tracing::info!(user = caller.user, role = %caller.role, %peer, "signed in at the {place}");
+            Ok((token, caller, life))
         }
         Err(refusal) => {
             // Those that are not looked at may come by the thousand.
             if refusal == SignInRefusal::Wrong {
                 let user = user.chars().take(64).collect::<String>();
-                tracing::warn!(user = %user.escape_debug(), %peer, "nobody was signed in at the control port: name or password is wrong");
+                tracing::warn!(user = %user.escape_debug(), %peer, "nobody was signed in at the {place}: name or password is wrong");
             }
             Err(match refusal {
                 SignInRefusal::Wrong => Failure::new(StatusCode::UNAUTHORIZED, "wrong_password", "name or password is wrong"),

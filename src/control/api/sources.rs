@@ -15,17 +15,17 @@ use crate::settings::{Source, shown_source};
 
 /// The source of a publishing point.
 #[derive(Serialize, ToSchema)]
-pub(super) struct SourceAnswer {
+pub(crate) struct SourceAnswer {
     /// The publishing point.
-    point: String,
+    pub(crate) point: String,
     /// As the settings write it, without what may be secret.
-    source: String,
+    pub(crate) source: String,
     /// It sends.
-    up: bool,
+    pub(crate) up: bool,
     /// Something stands in for it.
-    on_fallback: bool,
+    pub(crate) on_fallback: bool,
     /// Those who watch, or wait for it.
-    watchers: u32,
+    pub(crate) watchers: u32,
 }
 
 /// All sources.
@@ -38,6 +38,11 @@ pub(super) struct SourceAnswer {
     )
 )]
 pub(super) async fn sources(State(plane): State<Arc<Plane>>, _: Publisher) -> Json<Vec<SourceAnswer>> {
+    Json(survey(&plane))
+}
+
+/// All of them, in the order of the settings.
+pub(crate) fn survey(plane: &Plane) -> Vec<SourceAnswer> {
     let answer = |point: &Arc<crate::relay::Point>| {
         let health = point.source_health();
         SourceAnswer {
@@ -48,7 +53,7 @@ pub(super) async fn sources(State(plane): State<Arc<Plane>>, _: Publisher) -> Js
             watchers: point.watchers(),
         }
     };
-    Json(plane.relay.points().iter().map(answer).collect())
+    plane.relay.points().iter().map(answer).collect()
 }
 
 /// Arguments of a program may be anything, secrets too.
@@ -89,10 +94,16 @@ pub(super) async fn disconnect(
     Operator(caller): Operator,
     Body(Disconnect { point: name }): Body<Disconnect>,
 ) -> Result<StatusCode, Failure> {
-    let point = plane.relay.point(&name).ok_or_else(|| Failure::none("there is no such publishing point"))?;
+    disconnect_source(&plane, &name, &caller.user)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Does it, in the name of somebody.
+pub(crate) fn disconnect_source(plane: &Plane, name: &str, by: &str) -> Result<(), Failure> {
+    let point = plane.relay.point(name).ok_or_else(|| Failure::none("there is no such publishing point"))?;
     if !point.disconnect_source() {
         return Err(Failure::new(StatusCode::CONFLICT, "no_source", "nothing feeds it at this moment"));
     }
-    tracing::info!(point = point.name(), by = caller.user, "its source was disconnected by an operator");
-    Ok(StatusCode::NO_CONTENT)
+    tracing::info!(point = point.name(), by, "its source was disconnected by an operator");
+    Ok(())
 }

@@ -14,32 +14,32 @@ use crate::control::plane::Plane;
 
 /// How the daemon is.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// Of the program.
     version: &'static str,
-    state: DaemonState,
+    pub(crate) state: DaemonState,
     /// Since it began.
-    uptime_s: u64,
+    pub(crate) uptime_s: u64,
     /// Sessions that have a place.
-    sessions: u32,
+    pub(crate) sessions: u32,
     /// What they draw together, bits per second.
-    bit_rate: u64,
+    pub(crate) bit_rate: u64,
     /// Publishing points of the settings.
-    points: usize,
+    pub(crate) points: usize,
     /// Those of them that send something now.
-    points_live: usize,
+    pub(crate) points_live: usize,
     /// Client ports leased to viewers.
-    ports_leased: usize,
+    pub(crate) ports_leased: usize,
     /// Client ports that rest after a viewer.
-    ports_resting: usize,
+    pub(crate) ports_resting: usize,
     /// Where it listens, by what is served there.
-    listeners: BTreeMap<&'static str, Vec<String>>,
+    pub(crate) listeners: BTreeMap<&'static str, Vec<String>>,
 }
 
 /// What the daemon does.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum DaemonState {
+pub(crate) enum DaemonState {
     /// It is about to serve.
     Starting,
     /// It serves.
@@ -60,6 +60,11 @@ pub(super) enum DaemonState {
     )
 )]
 pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json<Status> {
+    Json(survey(&plane))
+}
+
+/// How it is.
+pub(crate) fn survey(plane: &Plane) -> Status {
     let now = tokio::time::Instant::now().into_std();
     let (admission, points) = (plane.relay.admission(), plane.relay.points());
     let ports = admission.ports().counts();
@@ -73,7 +78,7 @@ pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json
         DaemonState::Starting
     };
     let listeners = plane.listeners.iter().map(|(what, at)| (*what, at.iter().map(ToString::to_string).collect()));
-    Json(Status {
+    Status {
         version: env!("CARGO_PKG_VERSION"),
         state,
         uptime_s: now.saturating_duration_since(plane.started).as_secs(),
@@ -84,5 +89,5 @@ pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json
         ports_leased: ports.leased,
         ports_resting: ports.resting,
         listeners: listeners.collect(),
-    })
+    }
 }

@@ -126,11 +126,17 @@ pub(super) async fn kick(
     Operator(caller): Operator,
     Path(session): Path<u64>,
 ) -> Result<StatusCode, Failure> {
+    kick_session(&plane, session, &caller.user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends one, in the name of somebody.
+pub(crate) async fn kick_session(plane: &Plane, session: u64, by: &str) -> Result<(), Failure> {
     if !plane.roster.kick(session).await {
         return Err(no_session(session));
     }
-    tracing::info!(session, by = caller.user, "a session was ended by an operator");
-    Ok(StatusCode::NO_CONTENT)
+    tracing::info!(session, by, "a session was ended by an operator");
+    Ok(())
 }
 
 fn no_session(session: u64) -> Failure {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::{Instrument as _, info, warn};
 
 use super::slate_format::SlateFormat;
 use crate::asf::Header;
+use crate::ingest::child::read_up_to;
 
 /// ffmpeg has so long for a few seconds of a still picture.
 const MAKING: Duration = Duration::from_secs(30);
@@ -229,7 +229,7 @@ impl Maker {
         let mut child = command.spawn().map_err(|error| format!("cannot run {}: {error}", self.program))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let work = async {
-            let (slate, words) = tokio::join!(read(stdout, BYTES_MAX), read(stderr, WORDS_MAX));
+            let (slate, words) = tokio::join!(read_up_to(stdout, BYTES_MAX), read_up_to(stderr, WORDS_MAX));
             (slate, words, child.wait().await)
         };
         let done = timeout(MAKING, work).await;
@@ -272,16 +272,6 @@ fn text_file(text: &str) -> std::io::Result<File> {
     let mut file = File::from(file);
     file.write_all(text.as_bytes())?;
     Ok(file)
-}
-
-/// Reads to the end, or as much as there may be; what is beyond is left, and its writer ends by that.
-async fn read(stream: Option<impl AsyncRead + Unpin>, most: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        // What was read before an error is judged by its end.
-        let _ = stream.take(most).read_to_end(&mut bytes).await;
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -336,6 +336,18 @@ fn what_was_probably_not_meant_is_a_warning() {
 }
 
 #[test]
+fn what_nobody_could_sign_in_at_is_a_warning() {
+    let folder = file("control.listen = '192.0.2.1:3898'\nconsole.listen = ['localhost:8443', '192.0.2.1:8443']\n");
+    let warnings = folder.warnings();
+    let starts = ["w.toml:1: control.listen: 192.0.2.1:3898 is not", "w.toml:2: console.listen: 192.0.2.1:8443 is not"];
+    for (warning, start) in warnings.iter().zip(starts) {
+        assert!(warning.starts_with(start), "{warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(file("console.listen = '*:8443'\n").warnings().is_empty(), "narrowed to this machine");
+}
+
+#[test]
 fn what_is_in_force_can_be_read_again() {
     let folder = file(
         "shards = 3\nmms.listen = ['*:1', 'localhost:2', '[::1]:3']\nadmin.listen = ''\nudp.client_ports = [1024, '2000-2010']\n\

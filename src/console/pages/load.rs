@@ -1,0 +1,49 @@
+//! How the daemon is, now and over the last hour.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use maud::html;
+
+use crate::console::Console;
+use crate::console::chart::Chart;
+use crate::console::guard::{Visitor, now};
+use crate::console::layout::page;
+use crate::console::words;
+use crate::control::calls;
+
+/// `GET /load`
+pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extension(visitor): Extension<Visitor>) -> Response {
+    let (plane, now) = (&console.plane, now());
+    let status = calls::status(plane);
+    // What the API calls it.
+    let state = serde_json::to_value(&status.state).ok().and_then(|state| Some(state.as_str()?.to_owned())).unwrap_or_default();
+    let samples = plane.samples(now);
+    let charts = [
+        Chart { title: "Viewers", value: |sample| sample.viewers.into(), words: |viewers| viewers.to_string() },
+        Chart { title: "Bit rate", value: |sample| sample.bit_rate, words: words::bit_rate },
+    ];
+    let tiles = [
+        ("State", state),
+        ("Runs for", words::time(Duration::from_secs(status.uptime_s))),
+        ("Sessions", status.sessions.to_string()),
+        ("Bit rate", words::bit_rate(status.bit_rate)),
+        ("Streams live", format!("{} of {}", status.points_live, status.points)),
+        ("Client ports", format!("{} leased, {} at rest", status.ports_leased, status.ports_resting)),
+    ];
+    let body = html! {
+        div data-live id="load" {
+            dl.tiles { @for (name, value) in &tiles { div { dt { (name) } dd { (value) } } } }
+        }
+        div.charts {
+            @for (index, chart) in charts.iter().enumerate() { div data-live id={ "chart-" (index) } { (chart.draw(&samples, now)) } }
+        }
+        h2 { "Where it listens" }
+        dl.facts-list {
+            @for (what, at) in status.listeners.iter().filter(|(_, at)| !at.is_empty()) { div { dt { (what) } dd { (at.join(", ")) } } }
+        }
+    };
+    page(&visitor, "/load", "Load", &body)
+}

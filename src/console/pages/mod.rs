@@ -1,0 +1,20 @@
+//! The pages, each with what its forms do.
+
+pub(super) mod firewall;
+pub(super) mod load;
+pub(super) mod ports;
+pub(super) mod probe;
+pub(super) mod sign_in;
+pub(super) mod sources;
+pub(super) mod streams;
+pub(super) mod users;
+pub(super) mod viewers;
+
+use axum::http::Uri;
+
+use super::form::Form;
+
+/// What a page's address says behind its question mark.
+fn query(uri: &Uri) -> Form {
+    uri.query().map(Form::parse).unwrap_or_default()
+}

@@ -1,0 +1,153 @@
+//! What there is to watch, with a still of each, and how it is opened.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use maud::{Markup, html};
+
+use super::query;
+use crate::console::Console;
+use crate::console::guard::Visitor;
+use crate::console::layout::{Refused, page};
+use crate::console::paging::Paging;
+use crate::console::words;
+use crate::control::accounts::Role;
+use crate::control::calls::{PointAnswer, PointKind, StreamAnswer, points};
+use crate::relay::Point;
+use crate::text::percent_encode;
+
+/// What a browser gets where there is no still: a console is no place for broken pictures.
+const NO_STILL: &str = include_str!("../assets/no-still.svg");
+
+/// `GET /`
+pub(in crate::console) async fn streams(
+    State(console): State<Arc<Console>>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let plane = &console.plane;
+    let shown: Vec<_> = plane.relay.points().into_iter().zip(points(plane)).collect();
+    let paging = Paging::new(shown.len(), query(&uri).get("page"));
+    let host = host(&headers);
+    let body = html! {
+        @if !console.stills.can_be_made() {
+            p.note { "There are no pictures here, for there is no ffmpeg on this machine. Install it, and start the daemon anew." }
+        }
+        ul.cards {
+            @for (index, (point, answer)) in paging.range().zip(paging.of(&shown)) {
+                (card(&console, &visitor, &host, index, point, answer))
+            }
+        }
+        (paging.links("/"))
+    };
+    page(&visitor, "/", "Streams", &body)
+}
+
+fn card(console: &Console, visitor: &Visitor, host: &str, index: usize, point: &Point, answer: &PointAnswer) -> Markup {
+    let picture = answer.streams.iter().find_map(|stream| stream.width.zip(stream.height));
+    let state = match answer.kind {
+        PointKind::Broadcast if answer.live => ("live", "Live"),
+        PointKind::Broadcast => ("waits", "Nothing is sent"),
+        PointKind::OnDemand => ("files", "On demand"),
+        PointKind::Template => ("files", "Opened by name"),
+        PointKind::Stations => ("files", "Stations"),
+    };
+    html! {
+        li.card {
+            @if let Some((width, height)) = picture.filter(|_| answer.live && console.stills.can_be_made()) {
+                img.still src={ "/still?point=" (percent_encode(&answer.name)) } alt={ "The last key frame of " (answer.name) }
+                    width=(width) height=(height) loading="lazy" data-refresh;
+            } @else {
+                div.still.none aria-hidden="true" { span { @if answer.live { "sound" } @else { "no picture" } } }
+            }
+            div.facts data-live id={ "stream-" (index) } {
+                h2 { (answer.title.as_deref().unwrap_or(&answer.name)) }
+                p {
+                    span class={ "state " (state.0) } { (state.1) }
+                    @if answer.title.is_some() { " " code { (answer.name) } }
+                    @if visitor.is(Role::Publisher) && matches!(answer.kind, PointKind::Broadcast) {
+                        " " span { (words::count(point.watchers(), "viewer", "viewers")) }
+                    }
+                    @if answer.live && answer.bit_rate > 0 { " · " (words::bit_rate(answer.bit_rate.into())) }
+                }
+                @if !answer.streams.is_empty() { p.small { (described(&answer.streams)) } }
+            }
+            @if !matches!(answer.kind, PointKind::Template | PointKind::Stations) {
+                details {
+                    summary { "How to open it" }
+                    ul.addresses {
+                        @for url in addresses(console, host, point, answer) { li { a href=(url) { code { (url) } } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn described(streams: &[StreamAnswer]) -> String {
+    let one = |stream: &StreamAnswer| {
+        let size = stream.width.zip(stream.height).map(|(width, height)| format!(" {width}×{height}")).unwrap_or_default();
+        let codec = stream.codec.as_deref().map(|codec| format!(" {codec}")).unwrap_or_default();
+        format!("{}{codec}{size}", stream.kind)
+    };
+    streams.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Where players find it, the most usual first.
+fn addresses(console: &Console, host: &str, point: &Point, answer: &PointAnswer) -> Vec<String> {
+    let name = percent_encode(&answer.name);
+    let name = if point.settings().source.is_folder() { format!("{}/FILE", name.trim_end_matches('/')) } else { name };
+    let listeners = &console.plane.listeners;
+    let url = |scheme: &str, listener: &str, usual: u16, ending: &str| {
+        let port = listeners.get(listener)?.first().map(SocketAddr::port)?;
+        let port = if port == usual { String::new() } else { format!(":{port}") };
+        Some(format!("{scheme}://{host}{port}/{name}{ending}"))
+    };
+    let all =
+        [url("mms", "mms", 1755, ""), url("rtsp", "rtsp", 554, ""), url("http", "http", 80, ""), url("http", "http", 80, ".asx")];
+    all.into_iter().flatten().collect()
+}
+
+/// The name by which the browser found us, without its port.
+pub(super) fn host(headers: &HeaderMap) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => host.get(..colon).unwrap_or_default(),
+        _ => host,
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    if name.is_empty() || !name.chars().all(is_plain) { "HOST".to_owned() } else { name.to_owned() }
+}
+
+/// `GET /still?point=NAME`
+pub(in crate::console) async fn still(
+    State(console): State<Arc<Console>>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Response {
+    let query = query(&uri);
+    let Some(point) = console.plane.relay.point(query.raw("point")) else {
+        return Refused::new(StatusCode::NOT_FOUND, "There is no such publishing point.").shown(Some(&visitor));
+    };
+    match console.stills.of(&point).await {
+        Some(jpeg) => ([(CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))], jpeg).into_response(),
+        None => ([(CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"))], NO_STILL).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_the_browser_says() {
+        let of = |text: &str| host(&[(HOST, text.parse().unwrap())].into_iter().collect());
+        let hosts = ["media.example:8443", "192.0.2.1", "[2001:db8::1]:443", "[2001:db8::1]", "a\"b:1", ""].map(of);
+        assert_eq!(hosts, ["media.example", "192.0.2.1", "[2001:db8::1]", "[2001:db8::1]", "HOST", "HOST"]);
+    }
+}

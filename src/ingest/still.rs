@@ -1,0 +1,68 @@
+//! A picture of a stream, for a page: ffmpeg decodes the first frame of what it is handed and nothing else.
+
+use std::process::Stdio;
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Duration, timeout};
+
+use super::child::{Bounds, bound, group_of, read_up_to};
+
+const PROGRAM: &str = "ffmpeg";
+/// It has so long.
+const MAKING: Duration = Duration::from_secs(8);
+/// A picture of more bytes is none.
+const BYTES_MAX: u64 = 256 << 10;
+/// What it says when it fails is read so far.
+const WORDS_MAX: u64 = 2 << 10;
+/// Viewers come first, and a frame that asks for more memory is none.
+const BOUNDS: Bounds = Bounds { nice: 10, memory_bytes: Some(512 << 20) };
+/// At most 480 wide, and even, as the encoder wants it.
+const SCALE: &str = r"scale=w=trunc(min(480\,iw)/2)*2:h=-2";
+
+/// Whether there is an ffmpeg to be run.
+pub fn has_ffmpeg() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file())
+}
+
+/// A JPEG of at most 480 by whatever pixels of the first frame of `asf`, a header and packets from a key frame on. ffmpeg gets the
+/// bytes on its standard input, opens neither file nor network, and is ended after 8 s, or when this is dropped.
+///
+/// # Errors
+/// It made none: words for a person.
+pub async fn jpeg(asf: Bytes) -> Result<Bytes, String> {
+    let mut command = tokio::process::Command::new(PROGRAM);
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1", "-protocol_whitelist", "pipe"]);
+    command.args(["-f", "asf", "-i", "pipe:0", "-map", "0:v:0", "-frames:v", "1", "-vf", SCALE, "-threads", "1"]);
+    command.args(["-c:v", "mjpeg", "-q:v", "5", "-f", "image2pipe", "pipe:1"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("cannot run {PROGRAM}: {error}"))?;
+    if let Some(group) = group_of(&child) {
+        bound(group, BOUNDS);
+    }
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // It may have enough before the end.
+            let _ = stdin.write_all(&asf).await;
+        }
+    };
+    let work = async {
+        let ((), picture, words) = tokio::join!(feed, read_up_to(stdout, BYTES_MAX), read_up_to(stderr, WORDS_MAX));
+        (picture, words, child.wait().await)
+    };
+    let done = timeout(MAKING, work).await;
+    let Ok((picture, words, status)) = done else {
+        let _ = child.kill().await;
+        return Err(format!("it did not end in {} s", MAKING.as_secs()));
+    };
+    match status {
+        Err(error) => Err(error.to_string()),
+        Ok(status) if picture.is_empty() || picture.len() as u64 >= BYTES_MAX => {
+            Err(format!("{status}, {} bytes of a picture: {}", picture.len(), String::from_utf8_lossy(&words).trim()))
+        }
+        Ok(_) => Ok(picture.into()),
+    }
+}
