@@ -6,28 +6,14 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::accounts::accounts;
 use support::daemon::{Daemon, Launch};
 use support::viewer::Viewer;
 use support::{tls, wait_for};
-
-/// A file of three who may sign in, each with the name of their role and the password "geheim".
-fn accounts() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("operators");
-    for role in ["viewer", "publisher", "operator"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
-        command.args(["passwd", "--role", role]).arg(&file).arg(role);
-        let mut passwd = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        passwd.stdin.take().unwrap().write_all(b"geheim\n").unwrap();
-        assert!(passwd.wait().unwrap().success());
-    }
-    (folder, file)
-}
 
 /// One request; status and body.
 fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> (u16, Value) {

@@ -19,6 +19,8 @@ pub struct Launch {
     protocols: [Option<&'static str>; 3],
     tls: Option<[PathBuf; 2]>,
     control: String,
+    console: bool,
+    without_programs: bool,
     open_files: Option<u32>,
 }
 
@@ -38,6 +40,8 @@ pub struct Daemon {
     pub admin: SocketAddr,
     /// The control port.
     pub control: SocketAddr,
+    /// The web console; nowhere unless asked for.
+    pub console: SocketAddr,
     stopped: bool,
 }
 
@@ -53,6 +57,8 @@ impl Launch {
             protocols: [None; 3],
             tls: None,
             control: String::new(),
+            console: false,
+            without_programs: false,
             open_files: None,
         }
     }
@@ -99,6 +105,18 @@ impl Launch {
         self
     }
 
+    /// Serves the web console too, where the others are.
+    pub fn console(mut self) -> Self {
+        self.console = true;
+        self
+    }
+
+    /// Lets it find no other program, such as ffmpeg.
+    pub fn without_programs(mut self) -> Self {
+        self.without_programs = true;
+        self
+    }
+
     /// Lets it have so many open files and no more.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
@@ -118,7 +136,7 @@ impl Launch {
         let [mms_protocols, http_protocols, rtsp_protocols] =
             self.protocols.map(|protocols| protocols.map(|protocols| format!("protocols = {protocols}\n")).unwrap_or_default());
         let settings = format!(
-            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = {}\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n[control]\nlisten = \"{host}:0\"\n{}\n[console]\nlisten = \"\"\n",
+            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = {}\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n[control]\nlisten = \"{host}:0\"\n{}\n[console]\nlisten = \"{}\"\n",
             self.settings,
             mms_protocols,
             http_protocols,
@@ -126,6 +144,7 @@ impl Launch {
             rtsp_protocols,
             self.rtsp.map_or_else(|| format!("{host}:0"), str::to_owned),
             self.control,
+            if self.console { format!("{host}:0") } else { String::new() },
         );
         let config = folder.path().join("wmrelay.toml");
         std::fs::write(&config, settings).unwrap();
@@ -150,6 +169,9 @@ impl Launch {
         command.arg("serve").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
         command.env("STATE_DIRECTORY", folder.path()).env("RUNTIME_DIRECTORY", folder.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        if self.without_programs {
+            command.env("PATH", folder.path());
+        }
         let child = command.spawn().unwrap();
 
         // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
@@ -163,6 +185,7 @@ impl Launch {
             rtsps: nowhere,
             admin: nowhere,
             control: nowhere,
+            console: nowhere,
             stopped: false,
         };
         let bound: serde_json::Value = wait_for("the daemon's ready file", Duration::from_secs(20), || {
@@ -178,6 +201,9 @@ impl Launch {
         // Not listened on beyond loopback while nobody may sign in.
         if bound["control"][0].is_string() {
             daemon.control = first("control");
+        }
+        if bound["console"][0].is_string() {
+            daemon.console = first("console");
         }
         if !tls.is_empty() {
             daemon.rtsps = first("rtsps");

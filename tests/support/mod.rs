@@ -13,8 +13,10 @@
     reason = "each test binary uses a part of this; a panic is its report; and it runs on the real clock"
 )]
 
+pub mod accounts;
 pub mod archive;
 pub mod asf;
+pub mod browser;
 pub mod camera;
 pub mod daemon;
 pub mod forwarder;
