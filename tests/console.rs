@@ -327,6 +327,20 @@ fn a_still_is_the_last_key_frame_and_starts_no_source() {
     assert!(sources.lines().any(|line| line.contains("asleep") && !line.contains("up")), "{sources}");
 }
 
+#[test]
+fn without_ffmpeg_the_page_says_so_once() {
+    let (_folder, file) = accounts();
+    let two = "[[publishing_point]]\nname = \"a\"\nsource = { type = \"demo\" }\n[[publishing_point]]\nname = \"b\"\nsource = { type = \"demo\" }\n";
+    let daemon = Launch::new(two).control(format!("users_file = {file:?}")).console().without_programs().start();
+    let viewer = Somebody::new(daemon.console, "viewer");
+    let page = wait_for("two that are live", Duration::from_secs(20), || {
+        let page = viewer.get("/").text();
+        (page.matches(">Live<").count() == 2).then_some(page)
+    });
+    assert!(page.matches("there is no ffmpeg on this machine").count() == 1 && !page.contains("src=\"/still"), "{page}");
+    assert_eq!(viewer.get("/still?point=a").header("content-type"), Some("image/svg+xml"));
+}
+
 const BROWSER: [Need; 2] = [Need::Program("chromium"), Need::Program("chromedriver")];
 
 /// Where the pictures go, if anybody wants them.

@@ -20,6 +20,7 @@ pub struct Launch {
     tls: Option<[PathBuf; 2]>,
     control: String,
     console: bool,
+    without_programs: bool,
     open_files: Option<u32>,
 }
 
@@ -57,6 +58,7 @@ impl Launch {
             tls: None,
             control: String::new(),
             console: false,
+            without_programs: false,
             open_files: None,
         }
     }
@@ -106,6 +108,12 @@ impl Launch {
     /// Serves the web console too, where the others are.
     pub fn console(mut self) -> Self {
         self.console = true;
+        self
+    }
+
+    /// Lets it find no other program, such as ffmpeg.
+    pub fn without_programs(mut self) -> Self {
+        self.without_programs = true;
         self
     }
 
@@ -161,6 +169,9 @@ impl Launch {
         command.arg("serve").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
         command.env("STATE_DIRECTORY", folder.path()).env("RUNTIME_DIRECTORY", folder.path());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        if self.without_programs {
+            command.env("PATH", folder.path());
+        }
         let child = command.spawn().unwrap();
 
         // A guard from here on: a daemon that never gets ready is ended, and its log shown, as any other.
