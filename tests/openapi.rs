@@ -1,6 +1,6 @@
 //! The API of the control port keeps what its description says: schemathesis makes up calls from the one and judges the other.
 
-#![allow(clippy::unwrap_used, reason = "a panic is a test's report")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a panic is a test's report")]
 
 mod support;
 
