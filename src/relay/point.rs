@@ -488,6 +488,20 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_to_hear_no_more_does_not() {
+        let (point, told) = (point(), Arc::new(Mutex::new(Vec::new())));
+        let listener = Arc::clone(&told);
+        point.on_watchers_while(Box::new(move |count| {
+            listener.lock().unwrap().push(count);
+            count < 2
+        }));
+        let watches = [point.watch(), point.watch(), point.watch()];
+        drop(watches);
+        assert_eq!(*told.lock().unwrap(), [0, 1, 2]);
+        assert_eq!(point.lock_watchers().listeners.len(), 0);
+    }
+
+    #[test]
     fn points_of_one_label_add_up() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         // Built with the recorder in place, as the daemon does.

@@ -275,6 +275,25 @@ mod tests {
     }
 
     #[test]
+    fn other_limits_hold_for_who_comes() {
+        let gate = gate(|limits| limits.viewers = 3);
+        let permits: Vec<_> = (0..3).map(|_| connect(&gate, "192.0.2.1").unwrap()).collect();
+        assert_eq!(connect(&gate, "192.0.2.1").unwrap_err(), Refusal::Viewers);
+        let (mut limits, mut access) = (Settings::default().limits, Access::default());
+        (limits.viewers, limits.joins_per_s) = (2, 1);
+        access.viewers_deny = vec!["192.0.2.9/32".parse().unwrap()];
+        gate.apply(&limits, &access);
+        assert_eq!(gate.viewers(), 3, "who is there stays");
+        assert_eq!(connect(&gate, "192.0.2.9").unwrap_err(), Refusal::Access);
+        drop(permits);
+        let _one = connect(&gate, "192.0.2.1").unwrap();
+        assert_eq!(connect(&gate, "192.0.2.1").unwrap_err(), Refusal::Joins);
+        // The rate that is the same goes on counting.
+        gate.apply(&limits, &Access::default());
+        assert_eq!(connect(&gate, "192.0.2.9").unwrap_err(), Refusal::Joins);
+    }
+
+    #[test]
     fn zero_is_no_limit() {
         let gate = gate(|_| ());
         let mut permits: Vec<_> = (0..500).map(|_| connect(&gate, "192.0.2.1").unwrap()).collect();
