@@ -177,6 +177,22 @@ fn one_failure_is_not_enough_where_udp_arrives() {
     }
 }
 
+/// A firewall that says so: its word is taken at once.
+#[test]
+fn an_icmp_error_is_believed() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
+    if !ready("an_icmp_error_is_believed", &needs) {
+        return;
+    }
+    let (site, url) = (Site::new(""), format!("mmsu://{SERVER}/demo"));
+    site.network.load_at_firewall(&rules("reject"));
+    let arguments = ["play", &url, "--ports", "1024-1123", "--seconds", "3", "--json"];
+    Process::start(site.network.client_command(env!("CARGO_BIN_EXE_wmrelay"), &arguments)).finish(MINUTE);
+    let learned = site.learned();
+    assert_eq!((learned[0]["prefix"].as_str(), learned[0]["sign"].as_str()), (Some("10.77.2.2/32"), Some("icmp")), "{learned}");
+    assert_eq!(site.plays(&format!("mms://{SERVER}/demo"))["transport"], "tcp");
+}
+
 #[test]
 fn it_can_be_switched_off() {
     let needs = [Root, Program("ip"), Program("nft"), Program("bash")];

@@ -82,6 +82,8 @@ pub(super) enum Command {
     Delivery(Delivery),
     /// A resend request of a session's own address. `pending` counts those on their way.
     Datagram { conn: usize, client_id: u32, bytes: Box<[u8]>, pending: Arc<AtomicUsize> },
+    /// ICMP says that a datagram did not get to a session, or to whoever had its port a moment ago.
+    Unreached { conn: usize, client_id: u32 },
     /// The path to a session needs IP fragments.
     Fragment { conn: usize, client_id: u32 },
     /// End a session.

@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::command::EndCause;
 use super::conn::Conn;
 use super::engine::Engine;
 use super::state::State;
@@ -14,7 +13,7 @@ use crate::viewing::Ask;
 /// Players that give up on UDP do so within five to thirty seconds; who left later than this left for another reason. That it stayed says
 /// nothing: FFmpeg waits for ever.
 const GIVES_UP: Duration = Duration::from_secs(60);
-/// A report of nothing says something only if there was time for something.
+/// A report of nothing says something only if there was time for something; and an ICMP error only as long as there was not.
 const TIME_TO_ARRIVE: Duration = Duration::from_secs(3);
 
 /// Something is sent to a session by UDP.
@@ -23,6 +22,8 @@ pub(super) struct UdpTrial {
     since: Instant,
     /// There was a sign that it arrives.
     arrives: bool,
+    /// ICMP has said something of it.
+    doubted: bool,
 }
 
 impl State {
@@ -33,7 +34,7 @@ impl State {
     /// A session was sent a datagram.
     pub(super) fn udp_was_sent(&mut self, key: usize, now: Instant) {
         if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.route.is_some()) {
-            conn.udp_trial.get_or_insert(UdpTrial { since: now, arrives: false });
+            conn.udp_trial.get_or_insert(UdpTrial { since: now, arrives: false, doubted: false });
         }
     }
 
@@ -53,12 +54,12 @@ impl State {
         }
     }
 
-    /// ICMP says something about a session's datagrams.
-    pub(super) fn look_at_end(&mut self, key: usize, now: Instant, why: EndCause) {
-        let is_silent = |conn: &Conn| conn.udp_trial.is_some_and(|trial| !trial.arrives);
-        // Over RTSP it may be a player that was just closed: that it comes again by TCP has to tell.
-        let tells = |conn: &Conn| is_silent(conn) && matches!(conn.engine, Engine::Mms(_));
-        if why == EndCause::Unreachable && self.conns.get(key).is_some_and(tells) {
+    /// ICMP says that a datagram did not get there. A port that is closed from the first datagram on is a firewall's doing; later it is a
+    /// player's that was closed.
+    pub(super) fn look_at_icmp(&mut self, key: usize, now: Instant) {
+        let Some(trial) = self.conns.get_mut(key).and_then(|conn| conn.udp_trial.as_mut()) else { return };
+        let is_first = !std::mem::replace(&mut trial.doubted, true);
+        if is_first && !trial.arrives && now.saturating_duration_since(trial.since) < TIME_TO_ARRIVE {
             self.udp_fails(key, now, Sign::Icmp);
         }
     }

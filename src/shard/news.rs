@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::command::Command;
+use super::command::{Command, EndCause};
 use super::conn::{Conn, Opened, Place, channel_of};
 use super::engine::{Engine, Event};
 use super::state::State;
@@ -164,8 +164,15 @@ impl State {
             }
             Command::End { conn, client_id, why } => {
                 if self.is(conn, client_id) {
-                    self.look_at_end(conn, now, why);
+                    if why == EndCause::Unreachable {
+                        self.look_at_icmp(conn, now);
+                    }
                     self.close(conn, why.label(), why.to_string());
+                }
+            }
+            Command::Unreached { conn, client_id } => {
+                if self.is(conn, client_id) {
+                    self.look_at_icmp(conn, now);
                 }
             }
             Command::Fragment { conn: key, client_id } => {

@@ -101,7 +101,10 @@ impl Routes {
             // Right after the lease began it may be about a datagram to the one who had the port before. A port that is really
             // closed answers the next packet in the same way.
             PathError::Unreachable
-                if home.destination.is_some_and(|(_, since)| now.saturating_duration_since(since) < SETTLED) => {}
+                if home.destination.is_some_and(|(_, since)| now.saturating_duration_since(since) < SETTLED) =>
+            {
+                home.shard.send(Command::Unreached { conn, client_id });
+            }
             PathError::Unreachable => {
                 home.shard.send(Command::End { conn, client_id, why: EndCause::Unreachable });
             }
@@ -200,6 +203,7 @@ mod tests {
         let (entry, mut mailbox, viewer) = session(&routes);
         entry.leads_to(Some((viewer, start)));
         routes.path_error(start + Duration::from_millis(1900), viewer, PathError::Unreachable);
+        assert!(matches!(mailbox.try_recv(), Ok(Command::Unreached { conn: 7, client_id: 0xABCD })));
         assert!(mailbox.try_recv().is_err());
         routes.path_error(start + Duration::from_millis(2100), viewer, PathError::Unreachable);
         assert!(matches!(mailbox.try_recv(), Ok(Command::End { conn: 7, client_id: 0xABCD, why: EndCause::Unreachable })));
