@@ -92,7 +92,8 @@ fn ended_table(ended: &[(SystemTime, SessionFacts)]) -> Markup {
 }
 
 fn what(facts: &SessionFacts) -> &str {
-    facts.name.as_deref().or(facts.point.as_deref()).unwrap_or("nothing yet")
+    let names = [facts.name.as_deref(), facts.point.as_deref()];
+    names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("nothing yet")
 }
 
 fn kick_form(visitor: &Visitor, session: u64) -> Markup {
