@@ -122,7 +122,9 @@ fn the_api_keeps_what_its_description_says() {
         command.current_dir(folder.path()).args(["run", &format!("http://{}/openapi.json", daemon.control)]);
         command.args(["--checks", CHECKS, "--max-examples", examples, "--generation-deterministic", "--no-shrink", "--no-color"]);
         command.args(["--phases", "examples,coverage,fuzzing"]);
-        command.args(["--suppress-health-check", "all", "--request-timeout", "10", "--workers", "2", "--continue-on-failure"]);
+        command.args(["--suppress-health-check", "all", "--request-timeout", "10", "--continue-on-failure"]);
+        // One: two threads that read Python's own source at once fail now and then in Python 3.11.
+        command.args(["--workers", "1"]);
         command.args(paths);
         if let Some(token) = token {
             command.args(["--header", &format!("Authorization: Bearer {token}")]);
