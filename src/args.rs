@@ -1,5 +1,9 @@
 //! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
 
+mod drain;
+
+pub use drain::DrainArgs;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,6 +84,9 @@ pub enum OperateCommand {
         #[command(flatten)]
         daemon: DaemonArgs,
     },
+    /// Take no new viewers: send them elsewhere or refuse them, while those who watch finish; or take them again
+    #[command(after_help = EXIT_CODES)]
+    Drain(DrainArgs),
     /// End a session
     #[command(after_help = EXIT_CODES)]
     Kick {
@@ -101,6 +108,7 @@ impl OperateCommand {
         match self {
             Self::Status(daemon) | Self::Viewers(daemon) | Self::Leases(daemon) | Self::Sources(daemon) => daemon,
             Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
+            Self::Drain(drain) => &drain.daemon,
         }
     }
 }

@@ -70,6 +70,7 @@ fn no_role_does_what_it_may_not() {
         ("get", "/v1/status" | "/v1/viewers" | "/v1/viewers/{session}" | "/v1/leases" | "/v1/log-level" | "/v1/events")
         | ("delete", "/v1/viewers/{session}")
         | ("put", "/v1/log-level")
+        | ("post" | "delete", "/v1/drain")
         | ("post", "/v1/sources/disconnect") => 3,
         (method, path) => panic!("{method} {path} is not in this table"),
     };

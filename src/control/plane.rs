@@ -9,11 +9,12 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::Health;
 use super::accounts::{Accounts, AccountsFile};
+use super::drain::Drains;
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
 use crate::settings::Settings;
-use crate::shard::Roster;
+use crate::shard::{Drain, Roster};
 
 /// Passwords looked at at once: each takes 19 MiB and a processor for some tens of milliseconds.
 const AT_ONCE: usize = 2;
@@ -51,6 +52,7 @@ pub struct Plane {
     pub started: Instant,
     /// What is logged.
     pub log: Box<dyn LogLevel>,
+    pub(super) drains: Drains,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
@@ -87,6 +89,8 @@ pub struct PlaneParts {
     pub relay: Arc<Relay>,
     /// See [`Plane::roster`].
     pub roster: Roster,
+    /// Lets the shards take no new viewers.
+    pub drain: Drain,
     /// See [`Plane::health`].
     pub health: Arc<Health>,
     /// See [`Plane::listeners`].
@@ -102,7 +106,7 @@ pub struct PlaneParts {
 impl Plane {
     /// Nobody has signed in yet.
     pub fn new(parts: PlaneParts) -> Self {
-        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, started } = parts;
+        let PlaneParts { settings, relay, roster, drain, health, listeners, accounts, log, started } = parts;
         let sources = broadcast::Sender::new(SOURCE_NEWS_KEPT);
         for point in relay.points() {
             let (name, sender) = (point.name().to_owned(), sources.clone());
@@ -117,6 +121,7 @@ impl Plane {
             listeners,
             started,
             log,
+            drains: Drains::new(drain),
             sources,
             accounts,
             tokens: Mutex::default(),

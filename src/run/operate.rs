@@ -1,19 +1,19 @@
 //! The commands that ask the running daemon, or tell it what to do, by its Unix socket.
 
-mod tables;
+pub(super) mod tables;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::{DaemonArgs, OperateCommand};
 use crate::control::socket;
@@ -41,8 +41,16 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Sources(_) => (Method::GET, "/v1/sources".to_owned()),
         OperateCommand::Why { session, .. } => (Method::GET, format!("/v1/viewers/{session}")),
         OperateCommand::Kick { session, .. } => (Method::DELETE, format!("/v1/viewers/{session}")),
+        OperateCommand::Drain(drain) => (if drain.cancel { Method::DELETE } else { Method::POST }, "/v1/drain".to_owned()),
     };
-    let answer = ask(daemon, method, &path)?;
+    let body = match command {
+        OperateCommand::Drain(drain) if !drain.cancel => {
+            let redirect = drain.redirect.as_ref().map(ToString::to_string);
+            Some(json!({ "redirect": redirect, "timeout_s": drain.timeout, "exit": drain.exit }))
+        }
+        _ => None,
+    };
+    let answer = ask(daemon, method, &path, body.as_ref())?;
     let mut out = std::io::stdout().lock();
     if daemon.json {
         if !answer.is_null() {
@@ -50,7 +58,7 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let bold = out.is_terminal();
+    let bold = coloured(&out);
     let text = match command {
         OperateCommand::Status(_) => tables::status(&answer),
         OperateCommand::Viewers(_) => tables::viewers(&answer, bold),
@@ -58,41 +66,73 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Sources(_) => tables::sources(&answer, bold),
         OperateCommand::Why { .. } => tables::story(&answer),
         OperateCommand::Kick { session, .. } => format!("session {session} is ended\n"),
+        OperateCommand::Drain(drain) if drain.cancel => "new viewers are taken again\n".to_owned(),
+        OperateCommand::Drain(_) => tables::drain(&answer),
     };
     out.write_all(text.as_bytes())?;
     Ok(())
 }
 
-fn ask(daemon: &DaemonArgs, method: Method, path: &str) -> anyhow::Result<Value> {
-    let stream = connect(daemon.socket.as_deref())?;
+/// Whether a terminal is written to that wants colours (no-color.org).
+pub(super) fn coloured(out: &impl IsTerminal) -> bool {
+    let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    out.is_terminal() && said("NO_COLOR").is_none() && said("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn ask(daemon: &DaemonArgs, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let talk = talk(stream, method, path);
-        tokio::time::timeout(PATIENCE, talk).await.map_err(|_| anyhow!("the daemon does not answer; its log may say why"))?
-    })
+    runtime.block_on(async { Line::open(daemon)?.ask(method, path, body).await })
 }
 
-fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
-    let candidates = named.map_or_else(socket::candidates, |path| vec![path.to_owned()]);
-    let mut tried = Vec::new();
-    for path in candidates {
-        match StdUnixStream::connect(&path) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => tried.push(format!("{}: {error}", path.display())),
+/// The way to the daemon: a connection for each question.
+pub(super) struct Line {
+    /// Where it was found.
+    socket: PathBuf,
+}
+
+impl Line {
+    /// Finds the daemon.
+    ///
+    /// # Errors
+    /// None can be reached; the text says where one was looked for.
+    pub(super) fn open(daemon: &DaemonArgs) -> anyhow::Result<Self> {
+        let candidates = daemon.socket.clone().map_or_else(socket::candidates, |path| vec![path]);
+        let mut tried = Vec::new();
+        for socket in candidates {
+            match StdUnixStream::connect(&socket) {
+                Ok(_) => return Ok(Self { socket }),
+                Err(error) => tried.push(format!("{}: {error}", socket.display())),
+            }
         }
+        bail!(
+            "no daemon can be reached ({}). Does it run, and as this user? Name its socket by --socket, or run this as root",
+            tried.join("; ")
+        )
     }
-    bail!(
-        "no daemon can be reached ({}). Does it run, and as this user? Name its socket by --socket, or run this as root",
-        tried.join("; ")
-    )
+
+    /// What there is at a path.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or refuses.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let talk = talk(&self.socket, method, path, body);
+        tokio::time::timeout(PATIENCE, talk).await.map_err(|_| anyhow!("the daemon does not answer; its log may say why"))?
+    }
 }
 
-async fn talk(stream: StdUnixStream, method: Method, path: &str) -> anyhow::Result<Value> {
-    stream.set_nonblocking(true)?;
-    let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
-    let (mut sender, connection) = http1::handshake(stream).await.context("the daemon does not answer")?;
+async fn talk(socket: &Path, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    let stream = tokio::net::UnixStream::connect(socket).await.context("the daemon is gone")?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("the daemon does not answer")?;
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost").body(Empty::<Bytes>::new())?;
+    let mut request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let request = request.body(Full::new(Bytes::from(body.map_or_else(String::new, Value::to_string))))?;
     let response = sender.send_request(request).await.context("the daemon does not answer")?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|error| anyhow!("{error}"))?.to_bytes();

@@ -16,7 +16,7 @@ use super::descriptors::Descriptors;
 use super::sign::{read_secrets, unix_s};
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
-use crate::control::{self, Control, Faces, Health, LogLevel, Plane, PlaneParts, systemd};
+use crate::control::{self, Control, DrainWish, Faces, Health, LogLevel, Plane, PlaneParts, systemd};
 use crate::hooks::Hooks;
 use crate::ingest::{self, Ingest};
 use crate::logging::LevelSwitch;
@@ -29,6 +29,9 @@ use crate::wire::Guid;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(8);
+
+/// What systemd is asked for while viewers finish behind SIGTERM, each second anew.
+const DRAIN_STEP: Duration = Duration::from_secs(15);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -82,13 +85,15 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
             settings: Arc::clone(&settings),
             relay: Arc::clone(&relay),
             roster: shards.roster(),
+            drain: shards.drain(),
             health: Arc::clone(&health),
             listeners: bound.by_name(),
             accounts,
             log: Box::new(Log(level)),
             started: Clock::now().into_std(),
         };
-        let faces = Faces { plane: Arc::new(Plane::new(parts)), ports, certificate, socket };
+        let plane = Arc::new(Plane::new(parts));
+        let faces = Faces { plane: Arc::clone(&plane), ports, certificate, socket };
         let control = Control::start(admin, Some(faces), recorder, Arc::clone(&health))
             .context("admin and control port cannot be served")?;
 
@@ -99,15 +104,26 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
         systemd::ready(&bound.status(&relay));
         tracing::info!("{}", bound.status(&relay));
 
-        let mut told = None;
+        let (mut told, mut is_told_to_end) = (None, false);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 now = second.tick() => {
                     relay.tick(now.into_std());
-                    let viewers = relay.admission().viewers();
-                    if told.replace(viewers) != Some(viewers) {
-                        systemd::status(&format!("{viewers} sessions. {}", bound.status(&relay)));
+                    let (viewers, drain) = (relay.admission().viewers(), plane.look_at_drain(now.into_std()));
+                    if told.replace((viewers, drain.is_some())) != Some((viewers, drain.is_some())) {
+                        let state = if drain.is_some() { "Draining, no new viewers: " } else { "" };
+                        systemd::status(&format!("{state}{viewers} sessions. {}", bound.status(&relay)));
+                    }
+                    match drain {
+                        Some(drain) if drain.exit && drain.over => {
+                            tracing::info!(viewers, "drained: stopping");
+                            break;
+                        }
+                        Some(_) if is_told_to_end => systemd::needs(DRAIN_STEP),
+                        Some(_) => {}
+                        // It was taken back.
+                        None => is_told_to_end = false,
                     }
                 }
                 Some(()) = reopen.recv() => {
@@ -115,8 +131,15 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
                     access_log.reopen();
                 }
                 name = stop.next() => {
-                    tracing::info!("{name}: stopping; viewers get the end of the stream");
-                    break;
+                    let drain = &settings.drain;
+                    if drain.timeout.is_zero() || std::mem::replace(&mut is_told_to_end, true) {
+                        tracing::info!("{name}: stopping; viewers get the end of the stream");
+                        break;
+                    }
+                    let seconds = drain.timeout.as_secs();
+                    tracing::info!("{name}: no new viewers; those who watch have {seconds} s. A second signal ends it at once");
+                    systemd::needs(DRAIN_STEP);
+                    plane.begin_drain(Clock::now().into_std(), DrainWish::of_stop(drain));
                 }
             }
         }

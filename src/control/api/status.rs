@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::answer::FailureBody;
 use super::caller::Operator;
+use super::drain::Draining;
 use crate::control::plane::Plane;
 
 /// How the daemon is.
@@ -18,6 +19,8 @@ pub(super) struct Status {
     /// Of the program.
     version: &'static str,
     state: DaemonState,
+    /// While no new viewers are taken.
+    drain: Option<Draining>,
     /// Since it began.
     uptime_s: u64,
     /// Sessions that have a place.
@@ -46,6 +49,8 @@ pub(super) enum DaemonState {
     Serving,
     /// A thread that serves viewers does not answer.
     Stuck,
+    /// It serves those who watch, and takes no new viewers.
+    Draining,
     /// It is about to end.
     Stopping,
 }
@@ -67,6 +72,8 @@ pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json
         DaemonState::Stopping
     } else if !plane.health.healthy(now) {
         DaemonState::Stuck
+    } else if plane.health.draining() {
+        DaemonState::Draining
     } else if plane.health.ready() {
         DaemonState::Serving
     } else {
@@ -76,6 +83,7 @@ pub(super) async fn status(State(plane): State<Arc<Plane>>, _: Operator) -> Json
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         state,
+        drain: plane.look_at_drain(now).as_ref().map(Draining::of),
         uptime_s: now.saturating_duration_since(plane.started).as_secs(),
         sessions: admission.viewers(),
         bit_rate: admission.bit_rate(),
