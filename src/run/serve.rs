@@ -22,6 +22,7 @@ use crate::ingest::{self, Ingest};
 use crate::logging::LevelSwitch;
 use crate::relay::Relay;
 use crate::settings::{Problem, RtspTls, Settings, SettingsError};
+use crate::shard::inherited;
 use crate::shard::listen::{self, MmsListener, RtspListener};
 use crate::shard::{Certificate, CertificateError, Doors, Gate, Mailboxes, Shards, Surroundings, TlsDoor};
 use crate::text::{Authenticator, Users};
@@ -40,6 +41,9 @@ const DRAIN_STEP: Duration = Duration::from_secs(15);
 /// # Errors
 /// Something cannot be bound, read or started; the text says what, and what to do.
 pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelSwitch) -> anyhow::Result<()> {
+    // There is no second thread yet.
+    let sockets =
+        inherited::take_over().context("the sockets that systemd hands over cannot be used (LISTEN_FDS, LISTEN_PID)")?;
     let recorder = control::install_recorder().context("metrics cannot be recorded")?;
     let descriptors = Descriptors::raise();
     if let Some(shortage) = descriptors.shortage(&settings) {
@@ -55,6 +59,12 @@ pub(super) fn serve(settings: Settings, ready_file: Option<&Path>, level: LevelS
     let certificate = read_certificate(&settings.rtsp_tls)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
     let commands = CommandDoors::open(&settings)?;
+    for rest in inherited::close_rest() {
+        tracing::warn!("{rest}");
+    }
+    if sockets > 0 {
+        tracing::info!(sockets, "sockets were inherited");
+    }
     let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin, &commands.ports);
     let tls = certificate.map(|certificate| TlsDoor { listeners: rtsps, certificate: Arc::new(certificate) });
     let wall_clock = wall_clock();

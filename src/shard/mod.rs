@@ -21,6 +21,7 @@ mod gate;
 mod handoff;
 mod image;
 mod inflow;
+pub mod inherited;
 mod lag;
 pub mod listen;
 mod mirror;
