@@ -1,8 +1,10 @@
 //! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
 
 mod drain;
+mod top;
 
 pub use drain::DrainArgs;
+pub use top::TopArgs;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -63,6 +65,9 @@ pub enum Command {
 #[derive(Debug, Clone, Subcommand)]
 #[command(subcommand_help_heading = "The running daemon")]
 pub enum OperateCommand {
+    /// Show who watches and what feeds, with rates, live on a terminal
+    #[command(after_help = EXIT_CODES)]
+    Top(TopArgs),
     /// Print how the running daemon is
     #[command(after_help = EXIT_CODES)]
     Status(DaemonArgs),
@@ -109,6 +114,7 @@ impl OperateCommand {
             Self::Status(daemon) | Self::Viewers(daemon) | Self::Leases(daemon) | Self::Sources(daemon) => daemon,
             Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
             Self::Drain(drain) => &drain.daemon,
+            Self::Top(top) => &top.daemon,
         }
     }
 }

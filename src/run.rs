@@ -11,6 +11,7 @@ mod play;
 mod serve;
 mod sign;
 mod swarm;
+mod top;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -41,6 +41,8 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Sources(_) => (Method::GET, "/v1/sources".to_owned()),
         OperateCommand::Why { session, .. } => (Method::GET, format!("/v1/viewers/{session}")),
         OperateCommand::Kick { session, .. } => (Method::DELETE, format!("/v1/viewers/{session}")),
+        // It has its own way of asking.
+        OperateCommand::Top(args) => return super::top::top(args),
         OperateCommand::Drain(drain) => (if drain.cancel { Method::DELETE } else { Method::POST }, "/v1/drain".to_owned()),
     };
     let body = match command {
@@ -68,6 +70,7 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Kick { session, .. } => format!("session {session} is ended\n"),
         OperateCommand::Drain(drain) if drain.cancel => "new viewers are taken again\n".to_owned(),
         OperateCommand::Drain(_) => tables::drain(&answer),
+        OperateCommand::Top(_) => String::new(),
     };
     out.write_all(text.as_bytes())?;
     Ok(())
