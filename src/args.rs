@@ -1,6 +1,11 @@
 //! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
 
+mod drain;
 mod probe;
+mod top;
+
+pub use drain::DrainArgs;
+pub use top::TopArgs;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -65,6 +70,9 @@ pub enum Command {
 #[derive(Debug, Clone, Subcommand)]
 #[command(subcommand_help_heading = "The running daemon")]
 pub enum OperateCommand {
+    /// Show who watches and what feeds, with rates, live on a terminal
+    #[command(after_help = EXIT_CODES)]
+    Top(TopArgs),
     /// Print how the running daemon is
     #[command(after_help = EXIT_CODES)]
     Status(DaemonArgs),
@@ -99,6 +107,9 @@ pub enum OperateCommand {
     /// Have the daemon read its settings again and put them into force, all or nothing; prints what changed
     #[command(after_help = EXIT_CODES)]
     Reload(DaemonArgs),
+    /// Take no new viewers: send them elsewhere or refuse them, while those who watch finish; or take them again
+    #[command(after_help = EXIT_CODES)]
+    Drain(DrainArgs),
     /// End a session
     #[command(after_help = EXIT_CODES)]
     Kick {
@@ -123,6 +134,8 @@ impl OperateCommand {
             | Self::Sources(daemon)
             | Self::Reload(daemon) => daemon,
             Self::Learned { daemon, .. } | Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
+            Self::Drain(drain) => &drain.daemon,
+            Self::Top(top) => &top.daemon,
         }
     }
 }

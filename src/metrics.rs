@@ -47,6 +47,8 @@ pub const TRANSPORT_FALLBACKS: &str = "wmrelay_transport_fallbacks_total";
 /// Viewers and publishers turned away. Label: `cause`; what opens protected publishing points failed by `no_key`, `wrong_key`,
 /// `expired_key`, `wrong_password`, `bad_login`, and `guesses` (too many wrong passwords before, this one was not looked at).
 pub const REFUSALS: &str = "wmrelay_refusals_total";
+/// Viewers that were sent to another server, since this one drains.
+pub const REDIRECTS: &str = "wmrelay_redirects_total";
 /// Lines of the access log, by what came of them. Label: `result` (`written`, `failed`, `dropped`).
 pub const ACCESS_LOG_LINES: &str = "wmrelay_access_log_lines_total";
 /// 1 while a source sends. Label: `point`.
@@ -162,6 +164,7 @@ pub fn describe_all() {
     describe_gauge!(PORT_LEASES, "Client UDP ports by state");
     describe_counter!(TRANSPORT_FALLBACKS, "UDP funnels refused so that the player takes TCP, by cause");
     describe_counter!(REFUSALS, "Viewers and publishers turned away, by cause");
+    describe_counter!(REDIRECTS, "Viewers that were sent to another server, since this one drains");
     describe_gauge!(SOURCE_UP, "1 while the source of a publishing point sends, else 0");
     describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
     describe_gauge!(SOURCE_FALLBACK, "1 while the fallback of a publishing point stands in for its source, else 0");

@@ -13,6 +13,7 @@ mod reload;
 mod serve;
 mod sign;
 mod swarm;
+mod top;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

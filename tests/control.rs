@@ -71,6 +71,7 @@ fn no_role_does_what_it_may_not() {
         | ("delete", "/v1/viewers/{session}" | "/v1/learned" | "/v1/learned/{prefix}")
         | ("put", "/v1/log-level")
         | ("post", "/v1/reload")
+        | ("post" | "delete", "/v1/drain")
         | ("post", "/v1/sources/disconnect") => 3,
         (method, path) => panic!("{method} {path} is not in this table"),
     };

@@ -2,7 +2,7 @@
 //!
 //! * `/metrics`: all metrics, Prometheus text format
 //! * `/healthz`: 200 while every shard gives signs of life, else 503 and which one does not
-//! * `/readyz`: 200 while viewers can connect, else 503
+//! * `/readyz`: 200 while viewers can connect, else 503 and why not: `starting`, `draining`, `stopping`
 
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
         (StatusCode::OK, "ok\n")
     } else if admin.health.stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else if admin.health.draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
     }

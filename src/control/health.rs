@@ -18,6 +18,7 @@ pub struct Health {
     /// Milliseconds from `start` to each shard's last sign of life.
     beats: Box<[AtomicU64]>,
     ready: AtomicBool,
+    draining: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -25,7 +26,13 @@ impl Health {
     /// Health of a daemon with this many shards; the time until their first sign of life counts from `now`.
     pub fn new(now: Instant, shards: usize) -> Arc<Self> {
         let beats = (0..shards).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { start: now, beats, ready: AtomicBool::new(false), stopping: AtomicBool::new(false) })
+        Arc::new(Self {
+            start: now,
+            beats,
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// A shard's sign of life, about every [`BEAT_EVERY`]; a number beyond the last shard is ignored.
@@ -53,6 +60,11 @@ impl Health {
         self.ready.store(true, Ordering::Release);
     }
 
+    /// New viewers are taken no more, or again.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Release);
+    }
+
     /// The end has begun: no longer ready, though alive until it is done.
     pub fn set_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -60,7 +72,12 @@ impl Health {
 
     /// Whether viewers can connect now.
     pub fn ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.stopping()
+        self.ready.load(Ordering::Acquire) && !self.stopping() && !self.draining()
+    }
+
+    /// Whether new viewers are sent elsewhere or refused.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// Whether the end has begun.
@@ -103,6 +120,10 @@ mod tests {
         let health = Health::new(base(), 1);
         assert!(!health.ready());
         health.set_ready();
+        assert!(health.ready());
+        health.set_draining(true);
+        assert!(!health.ready() && health.draining());
+        health.set_draining(false);
         assert!(health.ready());
         health.set_stopping();
         assert!(!health.ready() && health.stopping());

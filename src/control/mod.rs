@@ -5,6 +5,7 @@ pub mod accounts;
 mod admin;
 mod api;
 pub mod certificate;
+mod drain;
 mod faces;
 mod health;
 mod history;
@@ -30,6 +31,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+pub use drain::{DrainState, DrainWish};
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
 pub use history::{HISTORY, Sample};
 pub use plane::{LogLevel, Plane, PlaneParts};

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::Health;
 use super::accounts::{Accounts, AccountsFile};
+use super::drain::Drains;
 use super::history::{History, Sample};
 use super::probes::Probes;
 use super::reload::ReloadOrders;
@@ -16,7 +17,7 @@ use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
 use crate::settings::Settings;
-use crate::shard::{Prober, Roster};
+use crate::shard::{Drain, Prober, Roster};
 
 /// Passwords looked at at once: each takes 19 MiB and a processor for some tens of milliseconds.
 const AT_ONCE: usize = 2;
@@ -59,6 +60,7 @@ pub struct Plane {
     /// Probes of the way to viewers.
     pub probes: Probes,
     history: Mutex<History>,
+    pub(super) drains: Drains,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
@@ -95,6 +97,8 @@ pub struct PlaneParts {
     pub relay: Arc<Relay>,
     /// See [`Plane::roster`].
     pub roster: Roster,
+    /// Lets the shards take no new viewers.
+    pub drain: Drain,
     /// See [`Plane::health`].
     pub health: Arc<Health>,
     /// See [`Plane::listeners`].
@@ -114,7 +118,7 @@ pub struct PlaneParts {
 impl Plane {
     /// Nobody has signed in yet.
     pub fn new(parts: PlaneParts) -> Self {
-        let PlaneParts { settings, relay, roster, health, listeners, accounts, log, reload, started, prober } = parts;
+        let PlaneParts { settings, relay, roster, drain, health, listeners, accounts, log, reload, started, prober } = parts;
         let sources = broadcast::Sender::new(SOURCE_NEWS_KEPT);
         let news = sources.clone();
         relay.on_point(Box::new(move |point, name| {
@@ -136,6 +140,7 @@ impl Plane {
             reload,
             probes: Probes::new(prober),
             history: Mutex::default(),
+            drains: Drains::new(drain),
             sources,
             accounts,
             tokens: Mutex::default(),

@@ -23,6 +23,11 @@ pub fn reloading() {
     notify(&states);
 }
 
+/// The end may take so much longer, however long the unit lets it take (TimeoutStopSec). To be said again before that is over.
+pub fn needs(time: Duration) {
+    notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]);
+}
+
 /// The end has begun: systemd waits for it and restarts nothing.
 pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("Stopping: viewers get end of stream")]);

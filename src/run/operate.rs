@@ -1,15 +1,15 @@
 //! The commands that ask the running daemon, or tell it what to do, by its Unix socket.
 
-mod tables;
+pub(super) mod tables;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use hyper::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::{DaemonArgs, OperateCommand};
 use crate::client::api::{self, Call};
@@ -43,8 +43,18 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Why { session, .. } => (Method::GET, format!("/v1/viewers/{session}")),
         OperateCommand::Reload(_) => (Method::POST, "/v1/reload".to_owned()),
         OperateCommand::Kick { session, .. } => (Method::DELETE, format!("/v1/viewers/{session}")),
+        // It has its own way of asking.
+        OperateCommand::Top(args) => return super::top::top(args),
+        OperateCommand::Drain(drain) => (if drain.cancel { Method::DELETE } else { Method::POST }, "/v1/drain".to_owned()),
     };
-    let answer = ask(daemon, method, &path)?;
+    let body = match command {
+        OperateCommand::Drain(drain) if !drain.cancel => {
+            let redirect = drain.redirect.as_ref().map(ToString::to_string);
+            Some(json!({ "redirect": redirect, "timeout_s": drain.timeout, "exit": drain.exit }))
+        }
+        _ => None,
+    };
+    let answer = ask(daemon, method, &path, body.as_ref())?;
     let mut out = std::io::stdout().lock();
     if daemon.json {
         if !answer.is_null() {
@@ -52,7 +62,7 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let bold = out.is_terminal();
+    let bold = coloured(&out);
     let text = match command {
         OperateCommand::Status(_) => tables::status(&answer),
         OperateCommand::Viewers(_) => tables::viewers(&answer, bold),
@@ -63,6 +73,9 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
         OperateCommand::Why { .. } => tables::story(&answer),
         OperateCommand::Reload(_) => tables::reload(&answer),
         OperateCommand::Kick { session, .. } => format!("session {session} is ended\n"),
+        OperateCommand::Drain(drain) if drain.cancel => "new viewers are taken again\n".to_owned(),
+        OperateCommand::Drain(_) => tables::drain(&answer),
+        OperateCommand::Top(_) => String::new(),
     };
     out.write_all(text.as_bytes())?;
     Ok(())
@@ -73,19 +86,21 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
 /// # Errors
 /// No daemon answers; its settings cannot be used ([`SettingsError`]).
 pub(super) fn differ(daemon: &DaemonArgs) -> anyhow::Result<()> {
-    let answer = ask(daemon, Method::POST, "/v1/reload?dry_run=true")?;
+    let answer = ask(daemon, Method::POST, "/v1/reload?dry_run=true", None)?;
     let text = if daemon.json { format!("{answer}\n") } else { tables::reload(&answer) };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-fn ask(daemon: &DaemonArgs, method: Method, path: &str) -> anyhow::Result<Value> {
-    let stream = connect(daemon.socket.as_deref())?;
+/// Whether a terminal is written to that wants colours (no-color.org).
+pub(super) fn coloured(out: &impl IsTerminal) -> bool {
+    let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    out.is_terminal() && said("NO_COLOR").is_none() && said("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn ask(daemon: &DaemonArgs, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let talk = talk(stream, method, path);
-        tokio::time::timeout(PATIENCE, talk).await.map_err(|_| anyhow!("the daemon does not answer; its log may say why"))?
-    })
+    runtime.block_on(async { Line::open(daemon)?.ask(method, path, body).await })
 }
 
 /// A connection to the daemon's control socket, where one serves.
@@ -93,12 +108,16 @@ fn ask(daemon: &DaemonArgs, method: Method, path: &str) -> anyhow::Result<Value>
 /// # Errors
 /// None does; the text says where it was looked for.
 pub(super) fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
+    find(named).map(|(_, stream)| stream)
+}
+
+fn find(named: Option<&Path>) -> anyhow::Result<(PathBuf, StdUnixStream)> {
     let candidates = named.map_or_else(socket::candidates, |path| vec![path.to_owned()]);
     let mut tried = Vec::new();
-    for path in candidates {
-        match StdUnixStream::connect(&path) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => tried.push(format!("{}: {error}", path.display())),
+    for socket in candidates {
+        match StdUnixStream::connect(&socket) {
+            Ok(stream) => return Ok((socket, stream)),
+            Err(error) => tried.push(format!("{}: {error}", socket.display())),
         }
     }
     bail!(
@@ -107,10 +126,38 @@ pub(super) fn connect(named: Option<&Path>) -> anyhow::Result<StdUnixStream> {
     )
 }
 
-async fn talk(stream: StdUnixStream, method: Method, path: &str) -> anyhow::Result<Value> {
-    stream.set_nonblocking(true)?;
-    let stream = tokio::net::UnixStream::from_std(stream)?;
-    let call = Call { method, path, host: "localhost", token: None, body: None };
+/// The way to the daemon: a connection for each question.
+pub(super) struct Line {
+    /// Where it was found.
+    socket: PathBuf,
+}
+
+impl Line {
+    /// Finds the daemon.
+    ///
+    /// # Errors
+    /// None can be reached; the text says where one was looked for.
+    pub(super) fn open(daemon: &DaemonArgs) -> anyhow::Result<Self> {
+        find(daemon.socket.as_deref()).map(|(socket, _)| Self { socket })
+    }
+
+    /// What there is at a path.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or refuses.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let talk = talk(&self.socket, method, path, body);
+        tokio::time::timeout(PATIENCE, talk).await.map_err(|_| anyhow!("the daemon does not answer; its log may say why"))?
+    }
+}
+
+async fn talk(socket: &Path, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    let stream = tokio::net::UnixStream::connect(socket).await.context("the daemon is gone")?;
+    let call = Call { method, path, host: "localhost", token: None, body: body.cloned() };
     let (status, body) = api::call(stream, call).await.context("the daemon does not answer")?;
     if status.is_success() {
         return if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body).context("no JSON from the daemon") };

@@ -19,12 +19,13 @@ use super::sign::unix_s;
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
 use crate::console;
-use crate::control::{self, Control, Faces, Health, LogLevel, Pages, Plane, PlaneParts, systemd};
+use crate::control::{self, Control, DrainWish, Faces, Health, LogLevel, Pages, Plane, PlaneParts, systemd};
 use crate::hooks::Hooks;
 use crate::ingest::Ingest;
 use crate::logging::LevelSwitch;
 use crate::relay::Relay;
 use crate::settings::{Problem, RtspTls, Settings, SettingsError, Sources};
+use crate::shard::inherited;
 use crate::shard::listen::{self, MmsListener, RtspListener};
 use crate::shard::{Certificate, CertificateError, Doors, Gate, Mailboxes, Shards, Surroundings, TlsDoor};
 use crate::text::Authenticator;
@@ -36,6 +37,9 @@ const ORDERS_MAX: usize = 8;
 /// How long viewers have to take in the end of the stream when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(8);
 
+/// What systemd is asked for while viewers finish behind SIGTERM, each second anew.
+const DRAIN_STEP: Duration = Duration::from_secs(15);
+
 /// Runs the daemon until SIGTERM or SIGINT. `sources`: where its settings came from, to be read again.
 ///
 /// The bound addresses are written to `ready_file` as JSON once all is bound.
@@ -43,6 +47,9 @@ const FAREWELL: Duration = Duration::from_secs(8);
 /// # Errors
 /// Something cannot be bound, read or started; the text says what, and what to do.
 pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Path>, level: LevelSwitch) -> anyhow::Result<()> {
+    // There is no second thread yet.
+    let sockets =
+        inherited::take_over().context("the sockets that systemd hands over cannot be used (LISTEN_FDS, LISTEN_PID)")?;
     let recorder = control::install_recorder().context("metrics cannot be recorded")?;
     let descriptors = Descriptors::raise();
     if let Some(shortage) = descriptors.shortage(&settings) {
@@ -58,6 +65,12 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
     let certificate = read_certificate(&settings.rtsp_tls)?;
     let admin = listen::bind_tcp("admin.listen", &settings.admin)?;
     let commands = CommandDoors::open(&settings)?;
+    for rest in inherited::close_rest() {
+        tracing::warn!("{rest}");
+    }
+    if sockets > 0 {
+        tracing::info!(sockets, "sockets were inherited");
+    }
     let bound = Bound::new(&mms, &http, &rtsp, &rtsps, &admin, &commands);
     let tls = certificate.map(|certificate| TlsDoor { listeners: rtsps, certificate: Arc::new(certificate) });
     let wall_clock = wall_clock();
@@ -98,6 +111,7 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
             settings: Arc::clone(&settings),
             relay: Arc::clone(&relay),
             roster: shards.roster(),
+            drain: shards.drain(),
             health: Arc::clone(&health),
             listeners: bound.by_name(),
             accounts,
@@ -114,7 +128,7 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
             }
             None => None,
         };
-        let faces = Faces { plane, ports, certificate, socket, pages };
+        let faces = Faces { plane: Arc::clone(&plane), ports, certificate, socket, pages };
         let control = Control::start(admin, Some(faces), recorder, Arc::clone(&health))
             .context("admin and control port cannot be served")?;
 
@@ -125,15 +139,26 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
         systemd::ready(&bound.status(&relay));
         tracing::info!("{}", bound.status(&relay));
 
-        let mut told = None;
+        let (mut told, mut is_told_to_end) = (None, false);
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 now = second.tick() => {
                     relay.tick(now.into_std());
-                    let viewers = relay.admission().viewers();
-                    if told.replace(viewers) != Some(viewers) {
-                        systemd::status(&format!("{viewers} sessions. {}", bound.status(&relay)));
+                    let (viewers, drain) = (relay.admission().viewers(), plane.look_at_drain(now.into_std()));
+                    if told.replace((viewers, drain.is_some())) != Some((viewers, drain.is_some())) {
+                        let state = if drain.is_some() { "Draining, no new viewers: " } else { "" };
+                        systemd::status(&format!("{state}{viewers} sessions. {}", bound.status(&relay)));
+                    }
+                    match drain {
+                        Some(drain) if drain.exit && drain.over => {
+                            tracing::info!(viewers, "drained: stopping");
+                            break;
+                        }
+                        Some(_) if is_told_to_end => systemd::needs(DRAIN_STEP),
+                        Some(_) => {}
+                        // It was taken back.
+                        None => is_told_to_end = false,
                     }
                 }
                 Some(()) = reopen.recv() => {
@@ -146,8 +171,15 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
                     let _ = order.reply.send(reloader.reload(&ingest, order.dry_run, &order.by).await);
                 }
                 name = stop.next() => {
-                    tracing::info!("{name}: stopping; viewers get the end of the stream");
-                    break;
+                    let drain = &relay.settings().drain;
+                    if drain.timeout.is_zero() || std::mem::replace(&mut is_told_to_end, true) {
+                        tracing::info!("{name}: stopping; viewers get the end of the stream");
+                        break;
+                    }
+                    let seconds = drain.timeout.as_secs();
+                    tracing::info!("{name}: no new viewers; those who watch have {seconds} s. A second signal ends it at once");
+                    systemd::needs(DRAIN_STEP);
+                    plane.begin_drain(Clock::now().into_std(), DrainWish::of_stop(drain));
                 }
             }
         }

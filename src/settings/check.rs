@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::control::{console, control};
+use super::drain::drain;
 use super::hooks::{commands, hooks};
 use super::listen::{listen_addresses, network};
 use super::points::publishing_points;
@@ -78,6 +79,7 @@ pub(super) fn settings(
         admin: check.listen("admin.listen", raw.admin.listen.as_ref(), built_in.admin),
         control: control(&mut check, &raw.control),
         console: console(&mut check, raw.console.listen.as_ref(), built_in.console, raw.control.users_file.is_some()),
+        drain: drain(&mut check, &raw.drain),
         udp: check.udp(&raw.udp, built_in.udp),
         delivery: check.delivery(&raw.delivery, built_in.delivery),
         on_demand: check.on_demand(&raw.on_demand, &built_in.on_demand),

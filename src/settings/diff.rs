@@ -1,7 +1,7 @@
 //! What changes when other settings come into force while the daemon runs, and what waits for its restart.
 
 use super::{
-    Access, AccessLog, Control, Delivery, Hooks, Limits, Listen, Log, OnDemand, Publish, PublishingPoint, RtspTls, Settings,
+    Access, AccessLog, Control, Delivery, Drain, Hooks, Limits, Listen, Log, OnDemand, Publish, PublishingPoint, RtspTls, Settings,
     Source, Udp, WindowBounds,
 };
 
@@ -127,6 +127,7 @@ pub fn difference(before: &Settings, next: &Settings) -> (Difference, Settings) 
         admin,
         control,
         console,
+        drain,
         udp,
         delivery,
         on_demand,
@@ -184,6 +185,7 @@ pub fn difference(before: &Settings, next: &Settings) -> (Difference, Settings) 
         listen => "control.listen", tls => "control.tls", plain_anywhere => "control.plain_anywhere",
         users_file => "control.users_file", certificate => "control.certificate", key => "control.key", socket => "control.socket",
         hold => "control.hold_s" });
+    compare!(found, before.drain, drain, Drain { timeout => "drain.timeout_s", redirect => "drain.redirect" ; waits });
     compare!(found, before.udp, udp, Udp { ; waits
         enabled => "udp.enabled", client_ports => "udp.client_ports", outside_pool => "udp.outside_pool",
         refuse_on_nat_mismatch => "udp.refuse_on_nat_mismatch", max_datagram_v4 => "udp.max_datagram",

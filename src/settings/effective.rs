@@ -68,6 +68,13 @@ pub fn effective(loaded: &Loaded) -> String {
     page.table("console");
     page.line("listen", listen(&settings.console));
 
+    page.table("drain");
+    page.line("timeout_s", settings.drain.timeout.as_secs());
+    match &settings.drain.redirect {
+        Some(redirect) => page.line("redirect", quoted(&redirect.to_string())),
+        None => page.note("redirect: none; who comes while the daemon drains is refused"),
+    }
+
     let udp = &settings.udp;
     page.table("udp");
     page.line("enabled", udp.enabled);

@@ -152,7 +152,7 @@ mod tests {
                 "w.toml:11: publishing_point[0].source.argw: unknown key `argw`; did you mean `argv`?",
                 "w.toml:13: publishing_point[1].name: invalid type: integer `7`, expected a string",
                 "w.toml:14: colours: unknown key `colours`; known here: `shards`, `source_timeout_s`, `mms`, `http`, `rtsp`, `admin`, \
-                 `control`, `console`, `udp`, `delivery`, `on_demand`, `limits`, `window`, `publish`, `access`, `users`, `signing`, `log`, `access_log`, \
+                 `control`, `console`, `drain`, `udp`, `delivery`, `on_demand`, `limits`, `window`, `publish`, `access`, `users`, `signing`, `log`, `access_log`, \
                  `transcode`, `profile`, `player_profile`, `publishing_point`, `stations`, `hooks`",
                 "w.toml:1: shards: invalid type: string \"many\", expected a whole number from 0 to 4294967295",
                 "w.toml:4: mms.lisen: unknown key `lisen`; did you mean `listen`?",

@@ -7,6 +7,7 @@ mod camera;
 mod check;
 mod control;
 mod diff;
+mod drain;
 mod effective;
 mod fallback;
 mod file;
@@ -23,6 +24,7 @@ mod transcode;
 pub use camera::CameraLogin;
 pub use control::{Control, ControlSocket};
 pub use diff::{Difference, PointChange, PointDifference, difference};
+pub use drain::{DRAIN_TIMEOUT_S_MAX, Drain, Elsewhere, ElsewhereError};
 pub use effective::{effective, shown_source};
 pub use fallback::{Fallback, FallbackKind};
 pub use hooks::{Commands, Hooks, Target, Webhook};
@@ -72,6 +74,8 @@ pub struct Settings {
     /// The web console: always inside TLS, with the certificate and the users of the control port; none: no console. While there is no
     /// user, those that other machines can reach are left out.
     pub console: Listen,
+    /// What SIGTERM does before the daemon ends.
+    pub drain: Drain,
     /// UDP delivery.
     pub udp: Udp,
     /// When media is sent.
@@ -547,6 +551,7 @@ impl Default for Settings {
             admin: Listen { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 9755))], built_in: false },
             control: Control::default(),
             console: Listen::anywhere(8443),
+            drain: Drain::default(),
             udp: Udp {
                 enabled: true,
                 client_ports: PortRanges(vec![1024..=5000]),

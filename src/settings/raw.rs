@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) admin: RawListen,
     pub(super) control: RawControl,
     pub(super) console: RawListen,
+    pub(super) drain: RawDrain,
     pub(super) udp: RawUdp,
     pub(super) delivery: RawDelivery,
     pub(super) on_demand: RawOnDemand,
@@ -45,6 +46,13 @@ pub(super) struct Raw {
 #[serde(default, deny_unknown_fields, expecting = "a table with `listen`")]
 pub(super) struct RawListen {
     pub(super) listen: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawDrain {
+    pub(super) timeout_s: Option<u32>,
+    pub(super) redirect: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

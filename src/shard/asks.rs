@@ -35,6 +35,9 @@ impl State {
                 if self.stopping.is_some() {
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
+                if let Some(admitted) = self.admit_while_draining(key, now) {
+                    return Some(admitted);
+                }
                 if self.is_overloaded(now) {
                     metrics::counter!(names::REFUSALS, "cause" => "overload").increment(1);
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
@@ -263,6 +266,9 @@ impl State {
         let refuse = |hr| Some(Answer::Opened(Err(OpenRefusal::Status(hr))));
         if self.stopping.is_some() {
             return refuse(Hresult::NO_STREAM);
+        }
+        if let Some(refusal) = self.sent_elsewhere(key, name, &pass) {
+            return Some(Answer::Opened(Err(refusal)));
         }
         let (point, below) = match self.turn_to(key, now, name, pass) {
             Ok(found) => found,

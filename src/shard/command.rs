@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::drain::DrainOrder;
 use super::files::Seek;
 use super::mirror::Found;
 use super::roster::{Page, SessionStory};
@@ -108,6 +109,8 @@ pub(super) enum Command {
     Tell { session: u64, reply: oneshot::Sender<Option<SessionStory>> },
     /// End a session; the answer is whether there was one.
     Kick { session: u64, reply: oneshot::Sender<bool> },
+    /// Take no new viewers from now on, or take them again.
+    Drain(Option<Arc<DrainOrder>>),
     /// End all sessions with the end of the stream.
     Stop,
 }

@@ -34,6 +34,9 @@ pub(super) struct Download {
 impl State {
     /// Opens a file for its bytes; the answer comes when a reader has done it.
     pub(super) fn open_bytes(&mut self, key: usize, now: Instant, name: &str, pass: Pass) -> Option<Answer> {
+        if let Some(refusal) = self.sent_elsewhere(key, name, &pass) {
+            return Some(Answer::Bytes(Err(refusal)));
+        }
         let (point, below) = match self.turn_to(key, now, name, pass) {
             Ok(found) => found,
             Err(refusal) => return Some(Answer::Bytes(Err(refusal))),

@@ -234,6 +234,15 @@ impl Engine {
         }
     }
 
+    /// Whether it goes on with a session that another connection began, or has one itself.
+    pub(super) fn has_session(&self, http_sessions: &http::Sessions) -> bool {
+        match self {
+            Self::Mms(_) => false,
+            Self::Http(_) => self.returns_as().is_some_and(|client_id| http_sessions.holds(client_id)),
+            Self::Rtsp(connection) => connection.has_session(),
+        }
+    }
+
     /// Facts for the log.
     pub(super) fn account(&self) -> Account {
         let [resends_asked, resends_granted, _] = self.counts();

@@ -1,4 +1,5 @@
-//! Binding the media ports: TCP, for MMS the UDP port of the same number, for RTSP a pair of UDP ports.
+//! Binding the media ports: TCP, for MMS the UDP port of the same number, for RTSP a pair of UDP ports. Where a socket was inherited
+//! that has the address, it is that one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -6,11 +7,12 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::inherited;
 use super::udp::UdpPort;
 use crate::settings::{Listen, Udp};
 
 /// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 /// Free TCP ports that are tried until UDP has the same number free.
 const PORT_ATTEMPTS: usize = 32;
 /// Pairs of UDP ports that are tried where that of the settings is taken.
@@ -179,6 +181,9 @@ fn passed_over(listen: &Listen, address: SocketAddr, error: &io::Error) -> bool 
 }
 
 fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    if let Some(inherited) = inherited::tcp(address)? {
+        return Ok(inherited);
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // IPv4 has its own socket; a mapped address would hide the viewer's real one.

@@ -10,6 +10,7 @@ mod command;
 mod conn;
 mod counters;
 mod downloads;
+mod drain;
 mod edge;
 mod engine;
 mod file_feed;
@@ -21,6 +22,7 @@ mod gate;
 mod handoff;
 mod image;
 mod inflow;
+pub mod inherited;
 mod lag;
 mod learning;
 pub mod listen;
@@ -61,6 +63,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use certificate::{Certificate, CertificateError};
 use command::{Accepted, Command, CommandSender};
+pub use drain::{Drain, DrainOrder};
 pub use gate::{Gate, UnixClock};
 pub use handoff::{HandOff, Handed, Speaks};
 pub use inflow::{Inflow, Item};
@@ -355,6 +358,11 @@ impl Shards {
     /// Who watches.
     pub fn roster(&self) -> Roster {
         Roster(Arc::clone(&self.context))
+    }
+
+    /// What takes no new viewers.
+    pub fn drain(&self) -> Drain {
+        Drain::new(&self.context)
     }
 
     /// Closes the doors and gives every viewer the end of the stream; the sessions then end by themselves.

@@ -17,7 +17,7 @@ use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
 /// Time from the end of the stream to the close when the daemon stops.
-const FAREWELL: Duration = Duration::from_millis(900);
+pub(super) const FAREWELL: Duration = Duration::from_millis(900);
 /// A TCP viewer that takes no byte for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -219,20 +219,26 @@ impl State {
             Command::Survey { first, reply } => drop(reply.send(self.survey(now, first))),
             Command::Tell { session, reply } => drop(reply.send(self.story(now, session))),
             Command::Kick { session, reply } => drop(reply.send(self.kick(session))),
+            Command::Drain(order) => self.drain(order),
             Command::Stop => {
                 self.stopping = Some(now);
-                let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
-                for key in keys {
-                    match self.conns.get(key).map(|conn| &conn.place) {
-                        Some(Place::Seat(_) | Place::OnDemand(_)) => {
-                            self.tell_next_sequence(key, now);
-                            self.drive(key, now, Event::Answer(Answer::Ended));
-                        }
-                        _ => self.close(key, "stopped", "the daemon stops"),
-                    }
-                }
+                self.end_all(now, "stopped", "the daemon stops");
             }
             Command::Connection(_) => {}
+        }
+    }
+
+    /// Who plays gets the end of the stream, all others go.
+    pub(super) fn end_all(&mut self, now: Instant, label: &'static str, text: &'static str) {
+        let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            match self.conns.get(key).map(|conn| &conn.place) {
+                Some(Place::Seat(_) | Place::OnDemand(_)) => {
+                    self.tell_next_sequence(key, now);
+                    self.drive(key, now, Event::Answer(Answer::Ended));
+                }
+                _ => self.close(key, label, text),
+            }
         }
     }
 
@@ -244,6 +250,7 @@ impl State {
     /// Ends viewers that take nothing any more, and all that are left a moment after a stop.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.refuse_late_sources(now);
+        self.sweep_drained(now);
         let stopped = self.stopping.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL);
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {

@@ -20,6 +20,7 @@ use super::broadcast::{Broadcast, Framing, Phase, Served, Tally};
 use super::channels::Channels;
 use super::conn::{Conn, Place, channel_of};
 use super::counters::Counters;
+use super::drain::Draining;
 use super::engine::{Engine, Event, Output};
 use super::handoff::{Handed, Speaks};
 use super::opening::Opening;
@@ -104,6 +105,8 @@ pub(super) struct State {
     window_bytes: BTreeMap<usize, (metrics::Gauge, f64)>,
     /// The pump has something to do.
     pub(super) pump_wake: Rc<Notify>,
+    /// No new viewers are taken, those who are here finish.
+    pub(super) draining: Option<Draining>,
     /// The daemon goes down since then: no new sessions, viewers get the end of the stream.
     pub(super) stopping: Option<Instant>,
 }
@@ -140,6 +143,7 @@ impl State {
             waiting_visits: Waiting::default(),
             variant_tags: 0,
             pump_wake: Rc::new(Notify::new()),
+            draining: None,
             stopping: None,
         }
     }

@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+use super::inherited;
 use super::origins::OriginId;
 
 /// Most bytes that one segmented send can carry over IPv4: 65,535 less the IP and UDP heads.
@@ -122,7 +123,10 @@ impl UdpPort {
     /// # Errors
     /// What the system says to socket, options or bind.
     pub fn bind(address: SocketAddr, max_datagram: usize) -> io::Result<Self> {
-        let socket = open(address)?;
+        let socket = match inherited::udp(address)? {
+            Some(inherited) => inherited,
+            None => open(address)?,
+        };
         let state = UdpSocketState::new((&socket).into())?;
         state.enable_transport_errors((&socket).into())?;
         // A smaller buffer only means that a full one is waited for more often.

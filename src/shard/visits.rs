@@ -137,7 +137,7 @@ impl State {
                 underway.failure = Some(if *denial == Denial::Guesses { 429 } else { 403 });
             }
             // It comes again, to the other place or in the other way.
-            Answer::Opened(Err(OpenRefusal::Redirect(_))) => conn.underway = None,
+            Answer::Opened(Err(OpenRefusal::Redirect(_))) | Answer::Bytes(Err(OpenRefusal::Redirect(_))) => conn.underway = None,
             Answer::Broken => underway.failure = Some(500),
             Answer::Ended | Answer::Finished { .. } | Answer::BytesSent => underway.completed = true,
             _ => {}

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub struct Launch {
     console: bool,
     without_programs: bool,
     open_files: Option<u32>,
+    sockets: Vec<OwnedFd>,
+    control_listen: Option<String>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// A daemon, ended when dropped; its log is shown when the test fails.
@@ -60,6 +64,9 @@ impl Launch {
             console: false,
             without_programs: false,
             open_files: None,
+            sockets: Vec::new(),
+            control_listen: None,
+            environment: Vec::new(),
         }
     }
 
@@ -123,6 +130,26 @@ impl Launch {
         self
     }
 
+    /// Hands it these sockets as systemd does; they stay open here. The numbers are free from 3 on in whoever is started, and these are
+    /// far above them.
+    pub fn sockets<'a>(mut self, sockets: impl IntoIterator<Item = &'a dyn AsFd>) -> Self {
+        let above = |socket: &dyn AsFd| rustix::io::fcntl_dupfd_cloexec(socket, 200).unwrap();
+        self.sockets = sockets.into_iter().map(above).collect();
+        self
+    }
+
+    /// Has the control port there instead of on the system's choice.
+    pub fn control_listen(mut self, listen: impl Into<String>) -> Self {
+        self.control_listen = Some(listen.into());
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn environment(mut self, name: &'static str, value: impl Into<PathBuf>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
     /// Starts it and waits until everything is bound.
     #[track_caller]
     pub fn start(self) -> Daemon {
@@ -136,13 +163,14 @@ impl Launch {
         let [mms_protocols, http_protocols, rtsp_protocols] =
             self.protocols.map(|protocols| protocols.map(|protocols| format!("protocols = {protocols}\n")).unwrap_or_default());
         let settings = format!(
-            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = {}\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n[control]\nlisten = \"{host}:0\"\n{}\n[console]\nlisten = \"{}\"\n",
+            "{}\n[mms]\nlisten = \"{mms}\"\n{}[http]\nlisten = \"{http}\"\n{}[rtsp]\nserver_port = {}\n{}listen = \"{}\"\n{tls}[admin]\nlisten = \"{admin}\"\n[control]\nlisten = \"{}\"\n{}\n[console]\nlisten = \"{}\"\n",
             self.settings,
             mms_protocols,
             http_protocols,
             self.rtsp_server_port,
             rtsp_protocols,
             self.rtsp.map_or_else(|| format!("{host}:0"), str::to_owned),
+            self.control_listen.unwrap_or_else(|| format!("{host}:0")),
             self.control,
             if self.console { format!("{host}:0") } else { String::new() },
         );
@@ -166,8 +194,21 @@ impl Launch {
             limited.arg(command.get_program()).args(command.get_args());
             command = limited;
         }
+        if !self.sockets.is_empty() {
+            // The shell, which takes numbers of two digits, puts them to 3 and up, and becomes the daemon: so its number is the daemon's.
+            let redirects = (3..).zip(&self.sockets).map(|(to, socket)| format!("{to}<&{0} {0}<&-", socket.as_raw_fd()));
+            let redirects = redirects.collect::<Vec<_>>().join(" ");
+            let mut handing = Command::new("bash");
+            handing.args(["-c", &format!("exec {redirects}; export LISTEN_PID=$$; exec \"$@\""), "bash"]);
+            handing.arg(command.get_program()).args(command.get_args());
+            handing.env("LISTEN_FDS", self.sockets.len().to_string());
+            for socket in &self.sockets {
+                rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+            }
+            command = handing;
+        }
         command.arg("serve").arg("--config").arg(&config).arg("--ready-file").arg(&ready);
-        command.env("STATE_DIRECTORY", folder.path()).env("RUNTIME_DIRECTORY", folder.path());
+        command.env("STATE_DIRECTORY", folder.path()).env("RUNTIME_DIRECTORY", folder.path()).envs(self.environment);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         if self.without_programs {
             command.env("PATH", folder.path());

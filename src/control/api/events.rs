@@ -16,6 +16,7 @@ use tokio::time::{Interval, interval};
 use super::answer::FailureBody;
 use super::caller::Standing;
 use super::viewers::Viewer;
+use crate::control::drain::DrainEvent;
 use crate::control::plane::{Plane, SourceEvent};
 use crate::shard::SessionEvent;
 
@@ -28,6 +29,10 @@ struct SourceNews {
     point: String,
 }
 
+/// The name says it all.
+#[derive(Serialize)]
+struct Nothing {}
+
 /// Events were missed, since they came faster than they were read.
 #[derive(Serialize)]
 struct Missed {
@@ -35,7 +40,7 @@ struct Missed {
 }
 
 /// Listen to what happens: `session_plays` and `session_ended` with the session, `source_up` and `source_gone` with the publishing
-/// point of the settings, `missed` where the listener was too slow.
+/// point of the settings, `drain_begun`, `drain_over` and `drain_cancelled` without more, `missed` where the listener was too slow.
 #[utoipa::path(
     get, path = "/v1/events", tag = "operation", security(("token" = [])),
     responses(
@@ -51,6 +56,7 @@ pub(super) async fn events(
     let heard = Heard {
         sessions: plane.roster.listen(),
         sources: plane.listen_to_sources(),
+        drains: plane.listen_to_drains(),
         looks: interval(LOOK_EVERY),
         standing,
         plane,
@@ -66,6 +72,7 @@ pub(super) async fn events(
 struct Heard {
     sessions: Receiver<SessionEvent>,
     sources: Receiver<SourceEvent>,
+    drains: Receiver<DrainEvent>,
     looks: Interval,
     standing: Standing,
     plane: Arc<Plane>,
@@ -86,6 +93,13 @@ impl Heard {
                 event = self.sources.recv() => Some(match event {
                     Ok(SourceEvent { point, up: true }) => told("source_up", &SourceNews { point }),
                     Ok(SourceEvent { point, up: false }) => told("source_gone", &SourceNews { point }),
+                    Err(RecvError::Lagged(events)) => told("missed", &Missed { events }),
+                    Err(RecvError::Closed) => return None,
+                }),
+                event = self.drains.recv() => Some(match event {
+                    Ok(DrainEvent::Begun) => told("drain_begun", &Nothing {}),
+                    Ok(DrainEvent::Over) => told("drain_over", &Nothing {}),
+                    Ok(DrainEvent::Cancelled) => told("drain_cancelled", &Nothing {}),
                     Err(RecvError::Lagged(events)) => told("missed", &Missed { events }),
                     Err(RecvError::Closed) => return None,
                 }),

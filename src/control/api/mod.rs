@@ -2,6 +2,7 @@
 
 mod answer;
 mod caller;
+mod drain;
 mod events;
 mod firewall;
 mod learned;
@@ -98,6 +99,7 @@ fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {
         .routes(routes!(log_level::log_level, log_level::set_log_level))
         .routes(routes!(status::status))
         .routes(routes!(reload::reload))
+        .routes(routes!(drain::drain, drain::cancel))
         .routes(routes!(viewers::viewers))
         .routes(routes!(viewers::viewer, viewers::kick))
         .routes(routes!(leases::leases))

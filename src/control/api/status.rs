@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::answer::FailureBody;
 use super::caller::Operator;
+use super::drain::Draining;
 use crate::control::plane::Plane;
 
 /// How the daemon is.
@@ -18,6 +19,8 @@ pub(crate) struct Status {
     /// Of the program.
     version: &'static str,
     pub(crate) state: DaemonState,
+    /// While no new viewers are taken.
+    drain: Option<Draining>,
     /// Since it began.
     pub(crate) uptime_s: u64,
     /// Sessions that have a place.
@@ -48,6 +51,8 @@ pub(crate) enum DaemonState {
     Serving,
     /// A thread that serves viewers does not answer.
     Stuck,
+    /// It serves those who watch, and takes no new viewers.
+    Draining,
     /// It is about to end.
     Stopping,
 }
@@ -74,6 +79,8 @@ pub(crate) fn survey(plane: &Plane) -> Status {
         DaemonState::Stopping
     } else if !plane.health.healthy(now) {
         DaemonState::Stuck
+    } else if plane.health.draining() {
+        DaemonState::Draining
     } else if plane.health.ready() {
         DaemonState::Serving
     } else {
@@ -83,6 +90,7 @@ pub(crate) fn survey(plane: &Plane) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
         state,
+        drain: plane.look_at_drain(now).as_ref().map(Draining::of),
         uptime_s: now.saturating_duration_since(plane.started).as_secs(),
         sessions: admission.viewers(),
         bit_rate: admission.bit_rate(),

@@ -108,7 +108,7 @@ impl Connection {
 
     fn refuse_open(&mut self, now: Instant, request: &Request, refusal: &OpenRefusal) {
         if let OpenRefusal::Redirect(location) = refusal
-            && let Some(response) = reply::redirect(&self.config.server, location, request)
+            && let Some(response) = reply::redirect(&self.config.server, &request.with_ending(location), request)
         {
             self.send(response);
             return self.close(now, CloseReason::Refused);

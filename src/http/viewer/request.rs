@@ -220,6 +220,22 @@ impl Request {
         if self.pass.key.is_none() && self.pass.login.is_none() { value.to_owned() } else { format!("{value}, private") }
     }
 
+    /// The address of a name elsewhere, with the ending by which a playlist or description of it was asked for.
+    pub(super) fn with_ending(&self, location: &str) -> String {
+        let ending = match self.wish {
+            Wish::Asx(AsxKind::Asx) => ".asx",
+            Wish::Asx(AsxKind::Wax) => ".wax",
+            Wish::Asx(AsxKind::Wvx) => ".wvx",
+            Wish::M3u => ".m3u",
+            Wish::Sdp => ".sdp",
+            _ => return location.to_owned(),
+        };
+        match location.split_once('?') {
+            Some((path, query)) => format!("{path}{ending}?{query}"),
+            None => format!("{location}{ending}"),
+        }
+    }
+
     /// The name without the ending by which media of a broadcast may be asked for.
     pub(super) fn bare_name(&self) -> Option<&str> {
         ending(&self.name, &MEDIA_ENDINGS).map(|(bare, _)| bare)

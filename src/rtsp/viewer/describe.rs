@@ -135,7 +135,11 @@ impl Connection {
         let status = status_of(refusal);
         match refusal {
             OpenRefusal::Redirect(location) => {
-                let location = location.split_once("://").map(|(_, rest)| format!("rtsp://{rest}"));
+                // Who came inside TLS stays there.
+                let location = location.split_once("://").map(|(scheme, rest)| {
+                    let scheme = if scheme == "rtsps" { scheme } else { "rtsp" };
+                    format!("{scheme}://{rest}")
+                });
                 let clean = location.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic()));
                 let Some(location) = clean else { return self.refuse(now, request, 503) };
                 self.refuse_with(now, request, status, &[("Location", &location)]);

@@ -308,6 +308,11 @@ impl Connection {
         &self.report
     }
 
+    /// Whether it has a session, or has taken one up whose connection was lost.
+    pub const fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Acts on what has come, as far as the relay lets it.
     fn read(&mut self, now: Instant) {
         while !self.closed && self.waiting.is_none() {

@@ -10,6 +10,9 @@ pub(super) fn status(answer: &Value) -> String {
     let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
     let _ =
         writeln!(text, "wmrelay {}, {} for {}", word(answer, "version"), word(answer, "state"), span(number("uptime_s") as f64));
+    if let Some(state) = answer.get("drain").filter(|state| !state.is_null()) {
+        text.push_str(&drain(state));
+    }
     let _ = writeln!(text, "{} sessions, {} kbit/s", number("sessions"), number("bit_rate") / 1000);
     let _ = writeln!(text, "{} publishing points, {} of them live", number("points"), number("points_live"));
     let [leased, resting, held] = ["ports_leased", "ports_resting", "ports_held"].map(number);
@@ -21,6 +24,22 @@ pub(super) fn status(answer: &Value) -> String {
         }
     }
     text
+}
+
+/// How a drain goes.
+pub(in crate::run) fn drain(state: &Value) -> String {
+    let is = |key: &str| state.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let away = match word(state, "redirect") {
+        nowhere if nowhere.is_empty() => "refused".to_owned(),
+        redirect => format!("sent to {redirect}"),
+    };
+    let then = if is("exit") { "then the daemon ends" } else { "then it goes on without viewers" };
+    let finish = match state.get("left_s").and_then(Value::as_u64) {
+        _ if is("over") => "nobody else watches, or their time is over".to_owned(),
+        Some(left) => format!("those who watch have {left} s, {then}"),
+        None => format!("those who watch finish, {then}"),
+    };
+    format!("draining: new viewers are {away}; {finish}\n")
 }
 
 /// Who watches.
@@ -176,7 +195,7 @@ fn word(value: &Value, key: &str) -> String {
 }
 
 /// `2 d 3 h`, `4 min`, `5.2 s`.
-fn span(seconds: f64) -> String {
+pub(in crate::run) fn span(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of seconds, saturating")]
     let whole = seconds as u64;
     match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60) {
