@@ -97,7 +97,8 @@ pub async fn by_custom(port: &ControlPort, why: TcpSeen, viewers: u16) -> Seen {
         udp_out: udp_out.into(),
         notes: vec![format!(
             "Nobody could be asked at the control port {}: the ports above are those that such servers have by custom, where yours may \
-             listen on others, and nothing is known of UDP. Open that port first, or say which it is by --control.",
+             listen on others, and nothing is known of UDP. Open that port first, or say which it is by --control, or by --plain that \
+             it is not inside TLS.",
             port.address.port()
         )],
     }
