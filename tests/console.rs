@@ -16,11 +16,13 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use support::accounts::accounts;
 use support::browser::Browser;
 use support::daemon::{Daemon, Launch};
+use support::process::Process;
 use support::viewer::Viewer;
 use support::{Need, ready, tls, wait_for, wait_until};
 
@@ -355,6 +357,16 @@ fn free_port() -> u16 {
     TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Runs a probe from this machine.
+fn probe(daemon: &Daemon) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+    let control = daemon.control.port().to_string();
+    command.args(["probe", "127.0.0.1", "--viewers", "2", "--user", "operator", "--insecure", "--control", &control]);
+    command.env("WMRELAY_PASSWORD", "geheim");
+    let said = Process::start(command).finish(Duration::from_secs(60));
+    assert!(said.stdout.contains("OPEN"), "{}{}", said.stdout, said.stderr);
+}
+
 /// A daemon whose firewall can be planned: viewers can reach it. With the address by which this machine does.
 fn reachable(file: &Path) -> (Daemon, SocketAddr) {
     let port = free_port();
@@ -476,6 +488,10 @@ fn an_operator_sees_a_viewer_come_and_sends_it_away() {
     assert!(plan.contains("1024-1033") && plan.contains("10 viewers"), "{plan}");
     browser.click("nav a[href='/probe']");
     browser.wait_for_text(".how", "wmrelay probe 127.0.0.1 --viewers 10");
+    browser.wait_for_text("#probes", "None has reported yet.");
+    probe(&daemon);
+    browser.wait_for_text("#probes", "OPEN");
+    assert!(browser.text("#probes").contains("2 viewers of 127.0.0.1"));
     browser.click("nav a[href='/users']");
     browser.wait_for_text("tbody", "operator");
     assert_no_complaints(&browser, "the way through");
@@ -516,6 +532,7 @@ fn all_can_read_it_on_any_screen() {
     let over_udp: Vec<_> = [4960, 4961, 4965].into_iter().map(|port| Viewer::udp(mms, "demo", port, None)).collect();
     over_tcp.wait_for_packets(1, Duration::from_secs(20));
     over_udp.iter().for_each(|viewer| viewer.wait_for_packets(1, Duration::from_secs(20)));
+    probe(&daemon);
     // One that is over.
     let gone = Viewer::tcp(mms, "demo");
     gone.wait_for_packets(1, Duration::from_secs(20));

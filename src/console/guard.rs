@@ -23,7 +23,7 @@ use super::Console;
 use super::form::Form;
 use super::layout::{Refused, see_other};
 use crate::control::accounts::Role;
-use crate::control::{Caller, Peer, Plane};
+use crate::control::{Caller, Peer};
 use crate::text::percent_encode;
 
 /// Holds the token of somebody who has signed in. `__Host-` binds it to this very host, whole and inside TLS.
@@ -176,11 +176,6 @@ pub(super) fn is_own(path: &str) -> Option<&str> {
 /// Where a request came from.
 pub(super) fn peer_of(peer: Option<Extension<Peer>>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(Peer(address))| address)
-}
-
-/// Whether anybody may sign in at all.
-pub(super) fn has_users(plane: &Plane) -> bool {
-    plane.has_users()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What changes when other settings come into force while the daemon runs, and what waits for its restart.
 
 use super::{
-    Access, AccessLog, Control, Delivery, Drain, Hooks, Limits, Listen, Log, OnDemand, Publish, PublishingPoint, RtspTls, Settings,
-    Source, Udp, WindowBounds,
+    Access, AccessLog, Control, Delivery, Drain, Hooks, Limits, Listen, Log, OnDemand, Publish, PublishingPoint, RtspTls,
+    Settings, Source, Udp, WindowBounds,
 };
 
 /// The difference between settings in force and others.

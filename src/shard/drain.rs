@@ -13,6 +13,7 @@ use super::engine::Engine;
 use super::news::FAREWELL;
 use super::state::State;
 use crate::metrics as names;
+use crate::relay::admission::Tickets;
 use crate::settings::Elsewhere;
 use crate::text::{percent_encode, query_of};
 use crate::viewing::{Answer, OpenRefusal, Pass};

@@ -107,7 +107,7 @@ fn select<const N: usize>(name: &str, query: &Form, options: [(&str, &str); N]) 
 fn planned(console: &Console, query: &Form) -> Result<String, String> {
     let options = options(query)?;
     let paper = choice("for", query, &PAPERS)?;
-    let plan = Plan::of(&console.plane.settings, &options).map_err(|error| error.to_string())?;
+    let plan = Plan::of(&console.plane.running_settings(), &options).map_err(|error| error.to_string())?;
     Ok(paper.print(&plan))
 }
 

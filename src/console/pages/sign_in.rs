@@ -15,7 +15,7 @@ use super::query;
 use crate::console::Console;
 use crate::console::form::Form;
 use crate::console::guard::{
-    BEFORE, FORM_TOKEN, SESSION, Visitor, cookie, foreign_form, has_users, is_own, is_same_site, peer_of, set_cookie, visitor,
+    BEFORE, FORM_TOKEN, SESSION, Visitor, cookie, foreign_form, is_own, is_same_site, peer_of, set_cookie, visitor,
 };
 use crate::console::layout::{Refused, open_page, see_other, sentence};
 use crate::control::{Peer, calls};
@@ -52,7 +52,7 @@ fn shown(console: &Console, headers: &HeaderMap, status: StatusCode, next: &str,
     };
     let body = html! {
         @if let Some(why) = why { p.refused role="alert" { (why) } }
-        @if !has_users(&console.plane) {
+        @if !console.plane.has_users() {
             p.note {
                 "Nobody may sign in yet. On the machine of the daemon make a user, name the file by " code { "[control] users_file" }
                 ", and start the daemon anew:"

@@ -142,6 +142,7 @@ fn in_url(address: IpAddr) -> String {
         (status = 409, description = "UDP was asked for, and no client port can be held", body = FailureBody),
         (status = 413, description = "Too long", body = FailureBody),
         (status = 415, description = "No JSON", body = FailureBody),
+        (status = 423, description = "No new viewers are taken: the daemon drains", body = FailureBody),
         (status = 429, description = "Too many viewing sessions are open", body = FailureBody),
     )
 )]
@@ -151,6 +152,10 @@ pub(super) async fn open(
     came: Came,
     Body(Wish { name, transport }): Body<Wish>,
 ) -> Result<(StatusCode, Json<ViewingSession>), Failure> {
+    if plane.health.draining() {
+        let why = "no new viewers are taken here: the daemon drains";
+        return Err(Failure::new(StatusCode::LOCKED, "draining", why));
+    }
     let (bare, _, profile) = split_query(name.trim_start_matches('/'));
     let found = plane.relay.resolve(bare);
     let (point, below) = found.ok_or_else(|| Failure::none("there is no such name; /v1/points lists those there are"))?;
