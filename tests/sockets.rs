@@ -7,8 +7,8 @@ mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use support::daemon::{Daemon, Launch, http_get};
@@ -92,8 +92,12 @@ fn knock(
     })
 }
 
+/// One test at a time: between two system calls a socket is open to whatever child is started then.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_restart_refuses_nobody_and_serves_who_came_in_between() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let held = Held::bind();
     // A child of the daemon tells what it has of it.
     let folder = tempfile::tempdir().unwrap();
@@ -150,6 +154,7 @@ fn a_restart_refuses_nobody_and_serves_who_came_in_between() {
 
 #[test]
 fn what_was_not_handed_over_is_bound_and_what_nobody_wants_is_told() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let held = Held::bind();
     let stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let Held { mms, resends, http, rtsp, media, requests, admin, control } = &held;

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -63,15 +64,17 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The body of a request, as JSON.
+/// The body of a request: an object of JSON. What is made of one would take a list of its values too.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        match timeout(BODY_TIME, Json::from_request(request, state)).await {
-            Ok(Ok(Json(body))) => Ok(Self(body)),
+        match timeout(BODY_TIME, Json::<Map<String, Value>>::from_request(request, state)).await {
+            Ok(Ok(Json(body))) => serde_json::from_value(Value::Object(body)).map(Self).map_err(|error| {
+                Failure::new(StatusCode::BAD_REQUEST, "bad_body", format!("The body is not what this call takes: {error}"))
+            }),
             Ok(Err(rejection)) => Err(bad_body(&rejection)),
             Err(_) => {
                 let why = format!("the body did not come within {} s", BODY_TIME.as_secs());

@@ -82,7 +82,8 @@ pub(super) async fn drain(
     Body(Drain { redirect, timeout_s, exit }): Body<Drain>,
 ) -> Result<Json<Draining>, Failure> {
     let bad = |error, why| Failure::new(StatusCode::BAD_REQUEST, error, why);
-    let of_settings = &plane.settings.drain;
+    let in_force = plane.relay.settings();
+    let of_settings = &in_force.drain;
     let redirect = match redirect {
         None => of_settings.redirect.clone(),
         Some(text) if text.is_empty() => None,
