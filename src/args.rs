@@ -471,6 +471,10 @@ pub struct FirewallArgs {
     #[arg(long = "for", value_enum, default_value_t)]
     pub form: FirewallForm,
 
+    /// The same as --for json
+    #[arg(long, conflicts_with = "form")]
+    pub json: bool,
+
     /// Where the firewall stands: at the server, or before the viewers
     #[arg(long, value_enum, default_value_t)]
     pub side: FirewallSide,
@@ -524,6 +528,8 @@ pub enum FirewallForm {
     CiscoAsa,
     /// A security group, by the AWS command line
     AwsSg,
+    /// For programs: an object of JSON
+    Json,
 }
 
 /// Where a firewall of `firewall` stands.

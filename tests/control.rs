@@ -181,6 +181,23 @@ fn passwords_cannot_be_tried_for_ever() {
     assert!(log.contains("nobody was signed in") && !log.contains("offen") && !log.contains("geheim"), "{log}");
 }
 
+/// A site whose programs sign in together at eight in the morning comes by one address.
+#[test]
+fn many_who_know_their_password_come_in_together() {
+    let (_folder, file) = accounts();
+    let daemon = Launch::new("").control(format!("users_file = {file:?}")).start();
+    let control = daemon.control;
+    let right = json!({ "user": "operator", "password": "geheim" });
+    let all: Vec<_> = (0..20)
+        .map(|_| {
+            let right = right.clone();
+            std::thread::spawn(move || ask(control, "POST", "/v1/sign-in", None, Some(&right)).0)
+        })
+        .collect();
+    let answers: Vec<u16> = all.into_iter().map(|one| one.join().unwrap()).collect();
+    assert_eq!(answers, [200; 20]);
+}
+
 #[test]
 fn without_users_only_this_machine_is_listened_to() {
     let daemon = Launch::new("").listen(["127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0"]).start();

@@ -239,7 +239,8 @@ impl AccountsFile {
         Arc::clone(&self.held.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 
-    /// Reads the file again if it has changed. Where it is not sound, those of before stay, which is logged.
+    /// Reads the file again if it has changed. Where it is not sound, those of before stay, which is logged; where it is gone, there is
+    /// nobody, for that is how somebody in a hurry locks all out.
     ///
     /// Waits for the disk.
     pub fn refresh(&self) {
@@ -255,6 +256,10 @@ impl AccountsFile {
                 let (file, count) = (self.path.display(), accounts.len());
                 tracing::info!(%file, accounts = count, "the file of those who may sign in was read anew");
                 held.1 = Arc::new(accounts);
+            }
+            Err(error) if seen.is_none() && !self.path.exists() => {
+                tracing::warn!(%error, "nobody may sign in before the file is there again");
+                held.1 = Arc::default();
             }
             Err(error) => tracing::warn!(%error, "who may sign in stays as it was"),
         }
@@ -343,6 +348,13 @@ mod tests {
         std::fs::write(&path, "nonsense").unwrap();
         file.refresh();
         assert_eq!(file.current().len(), 2);
+        std::fs::remove_file(&path).unwrap();
+        file.refresh();
+        assert_eq!(file.current().len(), 0);
+        std::fs::write(&path, format!("anna:viewer:{}\n", cheap("x"))).unwrap();
+        file.refresh();
+        assert_eq!(file.current().len(), 1);
+        std::fs::write(&path, "nonsense").unwrap();
         assert!(AccountsFile::open(&path).is_err() && AccountsFile::open(&folder.path().join("none")).is_err());
     }
 }

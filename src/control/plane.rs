@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, broadcast};
@@ -187,15 +187,19 @@ impl Plane {
     ) -> Result<(String, Caller, Duration), SignInRefusal> {
         let now = || tokio::time::Instant::now().into_std();
         let waits = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| SignInRefusal::Busy)?;
+        if !self.lock_guesses().may_guess(now(), peer) {
+            return Err(SignInRefusal::Guesses);
+        }
+        let works = Arc::clone(&self.verifiers).acquire_owned().await.map_err(|_| SignInRefusal::Busy)?;
         {
-            // Counted before it is known, so that many at once are not one.
-            let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+            // Counted before it is known, so that many at once are not one; and only when its turn has come, so that many who know their
+            // passwords are not taken for one who does not.
+            let mut guesses = self.lock_guesses();
             if !guesses.may_guess(now(), peer) {
                 return Err(SignInRefusal::Guesses);
             }
             guesses.wrong(now(), peer);
         }
-        let works = Arc::clone(&self.verifiers).acquire_owned().await.map_err(|_| SignInRefusal::Busy)?;
         let accounts = self.accounts();
         let name = user.clone();
         // Who goes away does not stop it: it has its place until it is done.
@@ -205,12 +209,16 @@ impl Plane {
             account
         });
         let Ok(Some(account)) = verified.await else { return Err(SignInRefusal::Wrong) };
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner).right(now(), peer);
+        self.lock_guesses().right(now(), peer);
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|_| SignInRefusal::Busy)?;
         let life = self.relay.settings().control.sign_in;
         let token = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).issue(now(), &user, &account, life, random);
         Ok((token, Caller { user, role: account.role }, life))
+    }
+
+    fn lock_guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a token.

@@ -6,6 +6,7 @@
 mod aws;
 mod cisco;
 mod client_ports;
+mod json;
 mod linux;
 mod listeners;
 mod nftables;
@@ -43,6 +44,8 @@ pub enum Form {
     CiscoAsa,
     /// A shell script of the AWS command line: one security group.
     AwsSecurityGroup,
+    /// Programs: one object of JSON.
+    Json,
 }
 
 impl Form {
@@ -57,6 +60,7 @@ impl Form {
             Self::Windows => windows::windows(plan),
             Self::CiscoAsa => cisco::cisco_asa(plan),
             Self::AwsSecurityGroup => aws::security_group(plan),
+            Self::Json => json::json(plan),
         }
     }
 }

@@ -231,6 +231,19 @@ fn an_admin_port_that_others_reach_is_told() {
     assert!(!print(Form::Text, &with_users(), &options(1, Side::Server)).contains("9755"));
 }
 
+#[test]
+fn programs_get_every_flow() {
+    let plan = Plan::of(&with_users(), &options(10, Side::Viewer)).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&Form::Json.print(&plan)).unwrap();
+    assert_eq!((told["viewers"].as_u64(), told["side"].as_str()), (Some(10), Some("viewer")));
+    assert_eq!(told["mms_client_ports"], serde_json::json!([[1024, 1033]]));
+    let flows = told["flows"].as_array().unwrap();
+    assert_eq!(flows.len(), plan.flows.len());
+    let media = flows.iter().find(|flow| flow["transport"] == "udp" && flow["toward"] == "viewers").unwrap();
+    assert_eq!((media["server_port"].as_u64(), media["needed"].as_bool()), (Some(1755), Some(true)));
+    assert_eq!(media["servers"][0], serde_json::json!({ "ip": 4, "address": null }));
+}
+
 /// The service refuses a second rule of the same port, protocol and peer, whatever it is called.
 #[test]
 fn a_security_group_has_each_permission_once() {

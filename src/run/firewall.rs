@@ -19,6 +19,7 @@ use crate::settings::{Sources, load};
 /// # Errors
 /// Settings that cannot be used, what [`Plan::of`] says, what the daemon says, a standard output that is closed.
 pub(super) fn firewall(args: &FirewallArgs) -> anyhow::Result<()> {
+    let args = &FirewallArgs { form: if args.json { FirewallForm::Json } else { args.form }, ..args.clone() };
     if args.config.is_none() {
         match operate::connect(args.socket.as_deref()) {
             Ok(stream) => return print(&planned_by(stream, args)?),
@@ -119,5 +120,6 @@ fn form(form: FirewallForm) -> Form {
         FirewallForm::Windows => Form::Windows,
         FirewallForm::CiscoAsa => Form::CiscoAsa,
         FirewallForm::AwsSg => Form::AwsSecurityGroup,
+        FirewallForm::Json => Form::Json,
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum FormName {
     Windows,
     CiscoAsa,
     AwsSg,
+    /// For programs.
+    Json,
 }
 
 /// Where the firewall stands.
@@ -118,6 +120,7 @@ fn asked(query: &str) -> Result<(Options, Form), String> {
                     FormName::Windows => Form::Windows,
                     FormName::CiscoAsa => Form::CiscoAsa,
                     FormName::AwsSg => Form::AwsSecurityGroup,
+                    FormName::Json => Form::Json,
                 }
             }
             "side" => {
