@@ -6,6 +6,7 @@
 pub mod admission;
 mod batch;
 mod catalog;
+mod counted;
 mod created;
 mod delivery;
 mod drops;

@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use super::admission::Account;
 use super::batch::Generation;
+use super::counted::Counted;
 use super::delivery::{Delivery, PointId, ShardPort};
 use super::drops::{DropCause, Drops};
 use super::ids::{Place, PointIds, Vacancy};
@@ -46,6 +47,16 @@ pub struct SourceHealth {
     pub up: bool,
     /// Something stands in for it.
     pub on_fallback: bool,
+    /// Packets that were taken of it, as long as the daemon runs.
+    pub packets: u64,
+    /// Those that were no valid ASF and were left out.
+    pub left_out: u64,
+    /// Times that it began anew.
+    pub restarts: u64,
+    /// When its last packet came.
+    pub last_packet: Option<Instant>,
+    /// Bits a second, of the last seconds.
+    pub bit_rate: u64,
 }
 
 /// Hears how many watch, until it says that it does not want to any more.
@@ -313,7 +324,8 @@ impl Point {
     /// How its source is.
     pub fn source_health(&self) -> SourceHealth {
         let feed = self.lock_feed();
-        SourceHealth { up: feed.is_up(), on_fallback: feed.is_on_fallback() }
+        let Counted { packets, left_out, restarts, last: last_packet, bit_rate, .. } = feed.counted();
+        SourceHealth { up: feed.is_up(), on_fallback: feed.is_on_fallback(), packets, left_out, restarts, last_packet, bit_rate }
     }
 
     /// Tells `follower` what the shards are told, for as long as it lives: the present generation first, if there is one.

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use super::batch::{Batch, BatchPacket, Generation};
+use super::counted::Counted;
 use super::delivery::Delivery;
 use super::drops::{DropCause, Drops};
 use super::point::Point;
@@ -126,6 +127,7 @@ pub(super) struct Feed {
     expelled: u64,
     /// Nobody can feed it any more.
     closed: bool,
+    counted: Counted,
 }
 
 struct Current {
@@ -246,6 +248,7 @@ impl Publisher {
                 let current = feed.publisher.as_mut().ok_or(PublishError::Superseded)?;
                 if current.header.replace(headed.clone()).is_none() && is_back {
                     self.point.meters().restarts.increment(1);
+                    feed.counted.restarts += 1;
                 }
                 if feed.on_air == Role::StandIn {
                     return Ok(());
@@ -331,6 +334,7 @@ impl Publisher {
                 }
                 point.meters().packets.increment(accepted.packets);
                 point.meters().invalid.increment(accepted.invalid);
+                feed.counted.take(now, accepted, packet_size);
             }
             Role::StandIn if accepted.packets > 0 => feed.stood_in = Some(now),
             Role::StandIn => {}
@@ -396,6 +400,7 @@ impl Drop for Publisher {
 impl Feed {
     /// Ends the stream of a source that stayed away, or silent, for longer than its time-out, and that nothing stood in for.
     pub(super) fn tick(&mut self, now: Instant, point: &Point) {
+        self.counted.tick(now);
         if self.recutting.as_ref().is_some_and(|recutting| recutting.is_overdue(now)) {
             self.flush(now, point);
         }
@@ -413,6 +418,10 @@ impl Feed {
 
     pub(super) const fn is_up(&self) -> bool {
         self.up
+    }
+
+    pub(super) const fn counted(&self) -> Counted {
+        self.counted
     }
 
     /// Tells the publisher to go, with its next sign of life; whether there is one.

@@ -26,6 +26,16 @@ pub(crate) struct SourceAnswer {
     pub(crate) on_fallback: bool,
     /// Those who watch, or wait for it.
     pub(crate) watchers: u32,
+    /// Bits a second, of the last seconds.
+    pub(crate) bit_rate: u64,
+    /// Packets that were taken of it since the daemon began.
+    pub(crate) packets: u64,
+    /// Those that were no valid ASF and were left out.
+    pub(crate) left_out: u64,
+    /// Times that it began anew.
+    pub(crate) restarts: u64,
+    /// Since its last packet; `null` where none has come.
+    pub(crate) silent_s: Option<u64>,
 }
 
 /// All sources.
@@ -43,6 +53,7 @@ pub(super) async fn sources(State(plane): State<Arc<Plane>>, _: Publisher) -> Js
 
 /// All of them, in the order of the settings.
 pub(crate) fn survey(plane: &Plane) -> Vec<SourceAnswer> {
+    let now = tokio::time::Instant::now().into_std();
     let answer = |point: &Arc<crate::relay::Point>| {
         let health = point.source_health();
         SourceAnswer {
@@ -51,6 +62,11 @@ pub(crate) fn survey(plane: &Plane) -> Vec<SourceAnswer> {
             up: health.up,
             on_fallback: health.on_fallback,
             watchers: point.watchers(),
+            bit_rate: health.bit_rate,
+            packets: health.packets,
+            left_out: health.left_out,
+            restarts: health.restarts,
+            silent_s: health.last_packet.map(|at| now.saturating_duration_since(at).as_secs()),
         }
     };
     plane.relay.points().iter().map(answer).collect()

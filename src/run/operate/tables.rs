@@ -107,9 +107,24 @@ pub(super) fn sources(answer: &Value, bold: bool) -> String {
             (true, _) => "up",
             _ => "down",
         };
-        vec![word(source, "point"), state.to_owned(), word(source, "watchers"), word(source, "source")]
+        let number = |key: &str| source.get(key).and_then(Value::as_u64);
+        let rate =
+            number("bit_rate").filter(|_| is(source, "up")).map_or_else(String::new, |bits| format!("{} kbit/s", bits / 1000));
+        let last = number("silent_s").map_or_else(|| "never".to_owned(), |seconds| format!("{seconds} s"));
+        vec![
+            word(source, "point"),
+            state.to_owned(),
+            word(source, "watchers"),
+            rate,
+            word(source, "packets"),
+            word(source, "left_out"),
+            word(source, "restarts"),
+            last,
+            word(source, "source"),
+        ]
     });
-    columns(&["POINT", "STATE", "WATCHERS", "SOURCE"], &rows, bold, "there is no publishing point\n")
+    let heads = ["POINT", "STATE", "WATCHERS", "RATE", "PACKETS", "LEFT OUT", "RESTARTS", "LAST PACKET", "SOURCE"];
+    columns(&heads, &rows, bold, "there is no publishing point\n")
 }
 
 /// What a reload changed, or would change.
