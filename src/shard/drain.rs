@@ -210,6 +210,7 @@ mod tests {
                 Some(Answer::Opened(Err(OpenRefusal::Redirect(url)))) => assert_eq!(url, expected),
                 other => panic!("{expected}: {other:?}"),
             }
+            assert!(state.conns[conn].permit.is_none(), "it counts as no viewer here");
         }
         let (conn, _client) = connection(&mut state, now, Protocol::Http, false).await;
         let bytes = state.answer(conn, now, Ask::OpenBytes { name: "cam".into(), pass: Pass::default() });
