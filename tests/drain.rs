@@ -220,9 +220,19 @@ fn sigterm_lets_them_finish_and_a_second_one_does_not() {
     assert!(report["url"].as_str().unwrap().contains(&second.http.to_string()), "{report}");
     watching.assert_undisturbed();
     assert_eq!(status(&first)["drain"]["exit"], true);
+    // Whatever an operator wishes now, it ends.
+    let (said, code) = first.command(&["drain", "--cancel"]);
+    assert!(code != Some(0) && said.contains("told to end"), "{said}");
+    drain(&first, &["--redirect", &place(&second), "--timeout", "500"]);
+    let state = status(&first);
+    assert_eq!(state["drain"]["exit"], true);
+    assert!(state["drain"]["left_s"].as_u64().is_some_and(|left_s| left_s <= 500), "{state}");
     hears("EXTEND_TIMEOUT_USEC=15000000");
     hears("STATUS=Draining, no new viewers: 1 sessions");
     send_signal(first.id(), "TERM");
+    hears("STOPPING=1");
+    // As long as the unit's TimeoutStopSec.
+    hears("EXTEND_TIMEOUT_USEC=20000000");
     assert!(wait_for("the end of the stream", LIMIT, || watching.ended()).contains("end of stream"));
     wait_until("the daemon ends", LIMIT, || !first.runs());
 

@@ -342,6 +342,20 @@ fn settle(daemon: &Daemon, children: usize) {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_settings_that_cannot_be_read() {
+    let mut daemon = Daemon::start("");
+    // Who opens it waits until somebody writes, as with a disk that is gone.
+    std::fs::remove_file(settings_file(&daemon)).unwrap();
+    assert!(Command::new("mkfifo").arg(settings_file(&daemon)).status().unwrap().success());
+    send_signal(daemon.id(), "HUP");
+    wait_until("it reads", LIMIT, || daemon.log().contains("SIGHUP: reading the settings again"));
+    send_signal(daemon.id(), "TERM");
+    wait_until("the end", LIMIT, || !daemon.runs());
+    let log = daemon.log();
+    assert!(!log.contains("could not be read within"), "the signal was heard before: {log}");
+}
+
+#[test]
 fn ffmpeg_plays_on_across_a_reload() {
     if !ready("ffmpeg_plays_on_across_a_reload", &[Need::Program("ffmpeg")]) {
         return;

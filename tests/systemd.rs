@@ -60,7 +60,8 @@ fn the_socket_unit_has_the_built_in_listeners() {
     };
     let settings = Settings::default();
     let control = Control::reachable(&settings.control.listen, false);
-    let tcp = [&settings.mms, &settings.http, &settings.rtsp, &settings.admin, &control];
+    let console = Control::reachable(&settings.console, false);
+    let tcp = [&settings.mms, &settings.http, &settings.rtsp, &settings.admin, &control, &console];
     let tcp: BTreeSet<_> = tcp.into_iter().flat_map(|listen| listen.addresses.iter().copied()).collect();
     assert_eq!(of_unit("ListenStream"), tcp);
     let rtp = [settings.rtsp_server_port, settings.rtsp_server_port + 1];

@@ -20,7 +20,7 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
 use support::daemon::Daemon;
 use support::viewer::Viewer;
-use support::{wait_for, wait_until};
+use support::{stays, wait_for, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -109,6 +109,24 @@ fn it_is_plain_where_no_colours_are_wanted_and_ends_on_ctrl_c_and_sigterm() {
     support::process::send_signal(top.child.id(), "TERM");
     assert!(wait_for("the end of top", LIMIT, || top.child.try_wait().unwrap()).success());
     top.wait_for("\u{1b}[?1049l");
+}
+
+#[test]
+fn it_can_be_quit_while_the_daemon_does_not_answer() {
+    let daemon = Daemon::start("");
+    let ends: [fn(&mut OnTerminal); 2] = [|top| top.press("q"), |top| support::process::send_signal(top.child.id(), "TERM")];
+    for end in ends {
+        let mut top = OnTerminal::start(&daemon, &[]);
+        top.wait_for("sorted by rate");
+        support::process::send_signal(daemon.id(), "STOP");
+        // Past the next look.
+        stays("it waits for an answer", Duration::from_secs(3), || top.child.try_wait().unwrap().is_none());
+        end(&mut top);
+        let status = wait_for("the end of top", LIMIT, || top.child.try_wait().unwrap());
+        support::process::send_signal(daemon.id(), "CONT");
+        assert!(status.success());
+        top.wait_for("\u{1b}[?1049l");
+    }
 }
 
 #[test]

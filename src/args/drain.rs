@@ -15,7 +15,8 @@ pub struct DrainArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub timeout: Option<u32>,
 
-    /// End the daemon when nobody watches any more, or the time is over; else it goes on without viewers, and can be told to take them again
+    /// End the daemon when nobody watches any more, or the time is over; else it goes on without viewers, and can be told to take them again.
+    /// Where systemd holds its ports (wmrelay.socket) the next connection starts it again: stop both units there
     #[arg(long)]
     pub exit: bool,
 

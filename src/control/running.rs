@@ -9,7 +9,7 @@ impl Plane {
     /// The settings in force for the firewall planner: what is bound in place of what was asked for, and no file of users where nobody
     /// is in it.
     pub fn running_settings(&self) -> Settings {
-        let mut settings = (*self.settings).clone();
+        let mut settings = self.relay.settings().as_ref().clone();
         let bound =
             |name: &str| self.listeners.get(name).map(|addresses| Listen { addresses: addresses.clone(), built_in: false });
         let places: [(&str, &mut Listen); 7] = [

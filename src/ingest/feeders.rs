@@ -46,20 +46,23 @@ impl Feeders {
     /// Starts what the settings say of a publishing point.
     ///
     /// # Errors
-    /// Its list of stations is there and is not sound.
+    /// Its list of stations is there and is not sound. The file is followed all the same, and taken when it is.
     pub(super) fn start(self: &Arc<Self>, point: &Arc<Point>) -> Result<(), SettingsError> {
-        let list = match &point.settings().source {
-            Source::Stations { file, .. } => Some(stations::begin(&self.relay, point, file)?),
-            _ => None,
+        let (list, begun) = match &point.settings().source {
+            Source::Stations { file, .. } => match stations::begin(&self.relay, point, file) {
+                Ok(taken) => (Some(taken), Ok(())),
+                Err(error) => (Some(None), Err(error)),
+            },
+            _ => (None, Ok(())),
         };
-        let Some(stop) = self.stop.upgrade() else { return Ok(()) };
+        let Some(stop) = self.stop.upgrade() else { return begun };
         let (source, fallback) = (watch::Sender::new(()), watch::Sender::new(()));
-        for (part, begun) in [(Part::Source, &source), (Part::Fallback, &fallback)] {
-            let keep = Arc::clone(self).keep(Arc::clone(point), part, begun.subscribe(), list, stop.clone());
+        for (part, anew) in [(Part::Source, &source), (Part::Fallback, &fallback)] {
+            let keep = Arc::clone(self).keep(Arc::clone(point), part, anew.subscribe(), list, stop.clone());
             self.runtime.spawn(keep);
         }
         self.lock().insert(point.id(), Feeder { source, fallback });
-        Ok(())
+        begun
     }
 
     /// The settings are others: starts what is new, ends what is gone, and begins anew what is to be brought in another way.
@@ -181,5 +184,34 @@ impl Feeders {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PointId, Feeder>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Duration, sleep};
+
+    use super::*;
+    use crate::ingest::testing;
+    use crate::settings::Settings;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_broken_at_first_is_taken_when_it_is_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stations.txt");
+        std::fs::write(&file, "nonsense\n").unwrap();
+        let relay = testing::relay(&[("list", Source::Stations { file: file.clone(), linger: Duration::ZERO })]);
+        let (stopper, stop) = stop::channel();
+        let (runtime, settings) = (Handle::current(), Settings::default());
+        let transcoders = Transcoders::new(runtime.clone(), Arc::clone(&relay), &settings, stop.downgrade());
+        let feeders = Feeders::new(runtime, Arc::clone(&relay), transcoders, stop.downgrade());
+        assert!(feeders.start(&relay.points()[0]).is_err());
+        let new = folder.path().join("new");
+        std::fs::write(&new, "one mms://h/1\n").unwrap();
+        std::fs::rename(&new, &file).unwrap();
+        sleep(Duration::from_secs(10)).await;
+        assert!(relay.resolve("one").is_some());
+        drop(stop);
+        stopper.stop().await;
     }
 }

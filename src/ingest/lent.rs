@@ -42,7 +42,24 @@ pub(super) async fn run(loan: Loan, source: Source, transcoders: Arc<Transcoders
         }
         Source::Push | Source::Demo | Source::Files { .. } | Source::Stations { .. } => {
             warn!(point = loan.point().name(), "its type of source cannot be lent");
-            let _ = loan.give_back();
+            fail(loan, stop).await;
+        }
+    }
+}
+
+/// Of a name that nothing can bring: whoever waits for it hears so, and it goes back when they have left.
+pub(super) async fn fail(mut loan: Loan, mut stop: Stop) {
+    loan.fail();
+    let mut watched = Watched::new(loan.point(), Start::Watched);
+    loop {
+        tokio::select! {
+            () = watched.end(Duration::ZERO) => {}
+            () = stop.requested() => return,
+        }
+        // Where somebody has come in the meantime it stays.
+        match loan.give_back() {
+            Ok(()) => return,
+            Err(kept) => loan = kept,
         }
     }
 }

@@ -68,6 +68,8 @@ struct Desk {
     flights: HashMap<Key, Vec<Wish>>,
     /// Names that are not live, and since when that is known.
     known: HashMap<Key, (Instant, NotLive)>,
+    /// Of the settings by which names are asked for: one more whenever those are others.
+    serial: u64,
 }
 
 /// What a name is that nobody pulls.
@@ -86,7 +88,9 @@ impl Mirror {
 
     /// What is known of names is asked for anew: the settings are others.
     pub(super) fn forget(&self) {
-        self.lock().known.clear();
+        let mut desk = self.lock();
+        desk.known.clear();
+        desk.serial += 1;
     }
 
     fn files_of(&self, folder: PointId) -> Arc<Slots> {
@@ -186,9 +190,10 @@ impl Mirror {
                 }));
             }
             let (mirror, key) = (Arc::clone(self), key.clone());
+            let serial = self.lock().serial;
             let failed: lent::Failed = Box::new(move |reason| {
                 let known = NotLive::Refused(refused(Hresult::NO_STREAM, "source_failed", reason));
-                mirror.lock().remember(key.clone(), known);
+                mirror.lock().remember(serial, key.clone(), known);
             });
             share.into_iter().for_each(|share| count_while_watched(loan.point(), share));
             self.runtime.spawn(lent::run(loan, source.clone(), Arc::clone(&self.transcoders), stop, failed));
@@ -235,14 +240,20 @@ struct Flight {
 impl Flight {
     /// Asks for the name, and answers all who wait for it.
     async fn fly(mut self, folder: Arc<Point>, slot: Slot) {
-        let found = match self.mirror.source_of(&folder, &self.key.name, self.key.profile.as_deref()) {
-            Some(source) => ask(&folder, &source).await.map(|known| (source, known)),
-            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "the source cannot have such a name"))),
-        };
+        let mut serial = self.mirror.lock().serial;
+        let mut found = self.ask(&folder).await;
+        let now = self.mirror.lock().serial;
+        if std::mem::replace(&mut serial, now) != now {
+            // By settings that have gone meanwhile: those of now may bring it from elsewhere, or not at all.
+            found = self.ask(&folder).await;
+            if self.mirror.lock().serial != serial {
+                found = Err(NotLive::Refused(failed(&"the settings changed again and again while it was asked for")));
+            }
+        }
         match found {
             Err(known) => {
                 drop(slot);
-                let wishes = self.land(Some(&known));
+                let wishes = self.land(Some((serial, &known)));
                 self.mirror.fulfil(wishes, &known);
             }
             Ok((source, known)) => {
@@ -253,12 +264,20 @@ impl Flight {
         }
     }
 
-    /// Whoever comes from now on is not among those who wait, but may know what is known.
-    fn land(&mut self, known: Option<&NotLive>) -> Vec<Wish> {
+    /// What brings the name by the settings of now, and how sure that is.
+    async fn ask(&self, folder: &Point) -> Result<(Source, Known), NotLive> {
+        match self.mirror.source_of(folder, &self.key.name, self.key.profile.as_deref()) {
+            Some(source) => ask(folder, &source).await.map(|known| (source, known)),
+            None => Err(NotLive::Refused(refused(Hresult::FILE_NOT_FOUND, "unknown_name", "the source cannot have such a name"))),
+        }
+    }
+
+    /// Whoever comes from now on is not among those who wait, but may know what is known by the settings of a serial.
+    fn land(&mut self, known: Option<(u64, &NotLive)>) -> Vec<Wish> {
         self.landed = true;
         let mut desk = self.mirror.lock();
-        if let Some(known) = known {
-            desk.remember(self.key.clone(), known.clone());
+        if let Some((serial, known)) = known {
+            desk.remember(serial, self.key.clone(), known.clone());
         }
         desk.flights.remove(&self.key).unwrap_or_default()
     }
@@ -274,7 +293,11 @@ impl Drop for Flight {
 }
 
 impl Desk {
-    fn remember(&mut self, key: Key, known: NotLive) {
+    /// What came of settings that are gone is not remembered.
+    fn remember(&mut self, serial: u64, key: Key, known: NotLive) {
+        if serial != self.serial {
+            return;
+        }
         self.known.retain(|_, (since, _)| since.elapsed() < MEMORY);
         if self.known.len() >= MOST_REMEMBERED
             && let Some(oldest) = self.known.iter().min_by_key(|(_, (since, _))| *since).map(|(key, _)| key.clone())

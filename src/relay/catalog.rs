@@ -48,7 +48,9 @@ impl Catalog {
                     }
                     if let Some(reserve) = reserve {
                         let now = point.settings();
-                        reserve.apply(&now, settings, old.source != now.source || other_profiles);
+                        // What is not transcoded has no profile.
+                        let transcoded = matches!(now.source, Source::Ffmpeg { .. });
+                        reserve.apply(&now, settings, old.source != now.source || transcoded && other_profiles);
                         next.reserves.insert(point.id(), Arc::clone(reserve));
                     }
                     Arc::clone(point)
@@ -102,7 +104,7 @@ mod tests {
     use crate::asf::samples;
     use crate::relay::testing::{Shard, base};
     use crate::relay::{Delivery, PublishError, PublishRefusal, PublisherId, Relay, ShardPort};
-    use crate::settings::{Publish, PublishingPoint, Start, Viewers};
+    use crate::settings::{FfmpegInput, Publish, PublishingPoint, Start, Viewers};
     use crate::wire::Guid;
 
     fn pull(url: &str) -> Source {
@@ -225,11 +227,47 @@ mod tests {
     }
 
     #[test]
+    fn other_profiles_are_nothing_to_what_is_not_transcoded() {
+        let input = FfmpegInput { input: "/srv/{1}".into(), arguments: Vec::new() };
+        let ffmpeg = Source::Ffmpeg { input, profile: "wmp9".into(), start: Start::Watched, linger: Duration::ZERO };
+        let points = [("cam-*", pull("mms://h/{1}")), ("tv-*", ffmpeg)];
+        let (relay, _) = relay(&points);
+        let [pulled, transcoded] = ["cam-1", "tv-1"].map(|name| {
+            let lender = relay.resolve(name).unwrap().0.id();
+            let lent = relay.lend(lender, name, None).unwrap();
+            move |relay: &Relay| {
+                let _lent = &lent;
+                relay.lent(lender, name, None).is_some()
+            }
+        });
+        let mut next = settings(&points);
+        next.profiles.pop();
+        relay.apply(&Arc::new(next));
+        assert!(pulled(&relay) && !transcoded(&relay));
+    }
+
+    #[test]
     fn a_name_of_the_settings_comes_before_one_that_was_made() {
-        let (relay, _) = relay(&[("cam", Source::Push)]);
+        let (relay, shard) = relay(&[("cam", Source::Push)]);
         let made = relay.create("New", None).unwrap();
+        let (header, packets) = samples::stream("live-asf-pipe.asf");
+        let mut publisher = made.publish(base(), PublisherId::Local).unwrap();
+        publisher.header(base(), 0, &header).unwrap();
+        publisher.packets(base(), packets[0].as_slice().into()).unwrap();
+        shard.told();
         relay.apply(&Arc::new(settings(&[("cam", Source::Push), ("new", Source::Demo)])));
         assert!(!relay.is_created(relay.point("New").unwrap().id()) && relay.is_created(made.id()));
+        let told = shard.told();
+        assert!(matches!(&told[..], [Delivery::SourceLost { .. }, Delivery::Ended { .. }]), "{told:?}");
+        assert_eq!(publisher.packets(base(), packets[1].as_slice().into()), Err(PublishError::Dismissed));
+        assert!(matches!(made.publish(base(), PublisherId::Local), Err(PublishRefusal::Unknown { .. })));
+        assert!(relay.create("new", None).is_err(), "the settings have it");
+        // It counts no longer when its publisher has gone.
+        let id = made.id();
+        drop((publisher, made, told));
+        relay.tick(base());
+        shard.told();
+        assert!(!relay.is_created(id) && ["one", "two"].iter().all(|name| relay.create(name, None).is_ok()));
         let mut next = settings(&[("cam", Source::Push)]);
         next.publish.create = false;
         relay.apply(&Arc::new(next));

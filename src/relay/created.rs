@@ -135,7 +135,7 @@ impl Created {
         Ok(point)
     }
 
-    /// Nobody finds it from now on, and those who watch it get the end.
+    /// Nobody finds it from now on, those who watch it get the end, and who still feeds it is told to go.
     pub(super) fn destroy(&self, point: &Arc<Point>) {
         let mut book = self.lock();
         let Book { by_name, all, .. } = &mut *book;
@@ -144,7 +144,7 @@ impl Created {
             entry.is_leaving = true;
             by_name.remove(&point.name().to_ascii_lowercase());
             drop(book);
-            point.end();
+            point.close();
         }
     }
 

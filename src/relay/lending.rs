@@ -219,6 +219,11 @@ impl Loan {
         self.profile.as_deref()
     }
 
+    /// Nothing can bring it: whoever watches gets the end, and nobody waits for its beginning. It is to be given back all the same.
+    pub fn fail(&self) {
+        self.point.close();
+    }
+
     /// Gives it back, if nobody watches. Its publisher must be gone, else it is superseded.
     ///
     /// # Errors

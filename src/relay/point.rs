@@ -213,9 +213,9 @@ impl Point {
             // So that the metric is there before it is needed.
             self.meters.fallback.increment(0);
         }
+        let mut feed = self.lock_feed();
         let other_source = settings.source != self.settings().source;
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        let mut feed = self.lock_feed();
         feed.judge_commands(self);
         if other_source {
             feed.expel(self);

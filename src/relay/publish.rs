@@ -164,11 +164,12 @@ pub struct Publisher {
 impl Publisher {
     pub(super) fn new(point: Arc<Point>, now: Instant, id: PublisherId) -> Result<Self, PublishRefusal> {
         let name = || point.name().to_owned();
+        // Under the lock under which the settings change: else who was let in by those before would not be among those expelled.
+        let mut feed = point.lock_feed();
         let pushed = matches!(point.settings().source, Source::Push);
         if !pushed && id != PublisherId::BuiltIn {
             return Err(PublishRefusal::NotPush { name: name() });
         }
-        let mut feed = point.lock_feed();
         if feed.closed {
             return Err(PublishRefusal::Unknown { name: name() });
         }

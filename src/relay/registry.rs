@@ -73,13 +73,14 @@ impl Relay {
         let before = self.catalog();
         let (catalog, changes) = before.next(settings, &self.shared);
         drop(before);
-        // A name of the settings comes before one that a publisher made.
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        // A name of the settings comes before one that a publisher made. Behind the catalog: an encoder that comes back at once finds
+        // the name there, and makes it no second time.
         for point in &changes.added {
             if let Some(made) = self.created.point(point.name()) {
                 self.created.destroy(&made);
             }
         }
-        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
         self.admission.apply(settings);
         self.created.apply(settings);
         for point in &changes.removed {
@@ -194,6 +195,11 @@ impl Relay {
         }
         let template = template.transpose()?.map(|template| template.settings().as_ref().clone());
         let point = self.created.create(name, template)?;
+        // Other settings may have come since the look above.
+        if let Some(other) = self.catalog().point(name) {
+            self.created.destroy(&point);
+            return Err(CreateRefusal::Taken { name: name.to_owned(), by: other.name().to_owned() });
+        }
         self.tell(&point, name);
         Ok(point)
     }
@@ -208,7 +214,8 @@ impl Relay {
         self.created.has(id)
     }
 
-    /// Takes a publishing point away that a publisher made: its viewers get the end of the stream. Of others nothing happens.
+    /// Takes a publishing point away that a publisher made: its viewers get the end of the stream, and who feeds it has to go. Of
+    /// others nothing happens.
     pub fn destroy(&self, point: &Arc<Point>) {
         self.created.destroy(point);
     }

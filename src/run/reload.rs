@@ -1,5 +1,6 @@
 //! Settings that are read again while the daemon runs: all that can be wrong is found before anything changes.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::{Instant as Clock, timeout};
 use super::check::{NamedFiles, read_named_files};
 use super::placed;
 use super::serve::random_bytes;
-use crate::control::{ReloadReply, Reloaded, systemd};
+use crate::control::{ReloadOrder, ReloadReply, Reloaded, systemd};
 use crate::ingest::Ingest;
 use crate::logging::LevelSwitch;
 use crate::relay::Relay;
@@ -31,6 +32,24 @@ pub(super) struct Reloader {
     pub(super) files: NamedFiles,
 }
 
+/// Settings that are being read again.
+pub(super) struct Reading {
+    asked: Asked,
+    prepared: Pin<Box<dyn Future<Output = Result<Prepared, SettingsError>>>>,
+}
+
+/// Settings that were read again, or what is wrong with them.
+pub(super) struct Read {
+    asked: Asked,
+    prepared: Result<Prepared, SettingsError>,
+}
+
+/// Who wants them read.
+enum Asked {
+    Signal,
+    Order(ReloadOrder),
+}
+
 /// Settings that are sound.
 struct Prepared {
     loaded: Loaded,
@@ -38,19 +57,53 @@ struct Prepared {
 }
 
 impl Reloader {
-    /// Reads the settings again; puts them into force unless that is only to be tried. `by`: who asks, for the log.
+    /// Begins to read the settings again, for SIGHUP. systemd hears of it.
+    pub(super) fn read_by_signal(&self) -> Reading {
+        tracing::info!("SIGHUP: reading the settings again");
+        systemd::reloading();
+        self.read(Asked::Signal)
+    }
+
+    /// The same for somebody who waits for what comes of it.
+    pub(super) fn read_by_order(&self, order: ReloadOrder) -> Reading {
+        self.read(Asked::Order(order))
+    }
+
+    fn read(&self, asked: Asked) -> Reading {
+        let sources = self.sources.clone();
+        // A disk may be slow, and sources run on this thread.
+        let task = timeout(PATIENCE, tokio::task::spawn_blocking(move || prepare(&sources)));
+        let prepared = Box::pin(async move {
+            match task.await {
+                Ok(Ok(prepared)) => prepared,
+                Ok(Err(error)) => Err(problem(format!("they could not be read: {error}"))),
+                Err(_) => Err(problem(format!("they could not be read within {} s", PATIENCE.as_secs()))),
+            }
+        });
+        Reading { asked, prepared }
+    }
+
+    /// Puts settings that were read into force, and tells who asked.
+    pub(super) fn finish(&mut self, read: Read, ingest: &Ingest, status: impl FnOnce() -> String) {
+        let Read { asked, prepared } = read;
+        match asked {
+            Asked::Signal => {
+                // What is wrong is in the log.
+                let _ = self.reload(prepared, ingest, false, "SIGHUP");
+                systemd::ready(&status());
+            }
+            Asked::Order(ReloadOrder { dry_run, by, reply }) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.reload(prepared, ingest, dry_run, &by));
+            }
+        }
+    }
+
+    /// Puts the settings into force unless that is only to be tried. `by`: who asks, for the log.
     ///
     /// # Errors
     /// All that is wrong with them: then nothing has changed.
-    pub(super) async fn reload(&mut self, ingest: &Ingest, dry_run: bool, by: &str) -> ReloadReply {
-        let sources = self.sources.clone();
-        // A disk may be slow, and sources run on this thread.
-        let prepared = timeout(PATIENCE, tokio::task::spawn_blocking(move || prepare(&sources))).await;
-        let prepared = match prepared {
-            Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => Err(problem(format!("they could not be read: {error}"))),
-            Err(_) => Err(problem(format!("they could not be read within {} s", PATIENCE.as_secs()))),
-        };
+    fn reload(&mut self, prepared: Result<Prepared, SettingsError>, ingest: &Ingest, dry_run: bool, by: &str) -> ReloadReply {
         let Prepared { loaded, files } = match prepared {
             Ok(prepared) => prepared,
             Err(SettingsError { problems }) => {
@@ -109,13 +162,12 @@ impl Reloader {
     }
 }
 
-/// Runs a reload and lets systemd know of it.
-pub(super) async fn reload_by_signal(reloader: &mut Reloader, ingest: &Ingest, status: impl FnOnce() -> String) {
-    tracing::info!("SIGHUP: reading the settings again");
-    systemd::reloading();
-    // What is wrong is in the log.
-    let _ = reloader.reload(ingest, false, "SIGHUP").await;
-    systemd::ready(&status());
+impl Reading {
+    /// What was read, when it has been; `None` at once where nothing is being read.
+    pub(super) async fn end_of(reading: &mut Option<Self>) -> Option<Read> {
+        let prepared = reading.as_mut()?.prepared.as_mut().await;
+        reading.take().map(|Self { asked, .. }| Read { asked, prepared })
+    }
 }
 
 fn prepare(sources: &Sources) -> Result<Prepared, SettingsError> {

@@ -14,7 +14,7 @@ use tokio::time::Instant as Clock;
 use super::check::{NamedFiles, read_named_files};
 use super::command_doors::CommandDoors;
 use super::descriptors::Descriptors;
-use super::reload::{Reloader, reload_by_signal};
+use super::reload::{Reading, Reloader};
 use super::sign::unix_s;
 use crate::access_log::{AccessLog, WallClock};
 use crate::archive::{Archive, ArchiveBounds};
@@ -36,6 +36,10 @@ const ORDERS_MAX: usize = 8;
 
 /// How long viewers have to take in the end of the stream when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(8);
+
+/// What systemd is asked for when the end begins, beyond any doubt more than it takes: viewers' farewell, then sources, hooks and child
+/// processes. As TimeoutStopSec of the unit.
+const STOP_TIME: Duration = Duration::from_secs(20);
 
 /// What systemd is asked for while viewers finish behind SIGTERM, each second anew.
 const DRAIN_STEP: Duration = Duration::from_secs(15);
@@ -140,6 +144,8 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
         tracing::info!("{}", bound.status(&relay));
 
         let (mut told, mut is_told_to_end) = (None, false);
+        // One at a time; signals and ticks do not wait for a slow disk.
+        let mut reading = None;
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -151,25 +157,21 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
                         systemd::status(&format!("{state}{viewers} sessions. {}", bound.status(&relay)));
                     }
                     match drain {
-                        Some(drain) if drain.exit && drain.over => {
+                        Some(drain) if drain.over && (drain.exit || is_told_to_end) => {
                             tracing::info!(viewers, "drained: stopping");
                             break;
                         }
                         Some(_) if is_told_to_end => systemd::needs(DRAIN_STEP),
-                        Some(_) => {}
-                        // It was taken back.
-                        None => is_told_to_end = false,
+                        _ => {}
                     }
                 }
                 Some(()) = reopen.recv() => {
                     tracing::info!("SIGUSR1: the access log is begun anew");
                     access_log.reopen();
                 }
-                Some(()) = hangup.recv() => reload_by_signal(&mut reloader, &ingest, || bound.status(&relay)).await,
-                Some(order) = orders.recv() => {
-                    // Who asked may have gone.
-                    let _ = order.reply.send(reloader.reload(&ingest, order.dry_run, &order.by).await);
-                }
+                Some(()) = hangup.recv(), if reading.is_none() => reading = Some(reloader.read_by_signal()),
+                Some(order) = orders.recv(), if reading.is_none() => reading = Some(reloader.read_by_order(order)),
+                Some(prepared) = Reading::end_of(&mut reading) => reloader.finish(prepared, &ingest, || bound.status(&relay)),
                 name = stop.next() => {
                     let drain = &relay.settings().drain;
                     if drain.timeout.is_zero() || std::mem::replace(&mut is_told_to_end, true) {
@@ -179,12 +181,14 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
                     let seconds = drain.timeout.as_secs();
                     tracing::info!("{name}: no new viewers; those who watch have {seconds} s. A second signal ends it at once");
                     systemd::needs(DRAIN_STEP);
-                    plane.begin_drain(Clock::now().into_std(), DrainWish::of_stop(drain));
+                    plane.drain_to_end(Clock::now().into_std(), DrainWish::of_stop(drain));
                 }
             }
         }
         health.set_stopping();
         systemd::stopping();
+        // From here, whatever was left of the last step of a drain.
+        systemd::needs(STOP_TIME);
         shards.stop();
         if !shards.join(FAREWELL).await {
             tracing::info!("some viewers did not leave in time; their connections are cut");

@@ -60,11 +60,12 @@ impl State {
         self.draining = order.map(|order| Draining { order, over: None });
     }
 
-    /// Whether a player may have a session now; `None` where that is judged as ever.
+    /// Whether a player may have a session now; `None` where that is judged as ever. Who had one before may come back to it until the
+    /// time is over.
     pub(super) fn admit_while_draining(&mut self, key: usize, now: Instant) -> Option<Answer> {
         let draining = self.draining.as_ref()?;
         let conn = self.conns.get_mut(key)?;
-        if conn.engine.has_session(&self.http_sessions.borrow()) {
+        if draining.over.is_none() && conn.engine.has_session(&self.http_sessions.borrow()) {
             return None;
         }
         if draining.order.redirect.is_none() {
@@ -85,10 +86,15 @@ impl State {
     pub(super) fn sent_elsewhere(&mut self, key: usize, name: &str, pass: &Pass) -> Option<OpenRefusal> {
         let draining = self.draining.as_ref()?;
         let conn = self.conns.get(key)?;
-        if conn.engine.has_session(&self.http_sessions.borrow()) {
+        if draining.over.is_none() && conn.engine.has_session(&self.http_sessions.borrow()) {
             return None;
         }
-        let Some(redirect) = &draining.order.redirect else {
+        let order = Arc::clone(&draining.order);
+        // As of any other name that is asked for: what was open before is over.
+        self.park(key);
+        let conn = self.conns.get_mut(key)?;
+        (conn.opened, conn.ticket) = (None, None);
+        let Some(redirect) = &order.redirect else {
             metrics::counter!(names::REFUSALS, "cause" => "draining").increment(1);
             tracing::info!(session = conn.session, peer = %conn.peer, cause = "draining", "viewer refused");
             return Some(OpenRefusal::Status(Hresult::TOO_MANY_SESSIONS));
@@ -107,10 +113,8 @@ impl State {
         metrics::counter!(names::REDIRECTS).increment(1);
         tracing::info!(session = conn.session, peer = %conn.peer, to = %redirect, "viewer sent elsewhere");
         let url = redirect.url(scheme, &format!("{name}{query}"));
-        self.park(key);
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.opened = None;
-        }
+        // It is no viewer of this server: the drain need not wait for it.
+        conn.permit = None;
         Some(OpenRefusal::Redirect(url))
     }
 
@@ -206,6 +210,7 @@ mod tests {
                 Some(Answer::Opened(Err(OpenRefusal::Redirect(url)))) => assert_eq!(url, expected),
                 other => panic!("{expected}: {other:?}"),
             }
+            assert!(state.conns[conn].permit.is_none(), "it counts as no viewer here");
         }
         let (conn, _client) = connection(&mut state, now, Protocol::Http, false).await;
         let bytes = state.answer(conn, now, Ask::OpenBytes { name: "cam".into(), pass: Pass::default() });

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Body, Failure, FailureBody};
 use super::caller::Operator;
-use crate::control::drain::{DrainState, DrainWish};
+use crate::control::drain::{CancelRefusal, DrainState, DrainWish};
 use crate::control::plane::Plane;
 use crate::settings::{DRAIN_TIMEOUT_S_MAX, ElsewhereError};
 
@@ -29,7 +29,8 @@ pub(super) struct Drain {
     /// Seconds that those who watch may go on. Not said: those of `[drain] timeout_s`, and where that is 0 until they leave by themselves.
     #[schema(maximum = 86400)]
     timeout_s: Option<u32>,
-    /// The daemon ends when nobody watches any more, or the time is over; else it goes on without viewers.
+    /// The daemon ends when nobody watches any more, or the time is over; else it goes on without viewers. One that was told to end does in
+    /// any case, and then a time that is not said stays as it is.
     #[serde(default)]
     exit: bool,
 }
@@ -120,16 +121,20 @@ pub(super) async fn drain(
         (status = 401, description = "Not signed in", body = FailureBody),
         (status = 403, description = "Not for this role", body = FailureBody),
         (status = 404, description = "It does not drain", body = FailureBody),
-        (status = 409, description = "The daemon ends already", body = FailureBody),
+        (status = 409, description = "The daemon ends already, or was told to end when the drain is over", body = FailureBody),
     )
 )]
 pub(super) async fn cancel(State(plane): State<Arc<Plane>>, Operator(caller): Operator) -> Result<StatusCode, Failure> {
     if plane.health.stopping() {
         return Err(Failure::new(StatusCode::CONFLICT, "stopping", "the daemon ends already"));
     }
-    if !plane.cancel_drain() {
-        return Err(Failure::none("the daemon does not drain"));
-    }
+    plane.cancel_drain().map_err(|refusal| match refusal {
+        CancelRefusal::NoDrain => Failure::none("the daemon does not drain"),
+        CancelRefusal::Ends => {
+            let why = "the daemon was told to end, and ends when those who watch have left or their time is over";
+            Failure::new(StatusCode::CONFLICT, "stopping", why)
+        }
+    })?;
     tracing::warn!(by = caller.user, "an operator ends the drain: new viewers are taken again");
     Ok(StatusCode::NO_CONTENT)
 }

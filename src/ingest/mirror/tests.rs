@@ -8,7 +8,7 @@ use crate::mms::redirect::{RedirectKind, ReportRedirect};
 use crate::mms::select::{ReportStreamSwitch, StreamEntry, StreamSwitch};
 use crate::playing::{Course, StartAt};
 use crate::relay::{Delivery, LOANS_PER_FOLDER, Watch};
-use crate::settings::Settings;
+use crate::settings::{PublishingPoint, Settings};
 use crate::shard::{Item, RelayedFile};
 use std::net::IpAddr;
 use tokio::sync::oneshot;
@@ -153,11 +153,35 @@ async fn refusals_are_remembered_for_a_while() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_across_a_reload_is_asked_for_once_more() {
+    let (server, other) = (Server::bind().await, Server::bind().await);
+    let bench = Bench::of(&server);
+    let wish = bench.wish("a");
+    let (mut before, _) = server.asked().await;
+    let url = format!("mmst://{}/others/", other.address);
+    let source = Source::Pull { url, start: Start::Always, linger: Duration::from_millis(50) };
+    let settings = Settings { publishing_points: vec![PublishingPoint::new("mirror", source)], ..Settings::default() };
+    bench.relay.apply(&Arc::new(settings));
+    bench.mirror.forget();
+    before.report(Hresult::ACCESS_DENIED, 0).await;
+    answer(&other, "others/a", Hresult::OK, BROADCAST).await;
+    let watch = live(wish).await;
+    assert_eq!(other.asked().await.1, "others/a", "it is pulled from there");
+    assert!(bench.mirror.lock().known.is_empty());
+    // What a source of before brings, or does not, is no news either.
+    let mut desk = bench.mirror.lock();
+    desk.remember(0, Key { folder: PointId(0), name: "b".into(), profile: None }, NotLive::File);
+    assert!(desk.known.is_empty());
+    drop((desk, watch));
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_remembered_is_bounded() {
     let key = |n: usize| Key { folder: PointId(0), name: n.to_string(), profile: None };
     let mut desk = Desk::default();
     for n in 0..MOST_REMEMBERED + 10 {
-        desk.remember(key(n), NotLive::File);
+        desk.remember(0, key(n), NotLive::File);
     }
     assert_eq!(desk.known.len(), MOST_REMEMBERED);
     assert!(desk.known.contains_key(&key(MOST_REMEMBERED + 9)));
@@ -449,7 +473,7 @@ async fn names_and_files_of_a_folder_are_limited() {
     // As many files as one address may have, and another address after that.
     let of = |viewer: &str| bench.mirror.files_of(folder).take(viewer.parse().unwrap());
     let taken: Vec<_> = (0..FILES_PER_ADDRESS).map(|_| of("192.0.2.1").unwrap()).collect();
-    bench.mirror.lock().remember(Key { folder, name: "b.wmv".into(), profile: None }, NotLive::File);
+    bench.mirror.lock().remember(0, Key { folder, name: "b.wmv".into(), profile: None }, NotLive::File);
     let refused = found(bench.wish("b.wmv")).await;
     assert!(is_full(&refused), "{refused:?}");
     let others: Vec<_> = (FILES_PER_ADDRESS..FILES).map(|_| of("192.0.2.2").unwrap()).collect();

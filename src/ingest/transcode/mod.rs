@@ -24,7 +24,7 @@ use probe::Probes;
 use subscriber::{Order, Subscriber};
 use words::Meters;
 
-use super::lent::Failed;
+use super::lent::{Failed, fail};
 use super::stop::{Stop, WeakStop};
 use crate::metrics::REFUSALS;
 use crate::relay::admission::{Slot, Slots};
@@ -132,8 +132,11 @@ impl Transcoders {
         stop: Stop,
         failed: Failed,
     ) {
-        // The settings name no other than there are.
-        let Some(profile) = self.profile(profile) else { return };
+        let Some(profile) = self.profile(profile) else {
+            // The settings have been read again since the viewer named it.
+            failed("there is no such profile any more");
+            return fail(loan, stop).await;
+        };
         let span = info_span!("ffmpeg", point = loan.point().name(), name = loan.name(), profile = &*profile.name);
         let order = Order { input, profile, start: Start::Watched, linger };
         let subscriber = Subscriber::new(Arc::clone(self), Arc::clone(loan.point()), Some(loan), order);

@@ -260,6 +260,28 @@ async fn a_child_that_ends_is_run_again() {
 }
 
 #[tokio::test]
+async fn a_loan_goes_back_where_its_profile_is_gone() {
+    let bench = Bench::new(2, CAMERA, &[("cam", "x", "wmp9")]);
+    let (cam, input) = (bench.point("cam"), FfmpegInput { input: "x".into(), arguments: Vec::new() });
+    let (watch, loan) = bench.relay.lend(cam.id(), "", Some("wmp64")).unwrap();
+    let said = Arc::<Mutex<Option<String>>>::default();
+    let hears = Arc::clone(&said);
+    let failed: Failed = Box::new(move |reason| *hears.lock().unwrap() = Some(reason.to_owned()));
+    let (transcoders, stop) = (Arc::clone(&bench.transcoders), bench.stop.clone());
+    let lent = tokio::spawn(async move {
+        transcoders.feed_lent(loan.unwrap(), input, "gone", Duration::from_millis(50), stop, failed).await;
+    });
+    wait_until(|| bench.collector.ends() == 1).await;
+    assert!(said.lock().unwrap().as_deref().is_some_and(|reason| reason.contains("no such profile")));
+    assert!(!watch.point().source_expected(), "nobody is to wait for it");
+    assert!(bench.relay.lent(cam.id(), "", Some("wmp64")).is_some());
+    drop(watch);
+    lent.await.unwrap();
+    assert!(bench.relay.lent(cam.id(), "", Some("wmp64")).is_none());
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn garbage_is_told_and_tried_again() {
     let bench = Bench::new(8, "echo $$ >> pids; head -c 100000 /dev/urandom", &[("cam", "rtsp://cam/1", "wmp9")]);
     let cam = bench.point("cam");

@@ -77,14 +77,18 @@ async fn live(line: &Line, every: Duration) -> anyhow::Result<()> {
     let (mut first, mut order) = (0_usize, Order::default());
     let colours = coloured(&io::stdout());
     let mut screen = Screen::open()?;
+    // Keys and signals do not wait for a daemon that does not answer.
+    let mut looking = None;
     loop {
         let size = screen.size();
         let rows = sample::rows(&before, &now, apart, order);
         first = first.min(draw::last_first(&now, &rows, size));
         screen.show(&draw::page(&now, &rows, Page { size: Some(size), first, order, colours }))?;
         tokio::select! {
-            _ = looks.tick() => {
-                before = std::mem::replace(&mut now, look(line).await?);
+            _ = looks.tick(), if looking.is_none() => looking = Some(Box::pin(look(line))),
+            Some(looked) = end_of(&mut looking) => {
+                looking = None;
+                before = std::mem::replace(&mut now, looked?);
                 let at = Instant::now();
                 apart = at - begin;
                 begin = at;
@@ -101,6 +105,14 @@ async fn live(line: &Line, every: Duration) -> anyhow::Result<()> {
                 Key::Sort => order = order.next(),
             },
         }
+    }
+}
+
+/// What a look saw, when it has; `None` at once where none is taken.
+async fn end_of<T>(looking: &mut Option<impl Future<Output = T> + Unpin>) -> Option<T> {
+    match looking {
+        Some(look) => Some(look.await),
+        None => None,
     }
 }
 
