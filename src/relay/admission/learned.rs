@@ -144,7 +144,7 @@ impl Learned {
     pub fn silent(&self, now: Instant, address: IpAddr, player: PlayerMark) {
         if self.is_of_interest(address) {
             let mut table = self.lock();
-            make_room(&mut table.silent, |(at, _)| *at);
+            make_room(&mut table.silent, &limit_key(address), |(at, _)| *at);
             table.silent.insert(limit_key(address), (now, player));
         }
     }
@@ -179,7 +179,7 @@ impl Learned {
             }
         }
         table.arrivals.remove(&key);
-        make_room(&mut table.refused, |entry| entry.since);
+        make_room(&mut table.refused, &key, |entry| entry.since);
         let refused = table.refused.get(&key).map_or(0, |entry| entry.refused);
         table.refused.insert(key, Entry { since: now, sign, refused });
         true
@@ -193,7 +193,7 @@ impl Learned {
         let key = limit_key(address);
         let mut table = self.lock();
         table.silent.remove(&key);
-        make_room(&mut table.arrivals, |(at, _)| *at);
+        make_room(&mut table.arrivals, &key, |(at, _)| *at);
         table.arrivals.insert(key, (now, 0));
         table.refused.remove(&key).is_some()
     }
@@ -254,9 +254,10 @@ fn prefix_of(key: IpAddr) -> IpNet {
     }
 }
 
-/// Takes the oldest out where there is no room for one more.
-fn make_room<K: Eq + Hash + Copy, V>(table: &mut HashMap<K, V>, at: impl Fn(&V) -> Instant) {
+/// Takes the oldest out where there is no room for this one.
+fn make_room<K: Eq + Hash + Copy, V>(table: &mut HashMap<K, V>, wanted: &K, at: impl Fn(&V) -> Instant) {
     if table.len() >= BOUND
+        && !table.contains_key(wanted)
         && let Some(oldest) = table.iter().min_by_key(|(_, value)| at(value)).map(|(key, _)| *key)
     {
         table.remove(&oldest);

@@ -98,7 +98,7 @@ pub enum TicketRefusal {
 pub struct Who {
     /// The session.
     pub session: u64,
-    /// By which a player's further connections are known, where there is such a thing.
+    /// By which a player's further connections are known, where each of them that plays displaces the one before.
     pub player: Option<u32>,
 }
 
@@ -148,7 +148,7 @@ struct Entry {
     hold: Option<Hold>,
     /// Who plays by it.
     plays: Option<Who>,
-    /// Who did so last.
+    /// Who was sent media by it last.
     player: Option<Who>,
     /// Its holder wants it no more: nobody comes back.
     given_back: bool,
@@ -343,16 +343,19 @@ impl TicketUse {
         if entry.plays.is_some_and(|other| !other.is_same(&self.who)) {
             return false;
         }
-        (entry.plays, entry.player) = (Some(self.who), Some(self.who).filter(|_| !entry.given_back));
+        entry.plays = Some(self.who);
         true
     }
 
     /// The session was sent media.
     pub fn media(&self, now: Instant) {
         let mut table = lock(&self.table);
-        let Some(entry) = table.tickets.get_mut(&self.serial).filter(|entry| !entry.played && entry.until > now) else { return };
-        entry.played = true;
-        entry.until = now + self.hold;
+        let Some(entry) = table.tickets.get_mut(&self.serial) else { return };
+        entry.player = Some(self.who).filter(|_| !entry.given_back);
+        if !entry.played && entry.until > now {
+            entry.played = true;
+            entry.until = now + self.hold;
+        }
     }
 
     /// The session does not play any more.

@@ -141,6 +141,32 @@ fn one_session_plays_at_a_time() {
     assert_eq!(rig.tickets.list(now)[0].session, Some(5), "what ended was not the one that plays now");
 }
 
+/// Two downloads that name one session of players are two, before the end and after it; and who only asked to play does not come back.
+#[test]
+fn who_has_not_played_in_the_session_is_somebody_else() {
+    let (start, mut rig) = (base(), Rig::new());
+    let (key, _) = rig.issue(start);
+    let by = |s, session, player| rig.tickets.show(seconds(start, s), &key, viewer(), "cam", Who { session, player });
+    let (first, second) = (by(0, 1, None).unwrap(), by(0, 2, None).unwrap());
+    assert!(first.plays());
+    first.media(start);
+    assert!(!second.plays(), "both were there before");
+    assert_eq!(by(1, 3, None).unwrap_err(), TicketRefusal::InUse);
+    assert_eq!(by(60, 3, None).unwrap_err(), TicketRefusal::Expired);
+    drop((first, second));
+    let (played, asked) = (by(5, 4, Some(77)).unwrap(), by(5, 5, Some(78)).unwrap());
+    assert!(asked.plays());
+    drop(asked);
+    assert!(played.plays());
+    played.media(seconds(start, 5));
+    drop(played);
+    assert_eq!(by(60, 6, Some(78)).unwrap_err(), TicketRefusal::Expired, "it never had media");
+    assert_eq!(by(60, 6, None).unwrap_err(), TicketRefusal::Expired);
+    assert!(by(60, 6, Some(77)).is_ok());
+    rig.tickets.tick(seconds(start, 900));
+    assert!(rig.tickets.list(seconds(start, 900)).is_empty());
+}
+
 #[test]
 fn ten_have_the_ten_lowest_ports_and_the_eleventh_none() {
     let (now, mut rig) = (base(), Rig::new());
