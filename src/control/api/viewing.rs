@@ -181,7 +181,7 @@ pub(super) async fn open(
     let order = Order { address: came.peer, name: name.clone(), user: caller.user.clone(), port };
     let issued = admission.tickets().issue(now, admission.ports(), order, random);
     let (ticket, facts) = issued.map_err(|refusal| match refusal {
-        OrderRefusal::OfAddress | OrderRefusal::InAll => {
+        OrderRefusal::OfAddress | OrderRefusal::OfUser | OrderRefusal::InAll => {
             Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many", refusal.to_string())
         }
         OrderRefusal::Port(_) => Failure::new(StatusCode::CONFLICT, "no_port", refusal.to_string()),

@@ -190,11 +190,12 @@ fn ten_have_the_ten_lowest_ports_and_the_eleventh_none() {
 #[test]
 fn there_are_only_so_many() {
     let (now, tickets, ports) = (base(), Tickets::new(HOLD), pool(1024..=5000));
+    let of_user = u32::try_from(OF_USER_MAX).unwrap();
     let issue = |n: u32, address: u32| {
         let mut random = [0; TICKET_LEN];
         random[..4].copy_from_slice(&n.to_be_bytes());
         let address = IpAddr::from((0x0A00_0000 + address).to_be_bytes());
-        let order = Order { address, name: "cam".into(), user: "anna".into(), port: PortWish::None };
+        let order = Order { address, name: "cam".into(), user: format!("user{}", n / of_user), port: PortWish::None };
         tickets.issue(now, &ports, order, random).map(|_| ())
     };
     let of_address = u32::try_from(OF_ADDRESS_MAX).unwrap();
@@ -202,6 +203,7 @@ fn there_are_only_so_many() {
         issue(n, 0).unwrap();
     }
     assert_eq!(issue(9_999_999, 0), Err(OrderRefusal::OfAddress));
+    assert_eq!(issue(0, 1), Err(OrderRefusal::OfUser));
     let all = u32::try_from(TICKETS_MAX).unwrap();
     for n in of_address..all {
         issue(n, 1 + n / of_address).unwrap();
