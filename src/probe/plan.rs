@@ -145,6 +145,7 @@ pub struct Challenge {
     /// From the socket that media of this protocol comes from.
     pub protocol: Protocol,
     /// From this port of the server, as the plan names it.
+    #[schema(maximum = 65535)]
     pub server_port: u16,
     /// To this port of the one who asks, from 1024 on.
     #[schema(minimum = 1024, maximum = 65535)]
