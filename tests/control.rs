@@ -278,7 +278,8 @@ fn a_probe_is_its_own_addresss_alone() {
 
     let path = |call: &str| format!("/v1/probes/{}{call}", plan["id"]);
     let challenges = |ports: Vec<u16>| {
-        let challenges: Vec<_> = ports.into_iter().map(|port| json!({ "protocol": "mms", "port": port })).collect();
+        let challenges: Vec<_> =
+            ports.into_iter().map(|port| json!({ "protocol": "mms", "server_port": daemon.mms.port(), "port": port })).collect();
         json!({ "challenges": challenges })
     };
     // Of another user, and of no pool; too many.
@@ -289,7 +290,7 @@ fn a_probe_is_its_own_addresss_alone() {
         assert_eq!((status, answer["error"].as_str()), (400, Some("bad_port")), "{port} {answer}");
     }
     assert_eq!(post(&token, &path("/challenges"), challenges(vec![20000; 65])).0, 400);
-    let elsewhere = json!({ "challenges": [{ "protocol": "mms", "port": 20000, "address": "192.0.2.1" }] });
+    let elsewhere = json!({ "challenges": [{ "protocol": "mms", "server_port": 1755, "port": 20000, "address": "192.0.2.1" }] });
     assert_eq!(post(&token, &path("/challenges"), elsewhere).0, 400, "an address cannot even be said");
 
     let socket = std::net::UdpSocket::bind("127.0.0.1:20001").unwrap();

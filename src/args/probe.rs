@@ -15,6 +15,14 @@ pub struct ProbeArgs {
     #[arg(value_name = "HOST")]
     pub host: String,
 
+    /// By IPv4 alone, where the name has addresses of both versions
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// By IPv6 alone
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+
     /// How many viewers at once are to watch from here
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub viewers: u16,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::probe::verdict::{LINES_MAX, SENTENCES_MAX, TEXT_MAX};
 use crate::probe::{Report, Token};
 use crate::relay::admission::limit_key;
 use crate::shard::{Heard, Prober};
@@ -28,10 +29,8 @@ const ADDRESSES_MAX: usize = 4096;
 /// An address that asked for nothing for so long has all of its budget again.
 const REST: Duration = Duration::from_secs(60);
 
-/// Texts of a report, and how long each may be.
-const TEXT_MAX: usize = 512;
-const LINES_MAX: usize = 256;
-const SENTENCES_MAX: usize = 64;
+/// Probes of one user that are under way.
+const OF_USER_MAX: usize = 2;
 
 /// The probes.
 pub struct Probes {
@@ -128,8 +127,11 @@ impl Probes {
     /// Begins one; its echoes are heard from here on.
     pub(super) fn begin(&self, now: Instant, user: &str, address: IpAddr, token: Token) -> Result<Open, ProbeRefusal> {
         let mut inner = self.inner(now);
-        if let Some(open) = inner.open.iter().find(|open| open.address == address) {
+        if let Some(open) = inner.open.iter().find(|open| limit_key(open.address) == limit_key(address)) {
             return Err(ProbeRefusal::UnderWay(open.until.saturating_duration_since(now).as_secs() + 1));
+        }
+        if inner.open.iter().filter(|open| open.user == user).count() >= OF_USER_MAX {
+            return Err(ProbeRefusal::TooMany);
         }
         if !inner.budget(now, address).is_some_and(|budget| budget.begins.take(now)) || !self.prober.listen(token) {
             return Err(ProbeRefusal::TooMany);
@@ -150,13 +152,15 @@ impl Probes {
     /// Takes so many challenges to an address from what may be sent.
     pub(super) fn spend(&self, now: Instant, address: IpAddr, challenges: usize) -> Result<(), ProbeRefusal> {
         let mut inner = self.inner(now);
-        for _ in 0..challenges {
-            let may = inner.budget(now, address).is_some_and(|budget| budget.challenges.take(now));
-            let all = inner.all.get_or_insert_with(|| TokenBucket::new(now, OF_ALL.0, OF_ALL.1));
-            if !may || !all.take(now) {
-                return Err(ProbeRefusal::TooMany);
-            }
+        let mut all = *inner.all.get_or_insert_with(|| TokenBucket::new(now, OF_ALL.0, OF_ALL.1));
+        let budget = inner.budget(now, address).ok_or(ProbeRefusal::TooMany)?;
+        // Of copies: what is refused costs nothing.
+        let mut own = budget.challenges;
+        if !(0..challenges).all(|_| own.take(now) && all.take(now)) {
+            return Err(ProbeRefusal::TooMany);
         }
+        budget.challenges = own;
+        inner.all = Some(all);
         Ok(())
     }
 
@@ -273,6 +277,24 @@ mod tests {
         let later = now + LIFE;
         assert_eq!(probes.open(later, open.id, "anna", address(1)).unwrap_err(), ProbeRefusal::None);
         assert!(probes.begin(later, "anna", address(1), [3; 16]).is_ok());
+    }
+
+    #[test]
+    fn two_of_a_user_and_what_is_refused_costs_nothing() {
+        let (probes, now) = (Probes::new(Prober::default()), start());
+        for last in [1, 2] {
+            probes.begin(now, "anna", address(last), [last; 16]).unwrap();
+        }
+        assert_eq!(probes.begin(now, "anna", address(3), [3; 16]).unwrap_err(), ProbeRefusal::TooMany);
+        assert!(probes.begin(now, "bert", address(3), [3; 16]).is_ok());
+        let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(probes.begin(now, "carl", v6("2001:db8::1"), [4; 16]).is_ok());
+        let neighbour = probes.begin(now, "carl", v6("2001:db8::2"), [5; 16]).unwrap_err();
+        assert!(matches!(neighbour, ProbeRefusal::UnderWay(_)), "one of a /64");
+
+        assert!(probes.spend(now, address(1), 1000).is_ok());
+        assert_eq!(probes.spend(now, address(1), 25), Err(ProbeRefusal::TooMany));
+        assert!(probes.spend(now, address(1), 24).is_ok(), "the refused request took none of the rest");
     }
 
     #[test]

@@ -38,9 +38,15 @@ pub(super) fn iptables(plan: &Plan) -> String {
     }
     for rule in optional {
         let program = if rule.family == Family::V4 { "iptables" } else { "ip6tables" };
+        // Only where something is needed there is a chain of ours.
+        let chain = match (plan.has(rule.family), plan.side) {
+            (true, _) => "WMRELAY",
+            (false, Side::Server) => "INPUT",
+            (false, Side::Viewer) => "FORWARD",
+        };
         for matched in iptables_matches(&rule) {
             let why = said("#  ", [format!("{}.", rule.flow.why)]);
-            let _ = write!(text, "# May be added: {program} -I WMRELAY {matched} -j ACCEPT\n{why}");
+            let _ = write!(text, "# May be added: {program} -I {chain} {matched} -j ACCEPT\n{why}");
         }
     }
     text.push_str(&said("#", plan.remarks()));
@@ -184,10 +190,10 @@ fn ufw_rules(plan: &Plan, toward: Toward, needed: bool, way: &str) -> Vec<String
     for rule in plan.rules(toward, needed) {
         let Rule { flow, family, server, clients } = &rule;
         // "any" is both versions to ufw; a network of all addresses is one.
-        let only = plan.flows.iter().all(|flow| flow.hosts.iter().all(|host| host.family == *family));
+        let both = plan.has(Family::V4) && plan.has(Family::V6);
         let everything = match family {
-            Family::V4 if only => "0.0.0.0/0",
-            Family::V6 if only => "::/0",
+            Family::V4 if !both => "0.0.0.0/0",
+            Family::V6 if !both => "::/0",
             Family::V4 | Family::V6 => "any",
         };
         let server = server.map_or_else(|| everything.to_owned(), |server| server.to_string());
@@ -276,7 +282,7 @@ fn firewalld_rule(rule: &Rule<'_>, ports: &str, plan: &Plan) -> String {
     let server = server.map(|server| server.to_string());
     let clients = clients.map(|net| net.to_string());
     let (source, destination) = if flow.toward == Toward::Server { (clients, server) } else { (server, clients) };
-    let lone = !plan.has(if *family == Family::V4 { Family::V6 } else { Family::V4 });
+    let lone = !(plan.has(Family::V4) && plan.has(Family::V6));
     if source.is_none() && destination.is_none() && !lone {
         return format!("firewall-cmd --permanent --add-port={ports}/{protocol}\n");
     }

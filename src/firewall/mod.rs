@@ -80,13 +80,18 @@ impl Plan {
     fn rules(&self, toward: Toward, needed: bool) -> impl Iterator<Item = Rule<'_>> {
         let flows = self.flows.iter().filter(move |flow| flow.toward == toward && flow.needed == needed);
         flows.flat_map(|flow| {
-            flow.hosts.iter().map(|host| Rule { flow, family: host.family, server: host.address, clients: self.client_net })
+            flow.hosts.iter().map(|host| Rule { flow, family: host.family, server: host.address, clients: self.clients(flow) })
         })
     }
 
-    /// Whether there are flows of this IP version.
+    /// The network at the other end of a flow; `None`: anywhere.
+    fn clients(&self, flow: &Flow) -> Option<IpNet> {
+        self.client_net.filter(|_| flow.is_of_viewers)
+    }
+
+    /// Whether there are needed flows of this IP version: what may be left closed makes no firewall for another one.
     fn has(&self, family: Family) -> bool {
-        self.flows.iter().any(|flow| flow.hosts.iter().any(|host| host.family == family))
+        self.flows.iter().filter(|flow| flow.needed).any(|flow| flow.hosts.iter().any(|host| host.family == family))
     }
 
     /// What every form says first, a line each, without marks of a comment.

@@ -113,7 +113,7 @@ fn rules(text: &mut String, plan: &Plan, toward: Toward) {
 
 /// A rule for each IP version, or one where their addresses do not matter.
 fn of_flow(plan: &Plan, flow: &Flow) -> Vec<String> {
-    let any = flow.hosts.iter().all(|host| host.address.is_none()) && plan.client_net.is_none();
+    let any = flow.hosts.iter().all(|host| host.address.is_none()) && plan.clients(flow).is_none();
     let of = |family| flow.hosts.iter().filter(move |host| host.family == family);
     let both = [Family::V4, Family::V6].map(|family| of(family).next().is_some());
     if any && both == [true, true] {
@@ -123,7 +123,7 @@ fn of_flow(plan: &Plan, flow: &Flow) -> Vec<String> {
     let rules = families.map(|(family, _)| {
         let ip = if family == Family::V4 { "ip" } else { "ip6" };
         let addresses: Vec<IpAddr> = of(family).filter_map(|host| host.address).collect();
-        let client = plan.client_net.filter(|net| net.prefix_len() > 0).map(|net| net.to_string());
+        let client = plan.clients(flow).filter(|net| net.prefix_len() > 0).map(|net| net.to_string());
         let server = (!addresses.is_empty()).then(|| set(addresses));
         let [source, destination] = if flow.toward == Toward::Server { [client, server] } else { [server, client] };
         let mut ends = String::new();

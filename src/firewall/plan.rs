@@ -120,6 +120,8 @@ pub struct Flow {
     pub hosts: Vec<Host>,
     /// Something that was asked for does not work without it.
     pub needed: bool,
+    /// The other end is viewers, who are in the network that was named for them; else it is somebody else.
+    pub is_of_viewers: bool,
     /// What for, a sentence without its full stop.
     pub why: String,
 }
@@ -248,8 +250,8 @@ impl Plan {
         let mut merged: Vec<Flow> = Vec::new();
         for flow in self.flows.drain(..) {
             let same = |other: &&mut Flow| {
-                (other.transport, other.toward, other.server_port, other.needed)
-                    == (flow.transport, flow.toward, flow.server_port, flow.needed)
+                (other.transport, other.toward, other.server_port, other.needed, other.is_of_viewers)
+                    == (flow.transport, flow.toward, flow.server_port, flow.needed, flow.is_of_viewers)
                     && (&other.client_ports, &other.hosts) == (&flow.client_ports, &flow.hosts)
             };
             match merged.iter_mut().find(same) {
@@ -305,6 +307,7 @@ impl Draft<'_> {
                 client_ports: Some(ports.clone()),
                 hosts: door.hosts.clone(),
                 needed: true,
+                is_of_viewers: true,
                 why: format!("MMS: media over UDP; one port a viewer, so {ports} for {}", self.options.viewers),
             });
             self.plan.flows.push(Flow {
@@ -315,6 +318,7 @@ impl Draft<'_> {
                 client_ports: None,
                 hosts: door.hosts,
                 needed: true,
+                is_of_viewers: true,
                 why: "MMS: requests to send lost packets again, from any port".into(),
             });
         }
@@ -357,6 +361,7 @@ impl Draft<'_> {
             client_ports,
             hosts: hosts.clone(),
             needed,
+            is_of_viewers: true,
             why,
         };
         let why = format!("RTSP: media over UDP, and what is sent again; {of_each}, so {ports} for {}", self.options.viewers);
@@ -394,6 +399,7 @@ impl Draft<'_> {
                 client_ports: None,
                 hosts,
                 needed: false,
+                is_of_viewers: false,
                 why: "the admin port: metrics and health, for the metrics' collector alone".into(),
             });
             self.plan.notes.push(format!(
@@ -456,6 +462,7 @@ impl Draft<'_> {
                 client_ports: None,
                 hosts,
                 needed: true,
+                is_of_viewers: true,
                 why: why.into(),
             });
         }

@@ -244,6 +244,36 @@ fn programs_get_every_flow() {
     assert_eq!(media["servers"][0], serde_json::json!({ "ip": 4, "address": null }));
 }
 
+/// Whoever collects metrics is no viewer, and makes no firewall for an IP version that has no media.
+#[test]
+fn an_admin_port_changes_nothing_of_the_viewers_rules() {
+    let mut settings = with_users();
+    for listener in
+        [&mut settings.mms, &mut settings.http, &mut settings.rtsp, &mut settings.control.listen, &mut settings.console]
+    {
+        let ports: Vec<u16> = listener.addresses.iter().map(SocketAddr::port).collect();
+        listener.addresses = ports.into_iter().map(|port| SocketAddr::from(([0, 0, 0, 0], port))).collect();
+        listener.addresses.dedup();
+    }
+    let active = |text: &str| {
+        let marks = ['#', '!'];
+        text.lines().filter(|line| !line.trim_start().starts_with(marks)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let net = Options { client_net: Some("10.0.0.0/8".parse().unwrap()), ..options(2, Side::Server) };
+    for (admin, options) in [(&["[::]:9755"][..], options(2, Side::Server)), (&["0.0.0.0:9755", "[::]:9755"], net)] {
+        for form in [Form::Iptables, Form::Ufw, Form::Firewalld, Form::CiscoAsa, Form::Nftables] {
+            settings.admin = listen(admin);
+            let with = print(form, &settings, &options);
+            settings.admin = listen(&["127.0.0.1:9755"]);
+            let without = print(form, &settings, &options);
+            assert_eq!(active(&with), active(&without), "{form:?}");
+            let metrics: Vec<_> = with.lines().filter(|line| line.contains("9755") && !line.contains("[admin]")).collect();
+            assert!(!metrics.is_empty() && metrics.iter().all(|line| !line.contains("10.0.0.0")), "{metrics:?}");
+            assert!(!with.contains("ip6tables -I WMRELAY") && !with.contains("ip6tables -N"), "{with}");
+        }
+    }
+}
+
 /// The service refuses a second rule of the same port, protocol and peer, whatever it is called.
 #[test]
 fn a_security_group_has_each_permission_once() {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::verdict::Way;
+
 /// What media comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +83,9 @@ pub struct ProbePlan {
     pub udp_in: Vec<UdpInTest>,
     /// Datagrams to the server.
     pub udp_out: Vec<UdpOutTest>,
+    /// What is needed and cannot be tried.
+    #[serde(default)]
+    pub untried: Vec<Untried>,
     /// What else is to be known; sentences.
     pub notes: Vec<String>,
 }
@@ -120,12 +125,28 @@ pub struct UdpOutTest {
     pub rule: String,
 }
 
+/// Something that is needed and cannot be tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Untried {
+    /// Which way it goes.
+    pub way: Way,
+    /// Ports, as people write them.
+    pub ports: String,
+    /// What for.
+    pub what: String,
+    /// Why it cannot be tried.
+    pub why: String,
+}
+
 /// One challenge that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Challenge {
     /// From the socket that media of this protocol comes from.
     pub protocol: Protocol,
+    /// From this port of the server, as the plan names it.
+    #[schema(maximum = 65535)]
+    pub server_port: u16,
     /// To this port of the one who asks, from 1024 on.
     #[schema(minimum = 1024, maximum = 65535)]
     pub port: u16,

@@ -8,8 +8,17 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::plan::{Echo, Protocol, Speaks};
+use super::plan::{Echo, Protocol, Speaks, Untried};
 use crate::settings::PortRanges;
+
+/// Characters that a text of a report may have.
+pub const TEXT_MAX: usize = 512;
+/// Lines that it may have.
+pub const LINES_MAX: usize = 256;
+/// Sentences of each kind that it may have.
+pub const SENTENCES_MAX: usize = 64;
+/// Runs of ports of which each is told by itself.
+const RUNS_MAX: usize = 20;
 
 /// What a TCP port did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +35,8 @@ pub enum TcpSeen {
     Swallowed,
     /// It answered something that the server does not say; what.
     Other(String),
+    /// It answered as the server might, and as anybody else; what is not known.
+    Unsure(String),
     /// This machine did not let it out; what the system says.
     Kept(String),
 }
@@ -111,6 +122,8 @@ pub struct Seen {
     pub udp_in: Vec<UdpInSeen>,
     /// Requests for lost packets.
     pub udp_out: Vec<UdpOutSeen>,
+    /// What is needed and could not be tried.
+    pub untried: Vec<Untried>,
     /// What else is to be known.
     pub notes: Vec<String>,
 }
@@ -260,6 +273,10 @@ pub fn judge(seen: &Seen) -> Report {
     for requests in &seen.udp_out {
         report.requests(requests);
     }
+    for Untried { way, ports, what, why } in &seen.untried {
+        let words = format!("not tried: {why}");
+        report.lines.push(Line { way: *way, ports: ports.clone(), what: what.clone(), state: State::Unknown, side: None, words });
+    }
     report.seen_as_others(seen);
     let any = |state| report.lines.iter().any(|line| line.state == state);
     report.outcome = if any(State::Refused) || any(State::Silent) || any(State::Something) {
@@ -269,6 +286,7 @@ pub fn judge(seen: &Seen) -> Report {
     } else {
         Outcome::Open
     };
+    report.bound();
     report
 }
 
@@ -302,6 +320,7 @@ fn tcp(tried: &TcpTried, all_silent: bool) -> Judged {
             None,
             format!("something else answers ({what}): a proxy on the way, or another program at the server"),
         ),
+        TcpSeen::Unsure(what) => (State::Unknown, None, format!("not known: {what}")),
         TcpSeen::Kept(what) => {
             (State::Refused, Some(Side::Viewer), format!("this machine itself does not let it out ({what}): its own firewall"))
         }
@@ -314,6 +333,19 @@ impl Report {
         if is_closed && is_wanted && !self.asks.contains(&ask) {
             self.asks.push(ask);
         }
+    }
+
+    /// Keeps it as small as the server takes it.
+    fn bound(&mut self) {
+        self.lines.truncate(LINES_MAX);
+        for sentences in [&mut self.nat, &mut self.asks, &mut self.notes] {
+            sentences.truncate(SENTENCES_MAX);
+            sentences.iter_mut().for_each(shorten);
+        }
+        for line in &mut self.lines {
+            [&mut line.ports, &mut line.what, &mut line.words].into_iter().for_each(shorten);
+        }
+        [&mut self.host, &mut self.server, &mut self.client].into_iter().for_each(shorten);
     }
 
     /// A line for each run of ports of which the same is to be said.
@@ -362,6 +394,16 @@ impl Report {
                 }
                 _ => runs.push((vec![*port], said)),
             }
+        }
+        if runs.len() > RUNS_MAX {
+            let mut alike: Vec<(Vec<u16>, Judged)> = Vec::new();
+            for (ports, said) in runs {
+                match alike.iter_mut().find(|(_, other)| *other == said) {
+                    Some((all, _)) => all.extend(ports),
+                    None => alike.push((ports, said)),
+                }
+            }
+            runs = alike;
         }
         for (ports, (state, side, words)) in runs {
             let what = format!("{} media from UDP {}", media.protocol.name(), media.server_port);
@@ -423,6 +465,14 @@ impl Report {
     }
 }
 
+fn shorten(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
+        text.truncate(end);
+        text.pop();
+        text.push('\u{2026}');
+    }
+}
+
 impl Seen {
     /// The server sees us under another address than ours.
     fn is_nat(&self) -> bool {
@@ -430,9 +480,14 @@ impl Seen {
     }
 }
 
-/// Ports as people write them.
+/// Ports as people write them; of more than twenty ranges the first.
 pub fn ranges(ports: &[u16]) -> String {
-    PortRanges::new(ports.iter().map(|port| *port..=*port).collect()).map(|ranges| ranges.to_string()).unwrap_or_default()
+    let Ok(mut ranges) = PortRanges::new(ports.iter().map(|port| *port..=*port).collect()) else { return String::new() };
+    let rest = ranges.0.split_off(ranges.0.len().min(RUNS_MAX));
+    match rest.iter().map(ExactSizeIterator::len).sum::<usize>() {
+        0 => ranges.to_string(),
+        more => format!("{ranges} and {more} more"),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -11,8 +11,8 @@ use super::passwd::{ask_hidden, ask_shown, line_of};
 use crate::args::ProbeArgs;
 use crate::client::probe::{Control, ControlPort, Sealed, by_custom, by_plan, connect};
 use crate::client::tls::{fingerprint_of, fingerprint_text};
-use crate::probe::verdict::{Outcome, Report, judge};
-use crate::probe::{TcpSeen, table};
+use crate::probe::verdict::{Outcome, Report, Way, judge};
+use crate::probe::{TcpSeen, Untried, table};
 
 /// Where the password may be, since others can read a command line.
 const PASSWORD: &str = "WMRELAY_PASSWORD";
@@ -30,14 +30,17 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let host = args.host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let (report, problem) = runtime.block_on(async {
-        let address = address_of(&host, args.control).await?;
+        let (address, other) = address_of(&host, args).await?;
+        let untried = other.map(|other| other_version(&host, address.ip(), other));
         let reached = reach(&host, address, args.plain).await;
         let (mut port, sealed) = match reached {
             Ok(reached) => reached,
             Err(seen) => {
                 let local = address.ip();
                 let port = ControlPort { host: host.clone(), address, local, certificate: None };
-                return anyhow::Ok((judge(&by_custom(&port, seen, args.viewers).await), None));
+                let mut seen = by_custom(&port, seen, args.viewers).await;
+                seen.untried.extend(untried);
+                return anyhow::Ok((judge(&seen), None));
             }
         };
         if let Some(sealed) = sealed {
@@ -50,7 +53,9 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         let (user, password) = login(args)?;
         let control = Control::sign_in(port, &user, &password).await?;
         let plan = control.begin(args.viewers).await?;
-        let report = judge(&by_plan(&control, &plan, args.viewers).await?);
+        let mut seen = by_plan(&control, &plan, args.viewers).await?;
+        seen.untried.extend(untried);
+        let report = judge(&seen);
         let told = control.end(plan.id, &report).await;
         Ok((report, told.err()))
     })?;
@@ -77,19 +82,39 @@ fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first address at which something can be said, else the first at all.
-async fn address_of(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
-    let found = tokio::net::lookup_host((host, port)).await.with_context(|| format!("{host} has no address"))?;
-    let addresses: Vec<_> = found.collect();
-    let Some(first) = addresses.first().copied() else { bail!("{host} has no address") };
+/// The first address at which something can be said, else the first at all; and one of the other IP version that players may choose
+/// instead, unless one version was asked for.
+async fn address_of(host: &str, args: &ProbeArgs) -> anyhow::Result<(SocketAddr, Option<IpAddr>)> {
+    let found = tokio::net::lookup_host((host, args.control)).await.with_context(|| format!("{host} has no address"))?;
+    let is_wanted = |address: &SocketAddr| if address.ip().to_canonical().is_ipv4() { !args.ipv6 } else { !args.ipv4 };
+    let addresses: Vec<_> = found.filter(is_wanted).collect();
+    let version = if args.ipv4 { "IPv4 " } else { "IPv6 " };
+    let version = if args.ipv4 || args.ipv6 { version } else { "" };
+    let Some(mut chosen) = addresses.first().copied() else { bail!("{host} has no {version}address") };
     if addresses.len() > 1 {
-        for address in addresses {
-            if connect(address).await.is_ok() {
-                return Ok(address);
+        for address in &addresses {
+            if connect(*address).await.is_ok() {
+                chosen = *address;
+                break;
             }
         }
     }
-    Ok(first)
+    let other = addresses.iter().find(|other| other.is_ipv4() != chosen.is_ipv4());
+    Ok((chosen, other.map(SocketAddr::ip)))
+}
+
+/// What was not tried of a server that has addresses of both IP versions.
+fn other_version(host: &str, tried: IpAddr, other: IpAddr) -> Untried {
+    let [(tried_by, _), (other_by, option)] =
+        [tried, other].map(|address| if address.is_ipv4() { ("IPv4", "-4") } else { ("IPv6", "-6") });
+    Untried {
+        way: Way::TcpOut,
+        ports: "all".into(),
+        what: format!("the server by {other_by}"),
+        why: format!(
+            "{host} is {tried} and {other}, and all of this is of {tried_by}; {option} tries the other, which players may choose"
+        ),
+    }
 }
 
 /// A connection to the control port, inside TLS unless `plain`.
@@ -151,6 +176,15 @@ fn login(args: &ProbeArgs) -> anyhow::Result<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_version_is_told() {
+        let [v4, v6]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let told = other_version("h", v4, v6);
+        assert_eq!(told.what, "the server by IPv6");
+        assert!(told.why.contains("all of this is of IPv4; -6 tries"), "{}", told.why);
+        assert!(other_version("h", v6, v4).why.contains("of IPv6; -4 tries"));
+    }
 
     #[test]
     fn a_certificate_is_believed_for_a_reason() {

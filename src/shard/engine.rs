@@ -234,6 +234,15 @@ impl Engine {
         }
     }
 
+    /// The same where what it asks for displaces whatever plays in that session: only then are two connections one player. Whoever
+    /// downloads may name any session of its address, as often as it likes.
+    pub(super) fn displaces_as(&self) -> Option<u32> {
+        match self {
+            Self::Http(connection) if connection.plays_in_session() => self.returns_as(),
+            Self::Mms(_) | Self::Http(_) | Self::Rtsp(_) => None,
+        }
+    }
+
     /// Whether it goes on with a session that another connection began, or has one itself.
     pub(super) fn has_session(&self, http_sessions: &http::Sessions) -> bool {
         match self {

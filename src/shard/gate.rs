@@ -109,12 +109,6 @@ impl Gate {
         OpenRefusal::Denied(denial)
     }
 
-    /// Notes that a viewer came with a ticket that is none of its own.
-    pub(super) fn wrong_ticket(&self, now: Instant, peer: SocketAddr, point: &Point) -> OpenRefusal {
-        Self::note_guess(&self.keys, now, peer, point, Denial::WrongTicket.label());
-        OpenRefusal::Denied(Denial::WrongTicket)
-    }
-
     /// Somebody may be guessing.
     fn note_guess(guesses: &Mutex<Guesses>, now: Instant, peer: SocketAddr, point: &Point, cause: &'static str) {
         metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);

@@ -13,6 +13,8 @@ use crate::viewing::Ask;
 /// Players that give up on UDP do so within five to thirty seconds; who left later than this left for another reason. That it stayed says
 /// nothing: FFmpeg waits for ever.
 const GIVES_UP: Duration = Duration::from_secs(60);
+/// One without a GUID may be another of its kind that comes next: of such, who stayed for so long may well have played.
+const GIVES_UP_UNKNOWN: Duration = Duration::from_secs(30);
 /// A report of nothing says something only if there was time for something; and an ICMP error only as long as there was not.
 const TIME_TO_ARRIVE: Duration = Duration::from_secs(3);
 
@@ -55,12 +57,17 @@ impl State {
     }
 
     /// ICMP says that a datagram did not get there. A port that is closed from the first datagram on is a firewall's doing; later it is a
-    /// player's that was closed.
+    /// player's that was closed. Anybody may say so: a session by TCP, or the same of another one, has to confirm it.
     pub(super) fn look_at_icmp(&mut self, key: usize, now: Instant) {
         let Some(trial) = self.conns.get_mut(key).and_then(|conn| conn.udp_trial.as_mut()) else { return };
         let is_first = !std::mem::replace(&mut trial.doubted, true);
         if is_first && !trial.arrives && now.saturating_duration_since(trial.since) < TIME_TO_ARRIVE {
-            self.udp_fails(key, now, Sign::Icmp);
+            let Some(conn) = self.conns.get_mut(key) else { return };
+            conn.step(now, "ICMP says that what is sent to it by UDP does not arrive");
+            let (address, session) = (conn.peer.ip(), conn.session);
+            if self.learned().doubted(now, address, session) {
+                self.tell_of_failure(key, now, Sign::Icmp);
+            }
         }
     }
 
@@ -76,6 +83,7 @@ impl State {
             }
             Some(0) if now.saturating_duration_since(trial.since) >= TIME_TO_ARRIVE => self.udp_fails(key, now, Sign::Report),
             _ if now.saturating_duration_since(trial.since) > GIVES_UP => {}
+            _ if now.saturating_duration_since(trial.since) >= GIVES_UP_UNKNOWN && conn.engine.guid().is_none() => {}
             _ => {
                 let mark = mark_of(conn);
                 conn.step(now, "nothing showed that what was sent to it by UDP arrived");
@@ -111,8 +119,8 @@ impl State {
 
     fn plays_by_tcp(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get(key) else { return };
-        if self.learned().plays_by_tcp(now, conn.peer.ip(), &mark_of(conn)) {
-            self.tell_of_failure(key, now, Sign::SecondAttempt);
+        if let Some(sign) = self.learned().plays_by_tcp(now, conn.peer.ip(), &mark_of(conn)) {
+            self.tell_of_failure(key, now, sign);
         }
     }
 
@@ -120,7 +128,7 @@ impl State {
         let seconds = self.context.settings.udp.remember.as_secs();
         let Some(conn) = self.conns.get_mut(key) else { return };
         let why = match sign {
-            Sign::Icmp => "an ICMP error says so",
+            Sign::Icmp => "ICMP errors say so, and it was tried again",
             Sign::Report => "the player says so",
             Sign::SecondAttempt => "the same player had UDP a moment ago, gave no sign of life and plays by TCP now",
         };

@@ -111,10 +111,10 @@ impl Prober {
         self.echoes.heard().get(token).cloned().unwrap_or_default()
     }
 
-    /// Sends a challenge from the socket that media for somebody who connected to `local` comes from; false where there is none, or
+    /// Sends a challenge from the socket of this port that media for somebody who connected to `local` comes from; false where there is none, or
     /// the system does not let it out. What ICMP says about it is nobody's.
-    pub fn challenge(&self, protocol: Protocol, local: IpAddr, to: SocketAddr, token: Token) -> bool {
-        let Some(port) = self.port_of(protocol, local) else { return false };
+    pub fn challenge(&self, protocol: Protocol, server_port: u16, local: IpAddr, to: SocketAddr, token: Token) -> bool {
+        let Some(port) = self.port_of(protocol, server_port, local) else { return false };
         let datagram =
             Datagram { kind: Kind::Challenge, token, server_port: port.local().port(), client_port: to.port() }.bytes();
         let route = Route { destination: to.into(), origin: OriginId::default(), segmented: false, fragmented: false };
@@ -122,14 +122,19 @@ impl Prober {
         sent.bytes == datagram.len() && sent.failed == 0
     }
 
-    fn port_of(&self, protocol: Protocol, local: IpAddr) -> Option<&Arc<UdpPort>> {
+    fn port_of(&self, protocol: Protocol, server_port: u16, local: IpAddr) -> Option<&Arc<UdpPort>> {
         let local = local.to_canonical();
         match protocol {
             Protocol::Mms => self.mms.iter().find(|port| {
                 let ours = port.local().ip();
-                ours == local || ours.is_unspecified() && ours.is_ipv4() == local.is_ipv4()
+                port.local().port() == server_port
+                    && (ours == local || ours.is_unspecified() && ours.is_ipv4() == local.is_ipv4())
             }),
-            Protocol::Rtsp => self.rtp.iter().find(|ports| ports.serves(local)).map(|ports| &ports.media),
+            Protocol::Rtsp => {
+                let of_port =
+                    self.rtp.iter().map(|ports| (ports, &ports.media)).filter(|(_, media)| media.local().port() == server_port);
+                of_port.filter(|(ports, _)| ports.serves(local)).map(|(_, media)| media).next()
+            }
         }
     }
 }
@@ -149,21 +154,23 @@ mod tests {
 
     #[test]
     fn a_challenge_comes_from_the_socket_of_media() {
+        let other = Arc::new(UdpPort::bind((HERE, 0).into(), 1472).unwrap());
         let port = Arc::new(UdpPort::bind((HERE, 0).into(), 1472).unwrap());
         let from = port.local();
-        let prober = Prober { mms: vec![port], ..Prober::default() };
+        let prober = Prober { mms: vec![other, port], ..Prober::default() };
         let client = UdpSocket::bind((HERE, 0)).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let to = client.local_addr().unwrap();
-        assert!(prober.challenge(Protocol::Mms, HERE, to, [9; 16]));
+        assert!(prober.challenge(Protocol::Mms, from.port(), HERE, to, [9; 16]));
         let mut buffer = [0; 128];
         let (len, source) = client.recv_from(&mut buffer).unwrap();
         assert_eq!(source, from);
         let wanted = Datagram { kind: Kind::Challenge, token: [9; 16], server_port: from.port(), client_port: to.port() };
         assert_eq!(Datagram::parse(&buffer[..len]), Some(wanted));
         // Where there is no such socket nothing leaves.
-        assert!(!prober.challenge(Protocol::Rtsp, HERE, to, [9; 16]));
-        assert!(!prober.challenge(Protocol::Mms, "127.0.0.9".parse().unwrap(), to, [9; 16]));
+        assert!(!prober.challenge(Protocol::Rtsp, from.port(), HERE, to, [9; 16]));
+        assert!(!prober.challenge(Protocol::Mms, to.port(), HERE, to, [9; 16]));
+        assert!(!prober.challenge(Protocol::Mms, from.port(), "127.0.0.9".parse().unwrap(), to, [9; 16]));
     }
 
     #[test]

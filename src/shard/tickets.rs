@@ -10,11 +10,13 @@ use super::gate::Gate;
 use super::state::State;
 use crate::relay::Point;
 use crate::relay::admission::{Lease, TicketRefusal, TicketShown, TicketUse, Tickets, Who};
+use crate::settings::Viewers;
 use crate::viewing::{Ask, Denial, OpenRefusal, Pass};
 
 impl State {
-    /// The ticket that a viewer shows for what lies `below` a publishing point; `None` where it shows none. One that is not good is
-    /// refused even where everybody may watch: who was given it is to hear that it is over, not to wonder why UDP is.
+    /// The ticket that a viewer shows for what lies `below` a publishing point; `None` where it shows none. One that is known and not
+    /// good is refused even where everybody may watch: who was given it is to hear that it is over, not to wonder why UDP is. One that
+    /// nobody knows counts as none there: it may be of before a restart.
     ///
     /// # Errors
     /// It is not good, or the rules do not let its address watch.
@@ -30,14 +32,16 @@ impl State {
             return Ok(None);
         };
         Gate::admit_address(conn.peer, point)?;
-        let who = Who { session: conn.session, player: conn.engine.returns_as() };
+        let who = Who { session: conn.session, player: conn.engine.displaces_as() };
         let tickets = self.context.relay.admission().tickets();
         match tickets.show(now, ticket, conn.peer.ip(), &point.full_name(below), who) {
             Ok(ticket) => Ok(Some(ticket)),
             Err(TicketRefusal::Expired) => Err(Gate::deny(conn.peer, point, Denial::ExpiredTicket)),
             Err(TicketRefusal::InUse) => Err(Gate::deny(conn.peer, point, Denial::TicketInUse)),
+            Err(TicketRefusal::Unknown) if point.settings().access.viewers == Viewers::All => Ok(None),
+            // Nobody guesses 128 random bits: this is no line for programs that ban addresses.
             Err(TicketRefusal::Unknown | TicketRefusal::OtherAddress | TicketRefusal::OtherName) => {
-                Err(self.context.gate.wrong_ticket(now, conn.peer, point))
+                Err(Gate::deny(conn.peer, point, Denial::WrongTicket))
             }
         }
     }

@@ -58,6 +58,7 @@ pub async fn by_plan(control: &Control, plan: &ProbePlan, viewers: u16) -> Resul
         tcp,
         udp_in,
         udp_out,
+        untried: plan.untried.clone(),
         notes: plan.notes.clone(),
     })
 }
@@ -95,6 +96,7 @@ pub async fn by_custom(port: &ControlPort, why: TcpSeen, viewers: u16) -> Seen {
             rule: String::new(),
         }],
         udp_out: udp_out.into(),
+        untried: Vec::new(),
         notes: vec![format!(
             "Nobody could be asked at the control port {}: the ports above are those that such servers have by custom, where yours may \
              listen on others, and nothing is known of UDP. Open that port first, or say which it is by --control, or by --plain that \

@@ -45,19 +45,31 @@ pub(super) async fn exchange(address: SocketAddr, speaks: Speaks, control: &Cont
         match speaks {
             Speaks::Mms | Speaks::Rtsp | Speaks::Http => converse(stream, speaks, &control.host).await,
             Speaks::Rtsps => match Sealed::of(stream, &control.host).await {
-                Ok(sealed) => converse(sealed.into_inner(), speaks, &control.host).await,
+                Ok(sealed) => sealed_answer(sealed, speaks, control).await,
                 Err(seen) => seen,
             },
             Speaks::Control | Speaks::Console => match Sealed::of(stream, &control.host).await {
                 Ok(sealed) if control.certificate.is_some() && sealed.fingerprint() != control.certificate => {
                     TcpSeen::Other("another certificate than at the control port".into())
                 }
-                Ok(sealed) => converse(sealed.into_inner(), speaks, &control.host).await,
+                Ok(sealed) => sealed_answer(sealed, speaks, control).await,
                 Err(seen) => seen,
             },
         }
     };
     timeout(PATIENCE, talk).await.unwrap_or(TcpSeen::Swallowed)
+}
+
+/// What is said inside TLS shows who it is only by a certificate that is known to be the server's.
+async fn sealed_answer(sealed: Sealed, speaks: Speaks, control: &ControlPort) -> TcpSeen {
+    let is_known = control.certificate.is_some() && sealed.fingerprint() == control.certificate;
+    match converse(sealed.into_inner(), speaks, &control.host).await {
+        TcpSeen::Answered if !is_known => {
+            let protocol = if speaks == Speaks::Rtsps { "RTSP in TLS" } else { "HTTPS" };
+            TcpSeen::Unsure(format!("{protocol} answers; whose it is, its certificate does not show"))
+        }
+        seen => seen,
+    }
 }
 
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, speaks: Speaks, host: &str) -> TcpSeen {
@@ -113,20 +125,22 @@ fn judge(speaks: Speaks, answer: &[u8]) -> Option<bool> {
                 Ok(None) => (answer.first() != Some(&1)).then_some(false),
             }
         }
-        Speaks::Rtsp | Speaks::Rtsps => begins(b"RTSP/1.0 "),
+        // Proxies answer too.
+        Speaks::Rtsp | Speaks::Rtsps => {
+            begins(b"RTSP/1.0 ").and_then(|begins| if begins { is_ours(answer) } else { Some(false) })
+        }
         // Whoever showed the certificate is the server.
         Speaks::Control | Speaks::Console => begins(b"HTTP/1.1 "),
-        Speaks::Http => match begins(b"HTTP/1.1 ") {
-            // Proxies answer in HTTP too.
-            Some(true) => {
-                let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-                let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_ascii_lowercase();
-                let server = head.lines().find_map(|line| line.strip_prefix("server:"));
-                Some(server.is_some_and(|server| server.contains("wmrelay/")))
-            }
-            other => other,
-        },
+        Speaks::Http => begins(b"HTTP/1.1 ").and_then(|begins| if begins { is_ours(answer) } else { Some(false) }),
     }
+}
+
+/// Whether the `Server` field of a complete head is ours.
+fn is_ours(answer: &[u8]) -> Option<bool> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    let server = head.lines().find_map(|line| line.strip_prefix("server:"));
+    Some(server.is_some_and(|server| server.contains("wmrelay/")))
 }
 
 fn ended(answer: &[u8], error: Option<&io::Error>) -> TcpSeen {
@@ -196,7 +210,10 @@ mod tests {
         assert_eq!(seen, TcpSeen::Other("HTTP/1.1 200 OK".into()));
         let ours = says(b"HTTP/1.1 404 Not Found\r\nServer: Cougar/9.5 wmrelay/0.1.0\r\n\r\n").await;
         assert_eq!(exchange(ours, Speaks::Http, &control()).await, TcpSeen::Answered);
-        assert_eq!(exchange(says(b"RTSP/1.0 200 OK\r\n\r\n").await, Speaks::Rtsp, &control()).await, TcpSeen::Answered);
+        let rtsp = exchange(says(b"RTSP/1.0 200 OK\r\nServer: proxy\r\n\r\n").await, Speaks::Rtsp, &control()).await;
+        assert_eq!(rtsp, TcpSeen::Other("RTSP/1.0 200 OK".into()));
+        let ours = says(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nServer: wmrelay/0.1.0\r\n\r\n").await;
+        assert_eq!(exchange(ours, Speaks::Rtsp, &control()).await, TcpSeen::Answered);
     }
 
     #[tokio::test]

@@ -27,14 +27,16 @@ const BETWEEN: Duration = Duration::from_millis(300);
 /// Where the server has sent enough for now.
 const REST: Duration = Duration::from_secs(3);
 
-/// A challenge that came: to which port, of which protocol, from where.
-type Came = (Protocol, u16, SocketAddr);
+/// A challenge that came: from which port of the server, to which of ours, from where.
+type Came = (u16, u16, SocketAddr);
+/// What became of the challenges from a port of the server to one of ours.
+type Ports = HashMap<(u16, u16), PortSeen>;
 
 /// Tries all UDP of a plan.
 pub(super) async fn datagrams(control: &Control, plan: &ProbePlan) -> Result<(Vec<UdpInSeen>, Vec<UdpOutSeen>), ControlError> {
     let token = token_of(&plan.token).ok_or_else(|| ControlError::Answer("no token".into()))?;
     let mut sockets = HashMap::new();
-    let mut seen: HashMap<(Protocol, u16), PortSeen> = HashMap::new();
+    let mut seen = Ports::new();
     for test in &plan.udp_in {
         for port in &test.ports {
             let socket = match sockets.get(port) {
@@ -53,7 +55,7 @@ pub(super) async fn datagrams(control: &Control, plan: &ProbePlan) -> Result<(Ve
                 },
             };
             if let Err(refused) = socket {
-                seen.insert((test.protocol, *port), refused);
+                seen.insert((test.server_port, *port), refused);
             }
         }
     }
@@ -64,7 +66,11 @@ pub(super) async fn datagrams(control: &Control, plan: &ProbePlan) -> Result<(Ve
     let udp_in = plan.udp_in.iter().map(|test| UdpInSeen {
         protocol: test.protocol,
         server_port: test.server_port,
-        ports: test.ports.iter().map(|port| (*port, seen.remove(&(test.protocol, *port)).unwrap_or(PortSeen::Missing))).collect(),
+        ports: test
+            .ports
+            .iter()
+            .map(|port| (*port, seen.remove(&(test.server_port, *port)).unwrap_or(PortSeen::Missing)))
+            .collect(),
         rule: test.rule.clone(),
     });
     Ok((udp_in.collect(), udp_out))
@@ -83,64 +89,71 @@ async fn challenges(
     plan: &ProbePlan,
     token: Token,
     bound: &HashMap<u16, Arc<UdpSocket>>,
-    seen: &mut HashMap<(Protocol, u16), PortSeen>,
+    seen: &mut Ports,
 ) -> Result<(), ControlError> {
     let (sender, mut came) = mpsc::channel(256);
-    let protocols: HashMap<u16, Protocol> = plan.udp_in.iter().map(|test| (test.server_port, test.protocol)).collect();
+    let server_ports: HashSet<u16> = plan.udp_in.iter().map(|test| test.server_port).collect();
     let mut listeners = JoinSet::new();
     for (port, socket) in bound {
-        listeners.spawn(listen(Arc::clone(socket), *port, token, protocols.clone(), sender.clone()));
+        listeners.spawn(listen(Arc::clone(socket), *port, token, server_ports.clone(), sender.clone()));
     }
     drop(sender);
     let wanted: Vec<Challenge> = plan
         .udp_in
         .iter()
-        .flat_map(|test| test.ports.iter().map(|port| Challenge { protocol: test.protocol, port: *port }))
+        .flat_map(|test| {
+            test.ports.iter().map(|port| Challenge { protocol: test.protocol, server_port: test.server_port, port: *port })
+        })
         .filter(|challenge| bound.contains_key(&challenge.port))
         .collect();
     for _ in 0..ROUNDS {
         let left: Vec<_> =
-            wanted.iter().filter(|challenge| !seen.contains_key(&(challenge.protocol, challenge.port))).copied().collect();
+            wanted.iter().filter(|challenge| !seen.contains_key(&(challenge.server_port, challenge.port))).copied().collect();
         if left.is_empty() {
             break;
         }
         let mut missing: HashSet<_> = HashSet::new();
+        let mut is_refused = false;
         for part in left.chunks(CHALLENGES_MAX) {
-            match asked(control, plan.id, part).await? {
+            let answer = if is_refused { None } else { asked(control, plan.id, part).await? };
+            match answer {
                 Some(answer) => {
                     let mut note = |challenges: Vec<Challenge>, became: PortSeen| {
                         for challenge in challenges {
-                            seen.insert((challenge.protocol, challenge.port), became.clone());
+                            seen.insert((challenge.server_port, challenge.port), became.clone());
                         }
                     };
                     note(answer.leased, PortSeen::Leased);
                     note(answer.failed, PortSeen::NotLetOut);
-                    missing.extend(answer.sent.into_iter().map(|challenge| (challenge.protocol, challenge.port)));
+                    missing.extend(answer.sent.into_iter().map(|challenge| (challenge.server_port, challenge.port)));
                 }
                 None => {
+                    is_refused = true;
                     for challenge in part {
                         let why = "the server sends no more challenges for now; try again later".to_owned();
-                        seen.insert((challenge.protocol, challenge.port), PortSeen::Untried(why));
+                        seen.insert((challenge.server_port, challenge.port), PortSeen::Untried(why));
                     }
                 }
             }
         }
         let until = Instant::now() + ROUND;
         while !missing.is_empty() {
-            let Ok(Some((protocol, port, from))) = timeout_at(until, came.recv()).await else { break };
-            missing.remove(&(protocol, port));
-            seen.insert((protocol, port), PortSeen::Arrived(from));
+            let Ok(Some((server_port, port, from))) = timeout_at(until, came.recv()).await else { break };
+            missing.remove(&(server_port, port));
+            seen.insert((server_port, port), PortSeen::Arrived(from));
         }
     }
     Ok(())
 }
 
-/// One request for challenges; `None` where the server has sent enough for now, even after a rest.
+/// One request for challenges; `None` where the server has sent enough for now, even after a rest, or knows nothing of this probe any
+/// more.
 async fn asked(control: &Control, id: u64, challenges: &[Challenge]) -> Result<Option<crate::probe::Challenged>, ControlError> {
     let wish = ChallengeWish { challenges: challenges.to_vec() };
     for rest in [REST, Duration::ZERO] {
         match control.challenge(id, &wish).await {
             Err(ControlError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }) => sleep(rest).await,
+            Err(ControlError::Refused { status: StatusCode::NOT_FOUND, .. }) => return Ok(None),
             answer => return answer.map(Some),
         }
     }
@@ -148,7 +161,7 @@ async fn asked(control: &Control, id: u64, challenges: &[Challenge]) -> Result<O
 }
 
 /// Tells of challenges with the right token that come to a port under its own number.
-async fn listen(socket: Arc<UdpSocket>, port: u16, token: Token, protocols: HashMap<u16, Protocol>, came: mpsc::Sender<Came>) {
+async fn listen(socket: Arc<UdpSocket>, port: u16, token: Token, server_ports: HashSet<u16>, came: mpsc::Sender<Came>) {
     let mut buffer = [0; 256];
     loop {
         let Ok((len, from)) = socket.recv_from(&mut buffer).await else { return };
@@ -156,9 +169,11 @@ async fn listen(socket: Arc<UdpSocket>, port: u16, token: Token, protocols: Hash
         let Some(datagram) = datagram.filter(|datagram| datagram.kind == Kind::Challenge && datagram.token == token) else {
             continue;
         };
-        let Some(protocol) = protocols.get(&datagram.server_port).filter(|_| datagram.client_port == port) else { continue };
+        if datagram.client_port != port || !server_ports.contains(&datagram.server_port) {
+            continue;
+        }
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if came.send((*protocol, port, from)).await.is_err() {
+        if came.send((datagram.server_port, port, from)).await.is_err() {
             return;
         }
     }
@@ -170,12 +185,14 @@ async fn echoes(
     plan: &ProbePlan,
     token: Token,
     bound: &HashMap<u16, Arc<UdpSocket>>,
-    seen: &HashMap<(Protocol, u16), PortSeen>,
+    seen: &Ports,
 ) -> Result<Vec<UdpOutSeen>, ControlError> {
     let mut tries = Vec::new();
     for test in &plan.udp_out {
         let fresh = UdpSocket::bind((control.port.local, 0)).await;
-        let has_come = |port: &u16| matches!(seen.get(&(test.protocol, *port)), Some(PortSeen::Arrived(_)));
+        // Those of RTSP are asked for at the next port.
+        let media = if test.protocol == Protocol::Rtsp { test.port.saturating_sub(1) } else { test.port };
+        let has_come = |port: &u16| matches!(seen.get(&(media, *port)), Some(PortSeen::Arrived(_)));
         let known = bound.iter().filter(|(port, _)| has_come(port)).min_by_key(|(port, _)| **port);
         tries.push((test, fresh, known.map(|(_, socket)| Arc::clone(socket)), None));
     }

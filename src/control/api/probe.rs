@@ -15,8 +15,10 @@ use crate::control::running::reached_at;
 use crate::firewall::{Flow, Media, Options, Plan, PlanError, RTSP_PORTS, Side, Toward, Transport};
 use crate::probe::datagram::token_text;
 use crate::probe::plan::{ChallengeWish, ProbeWish};
+use crate::probe::verdict::Way;
 use crate::probe::{
-    CHALLENGES_MAX, Challenge, Challenged, Echo, ProbeAnswer, ProbePlan, Protocol, Report, Speaks, TcpTest, UdpInTest, UdpOutTest,
+    CHALLENGES_MAX, Challenge, Challenged, Echo, ProbeAnswer, ProbePlan, Protocol, Report, Speaks, TcpTest, UdpInTest,
+    UdpOutTest, Untried,
 };
 use crate::settings::Settings;
 
@@ -66,7 +68,7 @@ pub(super) async fn begin(
     let now = tokio::time::Instant::now().into_std();
     let open = plane.probes.begin(now, &caller.user, address, token).map_err(refused)?;
     tracing::info!(probe = open.id, user = caller.user, peer = %address, viewers, "a probe begins");
-    let Drawn { tcp, udp_in, udp_out, notes } = drawn;
+    let Drawn { tcp, udp_in, udp_out, untried, notes } = drawn;
     let plan = ProbePlan {
         id: open.id,
         address: address.to_string(),
@@ -75,6 +77,7 @@ pub(super) async fn begin(
         tcp,
         udp_in,
         udp_out,
+        untried,
         notes,
     };
     Ok((StatusCode::CREATED, Json(plan)))
@@ -129,7 +132,7 @@ pub(super) async fn challenge(
             continue;
         }
         let to = SocketAddr::new(address, challenge.port);
-        let left = plane.probes.prober().challenge(challenge.protocol, local, to, open.token);
+        let left = plane.probes.prober().challenge(challenge.protocol, challenge.server_port, local, to, open.token);
         (if left { &mut answer.sent } else { &mut answer.failed }).push(challenge);
     }
     Ok(Json(answer))
@@ -227,6 +230,7 @@ struct Drawn {
     tcp: Vec<TcpTest>,
     udp_in: Vec<UdpInTest>,
     udp_out: Vec<UdpOutTest>,
+    untried: Vec<Untried>,
     notes: Vec<String>,
 }
 
@@ -251,6 +255,12 @@ impl Drawn {
                         "[udp] client_ports = \"{pool}\" of the server has room for {capacity} of {viewers} viewers over UDP by {protocol}; \
                          the others take TCP."
                     ));
+                    drawn.untried.push(Untried {
+                        way: Way::UdpIn,
+                        ports: pool.to_string(),
+                        what: format!("{protocol} media of {viewers} viewers"),
+                        why: format!("the server has ports for {capacity} of them"),
+                    });
                     let fewer = Options { tcp_only: capacity == 0, ..options(capacity.max(1)) };
                     Plan::of(settings, &fewer)
                 }
@@ -265,7 +275,16 @@ impl Drawn {
 
     fn take(&mut self, flow: &Flow, protocol: Option<Protocol>) {
         let Some(port) = flow.server_port else {
-            self.notes.push(format!("Not tried, since its port changes: {}.", flow.why));
+            self.untried.push(Untried {
+                way: match (flow.transport, flow.toward) {
+                    (Transport::Tcp, _) => Way::TcpOut,
+                    (Transport::Udp, Toward::Viewers) => Way::UdpIn,
+                    (Transport::Udp, Toward::Server) => Way::UdpOut,
+                },
+                ports: flow.client_ports.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string),
+                what: flow.name.clone(),
+                why: "it comes from a port of the server that changes".into(),
+            });
             return;
         };
         let rule = flow.way();
@@ -311,23 +330,34 @@ mod tests {
 
     #[test]
     fn the_plan_as_tests() {
-        let Drawn { tcp, udp_in, udp_out, notes } = drawn("1024-5000", 10);
+        let Drawn { tcp, udp_in, udp_out, untried, notes } = drawn("1024-5000", 10);
         let tcp: Vec<_> = tcp.iter().map(|test| (test.port, test.speaks)).collect();
         assert_eq!(tcp, [(3898, Speaks::Control), (1755, Speaks::Mms), (8554, Speaks::Rtsp), (8080, Speaks::Http)]);
         let told: Vec<_> = udp_in.iter().map(|test| (test.server_port, test.ports.len())).collect();
         assert_eq!(told, [(1755, 10), (5004, 30)]);
         assert_eq!(udp_in[0].rule, "UDP from the server's port 1755 to viewers' ports 1024-1033");
         assert_eq!(udp_out.iter().map(|test| test.port).collect::<Vec<_>>(), [1755, 5005]);
-        assert!(notes.is_empty(), "{notes:?}");
+        assert!(notes.is_empty() && untried.is_empty(), "{notes:?} {untried:?}");
     }
 
     #[test]
     fn a_pool_that_is_too_small_is_tried_as_far_as_it_goes() {
-        let Drawn { tcp, udp_in, notes, .. } = drawn("1024-1033", 10);
+        let Drawn { tcp, udp_in, untried, notes, .. } = drawn("1024-1033", 10);
+        assert_eq!(untried.iter().map(|untried| untried.what.as_str()).collect::<Vec<_>>(), ["RTSP media of 10 viewers"]);
         assert_eq!(tcp.len(), 4);
         assert_eq!(udp_in.iter().map(|test| test.ports.len()).collect::<Vec<_>>(), [10, 9]);
         assert!(notes.len() == 1 && notes[0].contains("3 of 10 viewers over UDP by RTSP"), "{notes:?}");
-        let Drawn { udp_in, notes, .. } = drawn("1000-1023", 2);
-        assert!(udp_in.is_empty() && notes.len() == 2, "{notes:?}");
+        let Drawn { udp_in, untried, notes, .. } = drawn("1000-1023", 2);
+        assert!(udp_in.is_empty() && notes.len() == 2 && untried.len() == 2, "{notes:?}");
+    }
+
+    #[test]
+    fn what_comes_from_ports_that_change_is_untried() {
+        let mut settings = Settings { rtsp_server_port: 0, ..Settings::default() };
+        settings.udp.oversize = crate::settings::Oversize::Fragment;
+        let Drawn { udp_in, untried, .. } = Drawn::of(&settings, 1);
+        assert!(udp_in.is_empty());
+        let told: Vec<_> = untried.iter().map(|untried| (untried.what.as_str(), untried.ports.as_str())).collect();
+        assert_eq!(told, [("MMS media", "1024"), ("RTSP media", "1024-1026")]);
     }
 }

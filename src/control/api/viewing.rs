@@ -63,7 +63,9 @@ pub(super) struct ViewingSession {
     urls: Urls,
 }
 
-/// Addresses for players, all with the ticket. `null`: that is not spoken here, or not by this transport.
+/// Addresses for players, all with the ticket. `null`: that is not spoken here, or not by this transport. They name the host as the
+/// request did; where that is a name and the request came by IPv6, the address that it came to. A player has to come by the IP version
+/// of the request: where the name has addresses of both and the request came by IPv4, make it to the IPv4 address.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Urls {
     /// The player tries one protocol after the other.
@@ -117,8 +119,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Came {
         let peer = parts.extensions.get::<Peer>().map_or(here, |Peer(address)| *address);
         let local = parts.extensions.get::<Here>().map_or(here, |Here(address)| canonical(*address));
         let named = parts.headers.get(header::HOST).and_then(|value| host_of(value.to_str().ok()?));
-        let host = named.map_or_else(|| in_url(local), str::to_owned);
+        let host = host_for(named, local);
         Ok(Self { peer: canonical(peer), host, local })
+    }
+}
+
+/// What addresses for players name: what the request named, or the address that it came to. The ticket is good for one address of the
+/// viewer, and a name may have addresses of both IP versions: for a request by IPv6 it is the address, so that the player comes by
+/// IPv6 too. By IPv4 it stays the name, since there a NAT before the server is usual, and the address behind it is of no use.
+fn host_for(named: Option<&str>, local: IpAddr) -> String {
+    let is_name = |host: &&str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+    let is_global_v6 = matches!(local, IpAddr::V6(v6) if !v6.is_unicast_link_local());
+    match named {
+        Some(named) if !(is_global_v6 && is_name(&named)) => named.to_owned(),
+        _ => in_url(local),
     }
 }
 
@@ -181,7 +195,7 @@ pub(super) async fn open(
     let order = Order { address: came.peer, name: name.clone(), user: caller.user.clone(), port };
     let issued = admission.tickets().issue(now, admission.ports(), order, random);
     let (ticket, facts) = issued.map_err(|refusal| match refusal {
-        OrderRefusal::OfAddress | OrderRefusal::InAll => {
+        OrderRefusal::OfAddress | OrderRefusal::OfUser | OrderRefusal::InAll => {
             Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many", refusal.to_string())
         }
         OrderRefusal::Port(_) => Failure::new(StatusCode::CONFLICT, "no_port", refusal.to_string()),
@@ -303,6 +317,22 @@ impl ViewingFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn players_come_by_the_ip_version_of_the_request() {
+        let [v4, v6, link]: [IpAddr; 3] = ["192.0.2.1", "2001:db8::1", "fe80::1"].map(|address| address.parse().unwrap());
+        for (named, local, host) in [
+            (Some("tv.example"), v4, "tv.example"),
+            (Some("tv.example"), v6, "[2001:db8::1]"),
+            (Some("tv.example"), link, "tv.example"),
+            (Some("[2001:db8::9]"), v6, "[2001:db8::9]"),
+            (Some("192.0.2.9"), v4, "192.0.2.9"),
+            (None, v4, "192.0.2.1"),
+            (None, v6, "[2001:db8::1]"),
+        ] {
+            assert_eq!(host_for(named, local), host, "{named:?} {local}");
+        }
+    }
 
     #[test]
     fn listeners_are_chosen_by_the_way_that_the_request_came() {

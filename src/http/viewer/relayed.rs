@@ -101,6 +101,13 @@ impl Connection {
         }
     }
 
+    /// Whether what it asks the relay for plays in a session of players, of which one connection plays at a time.
+    pub fn plays_in_session(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| {
+            matches!(waiting.request.wish, Wish::Describe | Wish::Play | Wish::PlayNextEntry) && !waiting.request.head_only
+        })
+    }
+
     /// Whether the name that the relay was asked for, if it is not there, is tried again without its ending.
     pub fn tries_bare_name(&self) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| waiting.request.bare_name().is_some())

@@ -13,6 +13,7 @@ fn seen() -> Seen {
         tcp: Vec::new(),
         udp_in: Vec::new(),
         udp_out: Vec::new(),
+        untried: Vec::new(),
         notes: Vec::new(),
     }
 }
@@ -177,7 +178,32 @@ fn rewriting_is_told() {
     assert_eq!(report.outcome, Outcome::Open);
 }
 
+/// One port is open, and something that is needed could not be tried, or may be anybody's.
 #[test]
 fn nothing_tried_is_not_open() {
     assert_eq!(judge(&seen()).outcome, Outcome::Unknown);
+    let udp_in = vec![media(vec![(1024, PortSeen::Arrived((SERVER, 1755).into()))])];
+    let open = Seen { udp_in, ..seen() };
+    assert_eq!(judge(&open).outcome, Outcome::Open);
+    let untried = Untried { way: Way::UdpIn, ports: "1024".into(), what: "RTSP media".into(), why: "it changes".into() };
+    let report = judge(&Seen { untried: vec![untried], ..open.clone() });
+    assert_eq!((report.outcome, report.lines[1].words.as_str()), (Outcome::Unknown, "not tried: it changes"));
+    let tried = TcpTried {
+        port: 443,
+        speaks: Speaks::Console,
+        seen: TcpSeen::Unsure("HTTPS answers; whose is not known".into()),
+        rule: Some("rule".into()),
+    };
+    let report = judge(&Seen { tcp: vec![tried], ..open });
+    assert_eq!((report.outcome, report.lines[0].state, report.asks.len()), (Outcome::Unknown, State::Unknown, 0));
+}
+
+#[test]
+fn reports_are_as_small_as_the_server_takes_them() {
+    let ports = (0..400).map(|n| 1024 + 2 * n).map(|port| (port, PortSeen::Missing)).collect();
+    let (rule, notes) = ("r".repeat(600), vec!["n".repeat(513); 100]);
+    let report = judge(&Seen { udp_in: vec![UdpInSeen { rule, ..media(ports) }], notes, ..seen() });
+    let [line] = report.lines.as_slice() else { panic!("{}", report.lines.len()) };
+    assert!(line.ports.ends_with("1062 and 380 more"), "{}", line.ports);
+    assert_eq!((report.asks[0].chars().count(), report.notes.len(), report.notes[0].chars().count()), (512, 64, 512));
 }

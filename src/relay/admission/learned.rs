@@ -5,7 +5,7 @@
 //! that nothing is learnt of them.
 //!
 //! Signs that nothing arrives: a player that had UDP, showed no sign of life and is soon there again to play by TCP; a player's own
-//! report that it received nothing; ICMP errors. One of them is enough where nothing was ever seen to arrive, three where something was
+//! report that it received nothing; ICMP errors, which anybody might send, if a session by TCP or those of another one follow. One of them is enough where nothing was ever seen to arrive, three where something was
 //! within the last hour: then it may have been that player alone. A sign of life (a request for a lost packet, a report of packets, an
 //! answer to what only came by UDP) clears the address.
 //!
@@ -100,6 +100,8 @@ struct Table {
     refused: HashMap<IpAddr, Entry>,
     /// The last one of each address that had UDP and gave no sign of life.
     silent: HashMap<IpAddr, (Instant, PlayerMark)>,
+    /// The last ICMP error, and about which session.
+    doubts: HashMap<IpAddr, (Instant, u64)>,
     /// When something arrived last, and signs against it since then.
     arrivals: HashMap<IpAddr, (Instant, u8)>,
 }
@@ -144,23 +146,49 @@ impl Learned {
     pub fn silent(&self, now: Instant, address: IpAddr, player: PlayerMark) {
         if self.is_of_interest(address) {
             let mut table = self.lock();
-            make_room(&mut table.silent, |(at, _)| *at);
+            make_room(&mut table.silent, &limit_key(address), |(at, _)| *at);
             table.silent.insert(limit_key(address), (now, player));
         }
     }
 
-    /// A player plays by TCP. True where it is refused UDP from now on, for it had that a moment ago and nothing arrived.
-    pub fn plays_by_tcp(&self, now: Instant, address: IpAddr, player: &PlayerMark) -> bool {
+    /// A player plays by TCP. What tells that UDP does not arrive, where its address is refused that from now on: it had UDP a moment ago
+    /// and nothing arrived, or ICMP said so.
+    pub fn plays_by_tcp(&self, now: Instant, address: IpAddr, player: &PlayerMark) -> Option<Sign> {
         let mut table = self.lock();
         let key = limit_key(address);
-        let Some((at, before)) = table.silent.get(&key) else { return false };
-        let is_over = now.saturating_duration_since(*at) > SECOND_ATTEMPT;
-        let is_same = before.is_same(player);
-        if is_over || is_same {
-            table.silent.remove(&key);
+        let is_doubted = table.doubts.remove(&key).is_some_and(|(at, _)| now.saturating_duration_since(at) <= SECOND_ATTEMPT);
+        let mut is_second = false;
+        if let Some((at, before)) = table.silent.get(&key) {
+            let is_over = now.saturating_duration_since(*at) > SECOND_ATTEMPT;
+            let is_same = before.is_same(player);
+            if is_over || is_same {
+                table.silent.remove(&key);
+            }
+            is_second = is_same && !is_over;
         }
         drop(table);
-        is_same && !is_over && self.failed(now, address, Sign::SecondAttempt)
+        let sign = if is_doubted { Some(Sign::Icmp) } else { Some(Sign::SecondAttempt).filter(|_| is_second) };
+        sign.filter(|sign| self.failed(now, address, *sign))
+    }
+
+    /// ICMP says of a session that UDP does not arrive. True where the address is refused it from now on: it said so of another
+    /// session too. Alone it is no more than a doubt.
+    pub fn doubted(&self, now: Instant, address: IpAddr, session: u64) -> bool {
+        if !self.is_of_interest(address) {
+            return false;
+        }
+        let mut table = self.lock();
+        let key = limit_key(address);
+        let before = table.doubts.get(&key).filter(|(at, _)| now.saturating_duration_since(*at) <= SECOND_ATTEMPT);
+        let is_second = before.is_some_and(|(_, other)| *other != session);
+        if is_second {
+            table.doubts.remove(&key);
+        } else {
+            make_room(&mut table.doubts, &key, |(at, _)| *at);
+            table.doubts.insert(key, (now, session));
+        }
+        drop(table);
+        is_second && self.failed(now, address, Sign::Icmp)
     }
 
     /// There is a sign that UDP does not arrive. True where the address is refused it from now on.
@@ -179,7 +207,7 @@ impl Learned {
             }
         }
         table.arrivals.remove(&key);
-        make_room(&mut table.refused, |entry| entry.since);
+        make_room(&mut table.refused, &key, |entry| entry.since);
         let refused = table.refused.get(&key).map_or(0, |entry| entry.refused);
         table.refused.insert(key, Entry { since: now, sign, refused });
         true
@@ -193,7 +221,8 @@ impl Learned {
         let key = limit_key(address);
         let mut table = self.lock();
         table.silent.remove(&key);
-        make_room(&mut table.arrivals, |(at, _)| *at);
+        table.doubts.remove(&key);
+        make_room(&mut table.arrivals, &key, |(at, _)| *at);
         table.arrivals.insert(key, (now, 0));
         table.refused.remove(&key).is_some()
     }
@@ -210,6 +239,7 @@ impl Learned {
         let before = table.refused.len();
         table.refused.retain(|key, _| stays(key));
         table.silent.retain(|key, _| stays(key));
+        table.doubts.retain(|key, _| stays(key));
         table.arrivals.retain(|key, _| stays(key));
         before - table.refused.len()
     }
@@ -234,6 +264,7 @@ impl Learned {
         let mut table = self.lock();
         table.refused.retain(|_, entry| age(entry.since) < self.remember);
         table.silent.retain(|_, (at, _)| age(*at) <= SECOND_ATTEMPT);
+        table.doubts.retain(|_, (at, _)| age(*at) <= SECOND_ATTEMPT);
         table.arrivals.retain(|_, (at, _)| age(*at) < ARRIVAL_KEPT);
     }
 
@@ -254,9 +285,10 @@ fn prefix_of(key: IpAddr) -> IpNet {
     }
 }
 
-/// Takes the oldest out where there is no room for one more.
-fn make_room<K: Eq + Hash + Copy, V>(table: &mut HashMap<K, V>, at: impl Fn(&V) -> Instant) {
+/// Takes the oldest out where there is no room for this one.
+fn make_room<K: Eq + Hash + Copy, V>(table: &mut HashMap<K, V>, wanted: &K, at: impl Fn(&V) -> Instant) {
     if table.len() >= BOUND
+        && !table.contains_key(wanted)
         && let Some(oldest) = table.iter().min_by_key(|(_, value)| at(value)).map(|(key, _)| *key)
     {
         table.remove(&oldest);
@@ -297,13 +329,49 @@ mod tests {
         ] {
             let learned = Learned::new(HOUR);
             learned.silent(now, viewer, first.clone());
-            assert!(!learned.plays_by_tcp(now, ip("192.0.2.8"), second), "another address");
-            assert_eq!(learned.plays_by_tcp(at(now, after_ms), viewer, second), learns, "{first:?} {second:?} {after_ms}");
+            assert!(learned.plays_by_tcp(now, ip("192.0.2.8"), second).is_none(), "another address");
+            assert_eq!(
+                learned.plays_by_tcp(at(now, after_ms), viewer, second).is_some(),
+                learns,
+                "{first:?} {second:?} {after_ms}"
+            );
             assert_eq!(learned.refuses(at(now, after_ms), ip("::ffff:192.0.2.7")), learns);
             assert!(!learned.refuses(at(now, after_ms), ip("192.0.2.8")), "nothing is learnt of neighbours");
         }
         // Nobody had UDP.
-        assert!(!Learned::new(HOUR).plays_by_tcp(now, viewer, &wmp));
+        assert!(Learned::new(HOUR).plays_by_tcp(now, viewer, &wmp).is_none());
+    }
+
+    #[test]
+    fn icmp_alone_is_a_doubt() {
+        let (now, viewer, mark) = (base(), ip("192.0.2.7"), player(None, "VLC"));
+        let learned = Learned::new(HOUR);
+        for _ in 0..9 {
+            assert!(!learned.doubted(now, viewer, 1), "of one session");
+        }
+        assert!(!learned.refuses(now, viewer));
+        assert_eq!(learned.plays_by_tcp(at(now, 60_001), viewer, &mark), None, "long ago");
+        assert!(!learned.doubted(now, viewer, 1));
+        assert_eq!(learned.plays_by_tcp(at(now, 1000), ip("192.0.2.8"), &mark), None);
+        assert_eq!(learned.plays_by_tcp(at(now, 60_000), viewer, &mark), Some(Sign::Icmp));
+        assert!(learned.refuses(at(now, 60_000), viewer));
+        // Of two sessions, and what has arrived takes it back.
+        let learned = Learned::new(HOUR);
+        assert!(!learned.doubted(now, viewer, 1) && learned.doubted(at(now, 1), viewer, 2));
+        let learned = Learned::new(HOUR);
+        assert!(!learned.doubted(now, viewer, 1) && !learned.arrived(now, viewer));
+        assert_eq!(learned.plays_by_tcp(at(now, 1000), viewer, &mark), None);
+    }
+
+    #[test]
+    fn a_full_table_keeps_the_others_where_one_is_told_again() {
+        let (start, learned) = (base(), Learned::new(HOUR));
+        let address = |n: u32| IpAddr::from((0x0A00_0000 + n).to_be_bytes());
+        for n in 0..u32::try_from(BOUND).unwrap() {
+            assert!(learned.failed(at(start, n.into()), address(n), Sign::Report));
+        }
+        assert!(learned.failed(at(start, 9999), address(7), Sign::Report));
+        assert!(learned.lock().refused.contains_key(&address(0)));
     }
 
     #[test]
@@ -349,7 +417,10 @@ mod tests {
         let (off, on) = (Learned::new(Duration::ZERO), Learned::new(HOUR));
         for (learned, viewer) in [(&off, "192.0.2.7"), (&on, "127.0.0.1"), (&on, "::1"), (&on, "::ffff:127.8.8.8")] {
             learned.silent(now, ip(viewer), mark.clone());
-            assert!(!learned.plays_by_tcp(now, ip(viewer), &mark) && !learned.failed(now, ip(viewer), Sign::Icmp), "{viewer}");
+            assert!(
+                learned.plays_by_tcp(now, ip(viewer), &mark).is_none() && !learned.failed(now, ip(viewer), Sign::Icmp),
+                "{viewer}"
+            );
             assert!(!learned.refuses(now, ip(viewer)) && learned.list(now).is_empty());
         }
     }
@@ -362,10 +433,12 @@ mod tests {
             let now = at(start, n.into());
             assert!(learned.failed(now, address(n), Sign::Icmp));
             learned.silent(now, address(n), PlayerMark::default());
+            learned.doubted(now, address(n), 1);
             learned.arrived(now, address(n + 1_000_000));
         }
         let table = learned.lock();
         assert_eq!((table.refused.len(), table.silent.len(), table.arrivals.len()), (BOUND, BOUND, BOUND));
+        assert_eq!(table.doubts.len(), BOUND);
         assert!(!table.refused.contains_key(&address(9)) && table.refused.contains_key(&address(10)));
     }
 }

@@ -26,6 +26,8 @@ use super::ports::{ClientPortPool, Hold, LeaseRefusal};
 pub const TICKET_LEN: usize = 16;
 /// Tickets of one address (IPv6: of a /64) that are good at once: a house full of viewers behind one router.
 const OF_ADDRESS_MAX: usize = 128;
+/// And of one user.
+const OF_USER_MAX: usize = 32;
 /// And of all.
 const TICKETS_MAX: usize = 8192;
 /// How long it is remembered of a ticket that it was one: who comes late is told so, and who has played may come back.
@@ -70,6 +72,9 @@ pub enum OrderRefusal {
     /// Too many of its address are good now.
     #[error("{OF_ADDRESS_MAX} tickets of this address are good now; give some back, or wait until they end")]
     OfAddress,
+    /// Too many of its user are good now.
+    #[error("{OF_USER_MAX} tickets of this user are good now; give some back, or wait until they end")]
+    OfUser,
     /// Too many are good now.
     #[error("too many tickets are good now; wait until some end")]
     InAll,
@@ -98,7 +103,7 @@ pub enum TicketRefusal {
 pub struct Who {
     /// The session.
     pub session: u64,
-    /// By which a player's further connections are known, where there is such a thing.
+    /// By which a player's further connections are known, where each of them that plays displaces the one before.
     pub player: Option<u32>,
 }
 
@@ -148,7 +153,7 @@ struct Entry {
     hold: Option<Hold>,
     /// Who plays by it.
     plays: Option<Who>,
-    /// Who did so last.
+    /// Who was sent media by it last.
     player: Option<Who>,
     /// Its holder wants it no more: nobody comes back.
     given_back: bool,
@@ -194,6 +199,9 @@ impl Tickets {
         let key = limit_key(order.address);
         if all.clone().filter(|entry| limit_key(entry.address) == key).count() >= OF_ADDRESS_MAX {
             return Err(OrderRefusal::OfAddress);
+        }
+        if all.clone().filter(|entry| entry.user == order.user).count() >= OF_USER_MAX {
+            return Err(OrderRefusal::OfUser);
         }
         if all.count() >= TICKETS_MAX {
             return Err(OrderRefusal::InAll);
@@ -343,16 +351,19 @@ impl TicketUse {
         if entry.plays.is_some_and(|other| !other.is_same(&self.who)) {
             return false;
         }
-        (entry.plays, entry.player) = (Some(self.who), Some(self.who).filter(|_| !entry.given_back));
+        entry.plays = Some(self.who);
         true
     }
 
     /// The session was sent media.
     pub fn media(&self, now: Instant) {
         let mut table = lock(&self.table);
-        let Some(entry) = table.tickets.get_mut(&self.serial).filter(|entry| !entry.played && entry.until > now) else { return };
-        entry.played = true;
-        entry.until = now + self.hold;
+        let Some(entry) = table.tickets.get_mut(&self.serial) else { return };
+        entry.player = Some(self.who).filter(|_| !entry.given_back);
+        if !entry.played && entry.until > now {
+            entry.played = true;
+            entry.until = now + self.hold;
+        }
     }
 
     /// The session does not play any more.

@@ -141,6 +141,32 @@ fn one_session_plays_at_a_time() {
     assert_eq!(rig.tickets.list(now)[0].session, Some(5), "what ended was not the one that plays now");
 }
 
+/// Two downloads that name one session of players are two, before the end and after it; and who only asked to play does not come back.
+#[test]
+fn who_has_not_played_in_the_session_is_somebody_else() {
+    let (start, mut rig) = (base(), Rig::new());
+    let (key, _) = rig.issue(start);
+    let by = |s, session, player| rig.tickets.show(seconds(start, s), &key, viewer(), "cam", Who { session, player });
+    let (first, second) = (by(0, 1, None).unwrap(), by(0, 2, None).unwrap());
+    assert!(first.plays());
+    first.media(start);
+    assert!(!second.plays(), "both were there before");
+    assert_eq!(by(1, 3, None).unwrap_err(), TicketRefusal::InUse);
+    assert_eq!(by(60, 3, None).unwrap_err(), TicketRefusal::Expired);
+    drop((first, second));
+    let (played, asked) = (by(5, 4, Some(77)).unwrap(), by(5, 5, Some(78)).unwrap());
+    assert!(asked.plays());
+    drop(asked);
+    assert!(played.plays());
+    played.media(seconds(start, 5));
+    drop(played);
+    assert_eq!(by(60, 6, Some(78)).unwrap_err(), TicketRefusal::Expired, "it never had media");
+    assert_eq!(by(60, 6, None).unwrap_err(), TicketRefusal::Expired);
+    assert!(by(60, 6, Some(77)).is_ok());
+    rig.tickets.tick(seconds(start, 900));
+    assert!(rig.tickets.list(seconds(start, 900)).is_empty());
+}
+
 #[test]
 fn ten_have_the_ten_lowest_ports_and_the_eleventh_none() {
     let (now, mut rig) = (base(), Rig::new());
@@ -164,11 +190,12 @@ fn ten_have_the_ten_lowest_ports_and_the_eleventh_none() {
 #[test]
 fn there_are_only_so_many() {
     let (now, tickets, ports) = (base(), Tickets::new(HOLD), pool(1024..=5000));
+    let of_user = u32::try_from(OF_USER_MAX).unwrap();
     let issue = |n: u32, address: u32| {
         let mut random = [0; TICKET_LEN];
         random[..4].copy_from_slice(&n.to_be_bytes());
         let address = IpAddr::from((0x0A00_0000 + address).to_be_bytes());
-        let order = Order { address, name: "cam".into(), user: "anna".into(), port: PortWish::None };
+        let order = Order { address, name: "cam".into(), user: format!("user{}", n / of_user), port: PortWish::None };
         tickets.issue(now, &ports, order, random).map(|_| ())
     };
     let of_address = u32::try_from(OF_ADDRESS_MAX).unwrap();
@@ -176,6 +203,7 @@ fn there_are_only_so_many() {
         issue(n, 0).unwrap();
     }
     assert_eq!(issue(9_999_999, 0), Err(OrderRefusal::OfAddress));
+    assert_eq!(issue(0, 1), Err(OrderRefusal::OfUser));
     let all = u32::try_from(TICKETS_MAX).unwrap();
     for n in of_address..all {
         issue(n, 1 + n / of_address).unwrap();
