@@ -165,7 +165,12 @@ fn no_role_sees_what_it_may_not() {
             let told = format!("{method} {path} at level {level}: {} {:?}", answer.status, answer.header("location"));
             let to_sign_in = answer.status == 303 && answer.header("location").is_some_and(|to| to.starts_with("/sign-in"));
             if level < least {
-                let refused = if level == 0 { to_sign_in } else { answer.status == 403 };
+                let refused = match (level, path.as_str()) {
+                    // A part of a page is not sent to another page.
+                    (0, "/still") => answer.status == 401 && answer.cookie("__Host-wmrelay-sign-in").is_none(),
+                    (0, _) => to_sign_in,
+                    _ => answer.status == 403,
+                };
                 assert!(refused && !answer.text().contains("127.0.0.1"), "{told}");
             } else if (method, path.as_str()) == ("POST", "/sign-in") {
                 assert_eq!(answer.status, 403, "without its form: {told}");
@@ -258,6 +263,31 @@ fn signing_in_leads_back_and_cannot_be_tried_for_ever() {
         let answer = sign_in_with(daemon.console, "operator", "geheim", next);
         assert_eq!((answer.status, answer.header("location")), (303, Some(expected)), "{next}");
     }
+    // Who asks for no page is not led to one, and gets no cookie.
+    let by_script = [("Sec-Fetch-Dest", "empty"), ("Sec-Fetch-Mode", "cors")];
+    for fields in [&by_script[..], &[("Sec-Fetch-Dest", "image")]] {
+        let answer = ask(daemon.console, "GET", "/viewers", fields, None);
+        assert!(answer.status == 401 && answer.header("set-cookie").is_none(), "{answer:?}");
+    }
+    // A form that was open for too long comes again, with the name, and is good then.
+    let stale = "form_token=of-yesterday&user=operator&password=geheim&next=%2Fviewers";
+    let same = ("Sec-Fetch-Site", "same-origin");
+    let again = ask(daemon.console, "POST", "/sign-in", &[same], Some(stale));
+    let page = again.text();
+    assert!(again.status == 403 && page.contains("Send it once more") && page.contains("value=\"operator\""), "{page}");
+    let cookie = format!("__Host-wmrelay-sign-in={}", again.cookie("__Host-wmrelay-sign-in").unwrap());
+    let form = stale.replace("of-yesterday", &again.form_token());
+    let answer = ask(daemon.console, "POST", "/sign-in", &[same, ("Cookie", &cookie)], Some(&form));
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/viewers")));
+    let from_elsewhere = ask(daemon.console, "POST", "/sign-in", &[("Sec-Fetch-Site", "cross-site")], Some(stale));
+    assert!(from_elsewhere.status == 403 && from_elsewhere.header("set-cookie").is_none());
+    // Who signs in again is signed out of what was there before.
+    let before = Somebody::new(daemon.console, "viewer");
+    let page = ask(daemon.console, "GET", "/sign-in", &[], None);
+    let cookies = format!("{}; __Host-wmrelay-sign-in={}", before.cookie, page.cookie("__Host-wmrelay-sign-in").unwrap());
+    let form = format!("form_token={}&user=viewer&password=geheim", page.form_token());
+    assert_eq!(ask(daemon.console, "POST", "/sign-in", &[same, ("Cookie", &cookies)], Some(&form)).status, 303);
+    assert_eq!(before.get("/").status, 303);
     // What is signed out, by oneself or by an operator, opens nothing.
     let (one, other) = (Somebody::new(daemon.console, "viewer"), Somebody::new(daemon.console, "viewer"));
     let operator = Somebody::new(daemon.console, "operator");
@@ -317,16 +347,38 @@ fn a_still_is_the_last_key_frame_and_starts_no_source() {
         (still.header("content-type") == Some("image/jpeg")).then_some(still)
     });
     assert!(still.body.starts_with(&[0xFF, 0xD8]) && still.body.ends_with(&[0xFF, 0xD9]), "{} bytes", still.body.len());
+    assert_eq!(still.header("x-still"), Some("fresh"));
     if let Some(folder) = pictures() {
         std::fs::write(folder.join("still.jpg"), &still.body).unwrap();
     }
     // Nothing runs for it when it is made, and nothing was started by who looked.
     wait_until("no child", Duration::from_secs(10), || support::process::children_of(daemon.id()).is_empty());
     let none = viewer.get("/still?point=asleep");
-    assert_eq!((none.status, none.header("content-type")), (200, Some("image/svg+xml")));
+    assert_eq!((none.status, none.header("content-type"), none.header("x-still")), (200, Some("image/svg+xml"), Some("none")));
     assert!(support::process::children_of(daemon.id()).is_empty());
     let sources = daemon.command(&["sources"]).0;
     assert!(sources.lines().any(|line| line.contains("asleep") && !line.contains("up")), "{sources}");
+}
+
+#[test]
+fn who_may_not_watch_sees_no_picture() {
+    let (_folder, file) = accounts();
+    let source = "source = { type = \"demo\" }";
+    let points = format!(
+        "[[publishing_point]]\nname = \"open\"\n{source}\n[[publishing_point]]\nname = \"closed\"\ndeny = [\"127.0.0.0/8\"]\n{source}\n"
+    );
+    let daemon = launch(&points, &file);
+    let [viewer, publisher, operator] = ["viewer", "publisher", "operator"].map(|role| Somebody::new(daemon.console, role));
+    let of = |somebody: &Somebody| ["/still?point=open", "/still?point=closed"].map(|path| somebody.get(path).status);
+    assert_eq!([of(&viewer), of(&publisher), of(&operator)], [[200, 403], [200, 403], [200, 200]]);
+    // Names are those of the settings to the letter.
+    assert_eq!(operator.get("/still?point=OPEN").status, 404);
+    if !ready("who_may_not_watch_sees_no_picture", &[Need::Program("ffmpeg")]) {
+        return;
+    }
+    let stills = |somebody: &Somebody| somebody.get("/").text().matches("src=\"/still").count();
+    wait_until("two that are live", Duration::from_secs(20), || stills(&operator) == 2);
+    assert_eq!(stills(&viewer), 1);
 }
 
 #[test]
@@ -500,6 +552,54 @@ fn an_operator_sees_a_viewer_come_and_sends_it_away() {
     browser.wait_for_text("h1", "Sign in");
     browser.open(&format!("https://{}/viewers", daemon.console));
     browser.wait_for_text("h1", "Sign in");
+}
+
+#[test]
+fn what_is_live_moves_nothing_from_under_anybodys_hands() {
+    if !ready("what_is_live_moves_nothing_from_under_anybodys_hands", &[BROWSER[0], BROWSER[1], Need::Program("ffmpeg")]) {
+        return;
+    }
+    let (_folder, file) = accounts();
+    let point = |name: &str| format!("[[publishing_point]]\nname = \"{name}\"\nsource = {{ type = \"demo\" }}\n");
+    let daemon = launch(&format!("{}{}", point("a"), point("b")), &file);
+    let browser = Browser::start(1280, 900, true);
+    sign_in_by_hand(&browser, daemon.console);
+    browser.open(&format!("https://{}/", daemon.console));
+    let seen = |script: &str| wait_until(script, Duration::from_secs(60), || browser.run(&format!("return {script}")) == true);
+    let cards = |count: usize| seen(&format!("document.querySelectorAll('.card').length === {count}"));
+    cards(2);
+    // Both come by themselves: at first there are none, and the script asks again.
+    seen("[...document.images].filter((image) => image.src.includes('at=') && image.naturalWidth > 0).length === 2");
+    browser.run(
+        "window.card = [...document.querySelectorAll('.card')].find((card) => card.querySelector('h2').textContent === 'b');
+         [window.still, window.summary] = [window.card.querySelector('img'), window.card.querySelector('summary')];
+         window.summary.click(); window.summary.focus();",
+    );
+    // The first one goes: what is left is the other one with its picture, open, and still at hand.
+    let settings = daemon.folder().join("wmrelay.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, text.replace(&point("a"), "")).unwrap();
+    assert_eq!(daemon.command(&["reload"]).1, Some(0));
+    cards(1);
+    let same = browser.run(
+        "return [document.querySelector('.card') === window.card, document.querySelector('img.still') === window.still,
+            window.still.src.includes('point=b&at='), document.querySelector('.card details').open,
+            document.activeElement === window.summary];",
+    );
+    assert_eq!(same, serde_json::json!([true, true, true, true, true]));
+
+    // While words are selected they stay as they are.
+    browser.run("getSelection().selectAllChildren(document.querySelector('.card h2'));");
+    std::fs::write(&settings, text.replace(&point("a"), &point("c"))).unwrap();
+    assert_eq!(daemon.command(&["reload"]).1, Some(0));
+    browser.run(
+        "window.asked = 0; const ask = window.fetch; window.fetch = (...what) => { if (!what[1].method) window.asked += 1; return ask(...what); };",
+    );
+    seen("window.asked >= 3");
+    assert_eq!(browser.run("return document.querySelectorAll('.card').length"), 1);
+    browser.run("getSelection().removeAllRanges();");
+    cards(2);
+    assert_eq!(browser.run("return document.querySelectorAll('.card')[1] === window.card"), true);
 }
 
 #[test]

@@ -32,6 +32,10 @@ fn ask(address: SocketAddr, method: &str, path: &str, token: Option<&str>, body:
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    // Failures too.
+    for field in ["\r\ncache-control: no-store", "\r\nx-content-type-options: nosniff"] {
+        assert!(head.to_ascii_lowercase().contains(field), "{method} {path}: {head}");
+    }
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 

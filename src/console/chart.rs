@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use maud::{Markup, html};
 
+use super::layout::id_of;
 use crate::control::{HISTORY, Sample};
 
 /// The drawing's own units; it is stretched to whatever room there is.
@@ -41,7 +42,7 @@ impl Chart<'_> {
                     }
                 }
                 div.axis aria-hidden="true" { span { "an hour ago" } span { "half an hour" } span { "now" } }
-                details { summary { "As numbers" } (self.table(samples, now)) }
+                details id=(id_of("table", self.title)) { summary id=(id_of("numbers", self.title)) { "As numbers" } (self.table(samples, now)) }
             }
         }
     }

@@ -30,6 +30,8 @@ use crate::text::percent_encode;
 pub(super) const SESSION: &str = "__Host-wmrelay";
 /// Holds a random text for those who have not: their one form is bound to it.
 pub(super) const BEFORE: &str = "__Host-wmrelay-sign-in";
+/// No page, but a part of one.
+const STILL: &str = "/still";
 /// The field of a form that shows that it is ours.
 pub(super) const FORM_TOKEN: &str = "form_token";
 /// Longer values are none of ours.
@@ -89,6 +91,9 @@ impl FormKey {
 pub(super) async fn guard(State((console, least)): State<(Arc<Console>, Role)>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(visitor) = visitor(&console, &parts.headers) else {
+        if !leads_to_a_page(&parts) {
+            return Refused::new(StatusCode::UNAUTHORIZED, "Sign in first.").shown(None);
+        }
         // What was to be sent is lost, but a form that is sent twice is worse.
         return see_other(&format!("/sign-in?next={}", percent_encode(&own_path(&parts))));
     };
@@ -130,6 +135,18 @@ pub(super) fn foreign_form() -> Refused {
         StatusCode::FORBIDDEN,
         "This form was not sent by a page of this console, or the daemon was started anew since. Open the page again, and repeat it there.",
     )
+}
+
+/// Whether somebody gets to see what is answered: a picture or a script's question is not sent to the form of signing in. Browsers that
+/// are too old to say so ask for pages, but for pictures.
+fn leads_to_a_page(parts: &Parts) -> bool {
+    let said = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let is_page = match said("sec-fetch-dest") {
+        None | Some("document") => true,
+        Some("empty") => said("sec-fetch-mode").is_none_or(|mode| mode == "navigate"),
+        Some(_) => false,
+    };
+    is_page && parts.uri.path() != STILL
 }
 
 const fn is_safe(method: &Method) -> bool {
@@ -230,6 +247,19 @@ mod tests {
         ] {
             assert!(!is_same_site(&headers(foreign)), "{foreign:?}");
         }
+    }
+
+    #[test]
+    fn only_pages_lead_to_the_form_of_signing_in() {
+        let leads = |path: &str, fields: &[(&'static str, &str)]| {
+            let (mut parts, ()) = axum::http::Request::get(path).body(()).unwrap().into_parts();
+            parts.headers = headers(fields);
+            leads_to_a_page(&parts)
+        };
+        assert!(leads("/viewers", &[]) && leads("/viewers", &[("sec-fetch-dest", "document"), ("sec-fetch-mode", "navigate")]));
+        assert!(leads("/viewers", &[("sec-fetch-dest", "empty"), ("sec-fetch-mode", "navigate")]));
+        assert!(!leads("/viewers", &[("sec-fetch-dest", "empty"), ("sec-fetch-mode", "cors")]));
+        assert!(!leads("/viewers", &[("sec-fetch-dest", "image")]) && !leads("/still?point=a", &[]));
     }
 
     #[test]

@@ -7,7 +7,10 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use maud::{DOCTYPE, Markup, html};
+use sha2::{Digest as _, Sha256};
 
 use super::guard::{FORM_TOKEN, Visitor};
 use crate::control::accounts::Role;
@@ -109,6 +112,12 @@ pub(super) fn notice(done: &str) -> Markup {
         _ => return html! {},
     };
     html! { p.notice role="status" { (text) } }
+}
+
+/// The id of what a page shows of something that has a name: names hold what ids do not, and places in lists are others' later.
+pub(super) fn id_of(what: &str, name: &str) -> String {
+    let digest = Sha256::digest(name.as_bytes());
+    format!("{what}-{}", BASE64_URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or_default()))
 }
 
 /// Why a request is not done.

@@ -12,19 +12,25 @@ pub(super) struct Paging {
     number: usize,
     pages: usize,
     entries: usize,
+    of_page: usize,
 }
 
 impl Paging {
     /// `wish` is what the page's address says, from 1.
     pub(super) fn new(entries: usize, wish: &str) -> Self {
-        let pages = entries.div_ceil(ENTRIES).max(1);
-        Self { number: wish.parse().unwrap_or(1).clamp(1, pages), pages, entries }
+        Self::by(ENTRIES, entries, wish)
+    }
+
+    /// The same with so many entries of a page.
+    pub(super) fn by(of_page: usize, entries: usize, wish: &str) -> Self {
+        let pages = entries.div_ceil(of_page).max(1);
+        Self { number: wish.parse().unwrap_or(1).clamp(1, pages), pages, entries, of_page }
     }
 
     /// Their indexes.
     pub(super) fn range(&self) -> Range<usize> {
-        let first = (self.number - 1) * ENTRIES;
-        first..(first + ENTRIES).min(self.entries)
+        let first = (self.number - 1) * self.of_page;
+        first..(first + self.of_page).min(self.entries)
     }
 
     /// Of a list, what is shown.
@@ -58,6 +64,7 @@ mod tests {
             let shown = Paging::new(list.len(), wish).of(&list).to_vec();
             assert_eq!((shown[0], shown.len()), (first, count), "{wish}");
         }
+        assert_eq!(Paging::by(10, 25, "3").range(), 20..25);
         assert!(Paging::new(0, "7").of(&list[..0]).is_empty());
         assert!(Paging::new(3, "").links("/x").into_string().is_empty());
     }

@@ -1,7 +1,8 @@
 //! Stills: the last key frame of a publishing point as a picture.
 //!
 //! While a page asks for them, what is sent is listened to as a shard does, which starts no source, and the packets of the last key
-//! frame are kept. ffmpeg makes a picture of them, one at a time and no more often than some seconds a publishing point.
+//! frame are kept. Whoever asks is told at once what there is; where that is too old, a task of its own has ffmpeg make another one,
+//! one at a time and no more often than some seconds a publishing point.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
+use crate::asf::payloads;
 use crate::ingest::still;
 use crate::relay::{Batch, Delivery, Generation, Point, ShardPort};
 
@@ -20,11 +22,10 @@ const RETRY: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(30);
 /// Publishing points that are listened to at once.
 const FOLLOWED_MAX: usize = 64;
-/// Requests that wait at once; browsers ask for what they show.
-const WAITING_MAX: usize = 64;
-/// The first key frame is waited for so long.
+/// A key frame is waited for so long before the next one who asks has it waited for anew.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// The packets of a frame are all there when so much later ones have come.
+/// The packets of a frame are all there when so much later ones have come, or those of a preroll if that is longer: encoders of low
+/// rates spread a key frame over a second and more.
 const FRAME_MS: u32 = 400;
 /// A frame of more bytes is cut off.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -34,8 +35,18 @@ pub(super) struct Stills {
     kept: Mutex<Kept>,
     /// One ffmpeg at a time.
     turn: Semaphore,
-    waiting: Semaphore,
     has_ffmpeg: bool,
+}
+
+/// What there is at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Still {
+    /// JPEG, some seconds old.
+    Fresh(Bytes),
+    /// JPEG; another one is made, or could not be made.
+    Older(Bytes),
+    /// None yet, or none that can be made.
+    None,
 }
 
 #[derive(Default)]
@@ -50,24 +61,56 @@ struct Followed {
     point: Weak<Point>,
     follower: Arc<Follower>,
     asked_at: Instant,
-    made: Option<Made>,
+    made: Made,
 }
 
-#[derive(Clone)]
+/// What was made for a publishing point.
+#[derive(Default)]
 struct Made {
-    at: Instant,
-    /// Of what; a picture of what was sent before another header is none any more.
-    generation: Arc<Generation>,
-    /// `None`: it could not be made.
-    picture: Option<Bytes>,
+    /// The last good one, and of what: a picture of what was sent before another header is none any more.
+    picture: Option<(Instant, Arc<Generation>, Bytes)>,
+    /// When and of what none could be made.
+    failure: Option<(Instant, Arc<Generation>)>,
+    /// A task is at it.
+    in_flight: bool,
+}
+
+impl Made {
+    /// What there is of what is sent now.
+    fn still(&self, now: Instant, generation: &Arc<Generation>) -> Still {
+        match &self.picture {
+            Some((at, of, picture)) if Arc::ptr_eq(of, generation) => {
+                if now.saturating_duration_since(*at) < FRESH {
+                    Still::Fresh(picture.clone())
+                } else {
+                    Still::Older(picture.clone())
+                }
+            }
+            _ => Still::None,
+        }
+    }
+
+    /// Whether another one is to be made now.
+    fn is_due(&self, now: Instant, generation: &Arc<Generation>) -> bool {
+        let failed =
+            |(at, of): &(Instant, Arc<Generation>)| Arc::ptr_eq(of, generation) && now.saturating_duration_since(*at) < RETRY;
+        !self.in_flight && !self.failure.as_ref().is_some_and(failed) && !matches!(self.still(now, generation), Still::Fresh(_))
+    }
+
+    /// Notes what came of one; a good one before it stays where there is none.
+    fn note(&mut self, now: Instant, generation: Arc<Generation>, picture: Option<Bytes>) {
+        match picture {
+            Some(picture) => (self.picture, self.failure) = (Some((now, generation, picture)), None),
+            None => self.failure = Some((now, generation)),
+        }
+    }
 }
 
 impl Stills {
     /// None yet. Looks for ffmpeg.
     pub(super) fn new() -> Arc<Self> {
         let has_ffmpeg = still::has_ffmpeg();
-        let (turn, waiting) = (Semaphore::new(1), Semaphore::new(WAITING_MAX));
-        Arc::new(Self { kept: Mutex::default(), turn, waiting, has_ffmpeg })
+        Arc::new(Self { kept: Mutex::default(), turn: Semaphore::new(1), has_ffmpeg })
     }
 
     /// Whether there is what makes them.
@@ -75,35 +118,47 @@ impl Stills {
         self.has_ffmpeg
     }
 
-    /// The last key frame as JPEG; `None` where there is none in time, or none that can be shown.
-    pub(super) async fn of(self: &Arc<Self>, point: &Arc<Point>) -> Option<Bytes> {
-        if !self.has_ffmpeg || point.generation().is_none_or(|generation| generation.video.is_empty()) {
-            return None;
-        }
-        let _waits = self.waiting.try_acquire().ok()?;
+    /// The last key frame, as far as there is a picture of it by now; another one is made where that is old.
+    pub(super) fn of(self: &Arc<Self>, point: &Arc<Point>) -> Still {
+        let Some(generation) = point.generation().filter(|generation| self.has_ffmpeg && !generation.video.is_empty()) else {
+            return Still::None;
+        };
+        let now = Instant::now();
         let follower = self.follow(point);
-        if let Some(made) = self.made(point, true) {
-            return made.picture;
+        let mut kept = self.lock();
+        let Some(followed) = kept.points.iter_mut().find(|followed| followed.is_of(point)) else { return Still::None };
+        if followed.made.is_due(now, &generation) {
+            followed.made.in_flight = true;
+            tokio::spawn(Arc::clone(self).make(Arc::downgrade(point), follower));
         }
-        // An older one is better than none.
-        let older = || self.made(point, false).and_then(|made| made.picture);
-        if timeout(PATIENCE, follower.has_frame()).await.is_err() {
-            return older();
+        followed.made.still(now, &generation)
+    }
+
+    /// Makes one; who asked may be gone by then.
+    async fn make(self: Arc<Self>, point: Weak<Point>, follower: Arc<Follower>) {
+        let made = self.picture(&point, &follower).await;
+        let mut kept = self.lock();
+        // It is another one's where it was forgotten meanwhile.
+        let followed = kept.points.iter_mut().find(|followed| Arc::ptr_eq(&followed.follower, &follower));
+        if let Some(followed) = followed {
+            followed.made.in_flight = false;
+            if let Some((generation, picture)) = made {
+                followed.made.note(Instant::now(), generation, picture);
+            }
         }
+    }
+
+    /// A picture of the last key frame, or that none could be made of it; `None`: there is no such frame.
+    async fn picture(&self, point: &Weak<Point>, follower: &Follower) -> Option<(Arc<Generation>, Option<Bytes>)> {
+        timeout(PATIENCE, follower.has_frame()).await.ok()?;
         let _turn = self.turn.acquire().await.ok()?;
-        if let Some(made) = self.made(point, true) {
-            return made.picture;
-        }
-        let Some((generation, frame)) = follower.frame() else { return older() };
+        let (generation, frame) = follower.frame()?;
         let picture = still::jpeg(frame).await;
         if let Err(error) = &picture {
-            tracing::debug!(point = point.name(), error, "there is no still of it");
+            let point = point.upgrade();
+            tracing::debug!(point = point.as_ref().map(|point| point.name()), error, "there is no still of it");
         }
-        let made = Made { at: Instant::now(), generation, picture: picture.ok() };
-        if let Some(followed) = self.lock().points.iter_mut().find(|followed| followed.is_of(point)) {
-            followed.made = Some(made.clone());
-        }
-        made.picture
+        Some((generation, picture.ok()))
     }
 
     /// Listens to a publishing point from now on, if not already.
@@ -120,7 +175,8 @@ impl Stills {
             kept.points.swap_remove(oldest);
         }
         let follower = Arc::new(Follower::default());
-        kept.points.push(Followed { point: Arc::downgrade(point), follower: Arc::clone(&follower), asked_at: now, made: None });
+        let made = Made::default();
+        kept.points.push(Followed { point: Arc::downgrade(point), follower: Arc::clone(&follower), asked_at: now, made });
         let is_first = !std::mem::replace(&mut kept.swept, true);
         drop(kept);
         let port: Arc<dyn ShardPort> = follower.clone();
@@ -142,15 +198,6 @@ impl Stills {
                 return;
             }
         }
-    }
-
-    /// What was made of what it sends now.
-    fn made(&self, point: &Arc<Point>, fresh: bool) -> Option<Made> {
-        let generation = point.generation()?;
-        let kept = self.lock();
-        let made = kept.points.iter().find(|followed| followed.is_of(point))?.made.as_ref()?;
-        let good_for = if made.picture.is_some() { FRESH } else { RETRY };
-        (Arc::ptr_eq(&made.generation, &generation) && (!fresh || made.at.elapsed() < good_for)).then(|| made.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -176,6 +223,8 @@ struct Held {
     generation: Option<Arc<Generation>>,
     /// From a key frame on.
     coming: Vec<Part>,
+    /// Stream and number of the media object that this key frame is, where its packet tells.
+    object: Option<(u8, u32)>,
     /// The one before that, whole.
     frame: Vec<Part>,
 }
@@ -224,22 +273,40 @@ impl Held {
             *self = Self { generation: Some(Arc::clone(&batch.generation)), ..Self::default() };
         }
         let mut is_whole = false;
-        match batch.packets.iter().rposition(|packet| packet.join_point) {
+        let from = match batch.packets.iter().rposition(|packet| packet.join_point) {
             Some(key) => {
                 // The next one has begun.
                 is_whole = self.finish();
-                self.coming.push((Arc::clone(batch), key));
+                key
             }
-            None if !self.coming.is_empty() => self.coming.push((Arc::clone(batch), 0)),
-            None => {}
-        }
+            None if !self.coming.is_empty() => 0,
+            None => return false,
+        };
+        self.coming.push((Arc::clone(batch), from));
+        let next_begins = self.next_begins(batch, from);
         let began = self.coming.first().and_then(|(batch, from)| Some(batch.packets.get(*from)?.send_time_ms));
         let lasts = began.zip(batch.packets.last()).map(|(began, last)| last.send_time_ms.saturating_sub(began));
         let bytes: usize = self.coming.iter().map(|(batch, _)| batch.bytes.len()).sum();
-        if lasts.is_some_and(|lasts| lasts >= FRAME_MS) || bytes >= FRAME_BYTES_MAX {
+        let is_over = lasts.is_some_and(|lasts| lasts >= FRAME_MS.max(batch.generation.preroll_ms));
+        if next_begins || is_over || bytes >= FRAME_BYTES_MAX {
             is_whole |= self.finish();
         }
         is_whole
+    }
+
+    /// Whether the packets of a batch from one on show the media object behind the key frame; the first of them may be its beginning.
+    fn next_begins(&mut self, batch: &Batch, from: usize) -> bool {
+        let video = batch.generation.video;
+        for payload in (from..batch.packets.len()).filter_map(|index| payloads(batch.packet(index)?).ok()).flatten() {
+            match self.object {
+                None if payload.key && payload.offset == 0 && video.contains(payload.stream) => {
+                    self.object = Some((payload.stream, payload.object));
+                }
+                Some((stream, object)) if payload.stream == stream && payload.object != object => return true,
+                _ => {}
+            }
+        }
+        false
     }
 
     fn finish(&mut self) -> bool {
@@ -247,6 +314,7 @@ impl Held {
             return false;
         }
         self.frame = std::mem::take(&mut self.coming);
+        self.object = None;
         true
     }
 }
@@ -276,22 +344,17 @@ impl ShardPort for Follower {
 mod tests {
     use super::*;
     use crate::asf::StreamSet;
+    use crate::asf::fabricate::command_packet;
     use crate::relay::{BatchPacket, PointId};
 
-    fn batch(first: u64, packets: &[(u32, bool)]) -> Arc<Batch> {
+    fn generation(preroll_ms: u32, packet_size: usize) -> Arc<Generation> {
         let video: StreamSet = [1].into_iter().collect();
-        let generation = Arc::new(Generation {
-            number: 0,
-            header: Bytes::from_static(b"H"),
-            packet_size: 2,
-            preroll_ms: 0,
-            bit_rate: 0,
-            streams: video,
-            video,
-            ssrc: 0,
-            sequence: 0,
-        });
-        let bytes = (first..).take(packets.len()).flat_map(|n| format!("{n:02}").into_bytes()).collect::<Vec<_>>().into();
+        let header = Bytes::from_static(b"H");
+        let (number, bit_rate, ssrc, sequence) = (0, 0, 0, 0);
+        Arc::new(Generation { number, header, packet_size, preroll_ms, bit_rate, streams: video, video, ssrc, sequence })
+    }
+
+    fn batch_of(generation: &Arc<Generation>, first: u64, packets: &[(u32, bool)], bytes: Vec<u8>) -> Arc<Batch> {
         let packet = |(number, &(send_time_ms, join_point))| BatchPacket {
             number,
             send_time_ms,
@@ -300,7 +363,14 @@ mod tests {
             used_len: 2,
         };
         let packets = (first..).zip(packets).map(packet).collect();
-        Arc::new(Batch { generation, first, bytes, packets, due: super::super::guard::now() })
+        let due = super::super::guard::now();
+        Arc::new(Batch { generation: Arc::clone(generation), first, bytes: bytes.into(), packets, due })
+    }
+
+    /// Packets that hold their numbers, and no media.
+    fn batch(first: u64, packets: &[(u32, bool)]) -> Arc<Batch> {
+        let bytes = (first..).take(packets.len()).flat_map(|n| format!("{n:02}").into_bytes()).collect();
+        batch_of(&generation(0, 2), first, packets, bytes)
     }
 
     #[test]
@@ -323,5 +393,50 @@ mod tests {
         assert_eq!(frame().as_deref(), Some("H08"));
         follower.deliver(Delivery::Ended { point: PointId(0) });
         assert_eq!(frame(), None);
+    }
+
+    #[test]
+    fn a_key_frame_lasts_until_the_next_frame_begins_or_a_preroll_is_over() {
+        let slow = generation(3000, 200);
+        // A piece of media object 9 of stream 1, or of the one behind it.
+        let key_piece = |offset| command_packet(0x81, offset, 90, &[7; 30]);
+        let next = || {
+            let mut packet = command_packet(0x01, 0, 90, &[7; 30]);
+            packet[13] = 10;
+            packet
+        };
+        let tell = |held: &mut Held, first, at_ms, join_point, packet| {
+            held.take(&batch_of(&slow, first, &[(at_ms, join_point)], packet))
+        };
+        let mut held = Held::default();
+        assert!(!tell(&mut held, 0, 0, true, key_piece(0)) && !tell(&mut held, 1, 900, false, key_piece(30)));
+        assert!(!tell(&mut held, 2, 1800, false, key_piece(60)), "spread over two seconds");
+        assert!(tell(&mut held, 3, 1900, false, next()), "whole");
+        assert_eq!((held.frame.len(), held.object), (4, None));
+        assert!(!tell(&mut held, 4, 2000, true, key_piece(0)) && !tell(&mut held, 5, 4900, false, key_piece(30)));
+        assert!(tell(&mut held, 6, 5000, false, key_piece(60)), "3 s are over");
+        // All in one packet, and the next frame in the same batch.
+        let both = [key_piece(0), next()].concat();
+        assert!(held.take(&batch_of(&slow, 7, &[(6000, true), (6000, false)], both)));
+    }
+
+    #[test]
+    fn a_good_picture_outlives_a_failure() {
+        let (now, of) = (Instant::now(), generation(0, 2));
+        let (picture, other) = (Bytes::from_static(b"jpeg"), generation(0, 2));
+        let mut made = Made::default();
+        assert!(made.is_due(now, &of) && made.still(now, &of) == Still::None);
+        made.in_flight = true;
+        assert!(!made.is_due(now, &of), "one at a time");
+        made.in_flight = false;
+        made.note(now, Arc::clone(&of), Some(picture.clone()));
+        assert!(!made.is_due(now, &of) && made.still(now, &of) == Still::Fresh(picture.clone()));
+        let later = now + FRESH;
+        assert!(made.is_due(later, &of) && made.still(later, &of) == Still::Older(picture.clone()));
+        made.note(later, Arc::clone(&of), None);
+        assert!(!made.is_due(later, &of) && made.still(later, &of) == Still::Older(picture));
+        assert!(made.is_due(later + RETRY, &of));
+        // Of what is sent behind another header there is none yet.
+        assert!(made.is_due(later, &other) && made.still(later, &other) == Still::None);
     }
 }

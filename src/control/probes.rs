@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::wire::TokenBucket;
 pub(super) const LIFE: Duration = Duration::from_secs(60);
 /// Reports that are kept.
 const REPORTS_MAX: usize = 100;
+/// And of one user: nobody drives out those of others.
+const REPORTS_OF_USER_MAX: usize = 5;
 /// Probes that an address may begin a second, and at once; each may be heard for [`LIFE`].
 const BEGINS: (u32, u32) = (1, 10);
 /// Challenges that an address may be sent a second, and at once.
@@ -30,7 +33,9 @@ const ADDRESSES_MAX: usize = 4096;
 const REST: Duration = Duration::from_secs(60);
 
 /// Probes of one user that are under way.
-const OF_USER_MAX: usize = 2;
+const PROBES_OF_USER_MAX: usize = 2;
+/// Bytes of all texts of a report: a page shows some of them at once, and a true one has a tenth of that.
+const TEXTS_BYTES_MAX: usize = 32 << 10;
 
 /// The probes.
 pub struct Probes {
@@ -130,7 +135,7 @@ impl Probes {
         if let Some(open) = inner.open.iter().find(|open| limit_key(open.address) == limit_key(address)) {
             return Err(ProbeRefusal::UnderWay(open.until.saturating_duration_since(now).as_secs() + 1));
         }
-        if inner.open.iter().filter(|open| open.user == user).count() >= OF_USER_MAX {
+        if inner.open.iter().filter(|open| open.user == user).count() >= PROBES_OF_USER_MAX {
             return Err(ProbeRefusal::TooMany);
         }
         if !inner.budget(now, address).is_some_and(|budget| budget.begins.take(now)) || !self.prober.listen(token) {
@@ -181,18 +186,29 @@ impl Probes {
             return Err(ProbeRefusal::None);
         }
         self.prober.forget(&open.token);
-        if inner.reports.len() >= REPORTS_MAX {
+        let Open { id, user, address, .. } = open.clone();
+        let of_user = inner.reports.iter().filter(|(_, kept)| kept.user == user).count();
+        if of_user >= REPORTS_OF_USER_MAX
+            && let Some(oldest) = inner.reports.iter().position(|(_, kept)| kept.user == user)
+        {
+            inner.reports.remove(oldest);
+        } else if inner.reports.len() >= REPORTS_MAX {
             inner.reports.pop_front();
         }
-        let Open { id, user, address, .. } = open.clone();
         inner.reports.push_back((now, Kept { id, user, address, report }));
         Ok(())
     }
 
-    /// The reports of the last hundred, the latest first.
-    pub fn list(&self, now: Instant) -> Vec<ProbeReport> {
+    /// Reports that are kept: of the last hundred, of one user the last five.
+    pub fn reports(&self, now: Instant) -> usize {
+        self.inner(now).reports.len()
+    }
+
+    /// Those of these places, the latest first.
+    pub fn list(&self, now: Instant, places: Range<usize>) -> Vec<ProbeReport> {
         let inner = self.inner(now);
-        let told = inner.reports.iter().rev().map(|(at, kept)| ProbeReport {
+        let some = inner.reports.iter().rev().skip(places.start).take(places.len());
+        let told = some.map(|(at, kept)| ProbeReport {
             id: kept.id,
             user: kept.user.clone(),
             address: kept.address.to_string(),
@@ -228,9 +244,13 @@ fn is_bounded(report: &Report) -> bool {
     let sentences = [nat, asks, notes];
     let texts = [host, server, client].into_iter().chain(seen_as).chain(sentences.into_iter().flatten());
     let of_lines = lines.iter().flat_map(|line| [&line.ports, &line.what, &line.words]);
+    let mut bytes = 0;
     lines.len() <= LINES_MAX
         && sentences.iter().all(|sentences| sentences.len() <= SENTENCES_MAX)
-        && texts.chain(of_lines).all(|text| text.chars().count() <= TEXT_MAX)
+        && texts.chain(of_lines).all(|text| {
+            bytes += text.len();
+            bytes <= TEXTS_BYTES_MAX && text.chars().count() <= TEXT_MAX
+        })
 }
 
 #[cfg(test)]
@@ -317,20 +337,42 @@ mod tests {
         assert_eq!(probes.spend(later, address(1), 64), Err(ProbeRefusal::TooMany));
     }
 
+    /// One after the other, so that no address has had enough; the number of viewers tells them apart.
+    fn report_of(probes: &Probes, now: &mut Instant, user: &str, viewers: u16) {
+        *now += Duration::from_secs(2);
+        let open = probes.begin(*now, user, address(1), [1; 16]).unwrap();
+        let huge = Report { notes: vec!["x".repeat(TEXT_MAX + 1)], ..report() };
+        assert_eq!(probes.end(*now, &open, huge), Err(ProbeRefusal::TooLarge));
+        let much = Report { notes: vec!["x".repeat(TEXT_MAX); 64], asks: vec!["x".repeat(TEXT_MAX); 1], ..report() };
+        assert_eq!(probes.end(*now, &open, much), Err(ProbeRefusal::TooLarge), "more than 32 KiB in all");
+        let true_to_life = Report { viewers, notes: vec!["x".repeat(TEXT_MAX); 31], ..report() };
+        probes.end(*now, &open, true_to_life).unwrap();
+        assert_eq!(probes.end(*now, &open, report()), Err(ProbeRefusal::None), "it has ended");
+    }
+
     #[test]
     fn the_last_hundred_reports_are_kept_and_none_that_is_huge() {
         let (probes, mut now) = (Probes::new(Prober::default()), start());
         for number in 0..=REPORTS_MAX {
-            now += Duration::from_secs(2);
-            let open = probes.begin(now, "anna", address(1), [1; 16]).unwrap();
-            let huge = Report { notes: vec!["x".repeat(TEXT_MAX + 1)], ..report() };
-            assert_eq!(probes.end(now, &open, huge), Err(ProbeRefusal::TooLarge));
-            let viewers = u16::try_from(number).unwrap();
-            probes.end(now, &open, Report { viewers, ..report() }).unwrap();
-            assert_eq!(probes.end(now, &open, report()), Err(ProbeRefusal::None), "it has ended");
+            report_of(&probes, &mut now, &format!("user{}", number / REPORTS_OF_USER_MAX), u16::try_from(number).unwrap());
         }
-        let list = probes.list(now + Duration::from_secs(5));
+        let list = probes.list(now + Duration::from_secs(5), 0..1000);
         assert_eq!((list.len(), list[0].report.viewers, list[99].report.viewers, list[0].ago_s), (100, 100, 1, 5));
-        assert_eq!((list[0].user.as_str(), list[0].address.as_str()), ("anna", "192.0.2.1"));
+        assert_eq!((list[0].user.as_str(), list[0].address.as_str()), ("user20", "192.0.2.1"));
+        let some: Vec<_> = probes.list(now, 10..12).iter().map(|report| report.report.viewers).collect();
+        assert_eq!((probes.reports(now), some), (100, vec![90, 89]));
+        assert!(probes.list(now, 100..110).is_empty());
+    }
+
+    #[test]
+    fn nobody_drives_out_the_reports_of_others() {
+        let (probes, mut now) = (Probes::new(Prober::default()), start());
+        report_of(&probes, &mut now, "bert", 50);
+        for viewers in 0..=REPORTS_OF_USER_MAX {
+            report_of(&probes, &mut now, "anna", u16::try_from(viewers).unwrap());
+        }
+        let list = probes.list(now, 0..100);
+        let kept: Vec<_> = list.iter().map(|report| (report.user.as_str(), report.report.viewers)).collect();
+        assert_eq!(kept, [("anna", 5), ("anna", 4), ("anna", 3), ("anna", 2), ("anna", 1), ("bert", 50)]);
     }
 }

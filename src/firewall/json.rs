@@ -26,7 +26,7 @@ pub(super) fn json(plan: &Plan) -> String {
 }
 
 fn flow(flow: &Flow) -> Value {
-    let Flow { name, transport, toward, server_port, client_ports, hosts, needed, why } = flow;
+    let Flow { name, transport, toward, server_port, client_ports, hosts, needed, is_of_viewers, why } = flow;
     let transport = match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
@@ -44,6 +44,7 @@ fn flow(flow: &Flow) -> Value {
         "client_ports": client_ports.as_ref().map(ranges),
         "servers": hosts,
         "needed": needed,
+        "is_of_viewers": is_of_viewers,
         "why": why,
     })
 }

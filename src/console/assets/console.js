@@ -3,18 +3,76 @@
 
 const EVERY_MS = 2000;
 const STILLS_EVERY_MS = 10000;
+// A picture that is not there yet, or too old, is asked for again so soon, and then less and less often.
+const STILLS_SOON_MS = 2000;
 
-/** The live parts by their names; only those whose words changed are touched, so that nothing flickers. */
+/** What people or this script change stays as they left it. */
+const isOurs = (element, name) =>
+  (name === "open" && element.localName === "details") || (name === "src" && "refresh" in element.dataset);
+
+const isAlike = (shown, newer) => shown.nodeType === newer.nodeType && shown.nodeName === newer.nodeName && (shown.id ?? "") === (newer.id ?? "");
+
+/** Makes one element say what its newer self says. What has an id stays the same element wherever it goes, with its focus and its picture. */
+const merge = (shown, newer) => {
+  if (shown.nodeType !== Node.ELEMENT_NODE) {
+    if (shown.data !== newer.data) shown.data = newer.data;
+    return;
+  }
+  for (const { name, value } of newer.attributes) {
+    if (!isOurs(shown, name) && shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+  }
+  for (const name of shown.getAttributeNames()) {
+    if (!isOurs(shown, name) && !newer.hasAttribute(name)) shown.removeAttribute(name);
+  }
+  const wanted = new Set([...newer.children].map((child) => child.id));
+  const known = new Map();
+  for (const child of [...shown.children]) {
+    if (!child.id) continue;
+    if (wanted.has(child.id)) known.set(child.id, child);
+    else child.remove();
+  }
+  let at = shown.firstChild;
+  for (const next of newer.childNodes) {
+    const match = next.id ? known.get(next.id) : at;
+    if (!match || !isAlike(match, next)) {
+      shown.insertBefore(document.importNode(next, true), at);
+      continue;
+    }
+    if (match === at) at = at.nextSibling;
+    else shown.insertBefore(match, at);
+    merge(match, next);
+  }
+  while (at) {
+    const gone = at;
+    at = at.nextSibling;
+    gone.remove();
+  }
+};
+
+let isPressed = false;
+addEventListener("pointerdown", () => { isPressed = true; }, true);
+for (const end of ["pointerup", "pointercancel", "dragend", "blur"]) addEventListener(end, () => { isPressed = false; }, true);
+
+/** Nothing moves under somebody's hands: while they press, have words selected, or are at what would be gone. */
+const isInUse = (part, newer) => {
+  if (isPressed) return true;
+  const selection = getSelection();
+  if (selection.rangeCount && !selection.isCollapsed && selection.getRangeAt(0).intersectsNode(part)) return true;
+  const active = document.activeElement;
+  return part !== active && part.contains(active) && !(active.id && newer.querySelector(`#${CSS.escape(active.id)}`));
+};
+
+/** The live parts by their names; of those that say which edition they are, only another one is taken. */
 const replace = (fresh) => {
   for (const part of document.querySelectorAll("[data-live]")) {
     const newer = fresh.getElementById(part.id);
-    if (!newer || newer.innerHTML === part.innerHTML) continue;
+    if (!newer || isInUse(part, newer)) continue;
+    if ("edition" in part.dataset && part.dataset.edition === newer.dataset.edition) continue;
     const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
-    const open = [...part.querySelectorAll("details")].map((details) => details.open);
-    part.replaceChildren(...document.adoptNode(newer).childNodes);
-    part.querySelectorAll("details").forEach((details, i) => { details.open = open[i] ?? details.open; });
-    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    merge(part, newer);
+    if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
   }
+  watchStills();
 };
 
 let asking = false;
@@ -25,7 +83,7 @@ const refresh = async () => {
   try {
     const answer = await fetch(location.href, { credentials: "same-origin", cache: "no-store" });
     // The time of being signed in is over.
-    if (answer.redirected) {
+    if (answer.redirected || answer.status === 401) {
       location.reload();
       return;
     }
@@ -37,6 +95,47 @@ const refresh = async () => {
   }
 };
 
+// The stills that are in sight: when they are asked for, after how long then, and whether a picture is shown.
+const inSight = new Map();
+const watched = new WeakSet();
+const watch = new IntersectionObserver((changes) => {
+  for (const { target, isIntersecting } of changes) {
+    if (!isIntersecting) inSight.delete(target);
+    else if (!inSight.has(target)) inSight.set(target, { due: performance.now() + STILLS_SOON_MS, wait: STILLS_SOON_MS, has: false });
+  }
+});
+
+const watchStills = () => {
+  for (const still of document.querySelectorAll("img[data-refresh]")) {
+    if (watched.has(still)) continue;
+    watched.add(still);
+    watch.observe(still);
+  }
+};
+
+const look = async (still, state) => {
+  state.due = Infinity;
+  let age = null;
+  const address = new URL(still.src);
+  address.searchParams.set("at", Date.now());
+  try {
+    age = (await fetch(address, { method: "HEAD", credentials: "same-origin", cache: "no-store" })).headers.get("x-still");
+  } catch {
+    // The daemon is away for a moment.
+  }
+  if (age === "fresh" || (age === "older" && !state.has) || (age === "none" && state.has)) {
+    still.src = address;
+    state.has = age !== "none";
+  }
+  if (age === "fresh") {
+    state.due = performance.now() + STILLS_EVERY_MS;
+    state.wait = STILLS_SOON_MS;
+  } else {
+    state.due = performance.now() + state.wait;
+    state.wait = Math.min(2 * state.wait, STILLS_EVERY_MS);
+  }
+};
+
 if (document.querySelector("[data-live]")) {
   // What was done once is not told for ever, and not again by a reload.
   const address = new URL(location.href);
@@ -44,25 +143,16 @@ if (document.querySelector("[data-live]")) {
     address.searchParams.delete("done");
     history.replaceState(null, "", address);
   }
+  watchStills();
   setInterval(refresh, EVERY_MS);
-  document.addEventListener("visibilitychange", refresh);
-}
-
-const stills = document.querySelectorAll("img[data-refresh]");
-if (stills.length) {
-  const seen = new Set();
-  const watch = new IntersectionObserver((changes) => {
-    for (const { target, isIntersecting } of changes) isIntersecting ? seen.add(target) : seen.delete(target);
-  });
-  stills.forEach((still) => watch.observe(still));
   setInterval(() => {
     if (document.hidden) return;
-    for (const still of seen) {
-      const address = new URL(still.src);
-      address.searchParams.set("at", Date.now());
-      still.src = address;
+    for (const [still, state] of inSight) {
+      if (!still.isConnected) inSight.delete(still);
+      else if (state.due <= performance.now()) look(still, state);
     }
-  }, STILLS_EVERY_MS);
+  }, STILLS_SOON_MS / 2);
+  document.addEventListener("visibilitychange", refresh);
 }
 
 for (const button of document.querySelectorAll("[data-print]")) {

@@ -1,12 +1,10 @@
 //! What a firewall has to let through, by the settings in force: a form, and a sheet that can be printed for a site.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::http::Uri;
 use axum::response::Response;
-use ipnet::IpNet;
 use maud::{Markup, html};
 
 use super::query;
@@ -14,18 +12,14 @@ use crate::console::Console;
 use crate::console::form::Form;
 use crate::console::guard::Visitor;
 use crate::console::layout::page;
+use crate::control::calls::{RTSP_PORTS_MAX, SERVERS_MAX, VIEWERS_MAX};
 use crate::firewall::{Form as Paper, Media, Options, Plan, RTSP_PORTS, Side};
+use crate::settings::network;
 
 /// Viewers behind one address, where nothing is said.
 const VIEWERS: usize = 10;
-/// More than any pool has ports.
-const VIEWERS_MAX: usize = 60_000;
-/// Ports that a viewer over RTSP may be planned with.
-const RTSP_PORTS_MAX: usize = 16;
 /// Characters of what a site is called.
 const SITE_MAX: usize = 80;
-/// Addresses of the server.
-const SERVERS_MAX: usize = 16;
 
 const PAPERS: [(&str, &str, Paper); 8] = [
     ("text", "Words, for a person", Paper::Text),
@@ -121,20 +115,20 @@ fn options(query: &Form) -> Result<Options, String> {
     };
     let client_net = match query.get("client_net") {
         "" => None,
-        text => {
-            let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-            let why = || format!("{text:?} is no network; write it as 198.51.100.0/24 or 2001:db8::/32, or a single address.");
-            Some(net.ok_or_else(why)?)
-        }
+        text => Some(network(text).map_err(|why| format!("{why}."))?),
     };
-    let servers = query.get("server").split([',', ' ']).filter(|text| !text.is_empty()).take(SERVERS_MAX);
+    let servers = query.get("server").split([',', ' ']).filter(|text| !text.is_empty()).take(SERVERS_MAX + 1);
     let servers = servers.map(|text| text.parse().map_err(|_| format!("{text:?} is no address of a server, such as 192.0.2.1.")));
+    let servers = servers.collect::<Result<Vec<_>, _>>()?;
+    if servers.len() > SERVERS_MAX {
+        return Err(format!("A plan is for {SERVERS_MAX} addresses of the server at most; these are more."));
+    }
     Ok(Options {
         viewers: number("viewers", "The number of viewers", VIEWERS, VIEWERS_MAX)?,
         side: choice("side", query, &SIDES)?,
         media: choice("protocol", query, &MEDIA)?,
         client_net,
-        servers: servers.collect::<Result<_, _>>()?,
+        servers,
         tcp_only: !query.get("tcp_only").is_empty(),
         rtsp_ports: number("rtsp_ports", "The number of UDP ports", RTSP_PORTS, RTSP_PORTS_MAX)?,
     })
@@ -160,6 +154,9 @@ mod tests {
         assert_eq!((options.viewers, options.side, options.media, options.tcp_only), (12, Side::Server, Media::Mms, true));
         assert_eq!((options.servers.len(), options.client_net.unwrap().to_string().as_str()), (2, "198.51.100.0/24"));
         assert_eq!(options_of("client_net=192.0.2.9").unwrap().client_net.unwrap().to_string(), "192.0.2.9/32");
+        let servers = |count: usize| options_of(&format!("server={}", vec!["192.0.2.1"; count].join(",")));
+        assert_eq!(servers(SERVERS_MAX).unwrap().servers.len(), 32);
+        assert!(servers(SERVERS_MAX + 1).unwrap_err().contains("32 addresses of the server at most"));
         assert_eq!(options_of("a=b").unwrap().viewers, 10);
         for wrong in
             ["viewers=0", "viewers=x", "viewers=99999", "side=top", "protocol=ftp", "client_net=x", "server=x", "rtsp_ports=99"]

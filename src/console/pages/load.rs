@@ -14,6 +14,9 @@ use crate::console::layout::page;
 use crate::console::words;
 use crate::control::calls;
 
+/// The sum of the rates of what is watched, not of what was sent.
+const BIT_RATE: &str = "Bit rate of all streams being watched";
+
 /// `GET /load`
 pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extension(visitor): Extension<Visitor>) -> Response {
     let (plane, now) = (&console.plane, now());
@@ -23,13 +26,13 @@ pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extens
     let samples = plane.samples(now);
     let charts = [
         Chart { title: "Viewers", value: |sample| sample.viewers.into(), words: |viewers| viewers.to_string() },
-        Chart { title: "Bit rate", value: |sample| sample.bit_rate, words: words::bit_rate },
+        Chart { title: BIT_RATE, value: |sample| sample.bit_rate, words: words::bit_rate },
     ];
     let tiles = [
         ("State", state),
         ("Runs for", words::time(Duration::from_secs(status.uptime_s))),
         ("Sessions", status.sessions.to_string()),
-        ("Bit rate", words::bit_rate(status.bit_rate)),
+        (BIT_RATE, words::bit_rate(status.bit_rate)),
         ("Streams live", format!("{} of {}", status.points_live, status.points)),
         ("Client ports", format!("{} leased, {} at rest", status.ports_leased, status.ports_resting)),
     ];

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use super::query;
 use crate::console::Console;
 use crate::console::guard::Visitor;
-use crate::console::layout::page;
+use crate::console::layout::{id_of, page};
 use crate::console::paging::Paging;
 use crate::console::words;
 use crate::control::calls::{LeaseAnswer, leases};
@@ -59,15 +59,16 @@ pub(in crate::console) async fn ports(
 fn map(leases: &[&LeaseAnswer], pool: &PortRanges) -> Markup {
     let address = leases.first().map_or("", |lease| lease.address.as_str());
     let taken: BTreeMap<u16, &LeaseAnswer> = leases.iter().map(|lease| (lease.port, *lease)).collect();
+    let id = id_of("client", address);
     let mut rows: Vec<u16> = taken.keys().map(|port| row_of(*port)).collect();
     rows.dedup();
     html! {
-        section.client {
+        section.client id=(id) {
             h2 { (address) " " span.small { (words::count(taken.len() as u64, "port", "ports")) } }
             ol.ports {
                 @for first in rows.iter().take(ROWS_MAX) {
                     @for port in (*first..=first.saturating_add(ROW - 1)).filter(|port| pool.contains(*port) || taken.contains_key(port)) {
-                        (cell(port, taken.get(&port).copied()))
+                        (cell(&id, port, taken.get(&port).copied()))
                     }
                 }
             }
@@ -76,15 +77,15 @@ fn map(leases: &[&LeaseAnswer], pool: &PortRanges) -> Markup {
     }
 }
 
-fn cell(port: u16, lease: Option<&LeaseAnswer>) -> Markup {
-    let Some(lease) = lease else { return html! { li.port { (port) } } };
+fn cell(client: &str, port: u16, lease: Option<&LeaseAnswer>) -> Markup {
+    let Some(lease) = lease else { return html! { li.port id={ (client) "-" (port) } { (port) } } };
     // What the API calls it.
     let state = serde_json::to_value(&lease.state).ok().and_then(|state| Some(state.as_str()?.to_owned())).unwrap_or_default();
     let told = format!("{port}: {state} for {} s, {} packets, {} sent again", lease.age_s, lease.packets, lease.resends);
     html! {
-        li class={ "port " (state) } title=(told) {
+        li class={ "port " (state) } id={ (client) "-" (port) } title=(told) {
             @match lease.session {
-                Some(session) => a href={ "/viewers/" (session) } { (port) span.aside { " " (state) " to session " (session) } },
+                Some(session) => a id={ (client) "-to-" (port) } href={ "/viewers/" (session) } { (port) span.aside { " " (state) " to session " (session) } },
                 None => { (port) span.aside { " " (state) } },
             }
         }

@@ -1,29 +1,37 @@
 //! What probes of viewers' networks found, and how one is run.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use maud::{Markup, html};
 
+use super::query;
 use super::streams::host;
 use crate::console::Console;
 use crate::console::guard::{Visitor, now};
 use crate::console::layout::page;
+use crate::console::paging::Paging;
 use crate::console::words;
 use crate::control::ProbeReport;
 use crate::probe::State as Found;
 use crate::probe::table::{state, way};
+
+/// Reports of a page: each may be long.
+const REPORTS_SHOWN: usize = 10;
 
 /// `GET /probe`
 pub(in crate::console) async fn probe(
     State(console): State<Arc<Console>>,
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
+    uri: Uri,
 ) -> Response {
-    let reports = console.plane.probes.list(now());
+    let (probes, now) = (&console.plane.probes, now());
+    let paging = Paging::by(REPORTS_SHOWN, probes.reports(now), query(&uri).get("page"));
+    let reports = probes.list(now, paging.range());
     let body = html! {
         p.lead {
             "A probe says what the firewalls between a viewer and this server let through. It has to be run where the viewer is, for only "
@@ -43,27 +51,47 @@ pub(in crate::console) async fn probe(
                 }
             }
         }
-        div data-live id="probes" {
-            @if reports.is_empty() { p.empty { "None has reported yet." } }
-            @for report in &reports { (reported(report)) }
-        }
+        (found(&reports, date()))
+        (paging.links("/probe"))
     };
     page(&visitor, "/probe", "Probe", &body)
 }
 
-fn reported(probe: &ProbeReport) -> Markup {
+/// What was found an hour ago is told by the calendar, which stays true on a page that is not drawn anew.
+#[expect(clippy::disallowed_methods, reason = "people are told when it was")]
+fn date() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Reports never change: there is something new only where there are others.
+fn found(reports: &[ProbeReport], now: SystemTime) -> Markup {
+    let numbers: Vec<_> = reports.iter().map(|report| report.id.to_string()).collect();
+    html! {
+        div data-live data-edition=(numbers.join(" ")) id="probes" {
+            @if reports.is_empty() {
+                p.empty { "None has reported yet." }
+            } @else {
+                p.small { "The texts are what the probes say; nothing vouches for them." }
+            }
+            @for (index, report) in reports.iter().enumerate() { (reported(report, now, index == 0)) }
+        }
+    }
+}
+
+fn reported(probe: &ProbeReport, now: SystemTime, is_newest: bool) -> Markup {
     let report = &probe.report;
+    let at = now.checked_sub(Duration::from_secs(probe.ago_s)).unwrap_or(now);
     let parts = [
         ("Rewritten on the way", &report.nat),
         ("Ask the administrator of the firewall to let pass", &report.asks),
         ("Besides", &report.notes),
     ];
     html! {
-        section.report {
-            h2 {
-                (probe.address) " "
+        details.report id={ "probe-" (probe.id) } open[is_newest] {
+            summary id={ "report-of-" (probe.id) } {
+                strong { (probe.address) } " "
                 span.small {
-                    (words::time(Duration::from_secs(probe.ago_s))) " ago, by " (probe.user) ", for "
+                    (words::date(at)) ", by " (probe.user) ", for "
                     (words::count(report.viewers, "viewer", "viewers")) " of " (report.host)
                 }
             }
@@ -81,7 +109,7 @@ fn reported(probe: &ProbeReport) -> Markup {
                 }
             }
             @for (title, sentences) in parts {
-                @if !sentences.is_empty() { h3 { (title) } ul { @for sentence in sentences { li { (sentence) } } } }
+                @if !sentences.is_empty() { h2 { (title) } ul { @for sentence in sentences { li { (sentence) } } } }
             }
         }
     }
@@ -92,5 +120,39 @@ const fn colour(state: Found) -> &'static str {
         Found::Open => "live",
         Found::Unknown => "waits",
         Found::Refused | Found::Silent | Found::Something => "off",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::Report;
+    use crate::probe::verdict::Outcome;
+
+    #[test]
+    fn the_newest_is_open_and_all_are_words_of_others() {
+        let report = |id| {
+            let text = || "<b>h</b>".to_owned();
+            let report = Report {
+                host: text(),
+                server: text(),
+                client: text(),
+                seen_as: None,
+                viewers: 2,
+                outcome: Outcome::Open,
+                lines: Vec::new(),
+                nat: Vec::new(),
+                asks: vec![text()],
+                notes: Vec::new(),
+            };
+            ProbeReport { id, user: "anna".into(), address: "192.0.2.1".into(), ago_s: 7, report }
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
+        let page = found(&[report(9), report(4)], now).into_string();
+        assert!(page.contains("data-edition=\"9 4\"") && page.contains("nothing vouches for them"), "{page}");
+        assert!(page.contains("id=\"probe-9\" open") && page.contains("id=\"probe-4\">"), "{page}");
+        assert!(page.contains("&lt;b&gt;h&lt;/b&gt;") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("1970-01-01 00:00:03 UTC, by anna"), "{page}");
+        assert!(found(&[], now).into_string().contains("None has reported yet."));
     }
 }

@@ -84,18 +84,26 @@ pub(in crate::console) async fn sign_in(
         Ok(form) => form,
         Err(refused) => return refused.shown(None),
     };
-    let is_ours = cookie(headers, BEFORE).is_some_and(|before| console.form_key.knows(before, form.raw(FORM_TOKEN)));
-    if !is_same_site(headers) || !is_ours {
+    if !is_same_site(headers) {
         return foreign_form().shown(None);
     }
     let next = is_own(form.get("next")).unwrap_or("/");
     let (user, password) = (form.get("user"), form.raw("password"));
+    if !cookie(headers, BEFORE).is_some_and(|before| console.form_key.knows(before, form.raw(FORM_TOKEN))) {
+        let why = "This form was open for too long, or the daemon was started anew since. Send it once more.";
+        let user = if user.len() > NAME_MAX { "" } else { user };
+        return shown(&console, headers, StatusCode::FORBIDDEN, next, user, Some(why));
+    }
     if user.is_empty() || user.len() > NAME_MAX || password.is_empty() || password.len() > PASSWORD_MAX {
         let why = "Name and password have both to be there, and not longer than any of ours.";
         return shown(&console, headers, StatusCode::BAD_REQUEST, next, "", Some(why));
     }
     match calls::sign_in_from(&console.plane, peer_of(peer), user, password, "console").await {
         Ok((token, _, life)) => {
+            // The browser forgets it, and nobody else is to find it good.
+            if let Some(before) = cookie(headers, SESSION) {
+                console.plane.sign_out(before);
+            }
             let mut response = see_other(next);
             add_cookie(&mut response, &set_cookie(SESSION, &token, life));
             add_cookie(&mut response, &set_cookie(BEFORE, "", Duration::ZERO));

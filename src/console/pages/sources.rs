@@ -11,7 +11,7 @@ use super::query;
 use crate::console::Console;
 use crate::console::form::Form;
 use crate::console::guard::Visitor;
-use crate::console::layout::{Refused, form_token, notice, page, see_other};
+use crate::console::layout::{Refused, form_token, id_of, notice, page, see_other};
 use crate::console::paging::Paging;
 use crate::control::accounts::Role;
 use crate::control::calls::{self, SourceAnswer};
@@ -36,8 +36,8 @@ pub(in crate::console) async fn sources(
                     @if may_act { th scope="col" { span.aside { "What to do" } } }
                 } }
                 tbody {
-                    @for (index, source) in paging.range().zip(paging.of(&sources)) {
-                        tr {
+                    @for source in paging.of(&sources) {
+                        tr id=(id_of("source", &source.point)) {
                             th.long scope="row" { (source.point) }
                             td data-label="State" { (state(source)) }
                             td data-label="Viewers" { (source.watchers) }
@@ -48,7 +48,7 @@ pub(in crate::console) async fn sources(
                                         form method="post" action="/sources/disconnect" {
                                             (form_token(&visitor))
                                             input type="hidden" name="point" value=(source.point);
-                                            button.danger type="submit" id={ "disconnect-" (index) } {
+                                            button.danger type="submit" id=(id_of("disconnect", &source.point)) {
                                                 "Disconnect" span.aside { " " (source.point) }
                                             }
                                         }

@@ -1,25 +1,30 @@
 //! What there is to watch, with a still of each, and how it is opened.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::http::header::{CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use maud::{Markup, html};
 
 use super::query;
 use crate::console::Console;
-use crate::console::guard::Visitor;
-use crate::console::layout::{Refused, page};
+use crate::console::guard::{Visitor, peer_of};
+use crate::console::layout::{Refused, id_of, page};
 use crate::console::paging::Paging;
+use crate::console::still::Still;
 use crate::console::words;
+use crate::control::Peer;
 use crate::control::accounts::Role;
-use crate::control::calls::{PointAnswer, PointKind, StreamAnswer, points};
+use crate::control::calls::{PointAnswer, PointKind, StreamAnswer, point as survey};
 use crate::relay::Point;
 use crate::text::percent_encode;
 
+/// Of a still: `fresh`, `older`, or `none`.
+const STILL_AGE: HeaderName = HeaderName::from_static("x-still");
 /// What a browser gets where there is no still: a console is no place for broken pictures.
 const NO_STILL: &str = include_str!("../assets/no-still.svg");
 
@@ -27,20 +32,23 @@ const NO_STILL: &str = include_str!("../assets/no-still.svg");
 pub(in crate::console) async fn streams(
     State(console): State<Arc<Console>>,
     Extension(visitor): Extension<Visitor>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
     let plane = &console.plane;
-    let shown: Vec<_> = plane.relay.points().into_iter().zip(points(plane)).collect();
-    let paging = Paging::new(shown.len(), query(&uri).get("page"));
-    let host = host(&headers);
+    // One list, so that nobody's facts are told of another one, and of what is not shown nothing is looked up.
+    let points = plane.relay.points();
+    let paging = Paging::new(points.len(), query(&uri).get("page"));
+    let (host, peer) = (host(&headers), peer_of(peer));
     let body = html! {
         @if !console.stills.can_be_made() {
             p.note { "There are no pictures here, for there is no ffmpeg on this machine. Install it, and start the daemon anew." }
         }
-        ul.cards {
-            @for (index, (point, answer)) in paging.range().zip(paging.of(&shown)) {
-                (card(&console, &visitor, &host, index, point, answer))
+        ul.cards data-live id="streams" {
+            @for point in paging.of(&points) {
+                @let has_still = console.stills.can_be_made() && may_see(&console, &visitor, peer, point);
+                (card(&console, &visitor, &host, has_still, point, &survey(plane, point)))
             }
         }
         (paging.links("/"))
@@ -48,7 +56,8 @@ pub(in crate::console) async fn streams(
     page(&visitor, "/", "Streams", &body)
 }
 
-fn card(console: &Console, visitor: &Visitor, host: &str, index: usize, point: &Point, answer: &PointAnswer) -> Markup {
+fn card(console: &Console, visitor: &Visitor, host: &str, has_still: bool, point: &Point, answer: &PointAnswer) -> Markup {
+    let id = |what: &str| id_of(what, &answer.name);
     let picture = answer.streams.iter().find_map(|stream| stream.width.zip(stream.height));
     let state = match answer.kind {
         PointKind::Broadcast if answer.live => ("live", "Live"),
@@ -58,14 +67,14 @@ fn card(console: &Console, visitor: &Visitor, host: &str, index: usize, point: &
         PointKind::Stations => ("files", "Stations"),
     };
     html! {
-        li.card {
-            @if let Some((width, height)) = picture.filter(|_| answer.live && console.stills.can_be_made()) {
-                img.still src={ "/still?point=" (percent_encode(&answer.name)) } alt={ "The last key frame of " (answer.name) }
+        li.card id=(id("stream")) {
+            @if let Some((width, height)) = picture.filter(|_| answer.live && has_still) {
+                img.still id=(id("still")) src={ "/still?point=" (percent_encode(&answer.name)) } alt={ "The last key frame of " (answer.name) }
                     width=(width) height=(height) loading="lazy" data-refresh;
             } @else {
                 div.still.none aria-hidden="true" { span { @if answer.live { "sound" } @else { "no picture" } } }
             }
-            div.facts data-live id={ "stream-" (index) } {
+            div.facts {
                 h2 { (answer.title.as_deref().unwrap_or(&answer.name)) }
                 p {
                     span class={ "state " (state.0) } { (state.1) }
@@ -78,10 +87,12 @@ fn card(console: &Console, visitor: &Visitor, host: &str, index: usize, point: &
                 @if !answer.streams.is_empty() { p.small { (described(&answer.streams)) } }
             }
             @if !matches!(answer.kind, PointKind::Template | PointKind::Stations) {
-                details {
-                    summary { "How to open it" }
+                details id=(id("ways")) {
+                    summary id=(id("how")) { "How to open it" }
                     ul.addresses {
-                        @for url in addresses(console, host, point, answer) { li { a href=(url) { code { (url) } } } }
+                        @for (index, url) in addresses(console, host, point, answer).iter().enumerate() {
+                            li { a id={ (id("way")) "-" (index) } href=(url) { code { (url) } } }
+                        }
                     }
                 }
             }
@@ -124,20 +135,36 @@ pub(super) fn host(headers: &HeaderMap) -> String {
     if name.is_empty() || !name.chars().all(is_plain) { "HOST".to_owned() } else { name.to_owned() }
 }
 
-/// `GET /still?point=NAME`
+/// Whether somebody may see pictures of it from where they are: operators, and those who may watch it.
+fn may_see(console: &Console, visitor: &Visitor, peer: IpAddr, point: &Point) -> bool {
+    let may_watch = || console.plane.relay.admission().may_watch(peer) && point.settings().access.may_watch(peer);
+    visitor.is(Role::Operator) || may_watch()
+}
+
+/// `GET /still?point=NAME`, of a publishing point of the settings: what there is at once. The script reads from the head whether to
+/// ask again soon.
 pub(in crate::console) async fn still(
     State(console): State<Arc<Console>>,
     Extension(visitor): Extension<Visitor>,
+    peer: Option<Extension<Peer>>,
     uri: Uri,
 ) -> Response {
     let query = query(&uri);
-    let Some(point) = console.plane.relay.point(query.raw("point")) else {
+    let name = query.raw("point");
+    let Some(point) = console.plane.relay.points().into_iter().find(|point| point.name() == name) else {
         return Refused::new(StatusCode::NOT_FOUND, "There is no such publishing point.").shown(Some(&visitor));
     };
-    match console.stills.of(&point).await {
-        Some(jpeg) => ([(CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))], jpeg).into_response(),
-        None => ([(CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"))], NO_STILL).into_response(),
+    if !may_see(&console, &visitor, peer_of(peer), &point) {
+        let why = "The access rules do not let you watch this from where you are.";
+        return Refused::new(StatusCode::FORBIDDEN, why).shown(Some(&visitor));
     }
+    let (age, kind, picture) = match console.stills.of(&point) {
+        Still::Fresh(jpeg) => ("fresh", "image/jpeg", jpeg),
+        Still::Older(jpeg) => ("older", "image/jpeg", jpeg),
+        Still::None => ("none", "image/svg+xml", Bytes::from_static(NO_STILL.as_bytes())),
+    };
+    let fields = [(CONTENT_TYPE, HeaderValue::from_static(kind)), (STILL_AGE, HeaderValue::from_static(age))];
+    (fields, picture).into_response()
 }
 
 #[cfg(test)]

@@ -52,8 +52,8 @@ fn table(visitor: &Visitor, sessions: &[SessionFacts]) -> Markup {
             } }
             tbody {
                 @for facts in sessions {
-                    tr {
-                        th scope="row" data-label="Session" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
+                    tr id={ "session-" (facts.session) } {
+                        th scope="row" data-label="Session" { a id={ "to-session-" (facts.session) } href={ "/viewers/" (facts.session) } { (facts.session) } }
                         td.short data-label="Viewer" { (facts.peer.ip()) }
                         td.long data-label="Stream" { (what(facts)) }
                         td.short data-label="By" { (facts.protocol) "/" (facts.transport) }
@@ -78,8 +78,8 @@ fn ended_table(ended: &[(SystemTime, SessionFacts)]) -> Markup {
             } }
             tbody {
                 @for (at, facts) in ended {
-                    tr {
-                        th scope="row" data-label="Session" { a href={ "/viewers/" (facts.session) } { (facts.session) } }
+                    tr id={ "ended-" (facts.session) } {
+                        th scope="row" data-label="Session" { a id={ "to-ended-" (facts.session) } href={ "/viewers/" (facts.session) } { (facts.session) } }
                         td.short data-label="Viewer" { (facts.peer.ip()) }
                         td.long data-label="Stream" { (what(facts)) }
                         td data-label="Ended" { (words::date(*at)) }

@@ -18,11 +18,11 @@ use crate::settings::network;
 use crate::text::percent_decode;
 
 /// More viewers than the pool has ports are refused by the planner; this only bounds the number.
-const VIEWERS_MAX: usize = 65_535;
+pub(crate) const VIEWERS_MAX: usize = 65_535;
 /// UDP ports of one viewer over RTSP.
-const RTSP_PORTS_MAX: usize = 4;
+pub(crate) const RTSP_PORTS_MAX: usize = 4;
 /// Addresses of the server that one plan may name.
-const SERVERS_MAX: usize = 32;
+pub(crate) const SERVERS_MAX: usize = 32;
 
 /// For whom the plan is written.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]

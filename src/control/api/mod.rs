@@ -22,6 +22,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -35,8 +37,9 @@ pub(super) use caller::{Face, Here};
 /// What calls tell and do, for pages that tell and do the same.
 pub(crate) mod calls {
     pub(crate) use super::answer::Failure;
+    pub(crate) use super::firewall::{RTSP_PORTS_MAX, SERVERS_MAX, VIEWERS_MAX};
     pub(crate) use super::leases::{LeaseAnswer, survey as leases};
-    pub(crate) use super::points::{PointAnswer, PointKind, StreamAnswer, survey as points};
+    pub(crate) use super::points::{PointAnswer, PointKind, StreamAnswer, answer as point};
     pub(crate) use super::sign_in::sign_in_from;
     pub(crate) use super::sources::{SourceAnswer, disconnect_source, survey as sources};
     pub(crate) use super::status::survey as status;
@@ -85,7 +88,16 @@ pub(super) fn router(plane: Arc<Plane>) -> Router {
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
         })
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(map_response(private))
         .with_state(plane)
+}
+
+/// Answers hold tokens and who watches what: nobody keeps them on the way, and no browser takes them for what they are not.
+async fn private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn described() -> (Router<Arc<Plane>>, utoipa::openapi::OpenApi) {

@@ -68,15 +68,11 @@ pub(crate) struct StreamAnswer {
     )
 )]
 pub(super) async fn points(State(plane): State<Arc<Plane>>, _: Anybody) -> Json<Vec<PointAnswer>> {
-    Json(survey(&plane))
+    Json(plane.relay.points().iter().map(|point| answer(&plane, point)).collect())
 }
 
-/// All of them, in the order of the settings.
-pub(crate) fn survey(plane: &Plane) -> Vec<PointAnswer> {
-    plane.relay.points().iter().map(|point| answer(plane, point)).collect()
-}
-
-fn answer(plane: &Plane, point: &Arc<Point>) -> PointAnswer {
+/// One of them.
+pub(crate) fn answer(plane: &Plane, point: &Arc<Point>) -> PointAnswer {
     let settings = point.settings();
     let kind = match &settings.source {
         Source::Stations { .. } => PointKind::Stations,

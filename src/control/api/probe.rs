@@ -167,7 +167,7 @@ pub(super) async fn heard(
     Ok(Json(ProbeAnswer { id, address: address.to_string(), echoes: echoes.collect() }))
 }
 
-/// End a probe with what it found; the last hundred are kept.
+/// End a probe with what it found: of one user the last five are kept, of all the last hundred.
 #[utoipa::path(
     post, path = "/v1/probes/{id}/report", tag = "viewing", security(("token" = [])),
     params(("id" = u64, Path, description = "Number of the probe")),
@@ -195,7 +195,7 @@ pub(super) async fn report(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What the last hundred probes found, the latest first. The texts are the probes' own: nothing vouches for them.
+/// What the last probes found, a hundred at most and five of one user, the latest first. The texts are the probes' own: nothing vouches for them.
 #[utoipa::path(
     get, path = "/v1/probes", tag = "operation", security(("token" = [])),
     responses(
@@ -205,7 +205,7 @@ pub(super) async fn report(
     )
 )]
 pub(super) async fn reports(State(plane): State<Arc<Plane>>, _: Operator) -> Json<Vec<ProbeReport>> {
-    Json(plane.probes.list(tokio::time::Instant::now().into_std()))
+    Json(plane.probes.list(tokio::time::Instant::now().into_std(), 0..usize::MAX))
 }
 
 fn refused(refusal: ProbeRefusal) -> Failure {
@@ -219,7 +219,8 @@ fn refused(refusal: ProbeRefusal) -> Failure {
         }
         ProbeRefusal::None => Failure::none("there is no such probe of yours from this address, or it is over"),
         ProbeRefusal::TooLarge => {
-            Failure::new(StatusCode::BAD_REQUEST, "bad_report", "a report has at most 256 lines and texts of 512 characters")
+            let why = "a report has at most 256 lines and texts of 512 characters, 16 KiB in all";
+            Failure::new(StatusCode::BAD_REQUEST, "bad_report", why)
         }
     }
 }
