@@ -169,10 +169,9 @@ async fn what_is_asked_for_across_a_reload_is_asked_for_once_more() {
     assert_eq!(other.asked().await.1, "others/a", "it is pulled from there");
     assert!(bench.mirror.lock().known.is_empty());
     // What a source of before brings, or does not, is no news either.
-    let mut desk = bench.mirror.lock();
-    desk.remember(0, Key { folder: PointId(0), name: "b".into(), profile: None }, NotLive::File);
-    assert!(desk.known.is_empty());
-    drop((desk, watch));
+    bench.mirror.lock().remember(0, Key { folder: PointId(0), name: "b".into(), profile: None }, NotLive::File);
+    assert!(bench.mirror.lock().known.is_empty());
+    drop(watch);
     bench.stop().await;
 }
 
