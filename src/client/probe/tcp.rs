@@ -18,6 +18,11 @@ const ANSWER_MAX: usize = 8 << 10;
 /// A player that servers of all ages know.
 const PLAYER: &str = "NSPlayer/7.1.0.3055; {5A5B9BD2-9B8E-4C2C-9E1D-776D70726F62}";
 
+/// The server in its own words.
+const OURS: &str = "wmrelay/";
+/// The same to players of RTSP, to whom it is one of Windows Media: proxies have other words.
+const RTSP_SERVER: &str = crate::rtsp::viewer::SERVER;
+
 /// Connects.
 ///
 /// # Errors
@@ -127,20 +132,20 @@ fn judge(speaks: Speaks, answer: &[u8]) -> Option<bool> {
         }
         // Proxies answer too.
         Speaks::Rtsp | Speaks::Rtsps => {
-            begins(b"RTSP/1.0 ").and_then(|begins| if begins { is_ours(answer) } else { Some(false) })
+            begins(b"RTSP/1.0 ").and_then(|begins| if begins { is_ours(answer, RTSP_SERVER) } else { Some(false) })
         }
         // Whoever showed the certificate is the server.
         Speaks::Control | Speaks::Console => begins(b"HTTP/1.1 "),
-        Speaks::Http => begins(b"HTTP/1.1 ").and_then(|begins| if begins { is_ours(answer) } else { Some(false) }),
+        Speaks::Http => begins(b"HTTP/1.1 ").and_then(|begins| if begins { is_ours(answer, OURS) } else { Some(false) }),
     }
 }
 
-/// Whether the `Server` field of a complete head is ours.
-fn is_ours(answer: &[u8]) -> Option<bool> {
+/// Whether the `Server` field of a complete head names us, or is this whole.
+fn is_ours(answer: &[u8], whole: &str) -> Option<bool> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_ascii_lowercase();
     let server = head.lines().find_map(|line| line.strip_prefix("server:"));
-    Some(server.is_some_and(|server| server.contains("wmrelay/")))
+    Some(server.is_some_and(|server| server.contains(OURS) || server.trim().eq_ignore_ascii_case(whole)))
 }
 
 fn ended(answer: &[u8], error: Option<&io::Error>) -> TcpSeen {
@@ -212,8 +217,12 @@ mod tests {
         assert_eq!(exchange(ours, Speaks::Http, &control()).await, TcpSeen::Answered);
         let rtsp = exchange(says(b"RTSP/1.0 200 OK\r\nServer: proxy\r\n\r\n").await, Speaks::Rtsp, &control()).await;
         assert_eq!(rtsp, TcpSeen::Other("RTSP/1.0 200 OK".into()));
-        let ours = says(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nServer: wmrelay/0.1.0\r\n\r\n").await;
-        assert_eq!(exchange(ours, Speaks::Rtsp, &control()).await, TcpSeen::Answered);
+        for ours in [
+            &b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nServer: wmrelay/0.1.0\r\n\r\n"[..],
+            b"RTSP/1.0 200 OK\r\nServer: WMServer/9.5.6001.18000\r\n\r\n",
+        ] {
+            assert_eq!(exchange(says(ours).await, Speaks::Rtsp, &control()).await, TcpSeen::Answered);
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use crate::viewing::{Answer, Ask, Player, Titles};
 
+/// The `Server` field where nothing else is said: players of Windows Media look for such a one.
+pub const SERVER: &str = "WMServer/9.5.6001.18000";
+
 /// What is the same for all connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -37,7 +40,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            server: "WMServer/9.5.6001.18000".into(),
+            server: SERVER.into(),
             head: Duration::from_secs(10),
             unsettled: Duration::from_secs(30),
             idle: Duration::from_secs(90),

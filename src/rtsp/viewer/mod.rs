@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use api::{CloseReason, Config, Input, Output, Report};
+pub use api::{CloseReason, Config, Input, Output, Report, SERVER};
 use bytes::Bytes;
 pub use sessions::{Sessions, client_id_of};
 
