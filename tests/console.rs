@@ -333,6 +333,26 @@ fn without_users_it_is_for_this_machine_and_says_what_to_do() {
     assert_eq!(sign_in_with(daemon.console, "operator", "geheim", "/").status, 401);
 }
 
+/// The brightness of 64 by 48 points of a picture.
+fn luma(picture: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("picture.jpg");
+    std::fs::write(&file, picture).unwrap();
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-i"]).arg(&file).args([
+        "-vf",
+        "scale=64:48",
+        "-pix_fmt",
+        "gray",
+        "-f",
+        "rawvideo",
+        "-",
+    ]);
+    let luma = command.output().unwrap().stdout;
+    assert_eq!(luma.len(), 64 * 48);
+    luma
+}
+
 #[test]
 fn a_still_is_the_last_key_frame_and_starts_no_source() {
     if !ready("a_still_is_the_last_key_frame_and_starts_no_source", &[Need::Program("ffmpeg")]) {
@@ -351,6 +371,9 @@ fn a_still_is_the_last_key_frame_and_starts_no_source() {
     if let Some(folder) = pictures() {
         std::fs::write(folder.join("still.jpg"), &still.body).unwrap();
     }
+    // What a decoder makes of other frames than key frames is grey, with what moves in it.
+    let grey = luma(&still.body).iter().filter(|luma| luma.abs_diff(128) < 8).count();
+    assert!(grey < 64 * 48 / 2, "{grey} of {} points are grey", 64 * 48);
     // Nothing runs for it when it is made, and nothing was started by who looked.
     wait_until("no child", Duration::from_secs(10), || support::process::children_of(daemon.id()).is_empty());
     let none = viewer.get("/still?point=asleep");

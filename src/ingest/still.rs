@@ -1,4 +1,4 @@
-//! A picture of a stream, for a page: ffmpeg decodes the first frame of what it is handed and nothing else.
+//! A picture of a stream, for a page: ffmpeg decodes the first key frame of what it is handed and nothing else.
 
 use std::process::Stdio;
 
@@ -26,15 +26,31 @@ pub fn has_ffmpeg() -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file())
 }
 
-/// A JPEG of at most 480 by whatever pixels of the first frame of `asf`, a header and packets from a key frame on. ffmpeg gets the
-/// bytes on its standard input, opens neither file nor network, and is ended after 8 s, or when this is dropped.
+/// A JPEG of at most 480 by whatever pixels of the first key frame of `asf`, a header and packets of which the first has a piece of
+/// that frame: what is before it there is passed over. ffmpeg gets the bytes on its standard input, opens neither file nor network, and
+/// is ended after 8 s, or when this is dropped.
 ///
 /// # Errors
 /// It made none: words for a person.
 pub async fn jpeg(asf: Bytes) -> Result<Bytes, String> {
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1", "-protocol_whitelist", "pipe"]);
-    command.args(["-f", "asf", "-i", "pipe:0", "-map", "0:v:0", "-frames:v", "1", "-vf", SCALE, "-threads", "1"]);
+    command.args([
+        "-skip_frame",
+        "nokey",
+        "-f",
+        "asf",
+        "-i",
+        "pipe:0",
+        "-map",
+        "0:v:0",
+        "-frames:v",
+        "1",
+        "-vf",
+        SCALE,
+        "-threads",
+        "1",
+    ]);
     command.args(["-c:v", "mjpeg", "-q:v", "5", "-f", "image2pipe", "pipe:1"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
@@ -64,5 +80,28 @@ pub async fn jpeg(asf: Bytes) -> Result<Bytes, String> {
             Err(format!("{status}, {} bytes of a picture: {}", picture.len(), String::from_utf8_lossy(&words).trim()))
         }
         Ok(_) => Ok(picture.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asf::samples;
+
+    /// A frame that needs others is grey, with what moves in it.
+    #[tokio::test]
+    async fn what_is_before_the_key_frame_is_no_picture() {
+        if !has_ffmpeg() {
+            assert!(std::env::var_os("WMRELAY_TESTS_REQUIRE").is_none(), "there is no ffmpeg");
+            eprintln!("SKIPPED what_is_before_the_key_frame_is_no_picture: there is no ffmpeg");
+            return;
+        }
+        let file = samples::bytes("live-asf-pipe.asf");
+        let (header, packets) = file.split_at(file.len() - 217 * 1400);
+        let from = |first: usize| Bytes::from([header, &packets[first * 1400..][..60 * 1400]].concat());
+        let (whole, behind) = (jpeg(from(0)).await.unwrap(), jpeg(from(20)).await.unwrap());
+        // Of grey there is next to nothing to be written.
+        assert!(behind.len() > whole.len() / 2, "{} and {} bytes", whole.len(), behind.len());
+        assert!(jpeg(from(5)).await.is_err(), "no key frame in it");
     }
 }
