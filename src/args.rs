@@ -1,10 +1,15 @@
 //! The command line: what was typed. What it means is up to [`crate::run`] and [`crate::settings`].
 
 mod drain;
+mod firewall;
+mod operate;
 mod probe;
 mod top;
 
 pub use drain::DrainArgs;
+pub use firewall::{FirewallArgs, FirewallForm, FirewallProtocol, FirewallSide};
+pub use operate::{DaemonArgs, OperateCommand};
+pub use probe::ProbeArgs;
 pub use top::TopArgs;
 
 use std::net::IpAddr;
@@ -12,11 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
 
-pub use probe::ProbeArgs;
-
-use crate::settings::{FOREVER, Flag, PortRanges, Sources, network};
+use crate::settings::{FOREVER, Flag, PortRanges, Sources};
 
 /// A streaming relay for Windows Media-style players.
 #[derive(Debug, Parser)]
@@ -64,92 +66,6 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Write the manual pages into a folder
     Man(ManArgs),
-}
-
-/// The commands that reach the running daemon by its Unix socket.
-#[derive(Debug, Clone, Subcommand)]
-#[command(subcommand_help_heading = "The running daemon")]
-pub enum OperateCommand {
-    /// Show who watches and what feeds, with rates, live on a terminal
-    #[command(after_help = EXIT_CODES)]
-    Top(TopArgs),
-    /// Print how the running daemon is
-    #[command(after_help = EXIT_CODES)]
-    Status(DaemonArgs),
-    /// List who watches
-    #[command(after_help = EXIT_CODES)]
-    Viewers(DaemonArgs),
-    /// List the client ports that are leased, and to whom
-    #[command(after_help = EXIT_CODES)]
-    Leases(DaemonArgs),
-    /// List the addresses where UDP does not arrive, so that their players are sent to TCP at once
-    #[command(after_help = EXIT_CODES)]
-    Learned {
-        /// Forget one address or network (192.0.2.7, 2001:db8::/64), or all: UDP is tried again there
-        #[arg(long, value_name = "PREFIX", value_parser = crate::settings::network)]
-        reset: Option<Option<IpNet>>,
-        /// The daemon.
-        #[command(flatten)]
-        daemon: DaemonArgs,
-    },
-    /// List what feeds the publishing points, and how that is
-    #[command(after_help = EXIT_CODES)]
-    Sources(DaemonArgs),
-    /// Print what happened to a session, step by step; of one that ended, too: why can't this viewer play?
-    #[command(after_help = EXIT_CODES)]
-    Why {
-        /// Number of the session, as `wmrelay viewers` and the log show it
-        session: u64,
-        /// The daemon.
-        #[command(flatten)]
-        daemon: DaemonArgs,
-    },
-    /// Have the daemon read its settings again and put them into force, all or nothing; prints what changed
-    #[command(after_help = EXIT_CODES)]
-    Reload(DaemonArgs),
-    /// Take no new viewers: send them elsewhere or refuse them, while those who watch finish; or take them again
-    #[command(after_help = EXIT_CODES)]
-    Drain(DrainArgs),
-    /// End a session
-    #[command(after_help = EXIT_CODES)]
-    Kick {
-        /// Number of the session, as `wmrelay viewers` and the log show it
-        session: u64,
-        /// The daemon.
-        #[command(flatten)]
-        daemon: DaemonArgs,
-    },
-}
-
-/// What all of them end with.
-const EXIT_CODES: &str = "Exit code: 0 done; 1 no daemon answers, or it refuses; 2 the command line is wrong, or settings are; 3 there is no such session.";
-
-impl OperateCommand {
-    /// Which daemon, and how its answer is printed.
-    pub fn daemon(&self) -> &DaemonArgs {
-        match self {
-            Self::Status(daemon)
-            | Self::Viewers(daemon)
-            | Self::Leases(daemon)
-            | Self::Sources(daemon)
-            | Self::Reload(daemon) => daemon,
-            Self::Learned { daemon, .. } | Self::Why { daemon, .. } | Self::Kick { daemon, .. } => daemon,
-            Self::Drain(drain) => &drain.daemon,
-            Self::Top(top) => &top.daemon,
-        }
-    }
-}
-
-/// Which daemon, and how its answer is printed.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct DaemonArgs {
-    /// The daemon's control socket [default: control.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/wmrelay or /run/wmrelay]
-    #[arg(long, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
-
-    /// Print the daemon's answer as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `wmrelay serve`
@@ -453,107 +369,6 @@ pub enum SwarmTransport {
     Udp,
     /// TCP
     Tcp,
-}
-
-/// `wmrelay firewall`
-#[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "The settings are those of the running daemon, with the ports that it has. Where none runs, or with --config, they are those \
-                        of `serve`: the same file, the same environment. Exit code: 2 where they or the command line cannot be used, 1 \
-                        where there is no such plan."
-)]
-pub struct FirewallArgs {
-    /// How many viewers at once, behind one address
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub viewers: u16,
-
-    /// What to print
-    #[arg(long = "for", value_enum, default_value_t)]
-    pub form: FirewallForm,
-
-    /// The same as --for json
-    #[arg(long, conflicts_with = "form")]
-    pub json: bool,
-
-    /// Where the firewall stands: at the server, or before the viewers
-    #[arg(long, value_enum, default_value_t)]
-    pub side: FirewallSide,
-
-    /// What viewers watch by
-    #[arg(long, value_enum, default_value_t)]
-    pub protocol: FirewallProtocol,
-
-    /// The network that viewers come from, such as 192.0.2.0/24 [default: any]
-    #[arg(long, value_name = "CIDR", value_parser = network)]
-    pub client_net: Option<IpNet>,
-
-    /// The server's address as viewers see it; several with commas [default: those of its listeners]
-    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    pub server: Vec<IpAddr>,
-
-    /// Plan for media over TCP alone
-    #[arg(long)]
-    pub tcp_only: bool,
-
-    /// UDP ports of one viewer over RTSP: three for Windows Media Player and FFmpeg, two for GStreamer, four for `wmrelay play`
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub rtsp_ports: u8,
-
-    /// Plan from this settings file instead of from the running daemon; conf.d/*.toml beside it is read too
-    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
-    pub config: Option<PathBuf>,
-
-    /// The daemon's control socket [default: control.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/wmrelay or /run/wmrelay]
-    #[arg(long, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
-}
-
-/// For whom `firewall` prints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum FirewallForm {
-    /// For people: each port with its reason, and how players are set
-    #[default]
-    Text,
-    /// A table for `nft -f`
-    Nftables,
-    /// Commands of iptables and ip6tables
-    Iptables,
-    /// Commands of ufw
-    Ufw,
-    /// Commands of firewall-cmd
-    Firewalld,
-    /// PowerShell, and netsh
-    Windows,
-    /// Access lists of a Cisco ASA
-    CiscoAsa,
-    /// A security group, by the AWS command line
-    AwsSg,
-    /// For programs: an object of JSON
-    Json,
-}
-
-/// Where a firewall of `firewall` stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum FirewallSide {
-    /// At the server
-    #[default]
-    Server,
-    /// Before the viewers, or at one
-    Viewer,
-}
-
-/// By what viewers of `firewall` watch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum FirewallProtocol {
-    /// MMS
-    Mms,
-    /// RTSP
-    Rtsp,
-    /// HTTP
-    Http,
-    /// All that the settings serve
-    #[default]
-    All,
 }
 
 /// A time as people write it: a number and a unit.
