@@ -10,6 +10,16 @@ use std::time::Duration;
 use super::process::send_signal;
 use super::wait_for;
 
+/// Puts the descriptors of the first argument to 3 and up, says so as systemd does, and becomes the program behind it.
+const HAND_OVER: &str = "
+import os, sys
+for place, descriptor in enumerate(map(int, sys.argv[1].split()), 3):
+    os.dup2(descriptor, place)
+    os.close(descriptor)
+os.environ['LISTEN_PID'] = str(os.getpid())
+os.execvp(sys.argv[2], sys.argv[2:])
+";
+
 /// How a daemon is started.
 pub struct Launch {
     settings: String,
@@ -195,11 +205,11 @@ impl Launch {
             command = limited;
         }
         if !self.sockets.is_empty() {
-            // The shell, which takes numbers of two digits, puts them to 3 and up, and becomes the daemon: so its number is the daemon's.
-            let redirects = (3..).zip(&self.sockets).map(|(to, socket)| format!("{to}<&{0} {0}<&-", socket.as_raw_fd()));
-            let redirects = redirects.collect::<Vec<_>>().join(" ");
-            let mut handing = Command::new("bash");
-            handing.args(["-c", &format!("exec {redirects}; export LISTEN_PID=$$; exec \"$@\""), "bash"]);
+            // Python puts them to 3 and up, and becomes the daemon: so its number is the daemon's. Shells keep what they find from 10
+            // on for themselves.
+            let numbers = self.sockets.iter().map(|socket| socket.as_raw_fd().to_string()).collect::<Vec<_>>().join(" ");
+            let mut handing = Command::new("python3");
+            handing.args(["-c", HAND_OVER]).arg(numbers);
             handing.arg(command.get_program()).args(command.get_args());
             handing.env("LISTEN_FDS", self.sockets.len().to_string());
             for socket in &self.sockets {
