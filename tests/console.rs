@@ -27,7 +27,7 @@ use support::viewer::Viewer;
 use support::{Need, ready, tls, wait_for, wait_until};
 
 /// All routes: method, path, and who may: 0 everybody, 1 viewers, 2 publishers, 3 operators.
-const ROUTES: [(&str, &str, usize); 18] = [
+const ROUTES: [(&str, &str, usize); 20] = [
     ("GET", "/sign-in", 0),
     ("POST", "/sign-in", 0),
     ("GET", "/assets/console.css", 0),
@@ -37,9 +37,11 @@ const ROUTES: [(&str, &str, usize); 18] = [
     ("GET", "/still", 1),
     ("POST", "/sign-out", 1),
     ("GET", "/sources", 2),
+    ("GET", "/sources/disconnect", 3),
     ("POST", "/sources/disconnect", 3),
     ("GET", "/viewers", 3),
     ("GET", "/viewers/{session}", 3),
+    ("GET", "/viewers/{session}/kick", 3),
     ("POST", "/viewers/{session}/kick", 3),
     ("GET", "/load", 3),
     ("GET", "/leases", 3),
@@ -180,7 +182,7 @@ fn no_role_sees_what_it_may_not() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 18 * 4);
+    assert_eq!(asked, 20 * 4);
 
     // A form that is not ours changes nothing, whoever is signed in.
     let operator = &roles[2];
@@ -199,6 +201,40 @@ fn no_role_sees_what_it_may_not() {
     let own_page = [cookie, ("Origin", &format!("https://{}", daemon.console))];
     assert_eq!(ask(daemon.console, "POST", "/sources/disconnect", &own_page, Some(&form)).status, 303);
     wait_until("the source's end in the log", Duration::from_secs(10), || daemon.log().contains("disconnected by an operator"));
+}
+
+#[test]
+fn what_cannot_be_undone_is_asked_first() {
+    let (_folder, file) = accounts();
+    let daemon = launch("[[publishing_point]]\nname = \"a&b\"\nsource = { type = \"demo\" }\n", &file);
+    let operator = Somebody::new(daemon.console, "operator");
+    let list = wait_for("a source that sends", Duration::from_secs(20), || {
+        let page = operator.get("/sources").text();
+        page.contains("href=\"/sources/disconnect?point=a%26b\"").then_some(page)
+    });
+    assert!(!list.contains("action=\"/sources/disconnect\""), "{list}");
+    let question = operator.get("/sources/disconnect?point=a%26b").text();
+    assert!(
+        question.contains("Disconnect the source of a&amp;b?") && question.contains("name=\"point\" value=\"a&amp;b\""),
+        "{question}"
+    );
+    assert!(question.contains(&format!("name=\"form_token\" value=\"{}\"", operator.form_token)), "{question}");
+    assert!(!daemon.log().contains("disconnected by"), "{}", daemon.log());
+    assert_eq!(operator.post("/sources/disconnect", "point=a%26b").status, 303);
+    wait_until("the source's end in the log", Duration::from_secs(10), || daemon.log().contains("disconnected by an operator"));
+
+    let viewer = Viewer::tcp(daemon.mms, "a&b");
+    viewer.wait_for_packets(1, Duration::from_secs(20));
+    let question = operator.get("/viewers/1/kick").text();
+    assert!(question.contains("End session 1?") && question.contains("<dd>127.0.0.1</dd>"), "{question}");
+    assert!(question.contains("action=\"/viewers/1/kick\"") && viewer.ended().is_none(), "{question}");
+    assert_eq!(operator.post("/viewers/1/kick", "").header("location"), Some("/viewers?done=kicked"));
+    wait_for("the viewer's end", Duration::from_secs(10), || viewer.ended());
+    // Of what is over nothing is asked any more.
+    wait_until("the session's own page", Duration::from_secs(10), || {
+        operator.get("/viewers/1/kick").header("location") == Some("/viewers/1")
+    });
+    assert_eq!(["/viewers/2/kick", "/sources/disconnect?point=b"].map(|path| operator.get(path).status), [404, 404]);
 }
 
 #[test]
@@ -541,9 +577,16 @@ fn an_operator_sees_a_viewer_come_and_sends_it_away() {
     browser.wait_for_text("#sessions", "demo");
     assert_eq!(browser.run("return window.sameDocument === true"), true, "it came without a reload");
     let session = browser.text("#sessions tbody th");
-    assert!(viewer.ended().is_none());
 
+    // Whoever did not mean it goes back.
     browser.click(&format!("#kick-{session}"));
+    browser.wait_for_text("h1", &format!("End session {session}?"));
+    browser.click("main form a");
+    browser.wait_for_text("#sessions", "demo");
+    assert!(viewer.ended().is_none());
+    browser.click(&format!("#kick-{session}"));
+    browser.wait_for_text("h1", &format!("End session {session}?"));
+    browser.click("main button");
     browser.wait_for_text(".notice", "The session is ended.");
     wait_for("the viewer's end", Duration::from_secs(10), || viewer.ended());
     browser.wait_for_text("#sessions", "Nobody watches.");
@@ -638,6 +681,8 @@ fn without_a_script_it_does_the_same() {
     sign_in_by_hand(&browser, daemon.console);
     let session = browser.text("#sessions tbody th");
     browser.click(&format!("#kick-{session}"));
+    browser.wait_for_text("h1", &format!("End session {session}?"));
+    browser.click("main button");
     browser.wait_for_text(".notice", "The session is ended.");
     // With a script the address would be without it by now.
     assert!(browser.url().ends_with("?done=kicked"), "{}", browser.url());
@@ -665,6 +710,8 @@ fn all_can_read_it_on_any_screen() {
         ("sources", "/sources"),
         ("viewers", "/viewers"),
         ("session", "/viewers/1"),
+        ("session-end", "/viewers/1/kick"),
+        ("source-disconnect", "/sources/disconnect?point=demo"),
         ("load", "/load"),
         ("ports", "/leases"),
         ("firewall", "/firewall?viewers=10&site=Head+office&side=viewer&for=text"),
