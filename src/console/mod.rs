@@ -10,6 +10,7 @@ mod guard;
 mod layout;
 mod pages;
 mod paging;
+mod question;
 mod still;
 mod words;
 
@@ -52,10 +53,10 @@ pub fn router(plane: Arc<Plane>) -> Result<Router, getrandom::Error> {
         .route("/sign-out", post(sign_in::sign_out));
     let for_publishers = Router::new().route("/sources", get(sources::sources));
     let for_operators = Router::new()
-        .route("/sources/disconnect", post(sources::disconnect))
+        .route("/sources/disconnect", get(sources::ask).post(sources::disconnect))
         .route("/viewers", get(viewers::viewers))
         .route("/viewers/{session}", get(viewers::viewer))
-        .route("/viewers/{session}/kick", post(viewers::kick))
+        .route("/viewers/{session}/kick", get(viewers::ask).post(viewers::kick))
         .route("/load", get(load::load))
         .route("/leases", get(ports::ports))
         .route("/firewall", get(firewall::firewall))

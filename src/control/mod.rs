@@ -14,8 +14,10 @@ mod probes;
 mod reload;
 mod running;
 pub mod socket;
+mod surveys;
 pub mod systemd;
 mod taking;
+mod throttle;
 mod tokens;
 
 use std::future::Future;

@@ -13,11 +13,12 @@ use super::drain::Drains;
 use super::history::{History, Sample};
 use super::probes::Probes;
 use super::reload::ReloadOrders;
+use super::surveys::Surveys;
+use super::throttle::{Throttle, TooMany};
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
-use crate::relay::admission::Guesses;
 use crate::settings::Settings;
-use crate::shard::{Drain, Prober, Roster};
+use crate::shard::{Drain, Prober, Roster, SessionFacts};
 
 /// Passwords looked at at once: each takes 19 MiB and a processor for some tens of milliseconds.
 const AT_ONCE: usize = 2;
@@ -38,6 +39,9 @@ pub trait LogLevel: Send + Sync {
 
 /// News of sources that a listener may be behind.
 const SOURCE_NEWS_KEPT: usize = 256;
+
+/// Pages that ask again every two seconds are told of sessions as they were so long ago at most.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// What is served, and by whom: shared by all requests.
 pub struct Plane {
@@ -60,11 +64,12 @@ pub struct Plane {
     /// Probes of the way to viewers.
     pub probes: Probes,
     history: Mutex<History>,
+    surveys: Surveys<Vec<SessionFacts>>,
     pub(super) drains: Drains,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
-    guesses: Mutex<Guesses>,
+    throttle: Mutex<Throttle>,
     verifiers: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -83,8 +88,8 @@ pub(super) struct SourceEvent {
 pub(super) enum SignInRefusal {
     /// Name or password is wrong.
     Wrong,
-    /// There were too many wrong ones from this address.
-    Guesses,
+    /// There were too many wrong ones.
+    TooMany(TooMany),
     /// Too many sign in at this moment.
     Busy,
 }
@@ -140,11 +145,12 @@ impl Plane {
             reload,
             probes: Probes::new(prober),
             history: Mutex::default(),
+            surveys: Surveys::default(),
             drains: Drains::new(drain),
             sources,
             accounts,
             tokens: Mutex::default(),
-            guesses: Mutex::default(),
+            throttle: Mutex::default(),
             verifiers: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         }
@@ -187,19 +193,10 @@ impl Plane {
     ) -> Result<(String, Caller, Duration), SignInRefusal> {
         let now = || tokio::time::Instant::now().into_std();
         let waits = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| SignInRefusal::Busy)?;
-        if !self.lock_guesses().may_guess(now(), peer) {
-            return Err(SignInRefusal::Guesses);
-        }
+        self.lock_throttle().check(now(), peer, &user).map_err(SignInRefusal::TooMany)?;
         let works = Arc::clone(&self.verifiers).acquire_owned().await.map_err(|_| SignInRefusal::Busy)?;
-        {
-            // Counted before it is known, so that many at once are not one; and only when its turn has come, so that many who know their
-            // passwords are not taken for one who does not.
-            let mut guesses = self.lock_guesses();
-            if !guesses.may_guess(now(), peer) {
-                return Err(SignInRefusal::Guesses);
-            }
-            guesses.wrong(now(), peer);
-        }
+        // Counted only when its turn has come, so that many who know their passwords are not taken for one who does not.
+        let attempt = self.lock_throttle().begin(now(), peer, &user).map_err(SignInRefusal::TooMany)?;
         let accounts = self.accounts();
         let name = user.clone();
         // Who goes away does not stop it: it has its place until it is done.
@@ -209,7 +206,7 @@ impl Plane {
             account
         });
         let Ok(Some(account)) = verified.await else { return Err(SignInRefusal::Wrong) };
-        self.lock_guesses().right(now(), peer);
+        self.lock_throttle().right(now(), &attempt);
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|_| SignInRefusal::Busy)?;
         let life = self.relay.settings().control.sign_in;
@@ -217,8 +214,8 @@ impl Plane {
         Ok((token, Caller { user, role: account.role }, life))
     }
 
-    fn lock_guesses(&self) -> MutexGuard<'_, Guesses> {
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a token.
@@ -234,6 +231,31 @@ impl Plane {
     /// Tokens of each user who has some.
     pub fn signed_in(&self, now: Instant) -> BTreeMap<String, usize> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).by_user(now)
+    }
+
+    /// All sessions by their numbers, by a survey that begins after the question: who has just done something sees what came of it.
+    /// Many who ask at once share the next one.
+    pub(super) async fn sessions(&self) -> Arc<Vec<SessionFacts>> {
+        self.sessions_since(tokio::time::Instant::now().into_std()).await
+    }
+
+    /// The same for pages that are drawn anew from time to time: by one that began a second ago at most, and after an operator ended a
+    /// session last.
+    pub async fn recent_sessions(&self) -> Arc<Vec<SessionFacts>> {
+        let now = tokio::time::Instant::now().into_std();
+        self.sessions_since(now.checked_sub(RECENT).unwrap_or(now)).await
+    }
+
+    async fn sessions_since(&self, since: Instant) -> Arc<Vec<SessionFacts>> {
+        let now = || tokio::time::Instant::now().into_std();
+        self.surveys.since(since, now, || self.roster.sessions()).await
+    }
+
+    /// Ends a session; false if there is none of that number.
+    pub(super) async fn kick(&self, session: u64) -> bool {
+        let was_there = self.roster.kick(session).await;
+        self.surveys.outdate();
+        was_there
     }
 
     /// Notes how it is now, for [`Plane::samples`].

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use maud::html;
 
@@ -12,14 +12,19 @@ use super::query;
 use crate::console::Console;
 use crate::console::form::Form;
 use crate::console::guard::Visitor;
-use crate::console::layout::{Refused, form_token, id_of, notice, page, see_other};
+use crate::console::layout::{Refused, id_of, notice, page, see_other};
 use crate::console::paging::Paging;
+use crate::console::question::Question;
 use crate::console::words;
 use crate::control::accounts::Role;
 use crate::control::calls::{self, SourceAnswer};
+use crate::text::percent_encode;
 
 /// A source that sends less often than that is told of.
 const SILENT_S: u64 = 10;
+
+/// What comes of disconnecting one.
+const OUTCOME: &str = "A publisher that is disconnected may come again at once; a source of the daemon's own begins anew.";
 
 /// `GET /sources`
 pub(in crate::console) async fn sources(
@@ -33,7 +38,7 @@ pub(in crate::console) async fn sources(
     let may_act = visitor.is(Role::Operator);
     let body = html! {
         (notice(query.get("done")))
-        p.lead { "A publisher that is disconnected may come again at once; a source of the daemon's own begins anew." }
+        p.lead { (OUTCOME) }
         div data-live id="sources" {
             table.stack {
                 thead { tr {
@@ -51,14 +56,10 @@ pub(in crate::console) async fn sources(
                             td data-label="So far" { (so_far(source)) }
                             td data-label="Source" { code { (source.source) } }
                             @if may_act {
-                                td {
+                                td.act {
                                     @if source.up {
-                                        form method="post" action="/sources/disconnect" {
-                                            (form_token(&visitor))
-                                            input type="hidden" name="point" value=(source.point);
-                                            button.danger type="submit" id=(id_of("disconnect", &source.point)) {
-                                                "Disconnect" span.aside { " " (source.point) }
-                                            }
+                                        a.danger href={ "/sources/disconnect?point=" (percent_encode(&source.point)) } id=(id_of("disconnect", &source.point)) {
+                                            "Disconnect" span.aside { " " (source.point) }
                                         }
                                     }
                                 }
@@ -103,6 +104,34 @@ fn so_far(source: &SourceAnswer) -> String {
         text.push_str(&format!(", begun anew {}", words::count(*restarts, "time", "times")));
     }
     text
+}
+
+/// `GET /sources/disconnect?point=NAME`: whether it is meant.
+pub(in crate::console) async fn ask(
+    State(console): State<Arc<Console>>,
+    Extension(visitor): Extension<Visitor>,
+    uri: Uri,
+) -> Response {
+    let query = query(&uri);
+    let name = query.raw("point");
+    let Some(source) = calls::sources(&console.plane).into_iter().find(|source| source.point == name) else {
+        return Refused::new(StatusCode::NOT_FOUND, "There is no such publishing point.").shown(Some(&visitor));
+    };
+    let question = Question {
+        place: "/sources",
+        title: &format!("Disconnect the source of {}?", source.point),
+        outcome: OUTCOME,
+        facts: &[
+            ("Publishing point", source.point.clone()),
+            ("Viewers", source.watchers.to_string()),
+            ("Comes in", comes_in(&source)),
+            ("Source", source.source.clone()),
+        ],
+        action: "/sources/disconnect",
+        field: Some(("point", &source.point)),
+        button: "Disconnect it",
+    };
+    question.page(&visitor)
 }
 
 /// `POST /sources/disconnect`

@@ -42,7 +42,7 @@ pub(in crate::console) async fn users(
                         th scope="row" { (name) @if *name == visitor.caller.user { " " span.small { "(you)" } } }
                         td data-label="Role" { (account.role) }
                         td data-label="Signed in" { @if times == 0 { "no" } @else { (words::count(times as u64, "time", "times")) } }
-                        td {
+                        td.act {
                             @if times > 0 {
                                 form method="post" action="/users/sign-out" {
                                     (form_token(&visitor))

@@ -11,8 +11,9 @@ use maud::{Markup, html};
 use super::query;
 use crate::console::Console;
 use crate::console::guard::Visitor;
-use crate::console::layout::{Refused, form_token, notice, page, see_other};
+use crate::console::layout::{Refused, notice, page, see_other};
 use crate::console::paging::Paging;
+use crate::console::question::Question;
 use crate::console::words;
 use crate::control::calls;
 use crate::shard::{SessionFacts, SessionStory};
@@ -27,13 +28,13 @@ pub(in crate::console) async fn viewers(
     uri: Uri,
 ) -> Response {
     let query = query(&uri);
-    let sessions = console.plane.roster.sessions().await;
+    let sessions = console.plane.recent_sessions().await;
     let ended = console.plane.roster.ended(ENDED_SHOWN);
     let paging = Paging::new(sessions.len(), query.get("page"));
     let body = html! {
         (notice(query.get("done")))
         div data-live id="sessions" {
-            @if sessions.is_empty() { p.empty { "Nobody watches." } } @else { (table(&visitor, paging.of(&sessions))) }
+            @if sessions.is_empty() { p.empty { "Nobody watches." } } @else { (table(paging.of(&sessions))) }
         }
         (paging.links("/viewers"))
         h2 { "Ended lately" }
@@ -42,7 +43,7 @@ pub(in crate::console) async fn viewers(
     page(&visitor, "/viewers", "Viewers", &body)
 }
 
-fn table(visitor: &Visitor, sessions: &[SessionFacts]) -> Markup {
+fn table(sessions: &[SessionFacts]) -> Markup {
     html! {
         table.stack {
             thead { tr {
@@ -61,7 +62,7 @@ fn table(visitor: &Visitor, sessions: &[SessionFacts]) -> Markup {
                         td.short data-label="Sent" { (facts.packets) " packets" }
                         td data-label="Sent again" { (facts.resends_granted) " of " (facts.resends_asked) }
                         td.long data-label="Player" { (facts.player) }
-                        td { (kick_form(visitor, facts.session)) }
+                        td.act { (kick_link(facts.session)) }
                     }
                 }
             }
@@ -96,12 +97,9 @@ fn what(facts: &SessionFacts) -> &str {
     names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("nothing yet")
 }
 
-fn kick_form(visitor: &Visitor, session: u64) -> Markup {
+fn kick_link(session: u64) -> Markup {
     html! {
-        form method="post" action={ "/viewers/" (session) "/kick" } {
-            (form_token(visitor))
-            button.danger type="submit" id={ "kick-" (session) } { "End" span.aside { " session " (session) } }
-        }
+        a.danger href={ "/viewers/" (session) "/kick" } id={ "kick-" (session) } { "End" span.aside { " session " (session) } }
     }
 }
 
@@ -116,12 +114,12 @@ pub(in crate::console) async fn viewer(
         None => None,
     };
     match story {
-        Some(story) => page(&visitor, "/viewers", &format!("Session {}", story.facts.session), &told(&visitor, &story)),
+        Some(story) => page(&visitor, "/viewers", &format!("Session {}", story.facts.session), &told(&story)),
         None => no_session().shown(Some(&visitor)),
     }
 }
 
-fn told(visitor: &Visitor, story: &SessionStory) -> Markup {
+fn told(story: &SessionStory) -> Markup {
     let facts = &story.facts;
     let ports: Vec<_> = facts.client_ports.iter().map(ToString::to_string).collect();
     let rows = [
@@ -143,7 +141,7 @@ fn told(visitor: &Visitor, story: &SessionStory) -> Markup {
                 (Some(at), why) => p { span.state.off { "Ended" } " " (words::date(at)) ": " (why.unwrap_or("unknown")) },
                 (None, _) => div.standing {
                     span.state.live { @if facts.plays { "Plays" } @else { "Connected" } }
-                    (kick_form(visitor, facts.session))
+                    (kick_link(facts.session))
                 },
             }
             dl.facts-list { @for (name, value) in &rows { div { dt { (name) } dd { (value) } } } }
@@ -169,6 +167,38 @@ fn number(text: &str) -> Option<u64> {
 
 fn no_session() -> Refused {
     Refused::new(StatusCode::NOT_FOUND, "There is no such session, or it ended too long ago.")
+}
+
+/// `GET /viewers/{session}/kick`: whether it is meant.
+pub(in crate::console) async fn ask(
+    State(console): State<Arc<Console>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(session): Path<String>,
+) -> Response {
+    let story = match number(&session) {
+        Some(number) => console.plane.roster.story(number).await,
+        None => None,
+    };
+    let Some(SessionStory { facts, ended, .. }) = story else { return no_session().shown(Some(&visitor)) };
+    if ended.is_some() {
+        // Its page says why.
+        return see_other(&format!("/viewers/{}", facts.session));
+    }
+    let question = Question {
+        place: "/viewers",
+        title: &format!("End session {}?", facts.session),
+        outcome: "The viewer is sent away at once, and may come again.",
+        facts: &[
+            ("Viewer", facts.peer.ip().to_string()),
+            ("Stream", what(&facts).to_owned()),
+            ("Player", facts.player.clone()),
+            ("For", words::time(facts.lasts)),
+        ],
+        action: &format!("/viewers/{}/kick", facts.session),
+        field: None,
+        button: "End the session",
+    };
+    question.page(&visitor)
 }
 
 /// `POST /viewers/{session}/kick`
