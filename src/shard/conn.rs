@@ -54,6 +54,8 @@ pub(super) struct Conn {
     pub(super) route: Option<Route>,
     /// What is known of whether datagrams arrive there.
     pub(super) udp_trial: Option<UdpTrial>,
+    /// The RTP sequence number that its player was told over TCP, with the last play.
+    pub(super) cued: Option<u16>,
     /// Where packets go that are sent again, if not there.
     pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.

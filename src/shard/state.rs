@@ -203,6 +203,7 @@ impl State {
             leases: Vec::new(),
             route: None,
             udp_trial: None,
+            cued: None,
             resend_path: None,
             key: None,
             ticket: None,
@@ -240,6 +241,7 @@ impl State {
             self.note_answer(key, now, answer);
             self.step_of_answer(key, now, answer);
         }
+            self.look_at_answer(key, answer);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Err((label, text)) = conn.engine.handle(now, event) {
             conn.close(label, text);
@@ -272,6 +274,7 @@ impl State {
                         self.note_answer(key, now, answer);
                         self.step_of_answer(key, now, answer);
                     }
+                        self.look_at_answer(key, answer);
                     if let Some(answer) = answer
                         && let Some(conn) = self.conns.get_mut(key)
                         && let Err((label, text)) = conn.engine.handle(now, Event::Answer(answer))
