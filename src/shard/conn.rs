@@ -62,6 +62,8 @@ pub(super) struct Conn {
     pub(super) key: Option<String>,
     /// The ticket in it.
     pub(super) ticket: Option<TicketUse>,
+    /// It came with another one, or none, to a port that was held for a ticket, and took it.
+    pub(super) took_held: bool,
     /// The profile in it.
     pub(super) profile: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.

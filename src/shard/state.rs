@@ -207,6 +207,7 @@ impl State {
             resend_path: None,
             key: None,
             ticket: None,
+            took_held: false,
             profile: None,
             granted: None,
             opened: None,
@@ -240,8 +241,8 @@ impl State {
         if let Event::Answer(answer) = &event {
             self.note_answer(key, now, answer);
             self.step_of_answer(key, now, answer);
-        }
             self.look_at_answer(key, answer);
+        }
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Err((label, text)) = conn.engine.handle(now, event) {
             conn.close(label, text);
@@ -273,8 +274,8 @@ impl State {
                     if let Some(answer) = &answer {
                         self.note_answer(key, now, answer);
                         self.step_of_answer(key, now, answer);
-                    }
                         self.look_at_answer(key, answer);
+                    }
                     if let Some(answer) = answer
                         && let Some(conn) = self.conns.get_mut(key)
                         && let Err((label, text)) = conn.engine.handle(now, Event::Answer(answer))
