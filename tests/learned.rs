@@ -42,7 +42,8 @@ impl Site {
     fn new(settings: &str) -> Self {
         let network = Network::new(&rules("drop"));
         let settings = format!("[udp]\nclient_ports = \"1024-1123\"\n{settings}");
-        let daemon = Launch::new(settings).in_namespace(network.server()).listen(LISTEN).rtsp("10.77.1.1:8554").start();
+        let launch = Launch::new(settings).in_namespace(network.server()).listen(LISTEN).rtsp("10.77.1.1:8554");
+        let daemon = launch.rtsp_server_port(5004).start();
         Self { network, daemon }
     }
 
@@ -175,6 +176,33 @@ fn one_failure_is_not_enough_where_udp_arrives() {
         site.rolls_over(&url);
         assert_eq!(site.learned().as_array().unwrap().len(), learned);
     }
+}
+
+/// FFmpeg's own reports of what it received say that UDP arrives, though it loses nothing and asks for nothing.
+#[test]
+fn a_players_reports_tell_that_udp_arrives() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("ffmpeg")];
+    if !ready("a_players_reports_tell_that_udp_arrives", &needs) {
+        return;
+    }
+    let (site, url) = (Site::new(""), format!("rtsp://{SERVER}:8554/demo"));
+    // What opens the path is shorter: a report of nothing.
+    let reports = "counter reports { }\n  counter media { }";
+    let reported = "udp dport 5005 udp length > 32 counter name reports accept\n    ip saddr";
+    let open = rules("accept").replacen("counter media { }", reports, 1).replacen("ip saddr", reported, 1);
+    site.network.load_at_firewall(&open);
+    // Other ports than those of the next player: they rest.
+    let mut arguments: Vec<String> =
+        ["-rtsp_transport", "udp", "-min_port", "1060", "-max_port", "1069"].iter().map(|option| (*option).to_owned()).collect();
+    arguments.extend(ffmpeg_arguments(&url, 0));
+    let player = Process::start(site.network.client_command("ffmpeg", &arguments));
+    wait_until("a report", MINUTE, || site.network.counted("reports") > 0);
+    player.signal("INT");
+    player.finish(MINUTE);
+    site.network.load_at_firewall(&rules("drop"));
+    site.rolls_over(&url);
+    assert!(!site.daemon.command(&["why", "1"]).0.contains("nothing showed"), "{}", site.stories());
+    assert_eq!(site.learned().as_array().unwrap().len(), 0, "it has arrived a moment ago");
 }
 
 /// A firewall that says so: its word is taken once the player comes by TCP.

@@ -420,6 +420,8 @@ fn what_cannot_be_watched_is_refused_in_words() {
         (json!({ "name": "demo", "transport": "udp" }), 409, "UDP is switched off"),
         (json!({ "name": "demo", "transport": "carrier pigeon" }), 400, "carrier pigeon"),
         (json!({ "transport": "udp" }), 400, "name"),
+        (json!({ "name": "demo", "host": "tv.example" }), 400, "IP address"),
+        (json!({ "name": "demo", "host": "2001:db8::1" }), 400, "127.0.0.1 alone"),
     ] {
         let (told, message) = ask(body.clone());
         assert!(told == status && message.contains(words), "{body}: {told} {message}");
@@ -448,6 +450,12 @@ fn addresses_are_those_by_which_the_caller_came() {
     let end = format!("[::1]:{}/a%20b/K%C3%B6ln?k={}", daemon.mms.port(), answer["ticket"].as_str().unwrap());
     assert_eq!(answer["urls"]["mms"].as_str().unwrap(), format!("mms://{end}"));
     assert_eq!(answer["address"], "::1");
+    // A client may say by which address it is to be reached.
+    for (host, named) in [(json!("2001:db8::5"), "[2001:db8::5]"), (Value::Null, "[::1]")] {
+        let (_, named_so) = viewer.ask("POST", "/v1/viewing-sessions", Some(&json!({ "name": "A b/K\u{f6}ln", "host": host })));
+        let mms = named_so["urls"]["mms"].as_str().unwrap_or_default();
+        assert!(mms.starts_with(&format!("mms://{named}:{}/", daemon.mms.port())), "{named_so}");
+    }
     let report = we_play(answer["urls"]["mmst"].as_str().unwrap(), "4470");
     assert!(report["packets"].as_u64().unwrap() > 10, "{report}");
 }

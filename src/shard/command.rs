@@ -18,6 +18,7 @@ use super::sniff::Protocol;
 use super::udp::UdpPort;
 use crate::archive::{AsfFile, Block, OpenError, ReadError};
 use crate::relay::{Delivery, ShardPort};
+use crate::rtsp::recovery::ReceiverReport;
 
 /// A viewer's connection on its way to a shard.
 #[derive(Debug)]
@@ -83,6 +84,8 @@ pub(super) enum Command {
     Delivery(Delivery),
     /// A resend request of a session's own address. `pending` counts those on their way.
     Datagram { conn: usize, client_id: u32, bytes: Box<[u8]>, pending: Arc<AtomicUsize> },
+    /// What a session's player says of packets that it received. `pending` counts as that of datagrams does.
+    Report { conn: usize, client_id: u32, report: ReceiverReport, pending: Arc<AtomicUsize> },
     /// ICMP says that a datagram did not get to a session, or to whoever had its port a moment ago.
     Unreached { conn: usize, client_id: u32 },
     /// The path to a session needs IP fragments.

@@ -54,12 +54,16 @@ pub(super) struct Conn {
     pub(super) route: Option<Route>,
     /// What is known of whether datagrams arrive there.
     pub(super) udp_trial: Option<UdpTrial>,
+    /// The RTP sequence number that its player was told over TCP, with the last play.
+    pub(super) cued: Option<u16>,
     /// Where packets go that are sent again, if not there.
     pub(super) resend_path: Option<Box<ResendPath>>,
     /// The key of the URL that was opened last.
     pub(super) key: Option<String>,
     /// The ticket in it.
     pub(super) ticket: Option<TicketUse>,
+    /// It came with another one, or none, to a port that was held for a ticket, and took it.
+    pub(super) took_held: bool,
     /// The profile in it.
     pub(super) profile: Option<String>,
     /// The credentials that were found right for the request in hand, which may ask for more than one thing.

@@ -25,13 +25,15 @@ use crate::http::{Errand, HeadReader};
 use crate::metrics as names;
 use crate::mms::resend::Request;
 use crate::relay::admission::TokenBucket;
-use crate::rtsp::recovery::Nack;
+use crate::rtsp::recovery::{Nack, ReceiverReport};
 use crate::rtsp::viewer::client_id_of;
 use crate::settings::Protocols;
 use crate::wire::DecodeError;
 
 /// Resend requests a second that all sessions together are served; each session has a limit of its own.
 const RESEND_REQUESTS_PER_S: u32 = 20_000;
+/// Receiver reports a second of all sessions together that are looked at. They need not be: the next one says the same.
+const REPORTS_PER_S: u32 = 2_000;
 /// Longest resend request, bytes (MS-MMSP 2.2.5).
 const RESEND_REQUEST_BYTES: usize = 140;
 /// The same of RTSP: reports, a name, 32 generic requests of one pair of numbers each (MS-RTSP 2.2.4).
@@ -323,22 +325,32 @@ fn readable(socket: UdpSocket) -> std::io::Result<AsyncFd<UdpSocket>> {
 enum Requests {
     /// Lost packets, as MMS asks for them.
     Mms,
-    /// Lost packets, as RTSP asks for them.
+    /// Lost packets, as RTSP asks for them, and reports of what was received.
     Rtsp,
     /// Nothing: players send there so that what stands between opens.
     Nothing,
 }
 
+/// What has come at one.
+enum Came {
+    /// A request of the session of this id.
+    Request(u32),
+    /// What a player says of packets that it received; it names no session.
+    Report(ReceiverReport),
+}
+
 impl Requests {
-    /// The session that asks; nothing where nobody does.
+    /// What a datagram is; nothing where nobody asks for or says anything.
     ///
     /// # Errors
     /// It is nothing that belongs here.
-    fn asked_by(self, datagram: &[u8]) -> Result<Option<u32>, DecodeError> {
+    fn read(self, datagram: &[u8]) -> Result<Option<Came>, DecodeError> {
         match self {
-            Self::Mms => Request::parse(datagram).map(|request| Some(request.client_id)),
-            // Players report about media too, which nobody asked for.
-            Self::Rtsp => Nack::parse(datagram).map(|nack| nack.map(|nack| nack.v_ssrc)),
+            Self::Mms => Request::parse(datagram).map(|request| Some(Came::Request(request.client_id))),
+            Self::Rtsp => Ok(match Nack::parse(datagram)? {
+                Some(nack) => Some(Came::Request(nack.v_ssrc)),
+                None => ReceiverReport::parse(datagram).map(Came::Report),
+            }),
             Self::Nothing => Ok(None),
         }
     }
@@ -362,6 +374,7 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
     };
     let requests = metrics::counter!(names::RESEND_REQUESTS);
     let mut budget = TokenBucket::new(RESEND_REQUESTS_PER_S, RESEND_REQUESTS_PER_S);
+    let mut reports = TokenBucket::new(REPORTS_PER_S, REPORTS_PER_S);
     let mut storage = vec![[0_u8; DATAGRAM_BYTES]; DATAGRAMS];
     loop {
         let Ok(mut ready) = socket.readable().await else { return };
@@ -379,17 +392,25 @@ async fn receive(context: Arc<Context>, port: Arc<UdpPort>, of: Requests) {
                         if context.echoes.take(datagram, port.local().port(), meta.addr) {
                             continue;
                         }
-                        let result = match of.asked_by(datagram) {
-                            Ok(Some(client_id)) => match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
-                                budget.as_mut().is_none_or(|budget| budget.take(now))
-                            }) {
-                                Routed::Taken => {
-                                    requests.increment(1);
-                                    continue;
+                        let result = match of.read(datagram) {
+                            Ok(Some(Came::Report(report))) => {
+                                context
+                                    .routes
+                                    .report(meta.addr, report, || reports.as_mut().is_none_or(|budget| budget.take(now)));
+                                continue;
+                            }
+                            Ok(Some(Came::Request(client_id))) => {
+                                match context.routes.datagram(client_id, meta.addr.ip(), datagram, || {
+                                    budget.as_mut().is_none_or(|budget| budget.take(now))
+                                }) {
+                                    Routed::Taken => {
+                                        requests.increment(1);
+                                        continue;
+                                    }
+                                    Routed::Stranger => "stranger",
+                                    Routed::Flood => "limited",
                                 }
-                                Routed::Stranger => "stranger",
-                                Routed::Flood => "limited",
-                            },
+                            }
                             Ok(None) => continue,
                             Err(_) => "stranger",
                         };

@@ -8,7 +8,8 @@ use super::conn::Conn;
 use super::engine::Engine;
 use super::state::State;
 use crate::relay::admission::{Learned, PlayerMark, Sign};
-use crate::viewing::Ask;
+use crate::rtsp::recovery::ReceiverReport;
+use crate::viewing::{Answer, Ask};
 
 /// Players that give up on UDP do so within five to thirty seconds; who left later than this left for another reason. That it stayed says
 /// nothing: FFmpeg waits for ever.
@@ -53,6 +54,27 @@ impl State {
             Ask::Resend { .. } => self.udp_arrives(key, now),
             Ask::ClaimPort { .. } | Ask::ReleasePort | Ask::Rest => self.end_udp_trial(key, now),
             _ => {}
+        }
+    }
+
+    /// Remembers of what a player is told what it could report without having received anything.
+    pub(super) fn look_at_answer(&mut self, key: usize, answer: &Answer) {
+        if let (Some(conn), Answer::Cued(cue)) = (self.conns.get_mut(key), answer) {
+            conn.cued = Some(cue.sequence);
+        }
+    }
+
+    /// A player says what it has received. That it names our flow and a packet that it was sent lately shows that media arrives. The
+    /// packet that the play began with does not count: players that only heard of it over TCP may begin to count there.
+    pub(super) fn look_at_report(&mut self, key: usize, now: Instant, report: &ReceiverReport) {
+        let Some(conn) = self.conns.get(key).filter(|conn| conn.udp_trial.is_some_and(|trial| !trial.arrives)) else { return };
+        let Some(opened) = &conn.opened else { return };
+        let has_arrived = report.blocks.iter().any(|block| {
+            let is_news = block.ssrc == opened.flow.ssrc && conn.cued != Some(block.highest);
+            is_news && self.has_sent_in_rtp(conn, opened, block.highest)
+        });
+        if has_arrived {
+            self.udp_arrives(key, now);
         }
     }
 

@@ -162,6 +162,12 @@ impl State {
                     self.drive(conn, now, Event::Datagram(&bytes));
                 }
             }
+            Command::Report { conn, client_id, report, pending } => {
+                pending.fetch_sub(1, Ordering::Relaxed);
+                if self.is(conn, client_id) {
+                    self.look_at_report(conn, now, &report);
+                }
+            }
             Command::End { conn, client_id, why } => {
                 if self.is(conn, client_id) {
                     if why == EndCause::Unreachable {

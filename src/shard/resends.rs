@@ -24,16 +24,7 @@ impl State {
     fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
         let conn = self.conns.get(key)?;
         let (route, opened) = (conn.resend_path.as_ref().map(|path| path.route).or(conn.route)?, conn.opened.as_ref()?);
-        let broadcast = self.broadcasts.get(opened.channel)?;
-        let (framing, next, track) = match &conn.place {
-            Place::Seat(index) => {
-                let hot = broadcast.viewers.hot(*index)?;
-                (hot.framing, &hot.next, &broadcast.viewers.cold(*index)?.track)
-            }
-            Place::OnDemand(seat) => (seat.viewer.hot.framing, &seat.viewer.hot.next, &seat.viewer.cold.track),
-            Place::Parked(viewer) => (viewer.hot.framing, &viewer.hot.next, &viewer.cold.track),
-            Place::Nowhere | Place::Download(_) => return None,
-        };
+        let (framing, next, track) = self.numbering(conn, opened)?;
         let datagram = match framing {
             Framing::Rtp(_) => self.rtp_again(conn, opened, next, track, sequence),
             _ => self.mms_again(conn, opened, track.lookup(next, sequence)?),
@@ -53,6 +44,37 @@ impl State {
         self.tally.udp_packets += 1;
         self.tally.udp_bytes += stride as u64;
         Some("sent")
+    }
+
+    /// How packets of a session are framed and numbered, and what of them it was sent.
+    fn numbering<'a>(&'a self, conn: &'a Conn, opened: &Opened) -> Option<(Framing, &'a Next, &'a Track)> {
+        let viewer = match &conn.place {
+            Place::Seat(index) => {
+                let viewers = &self.broadcasts.get(opened.channel)?.viewers;
+                return Some((viewers.hot(*index)?.framing, &viewers.hot(*index)?.next, &viewers.cold(*index)?.track));
+            }
+            Place::OnDemand(seat) => &seat.viewer,
+            Place::Parked(viewer) => viewer,
+            Place::Nowhere | Place::Download(_) => return None,
+        };
+        Some((viewer.hot.framing, &viewer.hot.next, &viewer.cold.track))
+    }
+
+    /// Whether a session was sent the RTP packet with this sequence number as a datagram, among the last that it was sent.
+    pub(super) fn has_sent_in_rtp(&self, conn: &Conn, opened: &Opened, sequence: u16) -> bool {
+        self.numbering(conn, opened).is_some_and(|(framing, next, track)| {
+            matches!(framing, Framing::Rtp(Carriage::Datagrams)) && self.find_in_rtp(opened, next, track, sequence).is_some()
+        })
+    }
+
+    /// What had an RTP sequence number, and which of its fragments that was.
+    fn find_in_rtp(&self, opened: &Opened, next: &Next, track: &Track, sequence: u16) -> Option<(Sent, u16)> {
+        let fragments = fragments(opened.packet_size, self.context.max_rtp_datagram());
+        let (back, fragment) = opened.flow.before(next.sequence, fragments, sequence);
+        if !(1..=RESEND_WINDOW).contains(&back) {
+            return None;
+        }
+        Some((track.lookup(next, next.sequence.wrapping_sub(back))?, fragment))
     }
 
     /// A packet as it was framed for MMS.
@@ -80,11 +102,7 @@ impl State {
     fn rtp_again(&self, conn: &Conn, opened: &Opened, next: &Next, track: &Track, sequence: u32) -> Option<Vec<u8>> {
         let fragments = fragments(opened.packet_size, self.context.max_rtp_datagram());
         let [_, _, n1, n0] = sequence.to_be_bytes();
-        let (back, fragment) = opened.flow.before(next.sequence, fragments, u16::from_be_bytes([n1, n0]));
-        if !(1..=RESEND_WINDOW).contains(&back) {
-            return None;
-        }
-        let sent = track.lookup(next, next.sequence.wrapping_sub(back))?;
+        let (sent, fragment) = self.find_in_rtp(opened, next, track, u16::from_be_bytes([n1, n0]))?;
         let mut packets = Packets::new(Carriage::Datagrams, fragments);
         match &opened.title {
             Some(Title::File(file)) => {

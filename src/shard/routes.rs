@@ -1,4 +1,4 @@
-//! Who is reached by what arrives outside of his own connection: resend requests, ICMP errors, a lease taken over.
+//! Who is reached by what arrives outside of his own connection: resend requests, reports, ICMP errors, a lease taken over.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::command::{Command, CommandSender, EndCause};
-use super::udp::PathError;
+use super::udp::{Destination, PathError};
+use crate::rtsp::recovery::ReceiverReport;
 
-/// Resend requests of one session that may wait for its shard.
+/// Resend requests and reports of one session that may wait for its shard.
 const MOST_PENDING: usize = 32;
 /// How long a lease is so new that an ICMP error may be about its port's last owner.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What became of a resend request.
+/// What became of a resend request or a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Routed {
     /// It is on its way to its session.
@@ -33,7 +34,7 @@ struct Home {
     address: IpAddr,
     /// Where its datagrams go, and since when.
     destination: Option<(SocketAddr, Instant)>,
-    /// Resend requests on their way to the shard.
+    /// Resend requests and reports on their way to the shard.
     pending: Arc<AtomicUsize>,
 }
 
@@ -86,6 +87,24 @@ impl Routes {
         home.pending.fetch_add(1, Ordering::Relaxed);
         let pending = Arc::clone(&home.pending);
         home.shard.send(Command::Datagram { conn: home.conn, client_id, bytes: bytes.into(), pending });
+        Routed::Taken
+    }
+
+    /// Hands a player's report of what it received to the session whose media goes to the port before the one that the report came
+    /// from, if `budget` allows. Players report from there: RFC 3550 11. The SSRC in it is that of many sessions.
+    pub(super) fn report(&self, from: SocketAddr, report: ReceiverReport, budget: impl FnOnce() -> bool) -> Routed {
+        let Some(port) = from.port().checked_sub(1) else { return Routed::Stranger };
+        let mut media = from;
+        media.set_port(port);
+        let table = self.table();
+        let media = SocketAddr::from(Destination::from(media));
+        let home = table.destinations.get(&media).and_then(|id| table.sessions.get_key_value(id));
+        let Some((&client_id, home)) = home else { return Routed::Stranger };
+        if home.pending.load(Ordering::Relaxed) >= MOST_PENDING || !budget() {
+            return Routed::Flood;
+        }
+        home.pending.fetch_add(1, Ordering::Relaxed);
+        home.shard.send(Command::Report { conn: home.conn, client_id, report, pending: Arc::clone(&home.pending) });
         Routed::Taken
     }
 
@@ -193,6 +212,32 @@ mod tests {
         assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x", || true), Routed::Taken);
         drop(entry);
         assert_eq!(routes.datagram(0xABCD, viewer.ip(), b"x", || true), Routed::Stranger);
+    }
+
+    #[test]
+    fn reports_reach_the_session_whose_media_goes_to_the_port_before() {
+        #[expect(clippy::disallowed_methods, reason = "a base for a virtual clock")]
+        let start = Instant::now();
+        let routes = Arc::new(Routes::default());
+        let (entry, mut mailbox, viewer) = session(&routes);
+        let report = || ReceiverReport { blocks: Vec::new() };
+        let from = |address: [u8; 4], port: u16| SocketAddr::from((address, port));
+        let own = from([192, 0, 2, 1], 1025);
+        assert_eq!(routes.report(own, report(), || true), Routed::Stranger, "nothing is sent to it");
+        entry.leads_to(Some((viewer, start)));
+        for stranger in [viewer, from([192, 0, 2, 1], 1026), from([192, 0, 2, 2], 1025), from([192, 0, 2, 1], 0)] {
+            assert_eq!(routes.report(stranger, report(), || true), Routed::Stranger, "{stranger}");
+        }
+        assert_eq!(routes.report(own, report(), || false), Routed::Flood);
+        for _ in 0..MOST_PENDING {
+            assert_eq!(routes.report(own, report(), || true), Routed::Taken);
+        }
+        assert_eq!(routes.report(own, report(), || true), Routed::Flood);
+        let Ok(Command::Report { conn: 7, client_id: 0xABCD, pending, .. }) = mailbox.try_recv() else { panic!("a report") };
+        pending.fetch_sub(1, Ordering::Relaxed);
+        assert_eq!(routes.report(own, report(), || true), Routed::Taken);
+        entry.leads_to(None);
+        assert_eq!(routes.report(own, report(), || true), Routed::Stranger);
     }
 
     #[test]

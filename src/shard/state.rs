@@ -203,9 +203,11 @@ impl State {
             leases: Vec::new(),
             route: None,
             udp_trial: None,
+            cued: None,
             resend_path: None,
             key: None,
             ticket: None,
+            took_held: false,
             profile: None,
             granted: None,
             opened: None,
@@ -239,6 +241,7 @@ impl State {
         if let Event::Answer(answer) = &event {
             self.note_answer(key, now, answer);
             self.step_of_answer(key, now, answer);
+            self.look_at_answer(key, answer);
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Err((label, text)) = conn.engine.handle(now, event) {
@@ -271,6 +274,7 @@ impl State {
                     if let Some(answer) = &answer {
                         self.note_answer(key, now, answer);
                         self.step_of_answer(key, now, answer);
+                        self.look_at_answer(key, answer);
                     }
                     if let Some(answer) = answer
                         && let Some(conn) = self.conns.get_mut(key)

@@ -56,6 +56,7 @@ impl State {
             conn.step(now, text);
         }
         let lost: Vec<u16> = conn.leases.iter().filter(|lease| lease.settle(serial).is_some()).map(Lease::port).collect();
+        conn.took_held |= !lost.is_empty();
         for port in lost {
             tracing::info!(session = conn.session, peer = %conn.peer, port, "a port that was held for a ticket went to a session without it");
             conn.step(
@@ -101,6 +102,8 @@ impl Conn {
         match (&self.ticket, &self.opened) {
             (Some(ticket), _) => TicketShown::Serial(ticket.serial()),
             (None, Some(_)) => TicketShown::None,
+            // What it opened may be gone again: without this, one session could take the held ports of its address one by one.
+            (None, None) if self.took_held => TicketShown::None,
             (None, None) => TicketShown::NotYet,
         }
     }
@@ -117,5 +120,81 @@ impl Conn {
             None => return,
         };
         self.step(now, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::relay::Relay;
+    use crate::relay::admission::{Order, PortWish, TICKET_LEN};
+    use crate::settings::Settings;
+    use crate::shard::Context;
+    use crate::shard::sniff::Protocol;
+    use crate::shard::state::Arrival;
+    use crate::shard::udp::UdpPort;
+    use crate::viewing::Answer;
+    use crate::wire::Guid;
+
+    #[tokio::test]
+    async fn a_session_without_a_ticket_takes_one_held_port_at_most() {
+        #[expect(clippy::disallowed_methods, reason = "the base of a virtual clock")]
+        let now = Instant::now();
+        let viewer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+        let mut settings = Settings::default();
+        settings.publishing_points = settings.publishing_points_or_demo();
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+        let mut shard = State::new(Arc::new(Context::for_tests(settings, Arc::clone(&relay), sender)), 0);
+        let udp = Arc::new(UdpPort::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1472).unwrap());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut players = Vec::new();
+        let mut sessions = Vec::new();
+        for port in [40_000, 40_001] {
+            players.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let (stream, local) = listener.accept().await.unwrap();
+            let arrival = Arrival {
+                peer: (viewer, port).into(),
+                local,
+                at: now,
+                udp: Some(Arc::clone(&udp)),
+                protocol: Protocol::Mms,
+                tls: false,
+                takes_publishers: false,
+            };
+            sessions.push(shard.admit(now, arrival, Rc::new(stream)));
+        }
+        let admission = relay.admission();
+        let held: Vec<u16> = (0..3)
+            .map(|number| {
+                let order = Order { address: viewer, name: "demo".into(), user: "anna".into(), port: PortWish::Needed };
+                let issued = admission.tickets().issue(now, admission.ports(), order, [number; TICKET_LEN]);
+                issued.unwrap().1.client_port.unwrap()
+            })
+            .collect();
+        let claim = |shard: &mut State, session: usize, port: u16| {
+            let answer = shard.answer(sessions[session], now, Ask::ClaimPort { port, announced: None });
+            matches!(answer, Some(Answer::Funnel(Ok(()))))
+        };
+        // Until it opens something it may be the player of any ticket.
+        assert!(claim(&mut shard, 0, held[0]) && claim(&mut shard, 0, held[1]));
+        let is_held = |port: u16| admission.ports().is_held(viewer, port);
+        assert!(held.iter().all(|port| is_held(*port)));
+        shard.let_in_by(sessions[0], now, None);
+        assert_eq!(held.iter().map(|port| is_held(*port)).collect::<Vec<_>>(), [true, false, true]);
+        // What it opened was not there.
+        assert!(shard.conns[sessions[0]].opened.is_none());
+        assert!(!claim(&mut shard, 0, held[0]) && !claim(&mut shard, 0, held[2]));
+        assert!(claim(&mut shard, 0, held[2] + 1), "others are as free to it as before");
+        shard.let_in_by(sessions[0], now + Duration::from_secs(1), None);
+        assert!(is_held(held[0]) && is_held(held[2]));
+        assert!(claim(&mut shard, 1, held[0]), "another session");
     }
 }

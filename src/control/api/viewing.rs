@@ -27,6 +27,11 @@ pub(super) struct Wish {
     /// How media is to travel.
     #[serde(default)]
     transport: Transport,
+    /// IP address that the addresses name, in place of what they would by themselves: for a client that knows which one it reached. It
+    /// is of the IP version of this request.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    host: Option<IpAddr>,
 }
 
 /// How media is to travel.
@@ -63,9 +68,11 @@ pub(super) struct ViewingSession {
     urls: Urls,
 }
 
-/// Addresses for players, all with the ticket. `null`: that is not spoken here, or not by this transport. They name the host as the
-/// request did; where that is a name and the request came by IPv6, the address that it came to. A player has to come by the IP version
-/// of the request: where the name has addresses of both and the request came by IPv4, make it to the IPv4 address.
+/// Addresses for players, all with the ticket. `null`: that is not spoken here, or not by this transport.
+///
+/// They name the `host` of the request, or else what its `Host` field names; where that is a name and the request came to a public address
+/// or by IPv6, they name that address. A player has to come by the IP version of the request, and goes by a name to either: behind a
+/// NAT, a client that came by IPv4 says as `host` which address it reached, if the name has addresses of both.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Urls {
     /// The player tries one protocol after the other.
@@ -125,14 +132,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Came {
 }
 
 /// What addresses for players name: what the request named, or the address that it came to. The ticket is good for one address of the
-/// viewer, and a name may have addresses of both IP versions: for a request by IPv6 it is the address, so that the player comes by
-/// IPv6 too. By IPv4 it stays the name, since there a NAT before the server is usual, and the address behind it is of no use.
+/// viewer, and a name may have addresses of both IP versions: the address makes the player come by that of the request. It stays the
+/// name where the address may be behind a NAT, and of no use outside.
 fn host_for(named: Option<&str>, local: IpAddr) -> String {
     let is_name = |host: &&str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
-    let is_global_v6 = matches!(local, IpAddr::V6(v6) if !v6.is_unicast_link_local());
     match named {
-        Some(named) if !(is_global_v6 && is_name(&named)) => named.to_owned(),
+        Some(named) if !(is_reached_directly(local) && is_name(&named)) => named.to_owned(),
         _ => in_url(local),
+    }
+}
+
+/// Whether who came to an address of ours can come to it again: there is no NAT before it. Sources: RFC 6890, RFC 6598.
+fn is_reached_directly(local: IpAddr) -> bool {
+    match local {
+        IpAddr::V4(v4) => {
+            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xC0 == 64;
+            !(v4.is_private() || is_shared || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified())
+        }
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
     }
 }
 
@@ -149,7 +166,7 @@ fn in_url(address: IpAddr) -> String {
     request_body = Wish,
     responses(
         (status = 201, description = "Where to watch", body = ViewingSession),
-        (status = 400, description = "No such JSON", body = FailureBody),
+        (status = 400, description = "No such JSON, or a `host` of another IP version", body = FailureBody),
         (status = 401, description = "Not signed in", body = FailureBody),
         (status = 403, description = "The access rules do not let this address watch", body = FailureBody),
         (status = 404, description = "There is no such name", body = FailureBody),
@@ -163,12 +180,19 @@ fn in_url(address: IpAddr) -> String {
 pub(super) async fn open(
     State(plane): State<Arc<Plane>>,
     Anybody(caller): Anybody,
-    came: Came,
-    Body(Wish { name, transport }): Body<Wish>,
+    mut came: Came,
+    Body(Wish { name, transport, host }): Body<Wish>,
 ) -> Result<(StatusCode, Json<ViewingSession>), Failure> {
     if plane.health.draining() {
         let why = "no new viewers are taken here: the daemon drains";
         return Err(Failure::new(StatusCode::LOCKED, "draining", why));
+    }
+    if let Some(host) = host.map(canonical) {
+        if host.is_ipv4() != came.peer.is_ipv4() {
+            let why = format!("`host` is to be of the IP version by which you came: the ticket is good for {} alone", came.peer);
+            return Err(Failure::new(StatusCode::BAD_REQUEST, "other_ip_version", why));
+        }
+        came.host = in_url(host);
     }
     let (bare, _, profile) = split_query(name.trim_start_matches('/'));
     let found = plane.relay.resolve(bare);
@@ -320,16 +344,23 @@ mod tests {
 
     #[test]
     fn players_come_by_the_ip_version_of_the_request() {
-        let [v4, v6, link]: [IpAddr; 3] = ["192.0.2.1", "2001:db8::1", "fe80::1"].map(|address| address.parse().unwrap());
         for (named, local, host) in [
-            (Some("tv.example"), v4, "tv.example"),
-            (Some("tv.example"), v6, "[2001:db8::1]"),
-            (Some("tv.example"), link, "tv.example"),
-            (Some("[2001:db8::9]"), v6, "[2001:db8::9]"),
-            (Some("192.0.2.9"), v4, "192.0.2.9"),
-            (None, v4, "192.0.2.1"),
-            (None, v6, "[2001:db8::1]"),
+            (Some("tv.example"), "198.51.100.1", "198.51.100.1"),
+            (Some("tv.example"), "2001:db8::1", "[2001:db8::1]"),
+            // Behind a NAT, or reached by who is on the same link or machine.
+            (Some("tv.example"), "192.168.0.1", "tv.example"),
+            (Some("tv.example"), "100.127.0.1", "tv.example"),
+            (Some("tv.example"), "100.128.0.1", "100.128.0.1"),
+            (Some("tv.example"), "169.254.0.1", "tv.example"),
+            (Some("tv.example"), "fe80::1", "tv.example"),
+            (Some("localhost"), "127.0.0.1", "localhost"),
+            (Some("[2001:db8::9]"), "2001:db8::1", "[2001:db8::9]"),
+            (Some("198.51.100.9"), "198.51.100.1", "198.51.100.9"),
+            (None, "198.51.100.1", "198.51.100.1"),
+            (None, "10.0.0.1", "10.0.0.1"),
+            (None, "2001:db8::1", "[2001:db8::1]"),
         ] {
+            let local: IpAddr = local.parse().unwrap();
             assert_eq!(host_for(named, local), host, "{named:?} {local}");
         }
     }

@@ -6,8 +6,8 @@
 //!
 //! Signs that nothing arrives: a player that had UDP, showed no sign of life and is soon there again to play by TCP; a player's own
 //! report that it received nothing; ICMP errors, which anybody might send, if a session by TCP or those of another one follow. One of them is enough where nothing was ever seen to arrive, three where something was
-//! within the last hour: then it may have been that player alone. A sign of life (a request for a lost packet, a report of packets, an
-//! answer to what only came by UDP) clears the address.
+//! within the last hour: then it may have been that player alone. A sign of life (a request for a lost packet, a report of packets, over
+//! RTSP a receiver report that names one that was sent, an answer to what only came by UDP) clears the address.
 //!
 //! Nothing is learnt of this machine itself: no firewall stands between.
 

@@ -10,7 +10,8 @@
 //! - A session that announces exactly a held port, and whose ticket is not known yet, leases it provisionally.
 //! - If it then opens a name with the ticket of the hold, the port is what it was held for.
 //! - If it opens one without that ticket, it keeps the port, since it came first to one that nobody was sent anything on; the hold
-//!   is over, and the ticket's own player is judged as any other when it comes: the port is taken, and it goes on by TCP.
+//!   is over, and the ticket's own player is judged as any other when it comes: the port is taken, and it goes on by TCP. No further
+//!   hold ends by that session: it counts as one without a ticket from then on.
 //! - If it ends before it has opened anything, or as a session of the ticket, the port is held again for as long as the ticket lives,
 //!   for a player that rolls over may come to it again.
 //! - A session that is known to have no ticket, or another, is refused a held port as one that is taken. Over RTSP the name comes

@@ -1,5 +1,6 @@
 //! Datagrams that name lost packets.
 
+use super::compound::{Compound, RtcpPacket};
 use crate::wire::{Cursor, DecodeError};
 
 /// Most generic NACKs of one datagram that are read or written. Source: MS-RTSP 2.2.4.
@@ -37,26 +38,13 @@ impl Nack {
     /// # Errors
     /// [`DecodeError`] where the datagram is no RTCP compound, or one that is cut short.
     pub fn parse(datagram: &[u8]) -> Result<Option<Self>, DecodeError> {
-        let mut cursor = Cursor::new(datagram);
         let (mut v_ssrc, mut media, mut nacks) = (None, None, 0);
         let mut sequences = Vec::new();
-        loop {
-            let [first, kind, high, low] = cursor.array("RTCP header")?;
-            if first >> 6 != 2 {
-                return Err(cursor.invalid("RTCP header", 4, "the version is not 2"));
-            }
-            let length = usize::from(u16::from_be_bytes([high, low])) * 4;
-            let mut body = cursor.take("RTCP packet", length)?;
-            if first & 0x20 != 0 {
-                let padding = body.last().map_or(0, |last| usize::from(*last));
-                let rest = body.len().checked_sub(padding).filter(|_| padding != 0);
-                body = rest
-                    .and_then(|rest| body.get(..rest))
-                    .ok_or_else(|| cursor.invalid("padding", 1, "longer than the packet"))?;
-            }
+        for packet in Compound::new(datagram) {
+            let RtcpPacket { count, kind, body } = packet?;
             match kind {
-                SDES => v_ssrc = v_ssrc.or(session_of(body, first & 0x1F)),
-                TRANSPORT_FEEDBACK if first & 0x1F & !E_BIT == GENERIC_NACK => {
+                SDES => v_ssrc = v_ssrc.or(session_of(body, count)),
+                TRANSPORT_FEEDBACK if count & !E_BIT == GENERIC_NACK => {
                     let mut body = Cursor::new(body);
                     body.skip("sender SSRC", 4)?;
                     let ssrc = u32::from_be_bytes(body.array("media SSRC")?);
@@ -68,9 +56,6 @@ impl Nack {
                     }
                 }
                 _ => {}
-            }
-            if cursor.remaining() == 0 {
-                break;
             }
         }
         sequences.truncate(MAX_SEQUENCES);

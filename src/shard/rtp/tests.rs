@@ -1,6 +1,6 @@
 //! Viewers over RTP on real sockets of this machine, and a virtual clock.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::asf::{StreamSet, padding};
+use crate::relay::admission::Sign;
 use crate::relay::{BatchPacket, Relay};
 use crate::rtsp::depacketize::{Depacketizer, Losses};
+use crate::rtsp::recovery::{ReceiverReport, ReportBlock};
 use crate::settings::{Settings, WindowBounds};
 use crate::shard::broadcast::{Broadcast, Framing, Link, Phase, Served, Viewer};
 use crate::shard::conn::ResendPath;
@@ -433,9 +435,21 @@ async fn a_frame_of_a_file_is_never_a_fragment() {
     assert!(got == frames, "up to the end of the packet that was cut");
 }
 
-#[tokio::test]
-async fn what_is_asked_for_again_is_the_very_datagram() {
-    for (max_datagram, fragments) in [(1452, 1), (700, 2)] {
+/// A session that was sent packets 50 to 59 by UDP, of which nothing is known to have arrived.
+struct Playing {
+    shard: State,
+    key: usize,
+    start: Instant,
+    udp: Udp,
+    /// Sequence number of packet 50.
+    next: u16,
+    _player: TcpStream,
+}
+
+const VIEWER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+impl Playing {
+    async fn new(max_datagram: usize, fragments: u16) -> Self {
         let mut settings = Settings::default();
         (settings.udp.max_datagram_v4, settings.udp.max_datagram_v6) = (max_datagram, max_datagram);
         settings.publishing_points = settings.publishing_points_or_demo();
@@ -444,11 +458,11 @@ async fn what_is_asked_for_again_is_the_very_datagram() {
         let mut shard = State::new(Arc::new(super::super::Context::for_tests(settings, relay, sender)), 0);
         let (start, mut udp) = (base(), Udp::new(2));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let _player = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, peer) = listener.accept().await.unwrap();
+        let player = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, local) = listener.accept().await.unwrap();
         let arrival = Arrival {
-            peer,
-            local: peer,
+            peer: (VIEWER, 40_000).into(),
+            local,
             at: start,
             udp: Some(Arc::clone(&udp.port)),
             protocol: Protocol::Mms,
@@ -467,10 +481,37 @@ async fn what_is_asked_for_again_is_the_very_datagram() {
         shard.play(key, start, 0);
         let Place::Seat(index) = shard.conns[key].place else { panic!("it plays") };
         let next = FLOW.sequence_of(50, fragments);
-        assert_eq!(shard.broadcasts[0].cue(index), Some(Cue { sequence: next, timestamp: 50, head_start: None }));
+        let cue = Cue { sequence: next, timestamp: 50, head_start: None };
+        assert_eq!(shard.broadcasts[0].cue(index), Some(cue.clone()));
+        shard.look_at_answer(key, &Answer::Cued(cue));
         let (hot, cold) = shard.broadcasts[0].viewers.both_mut(index).unwrap();
         (hot.phase, cold.pace) = (Phase::Live, None);
         shard.broadcasts[0].serve(index, start, &shard.origins, &mut shard.tally).unwrap();
+        Self { shard, key, start, udp, next, _player: player }
+    }
+
+    /// Whether a report of the highest number of each flow takes back that UDP does not arrive at its address.
+    fn is_cleared_by(&mut self, highest: &[(u32, u16)]) -> bool {
+        let relay = Arc::clone(&self.shard.context.relay);
+        let learned = relay.admission().learned();
+        learned.reset(None);
+        assert!(learned.failed(self.start, VIEWER, Sign::SecondAttempt));
+        let blocks = highest.iter().map(|(ssrc, highest)| ReportBlock { ssrc: *ssrc, highest: *highest }).collect();
+        self.shard.look_at_report(self.key, self.start, &ReceiverReport { blocks });
+        !learned.would_refuse(self.start, VIEWER)
+    }
+
+    /// Something is sent to it for the first time.
+    fn begin_trial(&mut self) {
+        self.shard.conns[self.key].udp_trial = None;
+        self.shard.udp_was_sent(self.key, self.start);
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_is_the_very_datagram() {
+    for (max_datagram, fragments) in [(1452, 1), (700, 2)] {
+        let Playing { mut shard, key, udp, next, .. } = Playing::new(max_datagram, fragments).await;
         let sent = udp.receive(0);
         assert_eq!(sent, expected(Carriage::Datagrams, fragments, 50..60, 0));
         for rtp in &sent {
@@ -483,5 +524,31 @@ async fn what_is_asked_for_again_is_the_very_datagram() {
         }
         assert_eq!(udp.receive(1), sent);
         assert!(udp.receive(0).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_report_of_what_was_sent_shows_that_it_arrives() {
+    for (max_datagram, fragments) in [(1452, 1), (700, 2)] {
+        let mut playing = Playing::new(max_datagram, fragments).await;
+        let (next, ssrc) = (playing.next, FLOW.ssrc);
+        let (end, other) = (next.wrapping_add(10 * fragments), ssrc + 1);
+        assert!(!playing.is_cleared_by(&[(ssrc, end - 1)]), "nothing was sent yet");
+        playing.begin_trial();
+        // Of another flow, of what was told over TCP, before it came, not yet, and long ago.
+        assert!(!playing.is_cleared_by(&[(other, end - 1)]) && !playing.is_cleared_by(&[]));
+        for highest in [next, next.wrapping_sub(1), end, end.wrapping_add(1), end.wrapping_sub(9000)] {
+            assert!(!playing.is_cleared_by(&[(ssrc, highest)]), "{highest}");
+        }
+        for blocks in [&[(ssrc, next + 1)][..], &[(ssrc, end - 1)], &[(other, 0), (ssrc, end - 2)]] {
+            playing.begin_trial();
+            assert!(playing.is_cleared_by(blocks), "{blocks:?}");
+        }
+        // It is known, and says nothing of what others meet later.
+        assert!(!playing.is_cleared_by(&[(ssrc, end - 1)]));
+        playing.begin_trial();
+        let viewers = &mut playing.shard.broadcasts[0].viewers;
+        viewers.hot_mut(0).unwrap().framing = FRAMES;
+        assert!(!playing.is_cleared_by(&[(ssrc, end - 1)]), "it came on the connection");
     }
 }
