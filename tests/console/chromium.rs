@@ -229,6 +229,51 @@ fn what_is_live_moves_nothing_from_under_anybodys_hands() {
 }
 
 #[test]
+fn a_daemon_that_does_not_answer_is_not_shown_as_live() {
+    if !ready("a_daemon_that_does_not_answer_is_not_shown_as_live", &BROWSER) {
+        return;
+    }
+    let (_folder, file) = accounts();
+    let daemon = launch("[[publishing_point]]\nname = \"demo\"\nsource = { type = \"demo\" }\n", &file);
+    let browser = Browser::start(1280, 900, true);
+    sign_in_by_hand(&browser, daemon.console);
+    browser.open(&format!("https://{}/", daemon.console));
+    browser.wait_for_text("#streams .state", "Live");
+    let silent = |expected: bool| {
+        let script = "return document.body.classList.contains('silent') && document.getElementById('silence').textContent !== ''";
+        wait_until(&format!("silence told: {expected}"), Duration::from_secs(60), || browser.run(script) == expected);
+    };
+    silent(false);
+    browser.run("window.sameDocument = true; window.ask = window.fetch;");
+    // Errors of what stands between, and what never ends: of both it comes back by itself.
+    for broken in [
+        "async () => new Response('', { status: 503 })",
+        "(_, { signal }) => new Promise((_, refuse) => signal.addEventListener('abort', () => refuse(signal.reason)))",
+    ] {
+        browser.run(&format!("window.fetch = {broken};"));
+        silent(true);
+        browser.run("window.fetch = window.ask;");
+        silent(false);
+    }
+    daemon.stop();
+    silent(true);
+    let told = browser.text("#silence");
+    let since = told.strip_prefix("No answer since ").and_then(|rest| rest.split('.').next()).unwrap_or_default();
+    assert!(since.contains(':') && since.len() <= 8, "{told}");
+    let green = "return getComputedStyle(document.querySelector('#streams .state')).backgroundColor ===
+                 getComputedStyle(document.querySelector('.role')).backgroundColor";
+    assert_eq!(browser.run(green), true);
+    assert_eq!(browser.run("return window.sameDocument === true"), true);
+    for scheme in ["light", "dark"] {
+        browser.colours(scheme);
+        assert_eq!(browser.run(AUDIT).as_array().map(Vec::len), Some(0), "{}", browser.run(AUDIT));
+    }
+    if let Some(folder) = pictures() {
+        browser.picture(&folder.join("streams-silent.png"));
+    }
+}
+
+#[test]
 fn without_a_script_it_does_the_same() {
     if !ready("without_a_script_it_does_the_same", &BROWSER) {
         return;
