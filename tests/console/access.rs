@@ -228,8 +228,9 @@ fn signing_in_leads_back_and_cannot_be_tried_for_ever() {
     assert_eq!(wrong.status, 401);
     assert!(page.contains("Name or password is wrong.") && !page.contains("<script>") && !page.contains("offen"), "{page}");
     assert!(page.contains("&quot;&gt;&lt;script&gt;"), "{page}");
-    let tried: Vec<u16> = (0..12).map(|_| sign_in_with(daemon.console, "operator", "offen", "/").status).collect();
-    assert_eq!((tried[0], tried[11]), (401, 429), "{tried:?}");
+    let tried: Vec<_> = (0..12).map(|_| sign_in_with(daemon.console, "operator", "offen", "/")).collect();
+    let told = [0, 11].map(|turn: usize| (tried[turn].status, tried[turn].header("retry-after")));
+    assert_eq!(told, [(401, None), (429, Some("30"))], "{tried:?}");
     assert!(daemon.log().contains("nobody was signed in at the console") && !daemon.log().contains("offen"));
 }
 
