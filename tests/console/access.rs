@@ -123,7 +123,14 @@ fn what_cannot_be_undone_is_asked_first() {
     wait_until("the session's own page", Duration::from_secs(10), || {
         operator.get("/viewers/1/kick").header("location") == Some("/viewers/1")
     });
-    assert_eq!(["/viewers/2/kick", "/sources/disconnect?point=b"].map(|path| operator.get(path).status), [404, 404]);
+    // Whoever was on another page of the list comes back to that.
+    let viewer = Viewer::tcp(daemon.mms, "a&b");
+    viewer.wait_for_packets(1, Duration::from_secs(20));
+    let question = operator.get("/viewers/2/kick?page=3").text();
+    assert!(question.contains("name=\"page\" value=\"3\"") && question.contains("href=\"/viewers?page=3\""), "{question}");
+    assert!(question.contains("href=\"/viewers\" aria-current=\"page\""), "{question}");
+    assert_eq!(operator.post("/viewers/2/kick", "page=3").header("location"), Some("/viewers?done=kicked&page=3"));
+    assert_eq!(["/viewers/3/kick", "/sources/disconnect?point=b"].map(|path| operator.get(path).status), [404, 404]);
 }
 
 #[test]
