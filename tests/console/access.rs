@@ -1,9 +1,12 @@
 //! Who is answered what: roles, signing in, forms, heads, what is escaped.
 
+use std::process::Command;
 use std::time::Duration;
 
+use crate::chromium::reachable;
 use crate::support::accounts::accounts;
 use crate::support::daemon::Launch;
+use crate::support::process::Process;
 use crate::support::viewer::Viewer;
 use crate::support::{wait_for, wait_until};
 use crate::visitor::{Somebody, ask, launch, sign_in_with};
@@ -239,6 +242,26 @@ fn signing_in_leads_back_and_cannot_be_tried_for_ever() {
     let told = [0, 11].map(|turn: usize| (tried[turn].status, tried[turn].header("retry-after")));
     assert_eq!(told, [(401, None), (429, Some("30"))], "{tried:?}");
     assert!(daemon.log().contains("nobody was signed in at the console") && !daemon.log().contains("offen"));
+}
+
+#[test]
+fn the_command_of_the_probe_page_finds_the_control_port_and_believes_it() {
+    let (_folder, file) = accounts();
+    let (daemon, _) = reachable(&file);
+    let operator = Somebody::new(daemon.console, "operator");
+    let page = operator.get("/probe").text();
+    let command = page.split("<pre>").nth(1).unwrap().split("</pre>").next().unwrap();
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some("wmrelay"), "{page}");
+    let mut probe = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+    probe.args(words).args(["--user", "operator"]).env("WMRELAY_PASSWORD", "geheim");
+    let said = Process::start(probe).finish(Duration::from_secs(120));
+    assert!(said.stdout.contains("OPEN"), "{command}: {}{}", said.stdout, said.stderr);
+
+    let plain = Launch::new("").control(format!("users_file = {file:?}\ntls = false")).console().start();
+    let page = Somebody::new(plain.console, "operator").get("/probe").text();
+    let command = format!("wmrelay probe 127.0.0.1 --viewers 10 --control {} --plain<", plain.control.port());
+    assert!(page.contains(&command) && !page.contains("--fingerprint"), "{page}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn probe(daemon: &Daemon) {
 }
 
 /// A daemon whose firewall can be planned: viewers can reach it. With the address by which this machine does.
-fn reachable(file: &Path) -> (Daemon, SocketAddr) {
+pub(super) fn reachable(file: &Path) -> (Daemon, SocketAddr) {
     let port = free_port();
     let listen: &'static str = format!("0.0.0.0:{port}").leak();
     let settings = "[[publishing_point]]\nname = \"demo\"\ntitle = \"The built-in picture\"\nsource = { type = \"demo\" }\n\
