@@ -265,6 +265,16 @@ fn the_command_of_the_probe_page_finds_the_control_port_and_believes_it() {
 }
 
 #[test]
+fn a_printed_plan_says_of_which_server_and_when() {
+    let (_folder, file) = accounts();
+    let (daemon, _) = reachable(&file);
+    let page = Somebody::new(daemon.console, "operator").get("/firewall?viewers=10").text();
+    let told = page.split("<p class=\"small\">For the server 127.0.0.1, ").nth(1).unwrap_or_else(|| panic!("{page}"));
+    let date = told.split(", wmrelay ").next().unwrap();
+    assert!(date.starts_with("20") && date.ends_with(" UTC"), "{date}");
+}
+
+#[test]
 fn what_comes_from_outside_is_escaped() {
     let (_folder, file) = accounts();
     let title = "<script>alert(1)</script>&\\\"'";

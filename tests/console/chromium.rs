@@ -274,6 +274,38 @@ fn a_daemon_that_does_not_answer_is_not_shown_as_live() {
 }
 
 #[test]
+fn a_plan_keeps_its_lines_on_paper() {
+    if !ready("a_plan_keeps_its_lines_on_paper", &BROWSER) {
+        return;
+    }
+    let (_folder, file) = accounts();
+    let (daemon, _) = reachable(&file);
+    // A4 without the margins: 186 mm.
+    let browser = Browser::start(703, 1000, true);
+    sign_in_by_hand(&browser, daemon.console);
+    for paper in ["text", "nftables", "iptables"] {
+        browser.open(&format!("https://{}/firewall?viewers=10&site=Head+office&for={paper}", daemon.console));
+        browser.wait_for_text(".sheet h2", "Head office");
+        let plan = browser.text(".sheet pre");
+        assert!(plan.contains("10 viewers behind one address"), "{plan}");
+        browser.colours("light");
+        // On a screen a long line is scrolled to.
+        let scrolls = "const pre = document.querySelector('.sheet pre'); return pre.scrollWidth > pre.clientWidth";
+        assert_eq!(browser.run(scrolls), true, "{paper}");
+        browser.on_paper();
+        let broken = browser.run(
+            "return [...document.querySelectorAll('.sheet pre span')].filter((line) => line.textContent.length <= 112
+                && line.offsetHeight > 1.5 * parseFloat(getComputedStyle(line).lineHeight)).map((line) => line.textContent);",
+        );
+        assert_eq!(broken.as_array().map(Vec::len), Some(0), "{paper}: {broken}");
+        assert_eq!(browser.run("return document.documentElement.scrollWidth <= innerWidth"), true, "{paper}");
+        if let Some(folder) = pictures() {
+            browser.picture(&folder.join(format!("firewall-paper-{paper}.png")));
+        }
+    }
+}
+
+#[test]
 fn without_a_script_it_does_the_same() {
     if !ready("without_a_script_it_does_the_same", &BROWSER) {
         return;
