@@ -245,6 +245,25 @@ fn signing_in_leads_back_and_cannot_be_tried_for_ever() {
 }
 
 #[test]
+fn how_full_the_pool_of_client_ports_is() {
+    let (_folder, file) = accounts();
+    for (pool, told, cells) in [("4960-4979", "1 of 20 ports", 20), ("4960-4979,6000-7000", "1 of 1021 ports", 10)] {
+        let settings =
+            format!("[udp]\nclient_ports = \"{pool}\"\n[[publishing_point]]\nname = \"demo\"\nsource = {{ type = \"demo\" }}\n");
+        let daemon = launch(&settings, &file);
+        let operator = Somebody::new(daemon.console, "operator");
+        let viewer = Viewer::udp(daemon.mms, "demo", 4961, None);
+        viewer.wait_for_packets(1, Duration::from_secs(20));
+        let page = operator.get("/leases").text();
+        assert!(page.contains(told), "{page}");
+        let map = page.split("<ol class=\"ports\">").nth(1).unwrap();
+        assert_eq!(map.matches("<li ").count(), cells, "{page}");
+        assert_eq!(page.contains("Shown are the tens"), cells == 10, "{page}");
+        assert!(operator.get("/load").text().contains("<dd>1 leased, 0 held, 0 at rest</dd>"));
+    }
+}
+
+#[test]
 fn the_command_of_the_probe_page_finds_the_control_port_and_believes_it() {
     let (_folder, file) = accounts();
     let (daemon, _) = reachable(&file);
