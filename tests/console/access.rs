@@ -294,6 +294,26 @@ fn a_printed_plan_says_of_which_server_and_when() {
 }
 
 #[test]
+fn who_needs_a_key_is_told_so_beside_the_addresses() {
+    let (_folder, file) = accounts();
+    let keys = file.with_file_name("signing.keys");
+    let made = Command::new(env!("CARGO_BIN_EXE_wmrelay")).args(["sign", "--new-key"]).arg(&keys).status().unwrap();
+    assert!(made.success());
+    let settings = format!(
+        "[signing]\nkey_file = {keys:?}\n[[publishing_point]]\nname = \"demo\"\nsource = {{ type = \"demo\" }}\naccess = \"signed\"\n"
+    );
+    let daemon = launch(&settings, &file);
+    let operator = Somebody::new(daemon.console, "operator");
+    let page = operator.get("/").text();
+    assert!(page.contains("These addresses alone are refused"), "{page}");
+    // The built-in picture has sound beside it; both by their names.
+    wait_until("the names of its codecs", Duration::from_secs(20), || {
+        let page = operator.get("/").text();
+        page.contains("WMV ") && page.contains("WMA ") && !page.contains("0x01")
+    });
+}
+
+#[test]
 fn what_comes_from_outside_is_escaped() {
     let (_folder, file) = accounts();
     let title = "<script>alert(1)</script>&\\\"'";
