@@ -24,6 +24,7 @@ use axum::routing::{get, post};
 
 use crate::control::Plane;
 use crate::control::accounts::Role;
+use crate::shard::Certificate;
 use guard::{FormKey, guard};
 use pages::{firewall, load, ports, probe, sign_in, sources, streams, users, viewers};
 use still::Stills;
@@ -35,16 +36,19 @@ const ICON: &str = include_str!("assets/icon.svg");
 /// What all pages share.
 struct Console {
     plane: Arc<Plane>,
+    /// What the control port shows; `None`: it is not inside TLS, or there is none.
+    control_certificate: Option<Arc<Certificate>>,
     stills: Arc<Stills>,
     form_key: FormKey,
 }
 
-/// All pages, to be served inside TLS with the [`Peer`](crate::control::Peer) of each connection.
+/// All pages, to be served inside TLS with the [`Peer`](crate::control::Peer) of each connection. The certificate is that of the control
+/// port, where that is inside TLS.
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn router(plane: Arc<Plane>) -> Result<Router, getrandom::Error> {
-    let console = Arc::new(Console { plane, stills: Stills::new(), form_key: FormKey::new()? });
+pub fn router(plane: Arc<Plane>, control_certificate: Option<Arc<Certificate>>) -> Result<Router, getrandom::Error> {
+    let console = Arc::new(Console { plane, control_certificate, stills: Stills::new(), form_key: FormKey::new()? });
     let of =
         |least: Role, routes: Router<Arc<Console>>| routes.route_layer(from_fn_with_state((Arc::clone(&console), least), guard));
     let for_viewers = Router::new()

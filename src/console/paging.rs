@@ -27,6 +27,11 @@ impl Paging {
         Self { number: wish.parse().unwrap_or(1).clamp(1, pages), pages, entries, of_page }
     }
 
+    /// The page's, from 1.
+    pub(super) const fn number(&self) -> usize {
+        self.number
+    }
+
     /// Their indexes.
     pub(super) fn range(&self) -> Range<usize> {
         let first = (self.number - 1) * self.of_page;

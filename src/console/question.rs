@@ -9,7 +9,7 @@ use super::layout::{form_token, page};
 
 /// What is asked.
 pub(super) struct Question<'q> {
-    /// Path of the page in the bar where it came from; whoever does not mean it goes back there.
+    /// Where it came from: the path of a page in the bar, with a query if need be. Whoever does not mean it goes back there.
     pub(super) place: &'q str,
     /// The question.
     pub(super) title: &'q str,
@@ -38,6 +38,6 @@ impl Question<'_> {
                 a href=(self.place) { "Leave it as it is" }
             }
         };
-        page(visitor, self.place, self.title, &body)
+        page(visitor, self.place.split('?').next().unwrap_or_default(), self.title, &body)
     }
 }

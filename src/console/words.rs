@@ -52,6 +52,34 @@ pub(super) fn count(number: impl Into<u64>, one: &str, many: &str) -> String {
     }
 }
 
+/// A codec by the name that people know it by, of what the API calls it: the format tag of audio (mmreg.h), the four letters of video.
+/// What is not known stays as it is.
+pub(super) fn codec(word: &str) -> &str {
+    match word {
+        "0x0001" => "PCM",
+        "0x0006" => "G.711 A-law",
+        "0x0007" => "G.711 µ-law",
+        "0x000A" => "WMA Voice",
+        "0x0055" => "MP3",
+        "0x00FF" | "0x1600" | "0x1610" => "AAC",
+        "0x0160" => "WMA 1",
+        "0x0161" => "WMA 2",
+        "0x0162" => "WMA Pro",
+        "0x0163" => "WMA Lossless",
+        "MP42" => "MS MPEG-4 v2",
+        "MP43" => "MS MPEG-4 v3",
+        "MP4S" | "M4S2" | "mp4v" => "MPEG-4",
+        "MSS1" | "MSS2" => "WMV Screen",
+        "WMV1" => "WMV 7",
+        "WMV2" => "WMV 8",
+        "WMV3" => "WMV 9",
+        "WMVA" | "WVC1" => "VC-1",
+        "H264" | "h264" | "AVC1" | "avc1" => "H.264",
+        "MJPG" | "mjpg" => "Motion JPEG",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +93,6 @@ mod tests {
         assert_eq!(date(UNIX_EPOCH + Duration::from_secs(1_777_636_807)), "2026-05-01 12:00:07 UTC");
         assert_eq!([count(1u32, "viewer", "viewers"), count(0u32, "viewer", "viewers")], ["1 viewer", "0 viewers"]);
         assert_eq!(bytes(1_500_000), "1.5 MB");
+        assert_eq!(["0x0161", "WMV3", "0x7777", "XVID"].map(codec), ["WMA 2", "WMV 9", "0x7777", "XVID"]);
     }
 }

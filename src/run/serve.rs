@@ -126,9 +126,10 @@ pub(super) fn serve(settings: Settings, sources: Sources, ready_file: Option<&Pa
         };
         let plane = Arc::new(Plane::new(parts));
         let pages = match console_certificate.filter(|_| !console.is_empty()) {
-            Some(certificate) => {
-                let router = console::router(Arc::clone(&plane)).context("the console has no random numbers")?;
-                Some(Pages { ports: console, certificate, router })
+            Some(console_certificate) => {
+                let router =
+                    console::router(Arc::clone(&plane), certificate.clone()).context("the console has no random numbers")?;
+                Some(Pages { ports: console, certificate: console_certificate, router })
             }
             None => None,
         };

@@ -67,6 +67,11 @@ impl Certificate {
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), held })
     }
 
+    /// The file of the certificate, as it was named.
+    pub fn file(&self) -> &Path {
+        &self.certificate
+    }
+
     /// What a new connection is served with.
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.held.lock().unwrap_or_else(PoisonError::into_inner).config)

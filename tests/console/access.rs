@@ -1,9 +1,12 @@
 //! Who is answered what: roles, signing in, forms, heads, what is escaped.
 
+use std::process::Command;
 use std::time::Duration;
 
+use crate::chromium::reachable;
 use crate::support::accounts::accounts;
 use crate::support::daemon::Launch;
+use crate::support::process::Process;
 use crate::support::viewer::Viewer;
 use crate::support::{wait_for, wait_until};
 use crate::visitor::{Somebody, ask, launch, sign_in_with};
@@ -123,7 +126,14 @@ fn what_cannot_be_undone_is_asked_first() {
     wait_until("the session's own page", Duration::from_secs(10), || {
         operator.get("/viewers/1/kick").header("location") == Some("/viewers/1")
     });
-    assert_eq!(["/viewers/2/kick", "/sources/disconnect?point=b"].map(|path| operator.get(path).status), [404, 404]);
+    // Whoever was on another page of the list comes back to that.
+    let viewer = Viewer::tcp(daemon.mms, "a&b");
+    viewer.wait_for_packets(1, Duration::from_secs(20));
+    let question = operator.get("/viewers/2/kick?page=3").text();
+    assert!(question.contains("name=\"page\" value=\"3\"") && question.contains("href=\"/viewers?page=3\""), "{question}");
+    assert!(question.contains("href=\"/viewers\" aria-current=\"page\""), "{question}");
+    assert_eq!(operator.post("/viewers/2/kick", "page=3").header("location"), Some("/viewers?done=kicked&page=3"));
+    assert_eq!(["/viewers/3/kick", "/sources/disconnect?point=b"].map(|path| operator.get(path).status), [404, 404]);
 }
 
 #[test]
@@ -228,9 +238,79 @@ fn signing_in_leads_back_and_cannot_be_tried_for_ever() {
     assert_eq!(wrong.status, 401);
     assert!(page.contains("Name or password is wrong.") && !page.contains("<script>") && !page.contains("offen"), "{page}");
     assert!(page.contains("&quot;&gt;&lt;script&gt;"), "{page}");
-    let tried: Vec<u16> = (0..12).map(|_| sign_in_with(daemon.console, "operator", "offen", "/").status).collect();
-    assert_eq!((tried[0], tried[11]), (401, 429), "{tried:?}");
+    let tried: Vec<_> = (0..12).map(|_| sign_in_with(daemon.console, "operator", "offen", "/")).collect();
+    let told = [0, 11].map(|turn: usize| (tried[turn].status, tried[turn].header("retry-after")));
+    assert_eq!(told, [(401, None), (429, Some("30"))], "{tried:?}");
     assert!(daemon.log().contains("nobody was signed in at the console") && !daemon.log().contains("offen"));
+}
+
+#[test]
+fn how_full_the_pool_of_client_ports_is() {
+    let (_folder, file) = accounts();
+    for (pool, told, cells) in [("4960-4979", "1 of 20 ports", 20), ("4960-4979,6000-7000", "1 of 1021 ports", 10)] {
+        let settings =
+            format!("[udp]\nclient_ports = \"{pool}\"\n[[publishing_point]]\nname = \"demo\"\nsource = {{ type = \"demo\" }}\n");
+        let daemon = launch(&settings, &file);
+        let operator = Somebody::new(daemon.console, "operator");
+        let viewer = Viewer::udp(daemon.mms, "demo", 4961, None);
+        viewer.wait_for_packets(1, Duration::from_secs(20));
+        let page = operator.get("/leases").text();
+        assert!(page.contains(told), "{page}");
+        let map = page.split("<ol class=\"ports\">").nth(1).unwrap();
+        assert_eq!(map.matches("<li ").count(), cells, "{page}");
+        assert_eq!(page.contains("Shown are the tens"), cells == 10, "{page}");
+        assert!(operator.get("/load").text().contains("<dd>1 leased, 0 held, 0 at rest</dd>"));
+    }
+}
+
+#[test]
+fn the_command_of_the_probe_page_finds_the_control_port_and_believes_it() {
+    let (_folder, file) = accounts();
+    let (daemon, _) = reachable(&file);
+    let operator = Somebody::new(daemon.console, "operator");
+    let page = operator.get("/probe").text();
+    let command = page.split("<pre>").nth(1).unwrap().split("</pre>").next().unwrap();
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some("wmrelay"), "{page}");
+    let mut probe = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
+    probe.args(words).args(["--user", "operator"]).env("WMRELAY_PASSWORD", "geheim");
+    let said = Process::start(probe).finish(Duration::from_secs(120));
+    assert!(said.stdout.contains("OPEN"), "{command}: {}{}", said.stdout, said.stderr);
+
+    let plain = Launch::new("").control(format!("users_file = {file:?}\ntls = false")).console().start();
+    let page = Somebody::new(plain.console, "operator").get("/probe").text();
+    let command = format!("wmrelay probe 127.0.0.1 --viewers 10 --control {} --plain<", plain.control.port());
+    assert!(page.contains(&command) && !page.contains("--fingerprint"), "{page}");
+}
+
+#[test]
+fn a_printed_plan_says_of_which_server_and_when() {
+    let (_folder, file) = accounts();
+    let (daemon, _) = reachable(&file);
+    let page = Somebody::new(daemon.console, "operator").get("/firewall?viewers=10").text();
+    let told = page.split("<p class=\"small\">For the server 127.0.0.1, ").nth(1).unwrap_or_else(|| panic!("{page}"));
+    let date = told.split(", wmrelay ").next().unwrap();
+    assert!(date.starts_with("20") && date.ends_with(" UTC"), "{date}");
+}
+
+#[test]
+fn who_needs_a_key_is_told_so_beside_the_addresses() {
+    let (_folder, file) = accounts();
+    let keys = file.with_file_name("signing.keys");
+    let made = Command::new(env!("CARGO_BIN_EXE_wmrelay")).args(["sign", "--new-key"]).arg(&keys).status().unwrap();
+    assert!(made.success());
+    let settings = format!(
+        "[signing]\nkey_file = {keys:?}\n[[publishing_point]]\nname = \"demo\"\nsource = {{ type = \"demo\" }}\naccess = \"signed\"\n"
+    );
+    let daemon = launch(&settings, &file);
+    let operator = Somebody::new(daemon.console, "operator");
+    let page = operator.get("/").text();
+    assert!(page.contains("These addresses alone are refused"), "{page}");
+    // The built-in picture has sound beside it; both by their names.
+    wait_until("the names of its codecs", Duration::from_secs(20), || {
+        let page = operator.get("/").text();
+        page.contains("WMV ") && page.contains("WMA ") && !page.contains("0x01")
+    });
 }
 
 #[test]

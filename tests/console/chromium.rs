@@ -39,7 +39,7 @@ fn probe(daemon: &Daemon) {
 }
 
 /// A daemon whose firewall can be planned: viewers can reach it. With the address by which this machine does.
-fn reachable(file: &Path) -> (Daemon, SocketAddr) {
+pub(super) fn reachable(file: &Path) -> (Daemon, SocketAddr) {
     let port = free_port();
     let listen: &'static str = format!("0.0.0.0:{port}").leak();
     let settings = "[[publishing_point]]\nname = \"demo\"\ntitle = \"The built-in picture\"\nsource = { type = \"demo\" }\n\
@@ -226,6 +226,83 @@ fn what_is_live_moves_nothing_from_under_anybodys_hands() {
     browser.run("getSelection().removeAllRanges();");
     cards(2);
     assert_eq!(browser.run("return document.querySelectorAll('.card')[1] === window.card"), true);
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_not_shown_as_live() {
+    if !ready("a_daemon_that_does_not_answer_is_not_shown_as_live", &BROWSER) {
+        return;
+    }
+    let (_folder, file) = accounts();
+    let daemon = launch("[[publishing_point]]\nname = \"demo\"\nsource = { type = \"demo\" }\n", &file);
+    let browser = Browser::start(1280, 900, true);
+    sign_in_by_hand(&browser, daemon.console);
+    browser.open(&format!("https://{}/", daemon.console));
+    browser.wait_for_text("#streams .state", "Live");
+    let silent = |expected: bool| {
+        let script = "return document.body.classList.contains('silent') && document.getElementById('silence').textContent !== ''";
+        wait_until(&format!("silence told: {expected}"), Duration::from_secs(60), || browser.run(script) == expected);
+    };
+    silent(false);
+    browser.run("window.sameDocument = true; window.ask = window.fetch;");
+    // Errors of what stands between, and what never ends: of both it comes back by itself.
+    for broken in [
+        "async () => new Response('', { status: 503 })",
+        "(_, { signal }) => new Promise((_, refuse) => signal.addEventListener('abort', () => refuse(signal.reason)))",
+    ] {
+        browser.run(&format!("window.fetch = {broken};"));
+        silent(true);
+        browser.run("window.fetch = window.ask;");
+        silent(false);
+    }
+    daemon.stop();
+    silent(true);
+    let told = browser.text("#silence");
+    let since = told.strip_prefix("No answer since ").and_then(|rest| rest.split('.').next()).unwrap_or_default();
+    assert!(since.contains(':') && since.len() <= 8, "{told}");
+    let green = "return getComputedStyle(document.querySelector('#streams .state')).backgroundColor ===
+                 getComputedStyle(document.querySelector('.role')).backgroundColor";
+    assert_eq!(browser.run(green), true);
+    assert_eq!(browser.run("return window.sameDocument === true"), true);
+    for scheme in ["light", "dark"] {
+        browser.colours(scheme);
+        assert_eq!(browser.run(AUDIT).as_array().map(Vec::len), Some(0), "{}", browser.run(AUDIT));
+    }
+    if let Some(folder) = pictures() {
+        browser.picture(&folder.join("streams-silent.png"));
+    }
+}
+
+#[test]
+fn a_plan_keeps_its_lines_on_paper() {
+    if !ready("a_plan_keeps_its_lines_on_paper", &BROWSER) {
+        return;
+    }
+    let (_folder, file) = accounts();
+    let (daemon, _) = reachable(&file);
+    // A4 without the margins: 186 mm.
+    let browser = Browser::start(703, 1000, true);
+    sign_in_by_hand(&browser, daemon.console);
+    for paper in ["text", "nftables", "iptables"] {
+        browser.open(&format!("https://{}/firewall?viewers=10&site=Head+office&for={paper}", daemon.console));
+        browser.wait_for_text(".sheet h2", "Head office");
+        let plan = browser.text(".sheet pre");
+        assert!(plan.contains("10 viewers behind one address"), "{plan}");
+        browser.colours("light");
+        // On a screen a long line is scrolled to.
+        let scrolls = "const pre = document.querySelector('.sheet pre'); return pre.scrollWidth > pre.clientWidth";
+        assert_eq!(browser.run(scrolls), true, "{paper}");
+        browser.on_paper();
+        let broken = browser.run(
+            "return [...document.querySelectorAll('.sheet pre span')].filter((line) => line.textContent.length <= 112
+                && line.offsetHeight > 1.5 * parseFloat(getComputedStyle(line).lineHeight)).map((line) => line.textContent);",
+        );
+        assert_eq!(broken.as_array().map(Vec::len), Some(0), "{paper}: {broken}");
+        assert_eq!(browser.run("return document.documentElement.scrollWidth <= innerWidth"), true, "{paper}");
+        if let Some(folder) = pictures() {
+            browser.picture(&folder.join(format!("firewall-paper-{paper}.png")));
+        }
+    }
 }
 
 #[test]

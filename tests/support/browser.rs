@@ -168,6 +168,13 @@ impl Browser {
         self.of("POST", "goog/cdp/execute", &media);
     }
 
+    /// As on paper.
+    #[track_caller]
+    pub fn on_paper(&self) {
+        let media = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "media": "print" } });
+        self.of("POST", "goog/cdp/execute", &media);
+    }
+
     fn path(&self, what: &str) -> String {
         format!("/session/{}/{what}", self.session)
     }

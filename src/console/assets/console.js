@@ -5,6 +5,10 @@ const EVERY_MS = 2000;
 const STILLS_EVERY_MS = 10000;
 // A picture that is not there yet, or too old, is asked for again so soon, and then less and less often.
 const STILLS_SOON_MS = 2000;
+// A request is given up after so long: where packets are lost no error would come of it.
+const PATIENCE_MS = 8000;
+// A daemon without an answer for so long is called silent; one that is started anew takes less.
+const SILENT_MS = 6000;
 
 /** What people or this script change stays as they left it. */
 const isOurs = (element, name) =>
@@ -77,19 +81,38 @@ const replace = (fresh) => {
 
 let asking = false;
 
+// When the last answer came that was one, by both clocks: the one that is never put right, and the one that people read.
+let answered = { at: performance.now(), time: new Date() };
+const silence = document.createElement("p");
+
+/** Says whether the daemon answers: what is shown is not to be taken for what is. */
+const tellSilence = (answers) => {
+  if (answers) answered = { at: performance.now(), time: new Date() };
+  const isSilent = performance.now() - answered.at > SILENT_MS;
+  if (isSilent === document.body.classList.contains("silent")) return;
+  document.body.classList.toggle("silent", isSilent);
+  const since = answered.time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  silence.textContent = isSilent ? `No answer since ${since}. What is shown is of then, and goes on by itself when the daemon answers.` : "";
+  silence.classList.toggle("refused", isSilent);
+};
+
 const refresh = async () => {
   if (document.hidden || asking) return;
   asking = true;
   try {
-    const answer = await fetch(location.href, { credentials: "same-origin", cache: "no-store" });
-    // The time of being signed in is over.
-    if (answer.redirected || answer.status === 401) {
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const answer = await fetch(location.href, { credentials: "same-origin", cache: "no-store", signal });
+    // The time of being signed in is over, or the page is nobody's any more: it says so itself.
+    if (answer.redirected || [401, 403, 404].includes(answer.status)) {
       location.reload();
       return;
     }
-    if (answer.ok) replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    const fresh = answer.ok ? await answer.text() : null;
+    tellSilence(answer.ok);
+    if (answer.ok) replace(new DOMParser().parseFromString(fresh, "text/html"));
   } catch {
-    // The daemon is away for a moment; what is shown stays.
+    // The daemon is away; what is shown stays, and is not passed off as new.
+    tellSilence(false);
   } finally {
     asking = false;
   }
@@ -119,9 +142,10 @@ const look = async (still, state) => {
   const address = new URL(still.src);
   address.searchParams.set("at", Date.now());
   try {
-    age = (await fetch(address, { method: "HEAD", credentials: "same-origin", cache: "no-store" })).headers.get("x-still");
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    age = (await fetch(address, { method: "HEAD", credentials: "same-origin", cache: "no-store", signal })).headers.get("x-still");
   } catch {
-    // The daemon is away for a moment.
+    // The daemon is away, which is told where pages are asked for.
   }
   if (age === "fresh" || (age === "older" && !state.has) || (age === "none" && state.has)) {
     still.src = address;
@@ -143,6 +167,10 @@ if (document.querySelector("[data-live]")) {
     address.searchParams.delete("done");
     history.replaceState(null, "", address);
   }
+  // There from the beginning, for those who have it read to them.
+  silence.id = "silence";
+  silence.setAttribute("role", "status");
+  document.querySelector("h1").after(silence);
   watchStills();
   setInterval(refresh, EVERY_MS);
   setInterval(() => {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::query;
+use super::streams::host;
+use super::{date, query};
 use crate::console::Console;
 use crate::console::form::Form;
 use crate::console::guard::Visitor;
 use crate::console::layout::page;
+use crate::console::words;
 use crate::control::calls::{RTSP_PORTS_MAX, SERVERS_MAX, VIEWERS_MAX};
 use crate::firewall::{Form as Paper, Media, Options, Plan, RTSP_PORTS, Side};
 use crate::settings::network;
@@ -44,6 +46,7 @@ const MEDIA: [(&str, &str, Media); 4] = [
 pub(in crate::console) async fn firewall(
     State(console): State<Arc<Console>>,
     Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Response {
     let query = query(&uri);
@@ -57,12 +60,20 @@ pub(in crate::console) async fn firewall(
             Some(Err(why)) => p.refused role="alert" { (why) },
             Some(Ok(text)) => section.sheet {
                 h2 { @if site.is_empty() { "The plan" } @else { (site) } }
+                p.small { (of_whom(&host(&headers), query.get("server"))) ", " (words::date(date())) ", wmrelay " (env!("CARGO_PKG_VERSION")) }
                 p.screen { button type="button" data-print hidden { "Print" } }
-                pre tabindex="0" aria-label="The plan" { (text) }
+                // Each line by itself, so that on paper what is too long goes on further in, and is no line of its own.
+                pre tabindex="0" aria-label="The plan" { @for line in text.split_inclusive('\n') { span { (line) } } }
             },
         }
     };
     page(&visitor, "/firewall", "Firewall", &body)
+}
+
+/// For which server it is, by the name that the browser knows it by, and by its addresses if they were filled in.
+fn of_whom(host: &str, addresses: &str) -> String {
+    let addresses = addresses.split([',', ' ']).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
+    if addresses.is_empty() { format!("For the server {host}") } else { format!("For the server {host} ({addresses})") }
 }
 
 fn form(query: &Form, site: &str) -> Markup {
@@ -144,6 +155,12 @@ fn choice<T: Copy>(name: &str, query: &Form, options: &[(&str, &str, T)]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sheet_says_for_which_server_it_is() {
+        assert_eq!(of_whom("media.example", " "), "For the server media.example");
+        assert_eq!(of_whom("media.example", "192.0.2.1,  2001:db8::1"), "For the server media.example (192.0.2.1, 2001:db8::1)");
+    }
 
     #[test]
     fn what_is_filled_in_is_planned_for() {

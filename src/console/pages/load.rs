@@ -25,8 +25,8 @@ pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extens
     let state = serde_json::to_value(&status.state).ok().and_then(|state| Some(state.as_str()?.to_owned())).unwrap_or_default();
     let samples = plane.samples(now);
     let charts = [
-        Chart { title: "Viewers", value: |sample| sample.viewers.into(), words: |viewers| viewers.to_string() },
-        Chart { title: BIT_RATE, value: |sample| sample.bit_rate, words: words::bit_rate },
+        Chart { title: "Viewers", value: |sample| sample.viewers.into(), words: |viewers| viewers.to_string(), least: 2 },
+        Chart { title: BIT_RATE, value: |sample| sample.bit_rate, words: words::bit_rate, least: 200_000 },
     ];
     let tiles = [
         ("State", state),
@@ -34,7 +34,7 @@ pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extens
         ("Sessions", status.sessions.to_string()),
         (BIT_RATE, words::bit_rate(status.bit_rate)),
         ("Streams live", format!("{} of {}", status.points_live, status.points)),
-        ("Client ports", format!("{} leased, {} at rest", status.ports_leased, status.ports_resting)),
+        ("Client ports", format!("{} leased, {} held, {} at rest", status.ports_leased, status.ports_held, status.ports_resting)),
     ];
     let body = html! {
         div data-live id="load" {

@@ -1,6 +1,6 @@
 //! Which client ports are taken, as a map of each client's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,8 +20,12 @@ use crate::settings::PortRanges;
 
 /// Ports of a row of the map.
 const ROW: u16 = 10;
-/// Rows of one client; who has more is told how many.
-const ROWS_MAX: usize = 60;
+/// Pools of so many ports are shown whole; of larger ones the rows in which something is taken.
+const WHOLE_MAX: usize = 100;
+/// Ports that are shown of one client; who has more is told so.
+const PORTS_MAX: usize = 600;
+/// Clients of a page: the script draws all of it anew every two seconds.
+const CLIENTS_SHOWN: usize = 30;
 
 /// `GET /leases`
 pub(in crate::console) async fn ports(
@@ -36,11 +40,12 @@ pub(in crate::console) async fn ports(
         clients.entry(sortable(&lease.address)).or_default().push(lease);
     }
     let clients: Vec<_> = clients.into_values().collect();
-    let paging = Paging::new(clients.len(), query(&uri).get("page"));
+    let paging = Paging::by(CLIENTS_SHOWN, clients.len(), query(&uri).get("page"));
     let body = html! {
         p.lead {
             "Of each client address, which UDP ports of " code { "[udp] client_ports = \"" (pool.to_string()) "\"" } " are taken. A port that was "
             "given back rests some seconds before others get it."
+            @if pool.count() > WHOLE_MAX { " Shown are the tens of which some are taken." }
         }
         ul.legend {
             li { span.port.leased { "1" } " leased" } li { span.port.held { "2" } " held" }
@@ -60,19 +65,24 @@ fn map(leases: &[&LeaseAnswer], pool: &PortRanges) -> Markup {
     let address = leases.first().map_or("", |lease| lease.address.as_str());
     let taken: BTreeMap<u16, &LeaseAnswer> = leases.iter().map(|lease| (lease.port, *lease)).collect();
     let id = id_of("client", address);
-    let mut rows: Vec<u16> = taken.keys().map(|port| row_of(*port)).collect();
-    rows.dedup();
+    let own = taken.keys().copied();
+    let of_row = |port: u16| (row_of(port)..=row_of(port).saturating_add(ROW - 1)).filter(|port| pool.contains(*port));
+    let shown: BTreeSet<u16> = match pool.count() {
+        0..=WHOLE_MAX => own.chain(pool.iter()).collect(),
+        _ => own.clone().chain(own.flat_map(of_row)).collect(),
+    };
+    let (inside, outside): (Vec<u16>, Vec<u16>) = taken.keys().partition(|port| pool.contains(**port));
     html! {
         section.client id=(id) {
-            h2 { (address) " " span.small { (words::count(taken.len() as u64, "port", "ports")) } }
-            ol.ports {
-                @for first in rows.iter().take(ROWS_MAX) {
-                    @for port in (*first..=first.saturating_add(ROW - 1)).filter(|port| pool.contains(*port) || taken.contains_key(port)) {
-                        (cell(&id, port, taken.get(&port).copied()))
-                    }
+            h2 {
+                (address) " "
+                span.small {
+                    (inside.len()) " of " (words::count(pool.count() as u64, "port", "ports"))
+                    @if !outside.is_empty() { ", and " (outside.len()) " outside of the pool" }
                 }
             }
-            @if rows.len() > ROWS_MAX { p.small { "And more, which " code { "wmrelay leases" } " lists." } }
+            ol.ports { @for port in shown.iter().take(PORTS_MAX) { (cell(&id, *port, taken.get(port).copied())) } }
+            @if shown.len() > PORTS_MAX { p.small { "And more, which " code { "wmrelay leases" } " lists." } }
         }
     }
 }

@@ -8,17 +8,19 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::query;
 use super::streams::host;
+use super::{date, query};
 use crate::console::Console;
 use crate::console::guard::{Visitor, now};
 use crate::console::layout::page;
 use crate::console::paging::Paging;
 use crate::console::words;
-use crate::control::ProbeReport;
+use crate::control::{ProbeReport, certificate};
 use crate::probe::State as Found;
 use crate::probe::table::{state, way};
 
+/// Where probes sign in if nothing else is said: the registered port of `senip`.
+const CONTROL_PORT: u16 = 3898;
 /// Reports of a page: each may be long.
 const REPORTS_SHOWN: usize = 10;
 
@@ -32,6 +34,7 @@ pub(in crate::console) async fn probe(
     let (probes, now) = (&console.plane.probes, now());
     let paging = Paging::by(REPORTS_SHOWN, probes.reports(now), query(&uri).get("page"));
     let reports = probes.list(now, paging.range());
+    let command = command(&console, &host(&headers)).await;
     let body = html! {
         p.lead {
             "A probe says what the firewalls between a viewer and this server let through. It has to be run where the viewer is, for only "
@@ -43,7 +46,13 @@ pub(in crate::console) async fn probe(
                 li { "Copy the program " code { "wmrelay" } " to a machine at the viewer's side. Nothing has to be installed." }
                 li {
                     "Run it there with the name of this server and as many viewers as are to watch at once, and sign in:"
-                    pre { "wmrelay probe " (host(&headers)) " --viewers 10" }
+                    @match &command {
+                        Some(command) => pre { (command) },
+                        None => p.note { "There is no control port, at which a probe signs in. Say " code { "[control] listen" } " and start the daemon anew." },
+                    }
+                    @if console.control_certificate.is_some() {
+                        p.small { "The fingerprint may be left out where that machine trusts the authority of the certificate." }
+                    }
                 }
                 li {
                     "It prints a table: what is open, what is blocked and at which side as far as can be told, and what to ask the "
@@ -57,10 +66,20 @@ pub(in crate::console) async fn probe(
     page(&visitor, "/probe", "Probe", &body)
 }
 
-/// What was found an hour ago is told by the calendar, which stays true on a page that is not drawn anew.
-#[expect(clippy::disallowed_methods, reason = "people are told when it was")]
-fn date() -> SystemTime {
-    SystemTime::now()
+/// How a probe of this server is run; `None`: it has no control port.
+async fn command(console: &Console, host: &str) -> Option<String> {
+    let port = console.plane.listeners.get("control")?.first()?.port();
+    let file = console.control_certificate.as_ref().map(|certificate| certificate.file().to_owned());
+    let trust = match file {
+        None => " --plain".to_owned(),
+        Some(file) => {
+            // Read each time: it may be another one by now. What cannot be read is left out, and the probe says what it is shown.
+            let read = tokio::task::spawn_blocking(move || certificate::fingerprint(&file)).await;
+            read.ok().and_then(Result::ok).map(|shown| format!(" --fingerprint {shown}")).unwrap_or_default()
+        }
+    };
+    let control = if port == CONTROL_PORT { String::new() } else { format!(" --control {port}") };
+    Some(format!("wmrelay probe {host} --viewers 10{control}{trust}"))
 }
 
 /// Reports never change: there is something new only where there are others.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Request, State};
-use axum::http::header::SET_COOKIE;
+use axum::http::header::{RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use base64::Engine as _;
@@ -24,6 +24,8 @@ use crate::control::{Peer, calls};
 const FORM_LIFE: Duration = Duration::from_secs(3600);
 /// Longer names are nobody's.
 const NAME_MAX: usize = 64;
+/// Seconds after which whoever tried too often may try again: an address that guessed too much has one more guess by then.
+const RETRY_S: u16 = 30;
 /// Longer passwords neither.
 const PASSWORD_MAX: usize = 256;
 
@@ -109,7 +111,13 @@ pub(in crate::console) async fn sign_in(
             add_cookie(&mut response, &set_cookie(BEFORE, "", Duration::ZERO));
             response
         }
-        Err(failure) => shown(&console, headers, failure.status(), next, user, Some(&sentence(failure.message()))),
+        Err(failure) => {
+            let mut response = shown(&console, headers, failure.status(), next, user, Some(&sentence(failure.message())));
+            if failure.status() == StatusCode::TOO_MANY_REQUESTS {
+                response.headers_mut().insert(RETRY_AFTER, RETRY_S.into());
+            }
+            response
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::control::Peer;
 use crate::control::accounts::Role;
 use crate::control::calls::{PointAnswer, PointKind, StreamAnswer, point as survey};
 use crate::relay::Point;
+use crate::settings::Viewers;
 use crate::text::percent_encode;
 
 /// Of a still: `fresh`, `older`, or `none`.
@@ -72,7 +73,7 @@ fn card(console: &Console, visitor: &Visitor, host: &str, has_still: bool, point
                 img.still id=(id("still")) src={ "/still?point=" (percent_encode(&answer.name)) } alt={ "The last key frame of " (answer.name) }
                     width=(width) height=(height) loading="lazy" data-refresh;
             } @else {
-                div.still.none aria-hidden="true" { span { @if answer.live { "sound" } @else { "no picture" } } }
+                div.still.none aria-hidden="true" { span { @if !answer.live { "no picture" } @else if picture.is_some() { "video" } @else { "sound" } } }
             }
             div.facts {
                 h2 { (answer.title.as_deref().unwrap_or(&answer.name)) }
@@ -89,6 +90,7 @@ fn card(console: &Console, visitor: &Visitor, host: &str, has_still: bool, point
             @if !matches!(answer.kind, PointKind::Template | PointKind::Stations) {
                 details id=(id("ways")) {
                     summary id=(id("how")) { "How to open it" }
+                    (asked_for(point.settings().access.viewers))
                     ul.addresses {
                         @for (index, url) in addresses(console, host, point, answer).iter().enumerate() {
                             li { a id={ (id("way")) "-" (index) } href=(url) { code { (url) } } }
@@ -100,10 +102,27 @@ fn card(console: &Console, visitor: &Visitor, host: &str, has_still: bool, point
     }
 }
 
+/// What viewers have to show, where the addresses alone open nothing.
+fn asked_for(viewers: Viewers) -> Markup {
+    html! {
+        @match viewers {
+            Viewers::All => {},
+            Viewers::Users => p.small {
+                "A name and a password are asked for. Players that know none, as most over MMS, are refused; a viewing session of the "
+                "control port gives them addresses that open it."
+            },
+            Viewers::Signed => p.small {
+                "These addresses alone are refused: each needs a key behind it, which " code { "wmrelay sign" }
+                " makes, or the ticket of a viewing session of the control port."
+            },
+        }
+    }
+}
+
 fn described(streams: &[StreamAnswer]) -> String {
     let one = |stream: &StreamAnswer| {
         let size = stream.width.zip(stream.height).map(|(width, height)| format!(" {width}×{height}")).unwrap_or_default();
-        let codec = stream.codec.as_deref().map(|codec| format!(" {codec}")).unwrap_or_default();
+        let codec = stream.codec.as_deref().map(|codec| format!(" {}", words::codec(codec))).unwrap_or_default();
         format!("{}{codec}{size}", stream.kind)
     };
     streams.iter().map(one).collect::<Vec<_>>().join(", ")
@@ -170,6 +189,14 @@ pub(in crate::console) async fn still(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_needs_more_than_an_address_is_told() {
+        let told = |viewers| asked_for(viewers).into_string();
+        assert_eq!(told(Viewers::All), "");
+        assert!(told(Viewers::Users).contains("a password") && told(Viewers::Users).contains("viewing session"));
+        assert!(told(Viewers::Signed).contains("wmrelay sign") && told(Viewers::Signed).contains("viewing session"));
+    }
 
     #[test]
     fn the_host_is_what_the_browser_says() {

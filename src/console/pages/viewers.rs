@@ -10,6 +10,7 @@ use maud::{Markup, html};
 
 use super::query;
 use crate::console::Console;
+use crate::console::form::Form;
 use crate::console::guard::Visitor;
 use crate::console::layout::{Refused, notice, page, see_other};
 use crate::console::paging::Paging;
@@ -34,7 +35,7 @@ pub(in crate::console) async fn viewers(
     let body = html! {
         (notice(query.get("done")))
         div data-live id="sessions" {
-            @if sessions.is_empty() { p.empty { "Nobody watches." } } @else { (table(paging.of(&sessions))) }
+            @if sessions.is_empty() { p.empty { "Nobody watches." } } @else { (table(paging.of(&sessions), paging.number())) }
         }
         (paging.links("/viewers"))
         h2 { "Ended lately" }
@@ -43,7 +44,7 @@ pub(in crate::console) async fn viewers(
     page(&visitor, "/viewers", "Viewers", &body)
 }
 
-fn table(sessions: &[SessionFacts]) -> Markup {
+fn table(sessions: &[SessionFacts], page: usize) -> Markup {
     html! {
         table.stack {
             thead { tr {
@@ -62,7 +63,7 @@ fn table(sessions: &[SessionFacts]) -> Markup {
                         td.short data-label="Sent" { (facts.packets) " packets" }
                         td data-label="Sent again" { (facts.resends_granted) " of " (facts.resends_asked) }
                         td.long data-label="Player" { (facts.player) }
-                        td.act { (kick_link(facts.session)) }
+                        td.act { (kick_link(facts.session, page)) }
                     }
                 }
             }
@@ -97,9 +98,10 @@ fn what(facts: &SessionFacts) -> &str {
     names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("nothing yet")
 }
 
-fn kick_link(session: u64) -> Markup {
+/// Leads to the question, which leads back to that page of the list.
+fn kick_link(session: u64, page: usize) -> Markup {
     html! {
-        a.danger href={ "/viewers/" (session) "/kick" } id={ "kick-" (session) } { "End" span.aside { " session " (session) } }
+        a.danger href={ "/viewers/" (session) "/kick" @if page > 1 { "?page=" (page) } } id={ "kick-" (session) } { "End" span.aside { " session " (session) } }
     }
 }
 
@@ -141,7 +143,7 @@ fn told(story: &SessionStory) -> Markup {
                 (Some(at), why) => p { span.state.off { "Ended" } " " (words::date(at)) ": " (why.unwrap_or("unknown")) },
                 (None, _) => div.standing {
                     span.state.live { @if facts.plays { "Plays" } @else { "Connected" } }
-                    (kick_link(facts.session))
+                    (kick_link(facts.session, 1))
                 },
             }
             dl.facts-list { @for (name, value) in &rows { div { dt { (name) } dd { (value) } } } }
@@ -174,6 +176,7 @@ pub(in crate::console) async fn ask(
     State(console): State<Arc<Console>>,
     Extension(visitor): Extension<Visitor>,
     Path(session): Path<String>,
+    uri: Uri,
 ) -> Response {
     let story = match number(&session) {
         Some(number) => console.plane.roster.story(number).await,
@@ -184,8 +187,9 @@ pub(in crate::console) async fn ask(
         // Its page says why.
         return see_other(&format!("/viewers/{}", facts.session));
     }
+    let page = page_after_first(&query(&uri)).map(|page| page.to_string());
     let question = Question {
-        place: "/viewers",
+        place: &page.as_ref().map_or_else(|| "/viewers".to_owned(), |page| format!("/viewers?page={page}")),
         title: &format!("End session {}?", facts.session),
         outcome: "The viewer is sent away at once, and may come again.",
         facts: &[
@@ -195,10 +199,15 @@ pub(in crate::console) async fn ask(
             ("For", words::time(facts.lasts)),
         ],
         action: &format!("/viewers/{}/kick", facts.session),
-        field: None,
+        field: page.as_deref().map(|page| ("page", page)),
         button: "End the session",
     };
     question.page(&visitor)
+}
+
+/// The page of the list where somebody was, if it is not the first.
+fn page_after_first(form: &Form) -> Option<usize> {
+    form.get("page").parse().ok().filter(|page| *page > 1)
 }
 
 /// `POST /viewers/{session}/kick`
@@ -206,10 +215,27 @@ pub(in crate::console) async fn kick(
     State(console): State<Arc<Console>>,
     Extension(visitor): Extension<Visitor>,
     Path(session): Path<String>,
+    Extension(form): Extension<Form>,
 ) -> Response {
     let Some(number) = number(&session) else { return no_session().shown(Some(&visitor)) };
     match calls::kick_session(&console.plane, number, &visitor.caller.user).await {
-        Ok(()) => see_other("/viewers?done=kicked"),
+        Ok(()) => {
+            let page = page_after_first(&form).map(|page| format!("&page={page}")).unwrap_or_default();
+            see_other(&format!("/viewers?done=kicked{page}"))
+        }
         Err(failure) => Refused::from(failure).shown(Some(&visitor)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_ends_a_session_comes_back_to_the_page_where_it_was() {
+        let of = |page| kick_link(7, page).into_string();
+        assert!(of(2).contains("href=\"/viewers/7/kick?page=2\"") && of(1).contains("href=\"/viewers/7/kick\""), "{}", of(2));
+        let pages = ["page=2", "page=1", "page=0", "page=-3", "page=x", ""].map(|query| page_after_first(&Form::parse(query)));
+        assert_eq!(pages, [Some(2), None, None, None, None, None]);
     }
 }
