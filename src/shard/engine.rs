@@ -243,6 +243,15 @@ impl Engine {
         }
     }
 
+    /// Whether the player has still to be told that what it plays is over, though it may be sent no more media.
+    pub(super) fn owes_end(&self) -> bool {
+        match self {
+            Self::Mms(session) => session.owes_end(),
+            // They tell it with the last packet.
+            Self::Http(_) | Self::Rtsp(_) => false,
+        }
+    }
+
     /// Whether it goes on with a session that another connection began, or has one itself.
     pub(super) fn has_session(&self, http_sessions: &http::Sessions) -> bool {
         match self {

@@ -234,16 +234,16 @@ impl State {
         }
     }
 
-    /// Who plays gets the end of the stream, all others go.
+    /// Who plays gets the end of the stream, all others go. Who is being told the end already has until [`FAREWELL`] for it.
     pub(super) fn end_all(&mut self, now: Instant, label: &'static str, text: &'static str) {
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {
-            match self.conns.get(key).map(|conn| &conn.place) {
-                Some(Place::Seat(_) | Place::OnDemand(_)) => {
-                    self.tell_next_sequence(key, now);
-                    self.drive(key, now, Event::Answer(Answer::Ended));
-                }
-                _ => self.close(key, label, text),
+            let Some(conn) = self.conns.get(key) else { continue };
+            if matches!(conn.place, Place::Seat(_) | Place::OnDemand(_)) || conn.engine.owes_end() {
+                self.tell_next_sequence(key, now);
+                self.drive(key, now, Event::Answer(Answer::Ended));
+            } else {
+                self.close(key, label, text);
             }
         }
     }

@@ -212,6 +212,11 @@ impl Session {
         self.transport
     }
 
+    /// It plays, or played a moment ago and has not been told the end yet, which over UDP waits for packets on their way.
+    pub fn owes_end(&self) -> bool {
+        self.state == State::Streaming && !self.closed
+    }
+
     /// The streams that the player selected; all until it says.
     pub const fn selected(&self) -> Selection {
         self.selected
