@@ -26,7 +26,6 @@ use resends::Resends;
 use timers::{Timer, Timers};
 
 use super::frame::{Decoder, Item, Message, encode};
-use super::open::ReportOpenFile;
 use super::ping::{Ping, Pong};
 use crate::asf::Selection;
 use crate::viewing::{Ask, Content, Description};
@@ -246,7 +245,7 @@ impl Session {
             Timer::Step | Timer::Handshake => {
                 if let Some(Waiting::Opened { incarnation }) = self.waiting.take() {
                     // The source did not get ready in time: a player deserves to know.
-                    self.send(&ReportOpenFile { hr: Hresult::NO_STREAM, incarnation, ..ReportOpenFile::default() });
+                    self.report_open_failure(incarnation, Hresult::NO_STREAM);
                 }
                 self.close(CloseReason::Handshake);
             }
