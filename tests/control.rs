@@ -136,6 +136,13 @@ fn an_operator_disconnects_a_source_and_changes_what_is_logged() {
     assert_eq!(disconnect("cam1"), 204);
     wait_for("the publisher's end", Duration::from_secs(20), || (!publisher.runs()).then_some(()));
     assert!(daemon.log().contains("its source was disconnected by an operator"));
+    wait_for("why it ended", Duration::from_secs(20), || {
+        daemon
+            .log()
+            .lines()
+            .any(|line| line.contains("publisher ended") && line.contains("An operator disconnected it."))
+            .then_some(())
+    });
 
     let set = |level: &str| ask(daemon.control, "PUT", "/v1/log-level", Some(&token), Some(&json!({ "level": level }))).0;
     assert_eq!((set("wmrelay=louder"), set("warn")), (400, 204));
