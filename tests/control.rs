@@ -152,6 +152,26 @@ fn an_operator_disconnects_a_source_and_changes_what_is_logged() {
     assert!(!daemon.log().contains("role=viewer"), "what is said no longer: {}", daemon.log());
 }
 
+/// A source says of itself that it has so many bits a second; what counts is what goes out.
+#[test]
+fn the_load_is_what_is_sent() {
+    let daemon = Daemon::start("[[publishing_point]]\nname = \"cam1\"\nsource = { type = \"push\" }\n");
+    let load = || {
+        let status: Value = serde_json::from_str(&daemon.command(&["status", "--json"]).0).unwrap();
+        (status["sessions"].as_u64().unwrap(), status["bit_rate"].as_u64().unwrap())
+    };
+    let limit = Duration::from_secs(30);
+    let publisher = support::publisher::ffmpeg_push("asf_stream", "POST", &daemon.publish_url("", "cam1"));
+    support::viewer::wait_for_source(&daemon, "cam1");
+    let viewer = Viewer::tcp(daemon.mms, "cam1");
+    viewer.wait_for_packets(5, limit);
+    wait_for("a rate", limit, || (load().1 > 0).then_some(()));
+    publisher.signal("STOP");
+    wait_for("no rate, for nothing is sent", limit, || (load() == (1, 0)).then_some(()));
+    publisher.signal("CONT");
+    wait_for("a rate again", limit, || (load().1 > 0).then_some(()));
+}
+
 #[test]
 fn events_are_told_as_they_happen() {
     let (_folder, file) = accounts();
