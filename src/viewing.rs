@@ -149,6 +149,22 @@ impl Denial {
     }
 }
 
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "the rules do not let its address watch",
+            Self::NoKey => "a key is needed, and it has none",
+            Self::WrongKey => "its key is none, or one for another name or address",
+            Self::ExpiredKey => "its key has expired",
+            Self::BadLogin => "its credentials cannot be read",
+            Self::Guesses => "too many wrong passwords came from its address",
+            Self::WrongTicket => "its ticket is none, or one for another name or address",
+            Self::ExpiredTicket => "its ticket has expired",
+            Self::TicketInUse => "another session plays by its ticket",
+        })
+    }
+}
+
 /// The wish for a fast start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acceleration {

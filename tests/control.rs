@@ -136,6 +136,13 @@ fn an_operator_disconnects_a_source_and_changes_what_is_logged() {
     assert_eq!(disconnect("cam1"), 204);
     wait_for("the publisher's end", Duration::from_secs(20), || (!publisher.runs()).then_some(()));
     assert!(daemon.log().contains("its source was disconnected by an operator"));
+    wait_for("why it ended", Duration::from_secs(20), || {
+        daemon
+            .log()
+            .lines()
+            .any(|line| line.contains("publisher ended") && line.contains("An operator disconnected it."))
+            .then_some(())
+    });
 
     let set = |level: &str| ask(daemon.control, "PUT", "/v1/log-level", Some(&token), Some(&json!({ "level": level }))).0;
     assert_eq!((set("wmrelay=louder"), set("warn")), (400, 204));
@@ -143,6 +150,26 @@ fn an_operator_disconnects_a_source_and_changes_what_is_logged() {
     assert_eq!(answer["level"], "warn");
     sign_in(&daemon, "viewer");
     assert!(!daemon.log().contains("role=viewer"), "what is said no longer: {}", daemon.log());
+}
+
+/// A source says of itself that it has so many bits a second; what counts is what goes out.
+#[test]
+fn the_load_is_what_is_sent() {
+    let daemon = Daemon::start("[[publishing_point]]\nname = \"cam1\"\nsource = { type = \"push\" }\n");
+    let load = || {
+        let status: Value = serde_json::from_str(&daemon.command(&["status", "--json"]).0).unwrap();
+        (status["sessions"].as_u64().unwrap(), status["bit_rate"].as_u64().unwrap())
+    };
+    let limit = Duration::from_secs(30);
+    let publisher = support::publisher::ffmpeg_push("asf_stream", "POST", &daemon.publish_url("", "cam1"));
+    support::viewer::wait_for_source(&daemon, "cam1");
+    let viewer = Viewer::tcp(daemon.mms, "cam1");
+    viewer.wait_for_packets(5, limit);
+    wait_for("a rate", limit, || (load().1 > 0).then_some(()));
+    publisher.signal("STOP");
+    wait_for("no rate, for nothing is sent", limit, || (load() == (1, 0)).then_some(()));
+    publisher.signal("CONT");
+    wait_for("a rate again", limit, || (load().1 > 0).then_some(()));
 }
 
 #[test]

@@ -247,6 +247,38 @@ fn sigterm_lets_them_finish_and_a_second_one_does_not() {
     wait_until("the daemon ends", LIMIT, || !first.runs());
 }
 
+/// Over UDP the end is told a moment behind the last packet: a daemon that ends behind its drain must not be quicker.
+#[test]
+fn a_drain_that_ends_the_daemon_tells_everybody_the_end_first() {
+    type Order = fn(&Daemon);
+    let orders: [(&str, Order, &str); 3] = [
+        ("", |daemon| drop(drain(daemon, &["--exit", "--timeout", "2"])), "drain --exit"),
+        ("[drain]\ntimeout_s = 2\n", |daemon| send_signal(daemon.id(), "TERM"), "SIGTERM"),
+        (
+            "[drain]\ntimeout_s = 600\n",
+            |daemon| {
+                send_signal(daemon.id(), "TERM");
+                wait_until("it drains", LIMIT, || http_get(daemon.admin, "/readyz").1 == "draining\n");
+                drain(daemon, &["--timeout", "2"]);
+            },
+            "SIGTERM, and less time then",
+        ),
+    ];
+    for (settings, order, what) in orders {
+        let mut daemon = Daemon::start(settings);
+        let mut viewers = vec![Viewer::tcp(daemon.mms, "demo")];
+        viewers.extend((4471..4474).map(|port| Viewer::udp(daemon.mms, "demo", port, None)));
+        viewers.iter().for_each(|viewer| viewer.wait_for_packets(5, LIMIT));
+        order(&daemon);
+        for viewer in &viewers {
+            let end = wait_for("the end of the stream", LIMIT, || viewer.ended());
+            assert_eq!(end, "end of stream, 0x0", "{what}");
+        }
+        wait_until("the daemon ends", LIMIT, || !daemon.runs());
+        assert!(!daemon.log().contains("did not leave in time"), "{}", daemon.log());
+    }
+}
+
 #[test]
 fn a_relay_that_pulls_follows() {
     let (first, second) = (Daemon::start(""), Daemon::start(""));

@@ -17,7 +17,7 @@ pub struct Sample {
     pub at: Instant,
     /// Sessions that had a place.
     pub viewers: u32,
-    /// What they drew together, bits per second.
+    /// What they were sent together, bits per second: the mean since the sample before.
     pub bit_rate: u64,
 }
 

@@ -13,6 +13,7 @@ mod plane;
 mod probes;
 mod reload;
 mod running;
+mod sent_rate;
 pub mod socket;
 mod surveys;
 pub mod systemd;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
 pub use drain::{DrainState, DrainWish};
@@ -171,12 +173,20 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-/// Notes how many watch, for the charts of the last hour.
+/// Reads what was sent, and notes how many watch, for the charts of the last hour.
 async fn sample(plane: Option<Arc<Plane>>) {
     let Some(plane) = plane else { return };
-    let mut ticks = tokio::time::interval(history::SAMPLE_EVERY);
+    let mut ticks = tokio::time::interval(sent_rate::READ_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_sample = None;
     loop {
-        plane.sample(ticks.tick().await.into_std());
+        ticks.tick().await;
+        let now = tokio::time::Instant::now().into_std();
+        if next_sample.is_none_or(|next| next <= now) {
+            plane.sample(now);
+            next_sample = Some(now + history::SAMPLE_EVERY);
+        }
+        plane.read_sent(now);
     }
 }
 

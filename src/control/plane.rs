@@ -10,9 +10,10 @@ use tokio::sync::{Semaphore, broadcast};
 use super::Health;
 use super::accounts::{Accounts, AccountsFile};
 use super::drain::Drains;
-use super::history::{History, Sample};
+use super::history::{History, SAMPLE_EVERY, Sample};
 use super::probes::Probes;
 use super::reload::ReloadOrders;
+use super::sent_rate::{LATELY, SentRate};
 use super::surveys::Surveys;
 use super::throttle::{Throttle, TooMany};
 use super::tokens::{Caller, Tokens};
@@ -64,6 +65,7 @@ pub struct Plane {
     /// Probes of the way to viewers.
     pub probes: Probes,
     history: Mutex<History>,
+    sent: Mutex<SentRate>,
     surveys: Surveys<Vec<SessionFacts>>,
     pub(super) drains: Drains,
     sources: broadcast::Sender<SourceEvent>,
@@ -145,6 +147,7 @@ impl Plane {
             reload,
             probes: Probes::new(prober),
             history: Mutex::default(),
+            sent: Mutex::new(SentRate::new(started)),
             surveys: Surveys::default(),
             drains: Drains::new(drain),
             sources,
@@ -260,16 +263,30 @@ impl Plane {
 
     /// Notes how it is now, for [`Plane::samples`].
     pub(super) fn sample(&self, now: Instant) {
-        let admission = self.relay.admission();
-        let sample = Sample { at: now, viewers: admission.viewers(), bit_rate: admission.bit_rate() };
+        let sample = self.sample_over(SAMPLE_EVERY, now);
         self.history.lock().unwrap_or_else(PoisonError::into_inner).add(sample);
     }
 
     /// How it was in the last hour, the oldest first; the last is now.
     pub fn samples(&self, now: Instant) -> Vec<Sample> {
         let mut samples = self.history.lock().unwrap_or_else(PoisonError::into_inner).list(now);
-        let admission = self.relay.admission();
-        samples.push(Sample { at: now, viewers: admission.viewers(), bit_rate: admission.bit_rate() });
+        samples.push(self.sample_over(LATELY, now));
         samples
+    }
+
+    /// Notes what was sent so far, for [`Plane::bit_rate`].
+    pub(super) fn read_sent(&self, now: Instant) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).read(now, self.roster.sent_bytes());
+    }
+
+    /// What all viewers together were sent in the last five seconds, framing included, bits per second.
+    pub fn bit_rate(&self, now: Instant) -> u64 {
+        self.sample_over(LATELY, now).bit_rate
+    }
+
+    fn sample_over(&self, time: Duration, now: Instant) -> Sample {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let bit_rate = sent.over(time, now, self.roster.sent_bytes());
+        Sample { at: now, viewers: self.relay.admission().viewers(), bit_rate }
     }
 }

@@ -248,7 +248,7 @@ impl Push {
     fn refuse(&mut self, refusal: &Refusal) {
         gate::count(refusal);
         warn!(status = refusal.status.code(), reason = refusal.text, "publisher refused");
-        self.end("refused");
+        self.end(&refusal.text);
         self.engine.handle(now(), Input::Answer(Answer::Refuse(refusal.clone())));
     }
 
@@ -264,7 +264,7 @@ impl Push {
 /// Why a stream cannot go on, as HTTP has it.
 pub(super) fn refusal(error: &FeedError) -> Refusal {
     let status = match error {
-        FeedError::Publish(PublishError::Superseded | PublishError::Dismissed) => Status::Conflict,
+        FeedError::Publish(PublishError::Superseded | PublishError::Dismissed | PublishError::Expelled) => Status::Conflict,
         FeedError::Publish(_) | FeedError::Stream(_) => Status::UnsupportedMediaType,
     };
     let text = match error {

@@ -1,5 +1,6 @@
 //! A publisher's connection over RTSP: its socket, its UDP ports, its engine, its feed.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -50,6 +51,10 @@ const REORDERED: &str = "its pictures come in another order than they are shown 
 const NAME_CHARS: usize = 50;
 /// Characters of what was announced that an answer repeats.
 const KINDS_CHARS: usize = 60;
+/// Why a publisher's stream ends with the daemon.
+const STOPPED: &str = "the relay is being stopped";
+/// And where it sends media of which nothing was taken on.
+const NOTHING: &str = "it sends media that it has not announced";
 /// Pairs of ports that are tried.
 const PAIR_ATTEMPTS: usize = 64;
 
@@ -127,7 +132,7 @@ impl Push {
             // The feed waits while its source runs ahead; that must not hold up the daemon's end.
             let done = tokio::select! {
                 biased;
-                () = stop.requested() => break "the relay is being stopped",
+                () = stop.requested() => break STOPPED.into(),
                 done = self.drain() => done,
             };
             if let ControlFlow::Break(reason) = done {
@@ -149,7 +154,7 @@ impl Push {
             });
             tokio::select! {
                 read = self.stream.read(&mut buffer) => match read {
-                    Ok(0) | Err(_) => break "connection closed",
+                    Ok(0) | Err(_) => break "connection closed".into(),
                     Ok(count) => self.engine.handle(now(), Input::Bytes(buffer.get(..count).unwrap_or_default())),
                 },
                 () = datagram => self.datagrams(),
@@ -159,24 +164,24 @@ impl Push {
                         current.on_air.handle_timeout(now());
                         if let Err(error) = current.send().await {
                             warn!(%error, "publisher's stream cannot go on");
-                            break "refused";
+                            break error.to_string().into();
                         }
                     }
                 }
-                () = stop.requested() => break "the relay is being stopped",
+                () = stop.requested() => break STOPPED.into(),
             }
         };
-        self.end(reason);
-        debug!(reason, "connection of a publisher closed");
+        self.end(&reason);
+        debug!(%reason, "connection of a publisher closed");
     }
 
     /// Does what the engine wants done.
-    async fn drain(&mut self) -> ControlFlow<&'static str> {
+    async fn drain(&mut self) -> ControlFlow<Cow<'static, str>> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Send(bytes) => match timeout(WRITE_TIME, self.stream.write_all(&bytes)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) | Err(_) => return ControlFlow::Break("connection broke"),
+                    Ok(Err(_)) | Err(_) => return ControlFlow::Break("connection broke".into()),
                 },
                 Output::Ask(Ask::Ports { pair }) => {
                     let port = self.bind(pair);
@@ -191,19 +196,19 @@ impl Push {
                     self.tell(decided).await;
                 }
                 Output::Packets(packets) => {
-                    let Some(current) = &mut self.current else { return ControlFlow::Break("refused") };
+                    let Some(current) = &mut self.current else { return ControlFlow::Break(NOTHING.into()) };
                     if let Err(error) = current.feed.whole_packets(packets).await {
                         warn!(%error, "publisher's stream cannot go on");
-                        return ControlFlow::Break("refused");
+                        return ControlFlow::Break(error.to_string().into());
                     }
                 }
                 Output::Frame(frame) => {
                     let (Some(current), Some(tracks)) = (&mut self.current, self.engine.tracks()) else {
-                        return ControlFlow::Break("refused");
+                        return ControlFlow::Break(NOTHING.into());
                     };
                     if let Err(error) = current.frame(tracks, &frame).await {
                         warn!(%error, "publisher's stream cannot go on");
-                        return ControlFlow::Break("refused");
+                        return ControlFlow::Break(error.to_string().into());
                     }
                 }
                 Output::Report { pair, port, bytes } => {
@@ -224,16 +229,17 @@ impl Push {
                         self.gate.reject(now(), &announced, REORDERED.to_owned());
                     }
                     let _ = self.stream.shutdown().await;
-                    return ControlFlow::Break("refused");
+                    return ControlFlow::Break(error.to_string().into());
                 }
                 Output::Close(reason) => {
                     // Fails where the peer is gone.
                     let _ = self.stream.shutdown().await;
                     return ControlFlow::Break(match reason {
-                        CloseReason::Left => "end of stream",
-                        CloseReason::Refused | CloseReason::Frames(_) => "refused",
-                        CloseReason::Idle => "nothing heard in time",
-                        CloseReason::Protocol => "not RTSP, or broken RTSP",
+                        CloseReason::Left => "end of stream".into(),
+                        CloseReason::Refused => "refused".into(),
+                        CloseReason::Frames(error) => error.to_string().into(),
+                        CloseReason::Idle => "nothing heard in time".into(),
+                        CloseReason::Protocol => "not RTSP, or broken RTSP".into(),
                     });
                 }
             }
@@ -336,8 +342,9 @@ impl Push {
             (None, _) => Ok(()),
         };
         taken.map_err(|error: FeedError| {
-            self.end("refused");
-            refusal(&error)
+            let refusal = refusal(&error);
+            self.end(&refusal.text);
+            refusal
         })
     }
 

@@ -153,7 +153,7 @@ mod tests {
         let [mut staying, mut going] = publishers;
         assert!(staying.packets(base(), packets[1].as_slice().into()).is_ok());
         let lost = going.packets(base(), packets[1].as_slice().into());
-        assert_eq!(lost, Err(PublishError::Dismissed));
+        assert_eq!(lost, Err(PublishError::Expelled));
         assert!(matches!(goes.publish(base(), PublisherId::Local), Err(PublishRefusal::Unknown { .. })));
         assert!(!goes.source_expected() && goes.generation().is_none());
         drop((changes, going, goes));
@@ -189,7 +189,7 @@ mod tests {
         // Another kind of source comes: who pushes has to go.
         next.publishing_points[0].source = Source::Demo;
         relay.apply(&Arc::new(next.clone()));
-        assert_eq!(publisher.alive(base()), Err(PublishError::Dismissed));
+        assert_eq!(publisher.alive(base()), Err(PublishError::Expelled));
         assert!(cam.publish(base(), PublisherId::BuiltIn).is_ok());
         // Of another kind it is another publishing point.
         next.publishing_points[0].source = Source::Files { root: "/srv".into() };
@@ -259,7 +259,7 @@ mod tests {
         assert!(!relay.is_created(relay.point("New").unwrap().id()) && relay.is_created(made.id()));
         let told = shard.told();
         assert!(matches!(&told[..], [Delivery::SourceLost { .. }, Delivery::Ended { .. }]), "{told:?}");
-        assert_eq!(publisher.packets(base(), packets[1].as_slice().into()), Err(PublishError::Dismissed));
+        assert_eq!(publisher.packets(base(), packets[1].as_slice().into()), Err(PublishError::Expelled));
         assert!(matches!(made.publish(base(), PublisherId::Local), Err(PublishRefusal::Unknown { .. })));
         assert!(relay.create("new", None).is_err(), "the settings have it");
         // It counts no longer when its publisher has gone.

@@ -64,8 +64,11 @@ pub enum PublishError {
     #[error("another connection with the same credentials took over after this one was silent for 2 s")]
     Superseded,
     /// An operator ended it.
-    #[error("an operator disconnected it, or the settings say no longer that it feeds this")]
+    #[error("an operator disconnected it")]
     Dismissed,
+    /// It was let in by settings that hold no longer.
+    #[error("the settings say no longer that it feeds this")]
+    Expelled,
     /// What stood in for a source gives way to it, which is back.
     #[error("the source is back")]
     Yielded,
@@ -309,7 +312,7 @@ impl Publisher {
     fn lock(&self, now: Instant) -> Result<MutexGuard<'_, Feed>, PublishError> {
         let mut feed = self.point.lock_feed();
         let lost = match self.role {
-            Role::Source if self.token <= feed.expelled => PublishError::Dismissed,
+            Role::Source if self.token <= feed.expelled => PublishError::Expelled,
             Role::Source => PublishError::Superseded,
             Role::StandIn => PublishError::Yielded,
         };

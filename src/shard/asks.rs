@@ -22,6 +22,9 @@ use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, Flow, OpenRefusal, Pass, UdpPorts};
 use crate::wire::Hresult;
 
+/// Why viewers are refused that come last.
+const STOPS: &str = "the daemon stops";
+
 impl State {
     /// What the relay answers; `None` where no answer is owed, or not yet.
     pub(super) fn answer(&mut self, key: usize, now: Instant, ask: Ask) -> Option<Answer> {
@@ -30,9 +33,10 @@ impl State {
         }
         match ask {
             Ask::Admit(player) => {
-                let conn = self.conns.get(key)?;
+                let conn = self.conns.get_mut(key)?;
                 tracing::debug!(session = conn.session, peer = %conn.peer, player = %masked(&player.token.escape_debug().to_string()), "connected");
                 if self.stopping.is_some() {
+                    conn.refused_because(STOPS);
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
                 if let Some(admitted) = self.admit_while_draining(key, now) {
@@ -40,6 +44,7 @@ impl State {
                 }
                 if self.is_overloaded(now) {
                     metrics::counter!(names::REFUSALS, "cause" => "overload").increment(1);
+                    self.conns.get_mut(key)?.refused_because("media leaves late, this machine is at its limit");
                     return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
                 }
                 let conn = self.conns.get_mut(key)?;
@@ -127,9 +132,10 @@ impl State {
     }
 
     /// Notes a refusal for the metrics and the log, and puts it into the protocol's words.
-    pub(super) fn refused(&self, key: usize, refusal: Refusal) -> Hresult {
+    pub(super) fn refused(&mut self, key: usize, refusal: Refusal) -> Hresult {
         metrics::counter!(names::REFUSALS, "cause" => refusal.label()).increment(1);
-        if let Some(conn) = self.conns.get(key) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.refused_because(refusal);
             tracing::info!(session = conn.session, peer = %conn.peer, cause = refusal.label(), "viewer refused");
         }
         match refusal {
@@ -265,6 +271,7 @@ impl State {
     fn open(&mut self, key: usize, now: Instant, name: &str, pass: Pass) -> Option<Answer> {
         let refuse = |hr| Some(Answer::Opened(Err(OpenRefusal::Status(hr))));
         if self.stopping.is_some() {
+            self.conns.get_mut(key)?.refused_because(STOPS);
             return refuse(Hresult::NO_STREAM);
         }
         if let Some(refusal) = self.sent_elsewhere(key, name, &pass) {
@@ -308,6 +315,7 @@ impl State {
                 let name = masked(&name.escape_debug().to_string());
                 tracing::info!(session = conn.session, peer = %conn.peer, %name, "no such publishing point");
             }
+            conn.refused_because("there is no publishing point of this name");
             return Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND));
         };
         // A proof of Digest is good once.

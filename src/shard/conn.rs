@@ -1,5 +1,6 @@
 //! One connection of a viewer: its socket, its engine, what it holds of the daemon's resources.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(super) struct Conn {
     pub(super) underway: Option<Underway>,
     /// What went wrong with what it plays, for the log.
     pub(super) trouble: Option<String>,
+    /// Why it did not get what it asked for last, for a person.
+    pub(super) refusal: Option<String>,
     /// Why it ends, once it does.
     pub(super) closing: Option<Ending>,
     /// Bytes and packets written when progress was last looked at, and when that was.
@@ -216,6 +219,21 @@ impl Conn {
             (None, true) => "tls",
             (None, false) => "tcp",
         }
+    }
+
+    /// Notes why it is refused, in other words than those that the protocol has for it.
+    pub(super) fn refused_because(&mut self, why: impl fmt::Display) {
+        self.refusal = Some(format!("refused: {why}"));
+    }
+
+    /// Why it ended: where it was refused and then left, as players do, or was left to go, that it was refused.
+    pub(super) fn end_reason(&self) -> String {
+        const GIVES_UP: [&str; 8] =
+            ["left", "refused", "redirected", "answered", "handshake", "idle", "unanswered", "connection_lost"];
+        let gives_up = self.closing.as_ref().is_none_or(|ending| GIVES_UP.contains(&ending.label));
+        let refusal = || self.refusal.clone().or_else(|| Some(format!("refused: {}", self.engine.open_failure()?)));
+        let refusal = if gives_up { refusal() } else { None };
+        refusal.unwrap_or_else(|| self.closing.as_ref().map_or("closed by the player", |ending| ending.text.as_str()).to_owned())
     }
 
     /// Ends the session; the first reason counts. Its seat must be freed too: [`super::state::State::close`].

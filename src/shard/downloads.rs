@@ -1,6 +1,7 @@
 //! Files as they stand on the disk, for whoever asks for bytes and not for media.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -150,6 +151,7 @@ impl State {
                 download.next += bytes.len() as u64;
                 download.sent += bytes.len() as u64;
                 conn.downloaded += bytes.len() as u64;
+                self.context.sent_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 conn.out.push(bytes);
                 self.flush(key, now);
                 if let Some(conn) = self.conns.get(key)

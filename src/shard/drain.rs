@@ -19,6 +19,9 @@ use crate::text::{percent_encode, query_of};
 use crate::viewing::{Answer, OpenRefusal, Pass};
 use crate::wire::Hresult;
 
+/// Why new viewers are refused.
+const DRAINS: &str = "the daemon drains and takes no new viewers";
+
 /// How a drain is to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainOrder {
@@ -71,6 +74,7 @@ impl State {
         if draining.order.redirect.is_none() {
             metrics::counter!(names::REFUSALS, "cause" => "draining").increment(1);
             tracing::info!(session = conn.session, peer = %conn.peer, cause = "draining", "viewer refused");
+            conn.refused_because(DRAINS);
             return Some(Answer::Admitted(Err(Hresult::TOO_MANY_SESSIONS)));
         }
         // It is sent on when it says what it wants, however full it is here. A place that is free it gets, for the drain may be taken
@@ -97,6 +101,7 @@ impl State {
         let Some(redirect) = &order.redirect else {
             metrics::counter!(names::REFUSALS, "cause" => "draining").increment(1);
             tracing::info!(session = conn.session, peer = %conn.peer, cause = "draining", "viewer refused");
+            conn.refused_because(DRAINS);
             return Some(OpenRefusal::Status(Hresult::TOO_MANY_SESSIONS));
         };
         // A ticket is worth nothing elsewhere.

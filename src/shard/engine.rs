@@ -12,6 +12,7 @@ use crate::mms::session as mms;
 use crate::rtsp::viewer as rtsp;
 use crate::text::signed::masked;
 use crate::viewing::{Answer, Ask, Player};
+use crate::wire::Hresult;
 
 /// What a connection speaks.
 pub(super) enum Engine {
@@ -243,6 +244,23 @@ impl Engine {
         }
     }
 
+    /// Whether the player has still to be told that what it plays is over, though it may be sent no more media.
+    pub(super) fn owes_end(&self) -> bool {
+        match self {
+            Self::Mms(session) => session.owes_end(),
+            // They tell it with the last packet.
+            Self::Http(_) | Self::Rtsp(_) => false,
+        }
+    }
+
+    /// Why the player was told that a name does not open, where the engine says so by itself.
+    pub(super) const fn open_failure(&self) -> Option<Hresult> {
+        match self {
+            Self::Mms(session) => session.report().open_failure,
+            Self::Http(_) | Self::Rtsp(_) => None,
+        }
+    }
+
     /// Whether it goes on with a session that another connection began, or has one itself.
     pub(super) fn has_session(&self, http_sessions: &http::Sessions) -> bool {
         match self {
@@ -309,6 +327,7 @@ const fn http_words(reason: http::CloseReason) -> &'static str {
         CloseReason::Left => "the player left",
         CloseReason::Ended => "the broadcast or the file ended",
         CloseReason::Refused => "refused",
+        CloseReason::Redirected => "sent elsewhere",
         CloseReason::Changed => "the stream changed, which this player cannot be told",
         CloseReason::TakenOver => "another connection of its session plays in its stead",
         CloseReason::Idle => "no complete request in time",

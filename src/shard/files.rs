@@ -116,10 +116,11 @@ impl State {
     }
 
     /// Notes for the metrics and the log why a file does not open; the protocols' word for it.
-    pub(super) fn not_opened(&self, key: usize, error: &OpenError) -> Hresult {
-        let conn = self.conns.get(key);
-        let tries_on = matches!(error, OpenError::NotFound) && conn.is_some_and(|conn| conn.engine.tries_bare_name());
+    pub(super) fn not_opened(&mut self, key: usize, error: &OpenError) -> Hresult {
+        let conn = self.conns.get_mut(key);
+        let tries_on = matches!(error, OpenError::NotFound) && conn.as_ref().is_some_and(|conn| conn.engine.tries_bare_name());
         if let Some(conn) = conn.filter(|_| !tries_on) {
+            conn.refused_because(error);
             metrics::counter!(names::REFUSALS, "cause" => cause(error)).increment(1);
             let name = conn.opened.as_ref().map_or("", |opened| &opened.name).escape_debug();
             tracing::info!(session = conn.session, peer = %conn.peer, %name, "not opened: {error}");

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::command::Command;
 use super::conn::Opened;
 use super::engine::Event;
+use super::news::NO_SOURCE;
 use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
@@ -96,7 +97,7 @@ impl State {
         name: &str,
     ) -> Option<Answer> {
         let context = Arc::clone(&self.context);
-        let conn = self.conns.get(key)?;
+        let conn = self.conns.get_mut(key)?;
         let (of_point, settings) = (point.settings(), context.relay.settings());
         let Source::Ffmpeg { profile: own, .. } = &of_point.source else { return None };
         let token = conn.engine.player().map_or("", |player| player.token.as_str());
@@ -108,6 +109,7 @@ impl State {
                 metrics::counter!(names::REFUSALS, "cause" => "unknown_name").increment(1);
                 let profile = conn.profile.as_deref().unwrap_or_default();
                 tracing::info!(session = conn.session, peer = %conn.peer, profile, "no such profile");
+                conn.refused_because("there is no profile of this name");
                 Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))))
             }
         }
@@ -126,6 +128,7 @@ impl State {
                 metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
                 let name = conn.engine.name().unwrap_or_default();
                 tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "not opened: {reason}");
+                conn.refused_because(reason.escape_debug());
                 Some(Answer::Opened(Err(OpenRefusal::Status(hr))))
             }
         };
@@ -149,7 +152,9 @@ impl State {
                 None
             }
             None => {
-                self.conns.get_mut(key)?.opened = None;
+                let conn = self.conns.get_mut(key)?;
+                conn.opened = None;
+                conn.refused_because(NO_SOURCE);
                 metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
                 Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM))))
             }

@@ -18,6 +18,8 @@ use crate::wire::Hresult;
 
 /// Time from the end of the stream to the close when the daemon stops.
 pub(super) const FAREWELL: Duration = Duration::from_millis(900);
+/// Why a viewer is refused whose publishing point sends nothing.
+pub(super) const NO_SOURCE: &str = "its source is not there";
 /// A TCP viewer that takes no byte for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -101,6 +103,7 @@ impl State {
         if let Some(conn) = self.conns.get_mut(key) {
             // It is no longer a reason for the source to run.
             conn.opened = None;
+            conn.refused_because(NO_SOURCE);
         }
         metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
         self.drive(key, now, Event::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
@@ -234,16 +237,16 @@ impl State {
         }
     }
 
-    /// Who plays gets the end of the stream, all others go.
+    /// Who plays gets the end of the stream, all others go. Who is being told the end already has until [`FAREWELL`] for it.
     pub(super) fn end_all(&mut self, now: Instant, label: &'static str, text: &'static str) {
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {
-            match self.conns.get(key).map(|conn| &conn.place) {
-                Some(Place::Seat(_) | Place::OnDemand(_)) => {
-                    self.tell_next_sequence(key, now);
-                    self.drive(key, now, Event::Answer(Answer::Ended));
-                }
-                _ => self.close(key, label, text),
+            let Some(conn) = self.conns.get(key) else { continue };
+            if matches!(conn.place, Place::Seat(_) | Place::OnDemand(_)) || conn.engine.owes_end() {
+                self.tell_next_sequence(key, now);
+                self.drive(key, now, Event::Answer(Answer::Ended));
+            } else {
+                self.close(key, label, text);
             }
         }
     }
@@ -305,14 +308,13 @@ impl State {
             broadcast.waiting.retain(|(waiting, _)| *waiting != key);
         }
         self.counters.connections.decrement(1.0);
-        let reason = conn.closing.as_ref().map_or("closed by the player", |ending| ending.text.as_str());
+        let reason = conn.end_reason();
         self.counters.ended(conn.closing.as_ref().map_or("closed_by_player", |ending| ending.label));
         let (packets, bytes, skipped) = match &conn.place {
             Place::Parked(viewer) => (viewer.hot.packets, viewer.bytes(), viewer.cold.skipped),
             _ => (0, 0, 0),
         };
         let is_play = matches!(conn.engine, Engine::Mms(_)) || bytes + conn.downloaded > 0;
-        let reason = reason.to_owned();
         if conn.handed_over {
             tracing::debug!(session = conn.session, peer = %conn.peer, reason, "handed over");
         } else if !is_play && conn.closing.as_ref().is_some_and(|ending| ending.label == http::CloseReason::Done.label()) {

@@ -213,6 +213,7 @@ impl State {
     pub(super) fn settle(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         self.counters.add(&tally);
+        self.context.sent_bytes.fetch_add(tally.tcp_bytes + tally.udp_bytes, Ordering::Relaxed);
         if tally.icmp_pending {
             self.drain_errors();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -166,6 +167,11 @@ impl Roster {
     /// The sessions that ended last and when, the latest first.
     pub fn ended(&self, most: usize) -> Vec<(SystemTime, SessionFacts)> {
         self.0.ended.latest(most)
+    }
+
+    /// Bytes that all viewers were sent so far, framing and downloads included.
+    pub fn sent_bytes(&self) -> u64 {
+        self.0.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// News of all sessions from now on.

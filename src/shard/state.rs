@@ -222,6 +222,7 @@ impl State {
             timeline: Default::default(),
             underway: None,
             trouble: None,
+            refusal: None,
             closing: None,
             progress: (0, now),
         });

@@ -64,18 +64,27 @@ impl Conn {
 impl State {
     /// Notes what a player wants.
     pub(super) fn step_of_ask(&mut self, key: usize, now: Instant, ask: &Ask) {
-        let Some(text) = words_of_ask(ask) else { return };
-        if let Some(conn) = self.conns.get_mut(key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if matches!(ask, Ask::Admit(_) | Ask::Open { .. } | Ask::OpenBytes { .. }) {
+            conn.refusal = None;
+        }
+        if let Some(text) = words_of_ask(ask) {
             conn.step(now, text);
         }
     }
 
     /// Notes what it is told.
     pub(super) fn step_of_answer(&mut self, key: usize, now: Instant, answer: &Answer) {
-        let Some(text) = words_of_answer(answer) else { return };
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.step(now, text);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(mut text) = words_of_answer(answer) else { return };
+        if let Some(refusal) = words_of_refusal(answer) {
+            match &conn.refusal {
+                // Whoever refused it knows better than the protocol's number says.
+                Some(noted) => text = format!("{text}; {noted}"),
+                None => conn.refusal = Some(refusal),
+            }
         }
+        conn.step(now, text);
     }
 }
 
@@ -147,7 +156,7 @@ fn words_of_answer(answer: &Answer) -> Option<String> {
             OpenRefusal::Status(hr) => format!("it does not open: {hr}"),
             OpenRefusal::Redirect(url) => format!("it is sent to {}", said(url)),
             OpenRefusal::Login(_) => "it is asked for a name and password".into(),
-            OpenRefusal::Denied(denial) => format!("it may not watch: {}", denial.label()),
+            OpenRefusal::Denied(denial) => format!("it may not watch: {denial}"),
             OpenRefusal::NotAFile => "it is a broadcast, not a file".into(),
         },
         Answer::Bytes(Ok(facts)) => format!("it is a file of {} bytes", facts.len),
@@ -160,9 +169,39 @@ fn words_of_answer(answer: &Answer) -> Option<String> {
     })
 }
 
+/// Why a player did not get what it asked for, as the reason why it then leaves; `None` where it got it.
+fn words_of_refusal(answer: &Answer) -> Option<String> {
+    Some(match answer {
+        Answer::Admitted(Err(hr)) => format!("refused: {hr}"),
+        Answer::Opened(Err(refusal)) | Answer::Bytes(Err(refusal)) => match refusal {
+            OpenRefusal::Status(hr) => format!("refused: {hr}"),
+            OpenRefusal::Redirect(url) => format!("sent to {}", said(url)),
+            OpenRefusal::Login(_) => "asked for a name and password".into(),
+            OpenRefusal::Denied(denial) => format!("refused: {denial}"),
+            OpenRefusal::NotAFile => "refused: it is a broadcast, not a file".into(),
+        },
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::mms::connect::{self, Connect};
+    use crate::mms::end::CloseFile;
+    use crate::mms::frame::encode;
+    use crate::mms::funnel::ConnectFunnel;
+    use crate::mms::open::{self, OpenFile};
+    use crate::relay::Relay;
+    use crate::settings::{PointAccess, PublishingPoint, Settings, Source, Viewers};
+    use crate::shard::engine::Event;
+    use crate::shard::sniff::Protocol;
+    use crate::shard::state::Arrival;
+    use crate::shard::{Context, DrainOrder, Roster};
+    use crate::wire::Guid;
 
     #[test]
     fn begin_and_end_are_kept() {
@@ -174,6 +213,77 @@ mod tests {
         assert_eq!(steps.len(), FIRST_KEPT + 1 + LAST_KEPT);
         assert_eq!((steps[31].text.as_str(), steps[32].text.as_str()), ("31", "52 steps are left out here"));
         assert_eq!((steps[33].text.as_str(), steps[48].text.as_str()), ("84", "99"));
+    }
+
+    /// What a player sends, whether the shard drains before it comes, and why its session ended then.
+    async fn ends(protocol: Protocol, sends: &[u8], drain: Option<Option<&str>>) -> String {
+        let keyed = PublishingPoint {
+            access: PointAccess { viewers: Viewers::Signed, ..PointAccess::default() },
+            ..PublishingPoint::new("keyed", Source::Push)
+        };
+        let points = vec![PublishingPoint::new("cam", Source::Push), keyed];
+        let settings = Settings { publishing_points: points, ..Settings::default() };
+        let relay = Relay::new(&settings, Box::new(Guid::default), Vec::new());
+        let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+        let mut state = State::new(Arc::new(Context::for_tests(settings, relay, sender)), 0);
+        let now = tokio::time::Instant::now().into_std();
+        if let Some(redirect) = drain {
+            let redirect = redirect.map(|redirect| redirect.parse().unwrap());
+            state.drain(Some(Arc::new(DrainOrder { redirect, until: None })));
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _player = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let local = stream.local_addr().unwrap();
+        let arrival = Arrival { peer, local, at: now, udp: None, protocol, tls: false, takes_publishers: false };
+        let key = state.admit(now, arrival, Rc::new(stream));
+        state.drive(key, now, Event::Bytes(sends));
+        state.remove(key, now);
+        let (_, facts) = Roster(Arc::clone(&state.context)).ended(1).remove(0);
+        facts.end.unwrap()
+    }
+
+    fn over_mms(name: &str, closes: bool) -> Vec<u8> {
+        let connect = Connect { incarnation: connect::NO_PACKET_PAIR, subscriber: vec!["NSPlayer/9.0; {A}".into()] };
+        let funnel = ConnectFunnel::tcp("127.0.0.1".parse().unwrap(), 2048);
+        let open = OpenFile { incarnation: 9, name: name.into(), token: open::Token::None };
+        let mut bytes = [encode(0, &connect), encode(1, &funnel), encode(2, &open)].concat();
+        if closes {
+            bytes.extend_from_slice(&encode(3, &CloseFile));
+        }
+        bytes
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_and_leaves_ended_by_the_refusal() {
+        let unknown = "refused: there is no publishing point of this name";
+        let (no_key, no_source) = ("refused: a key is needed, and it has none", "refused: its source is not there");
+        let draining = "refused: the daemon drains and takes no new viewers";
+        for (name, drain, why) in [
+            ("none", None, unknown),
+            ("keyed", None, no_key),
+            ("cam", None, no_source),
+            ("cam", Some(None), draining),
+            ("cam", Some(Some("b.example")), "sent to {}://b.example/cam"),
+        ] {
+            let http = format!("GET /{name} HTTP/1.1\r\nHost: a\r\nUser-Agent: curl/8\r\n\r\n");
+            let rtsp = format!("DESCRIBE rtsp://a/{name} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n");
+            for (scheme, protocol, sends) in [
+                ("mms", Protocol::Mms, over_mms(name, true)),
+                // It closes its connection without a word.
+                ("mms", Protocol::Mms, over_mms(name, false)),
+                ("http", Protocol::Http, http.into_bytes()),
+                ("rtsp", Protocol::Rtsp, rtsp.into_bytes()),
+            ] {
+                assert_eq!(ends(protocol, &sends, drain).await, why.replace("{}", scheme), "{scheme} {name}");
+            }
+        }
+        // Where the engine says no by itself.
+        let end = ends(Protocol::Mms, &over_mms(&"x".repeat(5000), true), None).await;
+        assert!(end.starts_with("refused: 0x"), "{end}");
+        let connected =
+            encode(0, &Connect { incarnation: connect::NO_PACKET_PAIR, subscriber: vec!["NSPlayer/9.0; {A}".into()] });
+        assert_eq!(ends(Protocol::Mms, &connected, None).await, "closed by the player");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::console::layout::page;
 use crate::console::words;
 use crate::control::calls;
 
-/// The sum of the rates of what is watched, not of what was sent.
-const BIT_RATE: &str = "Bit rate of all streams being watched";
+/// Measured over the last seconds.
+const BIT_RATE: &str = "Bit rate sent";
 
 /// `GET /load`
 pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extension(visitor): Extension<Visitor>) -> Response {

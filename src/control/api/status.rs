@@ -25,7 +25,7 @@ pub(crate) struct Status {
     pub(crate) uptime_s: u64,
     /// Sessions that have a place.
     pub(crate) sessions: u32,
-    /// What they draw together, bits per second.
+    /// What they were sent together, bits per second: measured over the last five seconds, framing and downloads included.
     pub(crate) bit_rate: u64,
     /// Publishing points of the settings.
     pub(crate) points: usize,
@@ -93,7 +93,7 @@ pub(crate) fn survey(plane: &Plane) -> Status {
         drain: plane.look_at_drain(now).as_ref().map(Draining::of),
         uptime_s: now.saturating_duration_since(plane.started).as_secs(),
         sessions: admission.viewers(),
-        bit_rate: admission.bit_rate(),
+        bit_rate: plane.bit_rate(now),
         points: points.len(),
         points_live: points.iter().filter(|point| point.generation().is_some()).count(),
         ports_leased: ports.leased,

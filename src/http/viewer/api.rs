@@ -106,6 +106,8 @@ pub enum CloseReason {
     Ended,
     /// Not admitted, not there, not allowed.
     Refused,
+    /// Sent elsewhere.
+    Redirected,
     /// The stream changed, and this viewer cannot be told.
     Changed,
     /// Another connection of its session plays in its stead.
@@ -128,6 +130,7 @@ impl CloseReason {
             Self::Left => "left",
             Self::Ended => "ended",
             Self::Refused => "refused",
+            Self::Redirected => "redirected",
             Self::Changed => "stream_changed",
             Self::TakenOver => "taken_over",
             Self::Idle => "idle",

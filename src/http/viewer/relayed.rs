@@ -118,7 +118,7 @@ impl Connection {
             && let Some(response) = reply::redirect(&self.config.server, &request.with_ending(location), request)
         {
             self.send(response);
-            return self.close(now, CloseReason::Refused);
+            return self.close(now, CloseReason::Redirected);
         }
         if let OpenRefusal::Login(challenge) = refusal {
             // The connection stays: the same request with credentials follows on it.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::mms::frame::FrameError;
 use crate::mms::log::{Logging, escaped};
 use crate::viewing::{Answer, Ask, Player};
-use crate::wire::DecodeError;
+use crate::wire::{DecodeError, Hresult};
 
 /// What is the same for all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +184,8 @@ pub struct Report {
     pub player: Option<Player>,
     /// What was opened last.
     pub point: Option<String>,
+    /// Why that did not open; nothing where it did, or is being opened.
+    pub open_failure: Option<Hresult>,
     /// The data path.
     pub transport: Option<Transport>,
     /// Control messages taken in.

@@ -26,7 +26,6 @@ use resends::Resends;
 use timers::{Timer, Timers};
 
 use super::frame::{Decoder, Item, Message, encode};
-use super::open::ReportOpenFile;
 use super::ping::{Ping, Pong};
 use crate::asf::Selection;
 use crate::viewing::{Ask, Content, Description};
@@ -212,6 +211,11 @@ impl Session {
         self.transport
     }
 
+    /// It plays, or played a moment ago and has not been told the end yet, which over UDP waits for packets on their way.
+    pub fn owes_end(&self) -> bool {
+        self.state == State::Streaming && !self.closed
+    }
+
     /// The streams that the player selected; all until it says.
     pub const fn selected(&self) -> Selection {
         self.selected
@@ -241,7 +245,7 @@ impl Session {
             Timer::Step | Timer::Handshake => {
                 if let Some(Waiting::Opened { incarnation }) = self.waiting.take() {
                     // The source did not get ready in time: a player deserves to know.
-                    self.send(&ReportOpenFile { hr: Hresult::NO_STREAM, incarnation, ..ReportOpenFile::default() });
+                    self.report_open_failure(incarnation, Hresult::NO_STREAM);
                 }
                 self.close(CloseReason::Handshake);
             }

@@ -119,6 +119,7 @@ impl Session {
             self.enter(now, State::Init);
         }
         self.opening = None;
+        self.report.open_failure = None;
         match request.point() {
             Ok(name) => self.open_point(request.incarnation, name, &request.token),
             Err(hr) => self.report_open_failure(request.incarnation, hr),
@@ -126,6 +127,7 @@ impl Session {
     }
 
     pub(super) fn report_open_failure(&mut self, incarnation: u32, hr: Hresult) {
+        self.report.open_failure = Some(hr);
         self.send(&ReportOpenFile { hr, incarnation, ..ReportOpenFile::default() });
     }
 

@@ -105,6 +105,27 @@ fn a_start_while_the_end_is_on_its_way() {
 }
 
 #[test]
+fn the_end_is_owed_until_it_is_told() {
+    let mut rig = Rig::playing(true);
+    assert!(rig.session.owes_end());
+    assert_eq!(rig.tell(Answer::Ended), ["stop"]);
+    assert!(rig.session.owes_end(), "packets on their way go first");
+    rig.wait(50);
+    assert_eq!(rig.tell(Answer::Ended), NOTHING, "the daemon stops meanwhile, which gives no more time");
+    assert_eq!(rig.wait(50), ["End"]);
+    assert!(!rig.session.owes_end());
+    // What would have followed a change does not.
+    let mut rig = Rig::playing(true);
+    rig.tell(Answer::NewGeneration(other()));
+    assert!(rig.session.owes_end());
+    rig.tell(Answer::Ended);
+    assert_eq!(rig.wait(100), ["End"]);
+    let mut rig = Rig::playing(false);
+    rig.say(&StopPlaying { incarnation: 10 });
+    assert!(!rig.session.owes_end(), "it has said so itself");
+}
+
+#[test]
 fn the_end_and_the_close_behind_it() {
     let mut rig = Rig::playing(false);
     assert_eq!(rig.tell(Answer::Ended), ["stop", "End"]);
