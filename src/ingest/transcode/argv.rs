@@ -31,7 +31,7 @@ pub(super) fn ffmpeg(program: &str, input: &FfmpegInput, profile: &Profile, copi
     let mut argv = Argv::new(program);
     argv.add(["-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats", "-stats_period", "2", "-progress", "pipe:2"]);
     let purpose = if profile.video.is_some() && !copies.video { Purpose::Transcode } else { Purpose::Copy };
-    argv.input(input, purpose);
+    argv.input(input, purpose, !plays_in_laps(input, profile, copies));
     argv.add(["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]);
     // What is missing in the input is missing in the output; a cover of a record (V leaves it out) is no film.
     match &profile.video {
@@ -54,8 +54,23 @@ pub(super) fn ffmpeg(program: &str, input: &FfmpegInput, profile: &Profile, copi
 pub(super) fn ffprobe(program: &str, input: &FfmpegInput) -> Vec<String> {
     let mut argv = Argv::new(program);
     argv.add(["-hide_banner", "-loglevel", "error", "-print_format", "json", "-show_streams"]);
-    argv.input(input, Purpose::Look);
+    argv.input(input, Purpose::Look, false);
     argv.0
+}
+
+/// Whether a file that is played over and over is to be begun anew by another child each time. FFmpeg's own loop ends H.264 that is
+/// copied: at the end of the file the filter that puts start codes in takes no more.
+pub(super) fn plays_in_laps(input: &FfmpegInput, profile: &Profile, copies: Copies) -> bool {
+    let is_copied_h264 = copies.video && profile.video.is_some_and(|video| video.codec == VideoCodec::H264);
+    is_copied_h264 && (loops_unasked(input) || input.arguments.windows(2).any(|pair| pair == ["-stream_loop", "-1"]))
+}
+
+/// Whether a path is one of a file that is played over and over though nobody wrote so.
+fn loops_unasked(input: &FfmpegInput) -> bool {
+    let is_told = |argument: &String| ["-f", "-re", "-readrate", "-stream_loop"].contains(&argument.as_str());
+    scheme_of(&input.input).is_none()
+        && !has_ending(&input.input, &["m3u8", "m3u", "sdp"])
+        && !input.arguments.iter().any(is_told)
 }
 
 /// Whether an input waits for somebody who sends to it: then nobody may look at it before, and its silence is no fault.
@@ -113,8 +128,8 @@ impl Argv {
         self
     }
 
-    /// The input and its options.
-    fn input(&mut self, input: &FfmpegInput, purpose: Purpose) -> &mut Self {
+    /// The input and its options. `loops`: whether it may be played over and over by the same child.
+    fn input(&mut self, input: &FfmpegInput, purpose: Purpose, loops: bool) -> &mut Self {
         let FfmpegInput { input: url, arguments } = input;
         let plays = purpose != Purpose::Look;
         let scheme = scheme_of(url);
@@ -138,7 +153,7 @@ impl Argv {
             // Files are no faster than they play, and begin again.
             None if plays && !["-f", "-re", "-readrate", "-stream_loop"].iter().any(|option| says(option)) => {
                 self.add(["-re"]);
-                if !has_ending(url, &["m3u8", "m3u", "sdp"]) {
+                if loops && loops_unasked(input) {
                     self.add(["-stream_loop", "-1"]);
                 }
             }
@@ -148,7 +163,10 @@ impl Argv {
         while let Some(argument) = rest.next() {
             match argument {
                 "-re" if !plays => {}
-                "-readrate" | "-stream_loop" | "-itsoffset" | "-thread_queue_size" | "-hwaccel" if !plays => {
+                "-stream_loop" if !loops => {
+                    rest.next();
+                }
+                "-readrate" | "-itsoffset" | "-thread_queue_size" | "-hwaccel" if !plays => {
                     rest.next();
                 }
                 _ => {
@@ -276,6 +294,29 @@ mod tests {
             assert_eq!(argv.contains(few), expected, "{argv}");
         }
         assert!(ffprobe("ffprobe", &input("rtsp://h/1", &[])).join(" ").contains(few));
+    }
+
+    #[test]
+    fn what_is_copied_is_played_by_laps_and_all_else_in_a_loop() {
+        let settings = Settings::default();
+        for (url, arguments, profile, copies, laps, loops) in [
+            ("/a.mp4", &[][..], "wmp12", ALL, true, false),
+            ("/a.mp4", &[], "wmp12", NONE, false, true),
+            ("/a.mp4", &[], "wmp9", ALL, false, true),
+            ("/a.mp4", &[], "radio", ALL, false, true),
+            ("/a.m3u8", &[], "wmp12", ALL, false, false),
+            ("rtsp://h/1", &[], "wmp12", ALL, false, false),
+            ("/a.mp4", &["-re"], "wmp12", ALL, false, false),
+            ("/a.mp4", &["-re", "-stream_loop", "-1"], "wmp12", ALL, true, false),
+            ("/a.mp4", &["-re", "-stream_loop", "-1"], "wmp12", NONE, false, true),
+            ("/a.mp4", &["-re", "-stream_loop", "2"], "wmp12", ALL, false, true),
+        ] {
+            let (input, profile) = (input(url, arguments), settings.profile(profile).unwrap());
+            let argv = ffmpeg("ffmpeg", &input, profile, copies);
+            let found = (plays_in_laps(&input, profile, copies), argv.contains(&"-stream_loop".into()));
+            assert_eq!(found, (laps, loops), "{argv:?}");
+            assert!(argv.contains(&"-re".into()) || scheme_of(url).is_some(), "in real time: {argv:?}");
+        }
     }
 
     #[test]
