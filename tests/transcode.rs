@@ -338,6 +338,14 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
         assert_plays(&url, 3, rate);
         drop(viewer);
     }
+    // What comes to a port of ours comes once, so a player of 1999 gets what all get, and nobody another profile.
+    let viewer = watch(&daemon, "udp");
+    let (result, control) = open_as("NSPlayer/4.1.0.3925; {3F2504E0-4F89-41D3-9A0C-0305E82C3301}", &daemon, "udp");
+    assert_eq!(result, 0);
+    assert_eq!(mms::open_result(daemon.mms, "udp?profile=wmp64"), 0xC00D_001A, "no other profile of it");
+    assert_eq!(children(&daemon, &[("point", "udp")]), 1.0);
+    assert!(daemon.log().contains("there is no profile of it but"), "{}", daemon.log());
+    drop((viewer, control));
     assert!(!daemon.log().contains("s3cret"), "{}", daemon.log());
     assert_eq!(daemon.log().matches("copies_video=true").count(), 1, "that of Windows Media: {}", daemon.log());
 

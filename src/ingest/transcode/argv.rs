@@ -73,22 +73,6 @@ fn loops_unasked(input: &FfmpegInput) -> bool {
         && !input.arguments.iter().any(is_told)
 }
 
-/// Whether an input waits for somebody who sends to it: then nobody may look at it before, and its silence is no fault.
-pub(super) fn listens(input: &FfmpegInput) -> bool {
-    let query = input.input.split_once('?').map_or("", |(_, query)| query);
-    let asks = |parameter: &str| query.split(['&', ';']).any(|part| part == parameter);
-    let told = input.arguments.windows(2).any(|pair| {
-        matches!(pair, [option, value] if (option == "-listen" && value != "0") || (option == "-mode" && value == "listener"))
-    });
-    told || asks("listen") || asks("listen=1") || asks("mode=listener")
-}
-
-/// Whether an input comes no faster than it plays, from whoever takes it up.
-pub(super) fn is_live(input: &FfmpegInput) -> bool {
-    const LIVE: [&str; 7] = ["rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp"];
-    scheme_of(&input.input).is_some_and(|scheme| LIVE.contains(&scheme.as_str()))
-}
-
 /// The protocols that an input of this scheme may open, its own and what that runs on: so a playlist from afar reads no local files.
 fn protocols(input: &FfmpegInput) -> &'static str {
     const WEB: &str = "http,https,tls,tcp,httpproxy,crypto";
@@ -135,7 +119,7 @@ impl Argv {
         let scheme = scheme_of(url);
         let says = |option: &str| arguments.iter().any(|argument| argument == option);
         self.add(["-protocol_whitelist", protocols(input), "-analyzeduration", ANALYZE_US]);
-        if is_live(input) && purpose != Purpose::Transcode {
+        if input.is_live() && purpose != Purpose::Transcode {
             self.add(["-fpsprobesize", FEW_PICTURES]);
         }
         match scheme.as_deref() {
@@ -147,7 +131,7 @@ impl Argv {
                 self.add(["-reconnect", "1", "-reconnect_streamed", "1", "-reconnect_on_network_error", "1"]);
                 self.add(["-reconnect_delay_max", "5", "-rw_timeout", INPUT_TIMEOUT_US]);
             }
-            Some("rtmp" | "rtmps" | "tcp" | "mmsh" | "mmst") if !listens(input) => {
+            Some("rtmp" | "rtmps" | "tcp" | "mmsh" | "mmst") if !input.listens() => {
                 self.add(["-rw_timeout", INPUT_TIMEOUT_US]);
             }
             // Files are no faster than they play, and begin again.
@@ -400,7 +384,7 @@ mod tests {
             ("srt://h:9000?mode=caller", &[], false),
             ("http://h/listen=1", &[], false),
         ] {
-            assert_eq!(listens(&input(url, arguments)), expected, "{url}");
+            assert_eq!(input(url, arguments).listens(), expected, "{url}");
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::ingest::child::{self, Bounds, Running, SILENCE, Words};
 use crate::ingest::lead::Lead;
 use crate::ingest::now;
 use crate::ingest::stop::Stop;
+use crate::ingest::watched::Watched;
 use crate::settings::{FOREVER, FfmpegInput, Profile, Transcode, url_without_secrets};
 
 /// Bytes read at once.
@@ -49,6 +50,10 @@ pub(super) struct Job {
     events: broadcast::Sender<Event>,
     /// How many publishing points want it.
     pub(super) wanted: watch::Sender<usize>,
+    /// Who watches each of these.
+    watchers: Mutex<Vec<Watched>>,
+    /// Another input is to have its place: who merely lingers leaves it.
+    gives_way: watch::Sender<bool>,
 }
 
 /// What a publishing point that comes later begins with.
@@ -135,8 +140,44 @@ impl Aired {
 impl Job {
     pub(super) fn new(input: FfmpegInput, profile: Arc<Profile>) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
-        let (wanted, _) = watch::channel(0);
-        Self { input, profile, stage: Mutex::default(), events, wanted }
+        let ((wanted, _), (gives_way, _)) = (watch::channel(0), watch::channel(false));
+        Self { input, profile, stage: Mutex::default(), events, wanted, watchers: Mutex::default(), gives_way }
+    }
+
+    /// One more wants it, while `watched` is, or lingers.
+    pub(super) fn claim(&self, watched: Watched) {
+        let mut watchers = self.lock_watchers();
+        watchers.push(watched);
+        self.wanted.send_replace(watchers.len());
+        self.gives_way.send_replace(false);
+    }
+
+    /// It does so no more.
+    pub(super) fn release(&self, watched: &Watched) {
+        let mut watchers = self.lock_watchers();
+        watchers.retain(|other| !other.is_same(watched));
+        self.wanted.send_replace(watchers.len());
+    }
+
+    /// Whether it counts: one that ends, or was told to, does not.
+    pub(super) fn takes_place(&self) -> bool {
+        *self.wanted.borrow() > 0 && !*self.gives_way.borrow()
+    }
+
+    /// Whether nobody watches what it brings.
+    pub(super) fn lingers(&self) -> bool {
+        self.lock_watchers().iter().all(|watched| !watched.is_watched())
+    }
+
+    /// Leaves its place to another one.
+    pub(super) fn give_way(&self) {
+        self.gives_way.send_replace(true);
+    }
+
+    /// Returns once its place is another one's.
+    pub(super) async fn given_up(&self) {
+        // The sender is ours.
+        let _ = self.gives_way.subscribe().wait_for(|given| *given).await;
     }
 
     /// What there is, and all that comes from now on.
@@ -183,7 +224,7 @@ impl Job {
     /// How long to wait after a run of this length that failed, of which media came for `played`.
     fn wait_after(&self, back_off: &mut BackOff, run: Duration, played: Duration) -> Duration {
         // Nobody listens during a wait, so who sends to us must not find it long. A child that ends at once has not listened.
-        back_off.played(if argv::listens(&self.input) { run } else { played });
+        back_off.played(if self.input.listens() { run } else { played });
         back_off.after(run)
     }
 
@@ -261,7 +302,7 @@ impl Job {
         let (mut reader, mut lead, mut byte_rate) = (Reader::new(), Lead::default(), ByteRate::new());
         let mut buffer = vec![0; READ_BYTES];
         // Who waits for a sender may do so as long as it takes.
-        let mut patience = if argv::listens(&self.input) { FOREVER } else { SILENCE };
+        let mut patience = if self.input.listens() { FOREVER } else { SILENCE };
         let mut packet_size = 0;
         loop {
             match child::read(&mut stdout, &mut buffer, patience).await {
@@ -327,6 +368,10 @@ impl Job {
         }
         // Nobody may be there to hear it.
         let _ = self.events.send(event);
+    }
+
+    fn lock_watchers(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage> {

@@ -38,6 +38,10 @@ impl Bench {
 
     /// `probe` is what stands for ffprobe.
     fn with_probe(children: usize, script: &str, probe: &str, points: &[Named]) -> Self {
+        Self::lingering(children, script, probe, Duration::from_millis(50), points)
+    }
+
+    fn lingering(children: usize, script: &str, probe: &str, linger: Duration, points: &[Named]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let Medium::BuiltIn(asf) = demo::medium() else { panic!() };
         // Less than the lead, so that nothing is held back.
@@ -55,7 +59,7 @@ impl Bench {
                 input: FfmpegInput { input: (*input).to_owned(), arguments: Vec::new() },
                 profile: (*profile).to_owned(),
                 start: Start::Watched,
-                linger: Duration::from_millis(50),
+                linger,
             },
             ..PublishingPoint::push((*name).to_owned(), None)
         };
@@ -230,6 +234,46 @@ async fn no_more_children_than_the_settings_allow() {
     .await;
     assert_eq!(bench.children().len(), 1);
     // A place that is free is taken.
+    drop(first);
+    bench.plays(&two).await;
+    assert_eq!(bench.children().len(), 2);
+    drop(second);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_that_lingers_gives_way() {
+    let points = [("one", "rtsp://cam/1", "wmp9"), ("two", "rtsp://cam/2", "wmp9")];
+    let bench = Bench::lingering(1, CAMERA, "exit 1", Duration::from_secs(1000), &points);
+    let [one, two] = ["one", "two"].map(|name| bench.point(name));
+    let first = one.watch();
+    bench.plays(&one).await;
+    assert_eq!(bench.wish("two", "radio").unwrap_err().cause, NO_CHILD, "it is watched");
+    drop(first);
+    let second = two.watch();
+    bench.plays(&two).await;
+    wait_until(|| one.generation().is_none() && !is_running(&bench.children()[0])).await;
+    assert_eq!((bench.children().len(), bench.collector.ends()), (2, 1), "that of the one alone has ended");
+    // And to who wishes for another profile.
+    drop(second);
+    let other = bench.wish("one", "radio").unwrap();
+    bench.plays(other.point()).await;
+    assert!(two.generation().is_none());
+    drop(other);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_to_a_port_is_had_by_one_child() {
+    let points = [("one", "udp://127.0.0.1:5000", "wmp9"), ("two", "udp://127.0.0.1:5000", "wmp64")];
+    let bench = Bench::new(8, CAMERA, &points);
+    let [one, two] = ["one", "two"].map(|name| bench.point(name));
+    let first = one.watch();
+    bench.plays(&one).await;
+    let second = two.watch();
+    wait_until(|| bench.collector.ends() > 0).await;
+    assert_eq!(bench.children().len(), 1);
+    assert!(one.generation().is_some() && two.generation().is_none());
     drop(first);
     bench.plays(&two).await;
     assert_eq!(bench.children().len(), 2);
