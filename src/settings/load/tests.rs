@@ -700,6 +700,26 @@ fn inputs_that_come_to_a_port_are_had_once() {
 }
 
 #[test]
+fn a_fallback_that_comes_too_late_is_a_warning() {
+    let warned = |keys: &str| {
+        let text = format!("[[publishing_point]]\nname = 'a'\nsource = {{ type = 'demo' }}\n{keys}");
+        file(&text).warnings().iter().map(|warning| warning.split(": ").nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let slate = "fallback = { slate = 'x' }\n";
+    for (keys, expected) in [
+        ("fallback_after_s = 30\nsource_timeout_s = 20\n", Some("fallback_after_s")),
+        ("fallback_after_s = 20\nsource_timeout_s = 20\n", Some("fallback_after_s")),
+        ("fallback_after_s = 19\nsource_timeout_s = 20\n", None),
+        ("source_timeout_s = 3\n", Some("fallback")),
+        ("fallback_after_s = 3600\nsource_timeout_s = 0\n", None),
+    ] {
+        let expected: Vec<_> = expected.map(|key| format!("publishing_point[0].{key}")).into_iter().collect();
+        assert_eq!(warned(&format!("{slate}{keys}")), expected, "{keys}");
+    }
+    assert_eq!(warned("fallback_after_s = 3\n"), ["publishing_point[0].fallback_after_s"], "without a fallback");
+}
+
+#[test]
 fn sound_that_ffmpeg_cannot_make_is_refused() {
     let of = |codec: &str, kbps: u32| {
         let text = format!("[[profile]]\nname = 'modem'\naudio = {{ codec = '{codec}', bit_rate_kbps = {kbps} }}\n");
