@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use support::Need::{self, Program};
 use support::daemon::Daemon;
-use support::inputs::{camera_file, codecs, listens, send_camera, send_hls, watch};
+use support::inputs::{CAMERA_FILE_RATE, camera_file, codecs, listens, send_camera, send_hls, watch};
 use support::mms::{self, Control, result_of};
 use support::player::{self, Frame, frames, of_stream};
 use support::process::{children_of, send_signal};
@@ -93,6 +93,35 @@ fn every_built_in_profile_of_a_file() {
     }
     wait_until("the last child leaves", LIMIT, || children(&daemon, &[]) == 0.0 && children_of(daemon.id()).is_empty());
     assert!(daemon.stop().success());
+}
+
+/// Seconds of a file of which H.264 is copied.
+const SHORT_S: u32 = 3;
+
+#[test]
+fn a_short_file_whose_pictures_are_copied_goes_on_and_on() {
+    if !ready("a_short_file_whose_pictures_are_copied_goes_on_and_on", FFMPEG) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short.mp4");
+    let mut command = std::process::Command::new("ffmpeg");
+    command.args(["-nostdin", "-loglevel", "error", "-i"]).arg(camera_file());
+    command.args(["-t", &SHORT_S.to_string(), "-c", "copy"]).arg(&short);
+    let made = support::process::Process::start(command).finish(LIMIT);
+    assert!(made.status.success(), "{}", made.stderr);
+    let daemon = Daemon::start(point("cam", &short.display().to_string(), "wmp12", ""));
+    let viewer = Viewer::tcp(daemon.mms, "cam");
+    viewer.wait_for_packets(10, LIMIT);
+    // Over three ends of the file.
+    let (pictures, sound) = decoded(&daemon.url("mmst", "cam"), 3 * SHORT_S + 1);
+    let least = usize::try_from(3 * SHORT_S * CAMERA_FILE_RATE * 3 / 4).unwrap();
+    assert!(pictures.len() >= least && sound.len() > 20, "{} pictures, {} blocks of sound", pictures.len(), sound.len());
+    assert!(pictures.windows(2).all(|pair| pair[0].time < pair[1].time), "times go back");
+    assert_eq!((viewer.seen().missing, viewer.ended()), (0, None));
+    assert_eq!(daemon.metric("wmrelay_transcode_restarts_total", &[("point", "cam")]), 0.0);
+    assert!(!daemon.log().contains("retry_s"), "{}", daemon.log());
+    assert!(daemon.log().contains("copies_video=true"), "{}", daemon.log());
 }
 
 #[test]
@@ -309,6 +338,14 @@ fn hls_and_rtsp_and_udp_and_rtmp() {
         assert_plays(&url, 3, rate);
         drop(viewer);
     }
+    // What comes to a port of ours comes once, so a player of 1999 gets what all get, and nobody another profile.
+    let viewer = watch(&daemon, "udp");
+    let (result, control) = open_as("NSPlayer/4.1.0.3925; {3F2504E0-4F89-41D3-9A0C-0305E82C3301}", &daemon, "udp");
+    assert_eq!(result, 0);
+    assert_eq!(mms::open_result(daemon.mms, "udp?profile=wmp64"), 0xC00D_001A, "no other profile of it");
+    assert_eq!(children(&daemon, &[("point", "udp")]), 1.0);
+    assert!(daemon.log().contains("there is no profile of it but"), "{}", daemon.log());
+    drop((viewer, control));
     assert!(!daemon.log().contains("s3cret"), "{}", daemon.log());
     assert_eq!(daemon.log().matches("copies_video=true").count(), 1, "that of Windows Media: {}", daemon.log());
 

@@ -48,7 +48,8 @@ struct Console {
 /// # Errors
 /// The system has no random numbers.
 pub fn router(plane: Arc<Plane>, control_certificate: Option<Arc<Certificate>>) -> Result<Router, getrandom::Error> {
-    let console = Arc::new(Console { plane, control_certificate, stills: Stills::new(), form_key: FormKey::new()? });
+    let stills = Stills::new(&plane.settings.transcode.ffmpeg);
+    let console = Arc::new(Console { plane, control_certificate, stills, form_key: FormKey::new()? });
     let of =
         |least: Role, routes: Router<Arc<Console>>| routes.route_layer(from_fn_with_state((Arc::clone(&console), least), guard));
     let for_viewers = Router::new()

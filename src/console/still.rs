@@ -35,7 +35,8 @@ pub(super) struct Stills {
     kept: Mutex<Kept>,
     /// One ffmpeg at a time.
     turn: Semaphore,
-    has_ffmpeg: bool,
+    /// Who makes them, by name or path; `None`: there is no such program.
+    ffmpeg: Option<String>,
 }
 
 /// What there is at once.
@@ -107,20 +108,20 @@ impl Made {
 }
 
 impl Stills {
-    /// None yet. Looks for ffmpeg.
-    pub(super) fn new() -> Arc<Self> {
-        let has_ffmpeg = still::has_ffmpeg();
-        Arc::new(Self { kept: Mutex::default(), turn: Semaphore::new(1), has_ffmpeg })
+    /// None yet. Looks for `ffmpeg`, a name or a path.
+    pub(super) fn new(ffmpeg: &str) -> Arc<Self> {
+        let ffmpeg = still::is_there(ffmpeg).then(|| ffmpeg.to_owned());
+        Arc::new(Self { kept: Mutex::default(), turn: Semaphore::new(1), ffmpeg })
     }
 
     /// Whether there is what makes them.
     pub(super) const fn can_be_made(&self) -> bool {
-        self.has_ffmpeg
+        self.ffmpeg.is_some()
     }
 
     /// The last key frame, as far as there is a picture of it by now; another one is made where that is old.
     pub(super) fn of(self: &Arc<Self>, point: &Arc<Point>) -> Still {
-        let Some(generation) = point.generation().filter(|generation| self.has_ffmpeg && !generation.video.is_empty()) else {
+        let Some(generation) = point.generation().filter(|generation| self.can_be_made() && !generation.video.is_empty()) else {
             return Still::None;
         };
         let now = Instant::now();
@@ -153,7 +154,7 @@ impl Stills {
         timeout(PATIENCE, follower.has_frame()).await.ok()?;
         let _turn = self.turn.acquire().await.ok()?;
         let (generation, frame) = follower.frame()?;
-        let picture = still::jpeg(frame).await;
+        let picture = still::jpeg(self.ffmpeg.as_deref()?, frame).await;
         if let Err(error) = &picture {
             let point = point.upgrade();
             tracing::debug!(point = point.as_ref().map(|point| point.name()), error, "there is no still of it");

@@ -100,15 +100,38 @@ impl Look {
 
 fn take(relay: &Relay, point: &Arc<Point>, stations: Vec<Station>) {
     let count = stations.len();
-    let covered: Vec<&str> =
-        stations.iter().filter(|station| relay.point(&station.name).is_some()).map(|station| station.name.as_str()).collect();
-    if !covered.is_empty() {
-        let names = covered.get(..NAMES_TOLD).unwrap_or(&covered).join(", ");
-        let count = covered.len();
+    let told = |names: &[&str]| names.get(..NAMES_TOLD).unwrap_or(names).join(", ");
+    let Doubles { of_points, of_templates } = doubles(relay, &stations);
+    if !of_points.is_empty() {
+        let (count, names) = (of_points.len(), told(&of_points));
         warn!(list = point.name(), count, names, "stations have names of publishing points, which come before them");
+    }
+    if !of_templates.is_empty() {
+        let (count, names) = (of_templates.len(), told(&of_templates));
+        warn!(list = point.name(), count, names, "stations have names that templates match too; the stations come before these");
+    }
+    if stations.is_empty() {
+        warn!(list = point.name(), "the station list names nothing: there are no stations of it, whatever it named before");
     }
     relay.set_stations(point.id(), stations);
     info!(list = point.name(), stations = count, "station list read");
+}
+
+/// Names of stations that are others' too.
+#[derive(Debug, PartialEq)]
+struct Doubles<'a> {
+    of_points: Vec<&'a str>,
+    of_templates: Vec<&'a str>,
+}
+
+fn doubles<'a>(relay: &Relay, stations: &'a [Station]) -> Doubles<'a> {
+    let points = relay.points();
+    let templates: Vec<_> = points.iter().filter_map(|point| point.settings().pattern()).collect();
+    let names = || stations.iter().map(|station| station.name.as_str());
+    Doubles {
+        of_points: names().filter(|name| relay.point(name).is_some()).collect(),
+        of_templates: names().filter(|name| templates.iter().any(|template| template.captures(name).is_some())).collect(),
+    }
 }
 
 fn read(file: &Path) -> Result<Vec<Station>, SettingsError> {
@@ -198,6 +221,14 @@ mod tests {
         passes().await;
         assert!(has("one").is_none() && has("two").is_some());
         assert_eq!(relay.station(point.id(), "TWO").unwrap().url, "mms://h/2");
+    }
+
+    #[test]
+    fn names_that_others_have_too_are_found() {
+        let pull = |url: &str| Source::Pull { url: url.into(), start: crate::settings::Start::Watched, linger: Duration::ZERO };
+        let relay = testing::relay(&[("Cam", Source::Push), ("nvr-*", pull("mms://h/{1}"))]);
+        let stations = parse_stations("cam mms://h/1\nnvr-7 mms://h/2\nnvr mms://h/3\n", "s").unwrap();
+        assert_eq!(doubles(&relay, &stations), Doubles { of_points: vec!["cam"], of_templates: vec!["nvr-7"] });
     }
 
     #[test]

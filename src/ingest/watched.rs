@@ -26,6 +26,16 @@ impl Watched {
         Self(watched)
     }
 
+    /// Whether somebody watches now, or the source runs always.
+    pub(super) fn is_watched(&self) -> bool {
+        *self.0.borrow() > 0
+    }
+
+    /// Whether both follow the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+
     /// Returns once the source is to run.
     pub(super) async fn begin(&mut self) {
         if self.0.wait_for(|count| *count > 0).await.is_err() && *self.0.borrow() == 0 {

@@ -547,7 +547,7 @@ impl Check<'_> {
     /// What only the whole can say.
     fn whole(&mut self, settings: &Settings) {
         self.proofs(settings);
-        transcode::known_profiles(self, settings);
+        transcode::sources(self, settings);
         let Settings { mms, http, rtsp, admin, control, console, .. } = settings;
         let has_users = control.users_file.is_some();
         let (control, console) = (&Control::reachable(&control.listen, has_users), &Control::reachable(console, has_users));

@@ -123,6 +123,20 @@ pub(super) fn fallback(check: &mut Check<'_>, key: &str, raw: &RawPoint, source:
     Some(Fallback { kind, after: Duration::from_secs(after_s.into()) })
 }
 
+/// Warns of a fallback that comes when viewers have been told the end already. `timeout`: after what silence that is.
+pub(super) fn in_time(check: &mut Check<'_>, key: &str, raw: &RawPoint, fallback: Option<&Fallback>, timeout: Option<Duration>) {
+    let (Some(fallback), Some(timeout)) = (fallback, timeout) else { return };
+    if fallback.after >= timeout {
+        let place = if raw.fallback_after_s.is_some() { "fallback_after_s" } else { "fallback" };
+        let why = format!(
+            "comes after {} s of silence, and the stream ends for its viewers after {} s (source_timeout_s); let that be more",
+            fallback.after.as_secs(),
+            timeout.as_secs()
+        );
+        check.warning(&format!("{key}.{place}"), why);
+    }
+}
+
 /// Finds the publishing points that fallbacks name, in any case of letters, and puts the names in as they are there.
 pub(super) fn connect(check: &mut Check<'_>, points: &mut [(usize, PublishingPoint)]) {
     let known: Vec<(String, bool)> =

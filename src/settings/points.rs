@@ -103,6 +103,7 @@ pub(super) fn publishing_points(
         if fallback.is_some() && name.contains('*') {
             check.problem(&format!("{key}.fallback"), "is for one publishing point, not for a name that stands for many".into());
         }
+        fallback::in_time(check, &key, raw, fallback.as_ref(), source_timeout);
         let url_commands = raw.url_commands.unwrap_or_default();
         points.extend(source.map(|source| {
             let point = PublishingPoint::new(name, source);

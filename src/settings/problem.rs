@@ -72,7 +72,7 @@ pub(super) fn reworded(message: &str) -> String {
 fn plain(message: &str) -> String {
     const U32: &str = "expected a whole number from 0 to 4294967295";
     const U64: &str = "expected a whole number from 0 on";
-    const WORDS: [(&str, &str); 7] = [
+    const WORDS: [(&str, &str); 8] = [
         ("expected u32", U32),
         ("expected an unsigned 32 bit integer", U32),
         ("expected u64", U64),
@@ -80,6 +80,7 @@ fn plain(message: &str) -> String {
         ("expected an integer", U64),
         ("expected a boolean", "expected true or false"),
         ("expected path string", "expected a path in quotes"),
+        ("expected a sequence", "expected a list in brackets, such as [\"one\", \"two\"]"),
     ];
     let found = WORDS.iter().find_map(|(rust, words)| Some((message.strip_suffix(rust)?, words)));
     found.map_or_else(|| message.to_owned(), |(head, words)| format!("{head}{words}"))
@@ -112,6 +113,7 @@ mod tests {
     struct Two {
         listen: Option<u32>,
         seconds: Option<u32>,
+        argv: Option<Vec<String>>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -133,7 +135,9 @@ mod tests {
         assert_eq!(of("lisen = 1"), "unknown key `lisen`; did you mean `listen`?");
         assert_eq!(of("Listen = 1"), "unknown key `Listen`; did you mean `listen`?");
         assert_eq!(of("second = 1"), "unknown key `second`; did you mean `seconds`?");
-        assert_eq!(of("colour = 1"), "unknown key `colour`; known here: `listen`, `seconds`");
+        assert_eq!(of("colour = 1"), "unknown key `colour`; known here: `listen`, `seconds`, `argv`");
+        let list = r#"invalid type: string "echo hi", expected a list in brackets, such as ["one", "two"]"#;
+        assert_eq!(of("argv = 'echo hi'"), list);
         assert_eq!(of("listen = 'x'"), r#"invalid type: string "x", expected a whole number from 0 to 4294967295"#);
         let of = |text: &str| reworded(toml::from_str::<HasKind>(text).unwrap_err().message());
         assert_eq!(of("kind = 'pushed'"), r#"unknown value "pushed"; did you mean "push"?"#);

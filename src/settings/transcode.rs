@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::Check;
 use super::raw::{RawAudio, RawPlayerProfile, RawProfile, RawTranscode, RawVideo};
-use super::{Settings, Source};
+use super::{PublishingPoint, Settings, Source};
 
 /// Profiles that one publishing point lends beside its own.
 pub const PROFILES_MAX: usize = 16;
@@ -24,6 +25,8 @@ const MEMORY_MIN: u64 = 64 << 20;
 /// The sizes that FFmpeg's ASF writer takes, with room for the head of a packet.
 const PACKET_SIZES: std::ops::RangeInclusive<u32> = 256..=65_000;
 const BIT_RATES_KBPS: std::ops::RangeInclusive<u32> = 4..=100_000;
+/// FFmpeg's encoders of Windows Media Audio take no less, at whatever sample rate.
+const WMA_KBPS_MIN: u32 = 24;
 const DIMENSIONS: std::ops::RangeInclusive<u32> = 16..=8192;
 
 /// The programs that transcode, and what they may take.
@@ -204,6 +207,51 @@ pub struct FfmpegInput {
     pub arguments: Vec<String>,
 }
 
+impl FfmpegInput {
+    /// Whether it waits for somebody who sends to it: then nobody may look at it before, and its silence is no fault.
+    pub fn listens(&self) -> bool {
+        let query = self.input.split_once('?').map_or("", |(_, query)| query);
+        let asks = |parameter: &str| query.split(['&', ';']).any(|part| part == parameter);
+        let told = self.arguments.windows(2).any(|pair| match pair {
+            [option, value] => match option.as_str() {
+                "-listen" => value != "0",
+                "-mode" => value == "listener",
+                "-rtsp_flags" => value.contains("listen"),
+                _ => false,
+            },
+            _ => false,
+        });
+        told || asks("listen") || asks("listen=1") || asks("mode=listener")
+    }
+
+    /// Whether it comes no faster than it plays, from whoever takes it up.
+    pub fn is_live(&self) -> bool {
+        const LIVE: [&str; 7] = ["rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp"];
+        scheme_of(&self.input).is_some_and(|scheme| LIVE.contains(&scheme.as_str()))
+    }
+
+    /// Whether it is sent to a port of this machine, which one child can have at a time. Datagrams to a group come to all who want
+    /// them.
+    pub fn owns_port(&self) -> bool {
+        match scheme_of(&self.input).as_deref() {
+            Some("udp" | "rtp") => {
+                let host = self.authority().rsplit_once(':').map_or("", |(host, _)| host);
+                let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+                !host.parse::<IpAddr>().is_ok_and(|address| address.is_multicast())
+            }
+            Some(_) => self.listens(),
+            None => self.input.get(self.input.len().saturating_sub(4)..).is_some_and(|end| end.eq_ignore_ascii_case(".sdp")),
+        }
+    }
+
+    /// Host and port of a URL.
+    fn authority(&self) -> &str {
+        let rest = self.input.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority.rsplit_once('@').map_or(authority, |(_, authority)| authority)
+    }
+}
+
 /// What a viewer of a publishing point whose source is transcoded gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice<'a> {
@@ -213,6 +261,8 @@ pub enum Choice<'a> {
     Other(&'a str),
     /// There is no such profile.
     Unknown,
+    /// Another profile was asked for, and the input comes once: see [`FfmpegInput::owns_port`].
+    OwnAlone,
 }
 
 impl Settings {
@@ -223,8 +273,23 @@ impl Settings {
 
     /// Which profile a viewer gets of a source with the profile `own`: what it asks for (`wish`), else what the settings say
     /// of such players (`token`: its name for itself), else `own`, but for NSPlayer 4 to 6, which is Windows Media Player 6.4
-    /// and could not decode most of these: it gets `wmp64`.
-    pub fn profile_for<'a>(&'a self, own: &str, wish: Option<&str>, token: &str, protocol: &str) -> Choice<'a> {
+    /// and could not decode most of these: it gets `wmp64`. An input that owns its port comes once, in the profile `own`.
+    pub fn profile_for<'a>(
+        &'a self,
+        input: &FfmpegInput,
+        own: &str,
+        wish: Option<&str>,
+        token: &str,
+        protocol: &str,
+    ) -> Choice<'a> {
+        if input.owns_port() {
+            return match wish.map(|wish| self.profile(wish)) {
+                None => Choice::Own,
+                Some(Some(profile)) if profile.is_called(own) => Choice::Own,
+                Some(Some(_)) => Choice::OwnAlone,
+                Some(None) => Choice::Unknown,
+            };
+        }
         let chosen = match wish {
             Some(wish) => match self.profile(wish) {
                 Some(profile) => Some(profile),
@@ -359,6 +424,12 @@ fn audio(check: &mut Check<'_>, key: &str, raw: &RawAudio) -> Option<AudioProfil
     let names = CODECS.map(AudioCodec::name);
     let codec = codec(check, key, raw.codec.as_deref(), &names).and_then(|at| CODECS.get(at).copied());
     let bit_rate = in_range(check, &format!("{key}.bit_rate_kbps"), raw.bit_rate_kbps, &BIT_RATES_KBPS, 64);
+    let is_wma = matches!(codec, Some(AudioCodec::Wmav1 | AudioCodec::Wmav2));
+    if is_wma && BIT_RATES_KBPS.contains(&bit_rate) && bit_rate < WMA_KBPS_MIN {
+        let why =
+            format!("{bit_rate} is too little: ffmpeg makes no Windows Media Audio below {WMA_KBPS_MIN} kbit/s; mp3 goes lower");
+        check.problem(&format!("{key}.bit_rate_kbps"), why);
+    }
     let sample_rate = in_range(check, &format!("{key}.sample_rate"), raw.sample_rate, &(8000..=48_000), 44_100);
     let channels = in_range(check, &format!("{key}.channels"), raw.channels, &(1..=2), 2);
     Some(AudioProfile { codec: codec?, bit_rate: bit_rate * 1000, sample_rate, channels })
@@ -452,12 +523,41 @@ fn known_profile(check: &mut Check<'_>, key: &str, name: &str, profiles: &[Profi
     }
 }
 
-/// The profiles that sources name must be there.
-pub(super) fn known_profiles(check: &mut Check<'_>, settings: &Settings) {
+/// The profiles that sources name must be there, and their inputs' ports are one child's each.
+pub(super) fn sources(check: &mut Check<'_>, settings: &Settings) {
+    let mut ports: Vec<(&PublishingPoint, &FfmpegInput, &str)> = Vec::new();
     for (i, point) in settings.publishing_points.iter().enumerate() {
-        if let Source::Ffmpeg { profile, .. } = &point.source {
-            known_profile(check, &format!("publishing_point[{i}].source.profile"), profile, &settings.profiles);
+        let Source::Ffmpeg { input, profile, .. } = &point.source else { continue };
+        known_profile(check, &format!("publishing_point[{i}].source.profile"), profile, &settings.profiles);
+        if !input.owns_port() {
+            continue;
         }
+        let key = format!("publishing_point[{i}].source.input");
+        if point.pattern().is_some() {
+            let why = "comes to one port of this machine, so that one name of the template can be watched at a time";
+            check.warning(&key, why.into());
+        }
+        let is_same_port = |other: &FfmpegInput| {
+            other == input || (!input.authority().is_empty() && other.authority().eq_ignore_ascii_case(input.authority()))
+        };
+        let other = ports.iter().find(|(_, other, _)| is_same_port(other));
+        match other {
+            Some((_, other, of_other)) if *other == input && of_other.eq_ignore_ascii_case(profile) => {}
+            Some((other, ..)) => check.warning(
+                &key,
+                format!("comes to the port of {:?}: one child can have it, so that the other one has no source", other.name),
+            ),
+            None => {}
+        }
+        let rules = settings.player_profiles.iter().any(|rule| !rule.profile.eq_ignore_ascii_case(profile));
+        if rules || !settings.profile(profile).is_none_or(Profile::is_for_wmp64) {
+            let why = format!(
+                "comes to one port of this machine, so that all players get it in its own profile, {profile:?}, whatever they \
+                 decode: no [[player_profile]] holds for it, and no other one by ?profile="
+            );
+            check.warning(&key, why);
+        }
+        ports.push((point, input, profile));
     }
 }
 
@@ -529,7 +629,43 @@ mod tests {
             ("wmp12", None, "VLC/3", "rtsp", Choice::Own),
             ("wmp9", None, "", "rtsp", Choice::Own),
         ] {
-            assert_eq!(settings.profile_for(own, wish, token, protocol), choice, "{own} {wish:?} {token} {protocol}");
+            let camera = FfmpegInput { input: "rtsp://h/1".into(), arguments: Vec::new() };
+            assert_eq!(settings.profile_for(&camera, own, wish, token, protocol), choice, "{own} {wish:?} {token} {protocol}");
+        }
+    }
+
+    #[test]
+    fn what_comes_to_a_port_of_ours_is_had_in_one_profile() {
+        let settings = settings();
+        let input = |url: &str, arguments: &[&str]| FfmpegInput {
+            input: url.into(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        };
+        for (url, arguments, owns) in [
+            ("udp://127.0.0.1:20703", &[][..], true),
+            ("udp://:5000?pkt_size=1316", &[], true),
+            ("udp://@:5000", &[], true),
+            ("rtp://[::1]:5000", &[], true),
+            ("udp://@239.0.0.1:5000", &[], false),
+            ("udp://239.0.0.1:5000?localaddr=192.0.2.1", &[], false),
+            ("rtp://[ff02::7]:5000", &[], false),
+            ("rtmp://h:1935/live", &[], false),
+            ("rtmp://h:1935/live", &["-listen", "1"], true),
+            ("srt://:9000?mode=listener", &[], true),
+            ("rtsp://:8555/x", &["-rtsp_flags", "prefer_tcp+listen"], true),
+            ("rtsp://cam/1", &[], false),
+            ("/x.sdp", &[], true),
+            ("/x.mp4", &[], false),
+            ("x", &[], false),
+        ] {
+            let input = input(url, arguments);
+            assert_eq!(input.owns_port(), owns, "{url}");
+            let (old, choice) = ("NSPlayer/4.1.0.3925", |other| if owns { Choice::Own } else { other });
+            assert_eq!(settings.profile_for(&input, "wmp9", None, old, "mms"), choice(Choice::Other("wmp64")), "{url}");
+            let wished = if owns { Choice::OwnAlone } else { Choice::Other("wmp64") };
+            assert_eq!(settings.profile_for(&input, "wmp9", Some("wmp64"), old, "mms"), wished, "{url}");
+            assert_eq!(settings.profile_for(&input, "wmp9", Some("WMP9"), old, "mms"), Choice::Own, "{url}");
+            assert_eq!(settings.profile_for(&input, "wmp9", Some("no"), old, "mms"), Choice::Unknown, "{url}");
         }
     }
 

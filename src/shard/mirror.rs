@@ -99,9 +99,9 @@ impl State {
         let context = Arc::clone(&self.context);
         let conn = self.conns.get_mut(key)?;
         let (of_point, settings) = (point.settings(), context.relay.settings());
-        let Source::Ffmpeg { profile: own, .. } = &of_point.source else { return None };
+        let Source::Ffmpeg { input, profile: own, .. } = &of_point.source else { return None };
         let token = conn.engine.player().map_or("", |player| player.token.as_str());
-        match settings.profile_for(own, conn.profile.as_deref(), token, conn.engine.protocol()) {
+        match settings.profile_for(input, own, conn.profile.as_deref(), token, conn.engine.protocol()) {
             Choice::Own if of_point.is_lender() => self.open_mirrored(key, point, below, None),
             Choice::Own => self.open_live(key, now, Opened::new(point, name)),
             Choice::Other(profile) => self.open_mirrored(key, point, below, Some(profile)),
@@ -110,6 +110,16 @@ impl State {
                 let profile = conn.profile.as_deref().unwrap_or_default();
                 tracing::info!(session = conn.session, peer = %conn.peer, profile, "no such profile");
                 conn.refused_because("there is no profile of this name");
+                Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))))
+            }
+            Choice::OwnAlone => {
+                metrics::counter!(names::REFUSALS, "cause" => "one_profile").increment(1);
+                tracing::info!(
+                    session = conn.session,
+                    peer = %conn.peer,
+                    point = of_point.name,
+                    "not opened: its input comes to one port of this machine, so that there is no profile of it but {own:?}"
+                );
                 Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::FILE_NOT_FOUND))))
             }
         }

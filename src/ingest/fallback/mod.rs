@@ -62,7 +62,7 @@ impl Content {
     fn new(relay: &Relay, kind: FallbackKind) -> Option<Self> {
         Some(match kind {
             FallbackKind::File(path) => Self::File(path),
-            FallbackKind::Slate(text) => Self::Slate(Slates::new(text)),
+            FallbackKind::Slate(text) => Self::Slate(Slates::new(text, relay.settings().transcode.ffmpeg.clone())),
             FallbackKind::Point(name) => {
                 // The settings are checked: it is there.
                 let point = relay.point(&name)?;

@@ -71,8 +71,9 @@ struct Warned {
 }
 
 impl Slates {
-    pub(super) fn new(text: String) -> Self {
-        let maker = Arc::new(Maker { text, program: "ffmpeg".into(), warned: Warned::default() });
+    /// Slates with this text. `program`: ffmpeg, by name or path.
+    pub(super) fn new(text: String, program: String) -> Self {
+        let maker = Arc::new(Maker { text, program, warned: Warned::default() });
         Self { maker, made: Vec::new(), making: JoinSet::new(), making_format: None, begun_at: None }
     }
 

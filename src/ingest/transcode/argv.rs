@@ -31,7 +31,7 @@ pub(super) fn ffmpeg(program: &str, input: &FfmpegInput, profile: &Profile, copi
     let mut argv = Argv::new(program);
     argv.add(["-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats", "-stats_period", "2", "-progress", "pipe:2"]);
     let purpose = if profile.video.is_some() && !copies.video { Purpose::Transcode } else { Purpose::Copy };
-    argv.input(input, purpose);
+    argv.input(input, purpose, !plays_in_laps(input, profile, copies));
     argv.add(["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]);
     // What is missing in the input is missing in the output; a cover of a record (V leaves it out) is no film.
     match &profile.video {
@@ -54,24 +54,23 @@ pub(super) fn ffmpeg(program: &str, input: &FfmpegInput, profile: &Profile, copi
 pub(super) fn ffprobe(program: &str, input: &FfmpegInput) -> Vec<String> {
     let mut argv = Argv::new(program);
     argv.add(["-hide_banner", "-loglevel", "error", "-print_format", "json", "-show_streams"]);
-    argv.input(input, Purpose::Look);
+    argv.input(input, Purpose::Look, false);
     argv.0
 }
 
-/// Whether an input waits for somebody who sends to it: then nobody may look at it before, and its silence is no fault.
-pub(super) fn listens(input: &FfmpegInput) -> bool {
-    let query = input.input.split_once('?').map_or("", |(_, query)| query);
-    let asks = |parameter: &str| query.split(['&', ';']).any(|part| part == parameter);
-    let told = input.arguments.windows(2).any(|pair| {
-        matches!(pair, [option, value] if (option == "-listen" && value != "0") || (option == "-mode" && value == "listener"))
-    });
-    told || asks("listen") || asks("listen=1") || asks("mode=listener")
+/// Whether a file that is played over and over is to be begun anew by another child each time. FFmpeg's own loop ends H.264 that is
+/// copied: at the end of the file the filter that puts start codes in takes no more.
+pub(super) fn plays_in_laps(input: &FfmpegInput, profile: &Profile, copies: Copies) -> bool {
+    let is_copied_h264 = copies.video && profile.video.is_some_and(|video| video.codec == VideoCodec::H264);
+    is_copied_h264 && (loops_unasked(input) || input.arguments.windows(2).any(|pair| pair == ["-stream_loop", "-1"]))
 }
 
-/// Whether an input comes no faster than it plays, from whoever takes it up.
-pub(super) fn is_live(input: &FfmpegInput) -> bool {
-    const LIVE: [&str; 7] = ["rtsp", "rtsps", "rtp", "rtmp", "rtmps", "srt", "udp"];
-    scheme_of(&input.input).is_some_and(|scheme| LIVE.contains(&scheme.as_str()))
+/// Whether a path is one of a file that is played over and over though nobody wrote so.
+fn loops_unasked(input: &FfmpegInput) -> bool {
+    let is_told = |argument: &String| ["-f", "-re", "-readrate", "-stream_loop"].contains(&argument.as_str());
+    scheme_of(&input.input).is_none()
+        && !has_ending(&input.input, &["m3u8", "m3u", "sdp"])
+        && !input.arguments.iter().any(is_told)
 }
 
 /// The protocols that an input of this scheme may open, its own and what that runs on: so a playlist from afar reads no local files.
@@ -113,14 +112,14 @@ impl Argv {
         self
     }
 
-    /// The input and its options.
-    fn input(&mut self, input: &FfmpegInput, purpose: Purpose) -> &mut Self {
+    /// The input and its options. `loops`: whether it may be played over and over by the same child.
+    fn input(&mut self, input: &FfmpegInput, purpose: Purpose, loops: bool) -> &mut Self {
         let FfmpegInput { input: url, arguments } = input;
         let plays = purpose != Purpose::Look;
         let scheme = scheme_of(url);
         let says = |option: &str| arguments.iter().any(|argument| argument == option);
         self.add(["-protocol_whitelist", protocols(input), "-analyzeduration", ANALYZE_US]);
-        if is_live(input) && purpose != Purpose::Transcode {
+        if input.is_live() && purpose != Purpose::Transcode {
             self.add(["-fpsprobesize", FEW_PICTURES]);
         }
         match scheme.as_deref() {
@@ -132,13 +131,13 @@ impl Argv {
                 self.add(["-reconnect", "1", "-reconnect_streamed", "1", "-reconnect_on_network_error", "1"]);
                 self.add(["-reconnect_delay_max", "5", "-rw_timeout", INPUT_TIMEOUT_US]);
             }
-            Some("rtmp" | "rtmps" | "tcp" | "mmsh" | "mmst") if !listens(input) => {
+            Some("rtmp" | "rtmps" | "tcp" | "mmsh" | "mmst") if !input.listens() => {
                 self.add(["-rw_timeout", INPUT_TIMEOUT_US]);
             }
             // Files are no faster than they play, and begin again.
             None if plays && !["-f", "-re", "-readrate", "-stream_loop"].iter().any(|option| says(option)) => {
                 self.add(["-re"]);
-                if !has_ending(url, &["m3u8", "m3u", "sdp"]) {
+                if loops && loops_unasked(input) {
                     self.add(["-stream_loop", "-1"]);
                 }
             }
@@ -148,7 +147,10 @@ impl Argv {
         while let Some(argument) = rest.next() {
             match argument {
                 "-re" if !plays => {}
-                "-readrate" | "-stream_loop" | "-itsoffset" | "-thread_queue_size" | "-hwaccel" if !plays => {
+                "-stream_loop" if !loops => {
+                    rest.next();
+                }
+                "-readrate" | "-itsoffset" | "-thread_queue_size" | "-hwaccel" if !plays => {
                     rest.next();
                 }
                 _ => {
@@ -279,6 +281,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_copied_is_played_by_laps_and_all_else_in_a_loop() {
+        let settings = Settings::default();
+        for (url, arguments, profile, copies, laps, loops) in [
+            ("/a.mp4", &[][..], "wmp12", ALL, true, false),
+            ("/a.mp4", &[], "wmp12", NONE, false, true),
+            ("/a.mp4", &[], "wmp9", ALL, false, true),
+            ("/a.mp4", &[], "radio", ALL, false, true),
+            ("/a.m3u8", &[], "wmp12", ALL, false, false),
+            ("rtsp://h/1", &[], "wmp12", ALL, false, false),
+            ("/a.mp4", &["-re"], "wmp12", ALL, false, false),
+            ("/a.mp4", &["-re", "-stream_loop", "-1"], "wmp12", ALL, true, false),
+            ("/a.mp4", &["-re", "-stream_loop", "-1"], "wmp12", NONE, false, true),
+            ("/a.mp4", &["-re", "-stream_loop", "2"], "wmp12", ALL, false, true),
+        ] {
+            let (input, profile) = (input(url, arguments), settings.profile(profile).unwrap());
+            let argv = ffmpeg("ffmpeg", &input, profile, copies);
+            let found = (plays_in_laps(&input, profile, copies), argv.contains(&"-stream_loop".into()));
+            assert_eq!(found, (laps, loops), "{argv:?}");
+            assert!(argv.contains(&"-re".into()) || scheme_of(url).is_some(), "in real time: {argv:?}");
+        }
+    }
+
+    #[test]
     fn no_argument_of_ours_is_made_of_two() {
         // One that holds what a shell would take for more is handed on as one.
         let hostile = input("http://h/$(reboot);`id` && x", &["-user_agent", "a b; c"]);
@@ -359,7 +384,7 @@ mod tests {
             ("srt://h:9000?mode=caller", &[], false),
             ("http://h/listen=1", &[], false),
         ] {
-            assert_eq!(listens(&input(url, arguments)), expected, "{url}");
+            assert_eq!(input(url, arguments).listens(), expected, "{url}");
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::process::ChildStdout;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Duration, Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::argv;
 use super::probe::Probes;
@@ -19,6 +19,7 @@ use crate::ingest::child::{self, Bounds, Running, SILENCE, Words};
 use crate::ingest::lead::Lead;
 use crate::ingest::now;
 use crate::ingest::stop::Stop;
+use crate::ingest::watched::Watched;
 use crate::settings::{FOREVER, FfmpegInput, Profile, Transcode, url_without_secrets};
 
 /// Bytes read at once.
@@ -27,6 +28,8 @@ const READ_BYTES: usize = 64 << 10;
 const EVENTS: usize = 128;
 /// What is kept since the last key frame, for publishing points that come later.
 const BACKLOG_BYTES: usize = 4 << 20;
+/// Laps begin no sooner one after the other: a file of one picture keeps no processor busy.
+const SHORTEST_LAP: Duration = Duration::from_secs(1);
 
 /// What a child brings.
 #[derive(Debug, Clone)]
@@ -47,6 +50,10 @@ pub(super) struct Job {
     events: broadcast::Sender<Event>,
     /// How many publishing points want it.
     pub(super) wanted: watch::Sender<usize>,
+    /// Who watches each of these.
+    watchers: Mutex<Vec<Watched>>,
+    /// Another input is to have its place: who merely lingers leaves it.
+    gives_way: watch::Sender<bool>,
 }
 
 /// What a publishing point that comes later begins with.
@@ -93,15 +100,84 @@ enum End {
     Unwanted,
     /// The daemon stops.
     Stopped,
+    /// The input is at its end, and begins again at once.
+    Lap,
     /// The child ended, failed or hung.
-    Failed(String),
+    Failed(Failure),
+}
+
+/// A run that is no more.
+struct Failure {
+    reason: String,
+    /// How long media came of it.
+    played: Duration,
+}
+
+/// Why no more is read of a child.
+enum OutputEnd {
+    /// It wrote all that it had to write.
+    Whole,
+    /// Words for a person.
+    Broken(String),
+}
+
+/// From when to when packets of a child have gone out.
+#[derive(Default)]
+struct Aired(Option<(Instant, Instant)>);
+
+impl Aired {
+    fn note(&mut self) {
+        let now = Instant::now();
+        self.0 = Some((self.0.map_or(now, |(first, _)| first), now));
+    }
+
+    /// A child that then says nothing plays no longer by that.
+    fn lasted(&self) -> Duration {
+        self.0.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
+    }
 }
 
 impl Job {
     pub(super) fn new(input: FfmpegInput, profile: Arc<Profile>) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
-        let (wanted, _) = watch::channel(0);
-        Self { input, profile, stage: Mutex::default(), events, wanted }
+        let ((wanted, _), (gives_way, _)) = (watch::channel(0), watch::channel(false));
+        Self { input, profile, stage: Mutex::default(), events, wanted, watchers: Mutex::default(), gives_way }
+    }
+
+    /// One more wants it, while `watched` is, or lingers.
+    pub(super) fn claim(&self, watched: Watched) {
+        let mut watchers = self.lock_watchers();
+        watchers.push(watched);
+        self.wanted.send_replace(watchers.len());
+        self.gives_way.send_replace(false);
+    }
+
+    /// It does so no more.
+    pub(super) fn release(&self, watched: &Watched) {
+        let mut watchers = self.lock_watchers();
+        watchers.retain(|other| !other.is_same(watched));
+        self.wanted.send_replace(watchers.len());
+    }
+
+    /// Whether it counts: one that ends, or was told to, does not.
+    pub(super) fn takes_place(&self) -> bool {
+        *self.wanted.borrow() > 0 && !*self.gives_way.borrow()
+    }
+
+    /// Whether nobody watches what it brings.
+    pub(super) fn lingers(&self) -> bool {
+        self.lock_watchers().iter().all(|watched| !watched.is_watched())
+    }
+
+    /// Leaves its place to another one.
+    pub(super) fn give_way(&self) {
+        self.gives_way.send_replace(true);
+    }
+
+    /// Returns once its place is another one's.
+    pub(super) async fn given_up(&self) {
+        // The sender is ours.
+        let _ = self.gives_way.subscribe().wait_for(|given| *given).await;
     }
 
     /// What there is, and all that comes from now on.
@@ -116,30 +192,40 @@ impl Job {
     /// Runs children one after the other while somebody wants them; returns when nobody does, or when the daemon stops.
     pub(super) async fn run(&self, settings: &Transcode, probes: &Probes, meters: &Meters, stop: &mut Stop) {
         let mut back_off = BackOff::new();
-        let mut runs = 0_u32;
+        let mut is_lap = false;
         loop {
             let begin = Instant::now();
-            if runs > 0 {
-                meters.restarts.increment(1);
-            }
-            runs = runs.saturating_add(1);
-            let reason = match self.run_once(settings, probes, meters, stop).await {
+            let end = self.run_once(settings, probes, meters, stop, is_lap).await;
+            is_lap = matches!(end, End::Lap);
+            let wait = match end {
                 End::Stopped | End::Unwanted => return,
-                End::Failed(reason) => reason,
+                End::Lap => {
+                    back_off = BackOff::new();
+                    SHORTEST_LAP.saturating_sub(begin.elapsed())
+                }
+                End::Failed(Failure { reason, played }) => {
+                    probes.forget(&self.input);
+                    let wait = self.wait_after(&mut back_off, begin.elapsed(), played);
+                    warn!(reason, retry_s = wait.as_secs_f32(), "ended");
+                    wait
+                }
             };
-            probes.forget(&self.input);
-            // Nobody listens during a wait, so who sends to us must not find it long.
-            if argv::listens(&self.input) {
-                back_off = BackOff::new();
-            }
-            let wait = back_off.after(begin.elapsed());
-            warn!(reason, retry_s = wait.as_secs_f32(), "ended");
             tokio::select! {
                 () = sleep(wait) => {}
-                () = self.unwanted() => return,
+                () = self.unwanted() => return self.publish(Event::Gone),
                 () = stop.requested() => return,
             }
+            if !is_lap {
+                meters.restarts.increment(1);
+            }
         }
+    }
+
+    /// How long to wait after a run of this length that failed, of which media came for `played`.
+    fn wait_after(&self, back_off: &mut BackOff, run: Duration, played: Duration) -> Duration {
+        // Nobody listens during a wait, so who sends to us must not find it long. A child that ends at once has not listened.
+        back_off.played(if self.input.listens() { run } else { played });
+        back_off.after(run)
     }
 
     /// Waits until nobody wants it.
@@ -148,13 +234,13 @@ impl Job {
         let _ = self.wanted.subscribe().wait_for(|wanted| *wanted == 0).await;
     }
 
-    /// One life of the child. It has ended and is reaped when this returns.
-    async fn run_once(&self, settings: &Transcode, probes: &Probes, meters: &Meters, stop: &mut Stop) -> End {
+    /// One life of the child. It has ended and is reaped when this returns. `is_lap`: it goes on with what the one before it ended.
+    async fn run_once(&self, settings: &Transcode, probes: &Probes, meters: &Meters, stop: &mut Stop, is_lap: bool) -> End {
         let bounds = Bounds { nice: settings.nice, memory_bytes: settings.memory_bytes };
         let copies = tokio::select! {
             copies = probes.copies(&settings.ffprobe, &self.input, &self.profile, bounds) => copies,
-            () = self.unwanted() => return End::Unwanted,
-            () = stop.requested() => return End::Stopped,
+            () = self.unwanted() => return self.stopped(End::Unwanted),
+            () = stop.requested() => return self.stopped(End::Stopped),
         };
         let shown = url_without_secrets(&self.input.input);
         let (input, instead, mut progress) = (self.input.input.clone(), shown.clone(), Progress::new(meters));
@@ -168,41 +254,60 @@ impl Job {
         let argv = argv::ffmpeg(&settings.ffmpeg, &self.input, &self.profile, copies);
         let mut running = match Running::start(&argv, bounds, words) {
             Ok(running) => running,
-            Err(reason) => return End::Failed(reason),
+            Err(reason) => return self.stopped(End::Failed(Failure { reason, played: Duration::ZERO })),
         };
-        info!(input = shown, pid = running.id(), copies_video = copies.video, copies_audio = copies.audio, "started");
+        if is_lap {
+            debug!(pid = running.id(), "begins again");
+        } else {
+            info!(input = shown, pid = running.id(), copies_video = copies.video, copies_audio = copies.audio, "started");
+        }
         meters.children.increment(1);
-        let stdout = running.stdout.take();
+        let (stdout, mut aired) = (running.stdout.take(), Aired::default());
         let end = tokio::select! {
-            reason = self.pump(stdout) => End::Failed(reason),
+            output = self.pump(stdout, &mut aired) => match output {
+                // Without media it would be begun again for ever.
+                OutputEnd::Whole if aired.0.is_some() && argv::plays_in_laps(&self.input, &self.profile, copies) => End::Lap,
+                OutputEnd::Whole => End::Failed(Failure { reason: "its stream ended".into(), played: aired.lasted() }),
+                OutputEnd::Broken(reason) => End::Failed(Failure { reason, played: aired.lasted() }),
+            },
             () = self.unwanted() => End::Unwanted,
             () = stop.requested() => End::Stopped,
         };
-        ending.store(!matches!(end, End::Failed(_)), Ordering::Relaxed);
-        self.publish(Event::Gone);
-        let status = running.end(matches!(end, End::Failed(_))).await;
+        let is_asked_to = matches!(end, End::Unwanted | End::Stopped);
+        ending.store(is_asked_to, Ordering::Relaxed);
+        let end = self.stopped(end);
+        let status = running.end(!is_asked_to).await;
         meters.children.decrement(1);
         match end {
-            End::Failed(reason) => End::Failed(format!("{reason}; {status}")),
-            other => {
+            End::Failed(Failure { reason, played }) => End::Failed(Failure { reason: format!("{reason}; {status}"), played }),
+            End::Lap => End::Lap,
+            End::Unwanted | End::Stopped => {
                 info!("stopped, nobody wants it");
-                other
+                end
             }
         }
     }
 
+    /// Tells all that nothing more comes; a lap is no end for them.
+    fn stopped(&self, end: End) -> End {
+        if !matches!(end, End::Lap) {
+            self.publish(Event::Gone);
+        }
+        end
+    }
+
     /// Hands on what the child writes, no faster than it plays; returns why that is over.
-    async fn pump(&self, stdout: Option<ChildStdout>) -> String {
-        let Some(mut stdout) = stdout else { return "it has no standard output".into() };
+    async fn pump(&self, stdout: Option<ChildStdout>, aired: &mut Aired) -> OutputEnd {
+        let Some(mut stdout) = stdout else { return OutputEnd::Broken("it has no standard output".into()) };
         let (mut reader, mut lead, mut byte_rate) = (Reader::new(), Lead::default(), ByteRate::new());
         let mut buffer = vec![0; READ_BYTES];
         // Who waits for a sender may do so as long as it takes.
-        let mut patience = if argv::listens(&self.input) { FOREVER } else { SILENCE };
+        let mut patience = if self.input.listens() { FOREVER } else { SILENCE };
         let mut packet_size = 0;
         loop {
             match child::read(&mut stdout, &mut buffer, patience).await {
-                Err(reason) => return reason,
-                Ok(0) => return "its output ended".into(),
+                Err(reason) => return OutputEnd::Broken(reason),
+                Ok(0) => return OutputEnd::Broken("its output ended".into()),
                 Ok(count) => reader.feed(buffer.get(..count).unwrap_or_default()),
             }
             patience = SILENCE;
@@ -216,17 +321,17 @@ impl Job {
                     }
                     Ok(asf::Event::Packets(packets)) => {
                         sleep(byte_rate.take(now(), packets.len())).await;
-                        self.pace(&mut lead, packets, packet_size).await;
+                        self.pace(&mut lead, packets, packet_size, aired).await;
                     }
-                    Ok(asf::Event::End) => return "its stream ended".into(),
-                    Err(error) => return format!("its output is of no use: {error}"),
+                    Ok(asf::Event::End) => return OutputEnd::Whole,
+                    Err(error) => return OutputEnd::Broken(format!("its output is of no use: {error}")),
                 }
             }
         }
     }
 
     /// Packets as their time comes.
-    async fn pace(&self, lead: &mut Lead, mut packets: BytesMut, packet_size: usize) {
+    async fn pace(&self, lead: &mut Lead, mut packets: BytesMut, packet_size: usize, aired: &mut Aired) {
         if packet_size == 0 {
             return;
         }
@@ -246,6 +351,7 @@ impl Job {
             }
             if count > 0 {
                 self.publish(Event::Packets(packets.split_to(count * packet_size).freeze()));
+                aired.note();
             }
             if !wait.is_zero() {
                 sleep(wait).await;
@@ -264,6 +370,10 @@ impl Job {
         let _ = self.events.send(event);
     }
 
+    fn lock_watchers(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -278,6 +388,38 @@ mod tests {
     fn job() -> Job {
         let input = FfmpegInput { input: "rtsp://h/1".into(), arguments: Vec::new() };
         Job::new(input, Arc::new(Settings::default().profiles[0].clone()))
+    }
+
+    #[test]
+    fn a_child_that_played_or_listened_comes_back_soon() {
+        let input = |url: &str| FfmpegInput { input: url.into(), arguments: Vec::new() };
+        for (url, run_ms, played_ms, waits_ms) in [
+            ("rtsp://h/1", 5000, 3000, [500, 500, 500]),
+            // It tried, and that was all.
+            ("rtsp://h/1", 15_000, 0, [500, 1000, 2000]),
+            ("rtsp://h/1", 5000, 1000, [500, 1000, 2000]),
+            // It waited for a sender.
+            ("tcp://h:1?listen", 5000, 0, [500, 500, 500]),
+            // Its port is another one's.
+            ("tcp://h:1?listen", 100, 0, [500, 1000, 2000]),
+        ] {
+            let job = Job { input: input(url), ..job() };
+            let (mut back_off, ms) = (BackOff::new(), Duration::from_millis);
+            let waits = [(); 3].map(|()| job.wait_after(&mut back_off, ms(run_ms), ms(played_ms)));
+            assert_eq!(waits, waits_ms.map(ms), "{url} {run_ms} {played_ms}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_child_played_is_from_its_first_packet_to_its_last() {
+        let mut aired = Aired::default();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(aired.lasted(), Duration::ZERO);
+        for _ in 0..3 {
+            aired.note();
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(aired.lasted(), Duration::from_secs(2));
     }
 
     /// How many packets one that comes now begins with, and the first of them.

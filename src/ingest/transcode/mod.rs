@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use metrics::counter;
 use tokio::runtime::Handle;
 use tokio::time::Duration;
-use tracing::{Instrument as _, info_span, warn};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use job::Job;
 use probe::Probes;
@@ -26,10 +26,11 @@ use words::Meters;
 
 use super::lent::{Failed, fail};
 use super::stop::{Stop, WeakStop};
+use super::watched::Watched;
 use crate::metrics::REFUSALS;
 use crate::relay::admission::{Slot, Slots};
 use crate::relay::{Loan, Point, Relay};
-use crate::settings::{FfmpegInput, Profile, Settings, Source, Start, Transcode};
+use crate::settings::{FfmpegInput, Profile, Settings, Source, Start, Transcode, url_without_secrets};
 use crate::shard::{Found, Refused, Wish};
 use crate::wire::Hresult;
 
@@ -37,6 +38,9 @@ use crate::wire::Hresult;
 const NO_CHILD: &str = "transcode_children";
 /// That of those whose address has as many lent as one may have.
 const NO_SHARE: &str = "transcode_address";
+
+/// That of those who want an input in another profile while it comes to one port.
+const NO_PORT: &str = "one_profile";
 
 /// An input and what it is made to be.
 type Key = (FfmpegInput, Arc<Profile>);
@@ -74,6 +78,7 @@ impl Known {
 pub(super) struct Subscription {
     transcoders: Arc<Transcoders>,
     job: Arc<Job>,
+    watched: Watched,
 }
 
 /// Lets a share count until nobody watches what it was taken for: a child that lingers is no wish of anybody's, and who looks through
@@ -87,9 +92,14 @@ pub(super) fn count_while_watched(point: &Point, share: Slot) {
     }));
 }
 
-/// Enough children run.
+/// Why there is no child now.
 #[derive(Debug)]
-struct Full;
+enum NoChild {
+    /// Enough children run.
+    Full,
+    /// The input comes to one port of this machine, which a child of another profile has.
+    PortTaken,
+}
 
 impl Transcoders {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, settings: &Settings, stop: WeakStop) -> Arc<Self> {
@@ -187,14 +197,15 @@ impl Transcoders {
     /// Enough children run, or so many run for that address already.
     pub(super) fn share(&self, viewer: IpAddr, input: &FfmpegInput, profile: &str) -> Result<Option<Slot>, Refused> {
         let key = self.profile(profile).map(|profile| (input.clone(), profile));
-        let (is_there, children) = {
+        let (is_there, has_room) = {
             let jobs = self.lock();
-            (key.is_some_and(|key| jobs.contains_key(&key)), jobs.len())
+            let has_room = has_room(&jobs, self.known().settings.children) || lingering(&jobs).is_some();
+            (key.is_some_and(|key| jobs.contains_key(&key)), has_room)
         };
         if is_there {
             return Ok(None);
         }
-        if children >= self.known().settings.children {
+        if !has_room {
             let reason = "as many children transcode as the settings allow ([transcode] children)";
             return Err(refused(Hresult::TOO_MANY_SESSIONS, NO_CHILD, reason));
         }
@@ -207,34 +218,61 @@ impl Transcoders {
         self.known().profiles.iter().find(|profile| profile.is_called(name)).cloned()
     }
 
-    /// A claim on the child of an input and a profile; the first one starts it. `point`: who wants it, for the metrics.
+    /// A claim on the child of an input and a profile; the first one starts it. `point`: who wants it, for the metrics; `watched`: for
+    /// how long. Where all places are taken a child that merely lingers gives way.
     ///
     /// # Errors
-    /// [`Full`], which is counted and told.
-    fn subscribe(self: &Arc<Self>, order: &Order, point: &str) -> Result<Subscription, Full> {
+    /// [`NoChild`], which is counted and told.
+    fn subscribe(self: &Arc<Self>, order: &Order, point: &str, watched: &Watched) -> Result<Subscription, NoChild> {
         let key = (order.input.clone(), Arc::clone(&order.profile));
         let children = self.known().settings.children;
         let mut jobs = self.lock();
-        if let Some(job) = jobs.get(&key) {
-            job.wanted.send_modify(|wanted| *wanted += 1);
-            return Ok(Subscription { transcoders: Arc::clone(self), job: Arc::clone(job) });
+        let subscription = |job| Subscription { transcoders: Arc::clone(self), job, watched: watched.clone() };
+        if order.input.owns_port()
+            && let Some(other) = jobs.values().find(|job| job.input == order.input && job.profile != order.profile)
+        {
+            let other = other.profile.name.clone();
+            drop(jobs);
+            counter!(REFUSALS, "cause" => NO_PORT).increment(1);
+            warn!(
+                input = url_without_secrets(&order.input.input),
+                "not started: the input comes to one port of this machine, which the child of profile {other:?} has"
+            );
+            return Err(NoChild::PortTaken);
         }
-        let room = jobs.len() < children;
+        let known = jobs.get(&key).map(Arc::clone);
+        if let Some(job) = known.as_ref().filter(|job| job.takes_place()) {
+            job.claim(watched.clone());
+            return Ok(subscription(Arc::clone(job)));
+        }
+        let mut room = has_room(&jobs, children);
+        if !room && let Some(lingering) = lingering(&jobs) {
+            info!(
+                input = url_without_secrets(&lingering.input.input),
+                "nobody watches it, and its place is wanted: it gives way"
+            );
+            lingering.give_way();
+            room = has_room(&jobs, children);
+        }
         let (true, Some(stop)) = (room, self.stop.upgrade()) else {
             drop(jobs);
             counter!(REFUSALS, "cause" => NO_CHILD).increment(1);
             warn!(children, "not started: as many children transcode as the settings allow ([transcode] children)");
-            return Err(Full);
+            return Err(NoChild::Full);
         };
+        if let Some(job) = known {
+            job.claim(watched.clone());
+            return Ok(subscription(job));
+        }
         let job = Arc::new(Job::new(order.input.clone(), Arc::clone(&order.profile)));
-        job.wanted.send_replace(1);
+        job.claim(watched.clone());
         jobs.insert(key.clone(), Arc::clone(&job));
         drop(jobs);
         let meters = Meters::new(point, &order.profile.name);
         let (transcoders, running) = (Arc::clone(self), Arc::clone(&job));
         let span = info_span!("transcode", point, profile = &*order.profile.name);
         self.runtime.spawn(transcoders.keep(key, running, meters, stop).instrument(span));
-        Ok(Subscription { transcoders: Arc::clone(self), job })
+        Ok(subscription(job))
     }
 
     /// Runs a job until nobody wants it. It counts until its child has ended: an input may be had by one only.
@@ -255,6 +293,18 @@ impl Transcoders {
     }
 }
 
+/// Whether one more child may run. Those that end do not count, so that who zaps need not wait for it, but there are no more of these
+/// than of others.
+fn has_room(jobs: &HashMap<Key, Arc<Job>>, children: usize) -> bool {
+    let taken = jobs.values().filter(|job| job.takes_place()).count();
+    taken < children && jobs.len() < children.saturating_mul(2)
+}
+
+/// One that runs for nobody.
+fn lingering(jobs: &HashMap<Key, Arc<Job>>) -> Option<&Arc<Job>> {
+    jobs.values().find(|job| job.takes_place() && job.lingers())
+}
+
 fn refused(hr: Hresult, cause: &'static str, reason: &str) -> Refused {
     Refused { hr, cause, reason: reason.to_owned() }
 }
@@ -263,7 +313,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // Under the lock, so that a job is not given up while somebody claims it.
         let _jobs = self.transcoders.lock();
-        self.job.wanted.send_modify(|wanted| *wanted = wanted.saturating_sub(1));
+        self.job.release(&self.watched);
     }
 }
 

@@ -179,7 +179,7 @@ fn ratio(text: &str) -> Option<f64> {
 fn may_fit(input: &FfmpegInput, profile: &Profile) -> bool {
     let video = profile.video.is_some_and(|video| matches!(video.codec, VideoCodec::H264 | VideoCodec::Mjpeg));
     let audio = profile.audio.is_some_and(|audio| matches!(audio.codec, AudioCodec::Aac | AudioCodec::Mp3));
-    !argv::is_live(input) || video || audio
+    !input.is_live() || video || audio
 }
 
 /// Looks at an input.
@@ -218,7 +218,7 @@ pub(super) struct Probes(Mutex<HashMap<FfmpegInput, (Instant, Streams)>>);
 impl Probes {
     /// What of an input is taken as it is: by what is known, else by looking. What cannot be looked at is transcoded.
     pub(super) async fn copies(&self, program: &str, input: &FfmpegInput, profile: &Profile, bounds: Bounds) -> Copies {
-        if !profile.copy || argv::listens(input) || !may_fit(input, profile) {
+        if !profile.copy || input.listens() || !may_fit(input, profile) {
             return Copies::default();
         }
         let known = self.lock().get(input).filter(|(since, _)| since.elapsed() < MEMORY).map(|(_, streams)| streams.clone());

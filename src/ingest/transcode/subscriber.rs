@@ -74,11 +74,12 @@ impl Subscriber {
                 }
                 () = stop.requested() => return,
             }
-            if let Ok(subscription) = self.transcoders.subscribe(&self.order, self.point.name()) {
+            if let Ok(subscription) = self.transcoders.subscribe(&self.order, self.point.name(), &self.watched) {
                 back_off = BackOff::new();
                 tokio::select! {
                     () = self.take(&subscription) => {}
                     () = watched.end(linger) => {}
+                    () = subscription.job.given_up() => {}
                     () = stop.requested() => return,
                 }
                 if let Some(feed) = self.feed.take() {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::asf;
+use crate::asf::chunk::{ChunkHead, ChunkKind};
 use crate::ingest::playlist::Medium;
 use crate::ingest::testing::Collector;
 use crate::ingest::{demo, stop, testing};
@@ -31,26 +33,39 @@ type Named = (&'static str, &'static str, &'static str);
 impl Bench {
     /// `script` runs in the bench's folder.
     fn new(children: usize, script: &str, points: &[Named]) -> Self {
+        Self::with_probe(children, script, "exit 1", points)
+    }
+
+    /// `probe` is what stands for ffprobe.
+    fn with_probe(children: usize, script: &str, probe: &str, points: &[Named]) -> Self {
+        Self::lingering(children, script, probe, Duration::from_millis(50), points)
+    }
+
+    fn lingering(children: usize, script: &str, probe: &str, linger: Duration, points: &[Named]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let Medium::BuiltIn(asf) = demo::medium() else { panic!() };
         // Less than the lead, so that nothing is held back.
         std::fs::write(folder.path().join("a.asf"), &asf[..20_000]).unwrap();
-        let program = folder.path().join("ffmpeg");
-        std::fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", folder.path().display())).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("lap.asf"), chunked(&asf::samples::stream("live-asf-pipe.asf").1[..40])).unwrap();
+        std::fs::write(folder.path().join("empty.asf"), chunked(&[])).unwrap();
+        let [program, prober] = [("ffmpeg", script), ("ffprobe", probe)].map(|(name, script)| {
+            let program = folder.path().join(name);
+            std::fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", folder.path().display())).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            program.display().to_string()
+        });
         let point = |(name, input, profile): &Named| PublishingPoint {
             source: Source::Ffmpeg {
                 input: FfmpegInput { input: (*input).to_owned(), arguments: Vec::new() },
                 profile: (*profile).to_owned(),
                 start: Start::Watched,
-                linger: Duration::from_millis(50),
+                linger,
             },
             ..PublishingPoint::push((*name).to_owned(), None)
         };
         let mut settings = Settings { publishing_points: points.iter().map(point).collect(), ..Settings::default() };
         // No bounds: the shell's own children would hear of them late.
-        settings.transcode =
-            Transcode { ffmpeg: program.display().to_string(), ffprobe: "false".into(), children, nice: 0, memory_bytes: None };
+        settings.transcode = Transcode { ffmpeg: program, ffprobe: prober, children, nice: 0, memory_bytes: None };
         let (relay, collector) = testing::with_settings(&settings);
         let (stopper, stop) = stop::channel();
         let transcoders = Transcoders::new(Handle::current(), Arc::clone(&relay), &settings, stop.downgrade());
@@ -108,6 +123,20 @@ impl Bench {
         let pids = read(&folder.path().join("pids"));
         assert!(!pids.lines().any(is_running), "{pids}");
     }
+}
+
+/// As ffmpeg writes it to a pipe, with the end that says that this is all.
+fn chunked(packets: &[Vec<u8>]) -> Vec<u8> {
+    let name = "live-asf-pipe.asf";
+    let chunk = |kind, bytes: &[u8]| {
+        let len = u16::try_from(bytes.len()).unwrap();
+        [ChunkHead { kind, more: false, len }.write().as_slice(), bytes].concat()
+    };
+    let len = asf::samples::stream(name).0.bytes().len() + 50;
+    let mut bytes = chunk(ChunkKind::Header, &asf::samples::bytes(name)[..len]);
+    packets.iter().for_each(|packet| bytes.extend(chunk(ChunkKind::Data, packet)));
+    bytes.extend(chunk(ChunkKind::End, &[0; 4]));
+    bytes
 }
 
 fn read(path: &Path) -> String {
@@ -213,6 +242,46 @@ async fn no_more_children_than_the_settings_allow() {
 }
 
 #[tokio::test]
+async fn a_child_that_lingers_gives_way() {
+    let points = [("one", "rtsp://cam/1", "wmp9"), ("two", "rtsp://cam/2", "wmp9")];
+    let bench = Bench::lingering(1, CAMERA, "exit 1", Duration::from_secs(1000), &points);
+    let [one, two] = ["one", "two"].map(|name| bench.point(name));
+    let first = one.watch();
+    bench.plays(&one).await;
+    assert_eq!(bench.wish("two", "radio").unwrap_err().cause, NO_CHILD, "it is watched");
+    drop(first);
+    let second = two.watch();
+    bench.plays(&two).await;
+    wait_until(|| one.generation().is_none() && !is_running(&bench.children()[0])).await;
+    assert_eq!((bench.children().len(), bench.collector.ends()), (2, 1), "that of the one alone has ended");
+    // And to who wishes for another profile.
+    drop(second);
+    let other = bench.wish("one", "radio").unwrap();
+    bench.plays(other.point()).await;
+    assert!(two.generation().is_none());
+    drop(other);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_to_a_port_is_had_by_one_child() {
+    let points = [("one", "udp://127.0.0.1:5000", "wmp9"), ("two", "udp://127.0.0.1:5000", "wmp64")];
+    let bench = Bench::new(8, CAMERA, &points);
+    let [one, two] = ["one", "two"].map(|name| bench.point(name));
+    let first = one.watch();
+    bench.plays(&one).await;
+    let second = two.watch();
+    wait_until(|| bench.collector.ends() > 0).await;
+    assert_eq!(bench.children().len(), 1);
+    assert!(one.generation().is_some() && two.generation().is_none());
+    drop(first);
+    bench.plays(&two).await;
+    assert_eq!(bench.children().len(), 2);
+    drop(second);
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn one_address_is_lent_half_of_the_children() {
     let points = [("one", "rtsp://cam/1", "wmp9"), ("two", "rtsp://cam/2", "wmp9")];
     let bench = Bench::new(4, CAMERA, &points);
@@ -255,6 +324,47 @@ async fn a_child_that_ends_is_run_again() {
     // The same header again: viewers notice a pause, nothing else.
     assert_eq!(bench.collector.generations(), 1);
     assert_eq!(bench.collector.ends(), 0);
+    drop(watch);
+    bench.stop().await;
+}
+
+/// What ffprobe says of a file whose H.264 is copied.
+const H264: &str = "echo '{\"streams\":[{\"codec_type\":\"video\",\"codec_name\":\"h264\",\"pix_fmt\":\"yuv420p\",\
+                    \"width\":320,\"height\":240}]}'";
+
+/// How often children were begun again because of a fault.
+fn restarts(page: &str) -> u32 {
+    let of = |line: &str| line.starts_with("wmrelay_transcode_restarts_total").then(|| line.rsplit_once(' ')?.1.parse().ok());
+    page.lines().find_map(of).flatten().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_file_that_is_copied_begins_again_at_its_end() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let script = "echo $$ >> pids; echo \"$@\" >> arguments; cat lap.asf";
+    let bench = Bench::with_probe(8, script, H264, &[("cam", "/srv/a.mp4", "wmp12")]);
+    let cam = bench.point("cam");
+    let watch = cam.watch();
+    wait_until(|| bench.children().len() >= 4 && bench.packets(cam.id()) >= 120).await;
+    assert_eq!((bench.collector.generations(), bench.collector.ends(), restarts(&recorder.handle().render())), (1, 0, 0));
+    let times: Vec<u32> = bench.collector.packets().iter().map(|(_, send_time_ms, _)| *send_time_ms).collect();
+    assert!(times.is_sorted(), "one timeline: {times:?}");
+    let arguments = read(&bench.folder.path().join("arguments"));
+    assert!(arguments.contains("-c:v copy") && !arguments.contains("-stream_loop"), "{arguments}");
+    drop(watch);
+    wait_until(|| cam.generation().is_none()).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn laps_of_nothing_are_faults() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let bench = Bench::with_probe(8, "echo $$ >> pids; cat empty.asf", H264, &[("cam", "/srv/a.mp4", "wmp12")]);
+    let watch = bench.point("cam").watch();
+    wait_until(|| bench.children().len() >= 3).await;
+    assert_eq!(restarts(&recorder.handle().render()), 2);
     drop(watch);
     bench.stop().await;
 }

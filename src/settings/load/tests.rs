@@ -670,3 +670,63 @@ fn cameras_as_sources() {
     let shown = effective(&load(&file(&text("url = 'rtsp://h/x', user = 'u', password = 'secret'")).sources()).unwrap());
     assert!(!shown.contains("secret"), "{shown}");
 }
+
+#[test]
+fn inputs_that_come_to_a_port_are_had_once() {
+    let point = |name: &str, input: &str, profile: &str| {
+        format!("[[publishing_point]]\nname = '{name}'\nsource = {{ type = 'ffmpeg', input = {input}, profile = '{profile}' }}\n")
+    };
+    let warned = |text: String| {
+        let warnings = file(&text).warnings();
+        warnings.iter().map(|warning| warning.split(": ").skip(1).collect::<Vec<_>>().join(": ")).collect::<Vec<_>>()
+    };
+    let (udp, listens) = ("'udp://:5000'", "'rtmp://0.0.0.0:1935/live/a', input_arguments = ['-listen', '1']");
+    assert_eq!(warned(point("a", udp, "wmp64")), [""; 0]);
+    assert_eq!(warned(point("a", "'udp://239.0.0.1:5000'", "wmp9")), [""; 0]);
+    let all = warned(point("a", listens, "wmp9"));
+    assert!(all.len() == 1 && all[0].contains("all players get it in its own profile, \"wmp9\""), "{all:?}");
+    let rule = "[[player_profile]]\nplayer = 'VLC'\nprofile = 'wmp9'\n";
+    assert_eq!(warned(format!("{rule}{}", point("a", udp, "wmp64"))).len(), 1);
+    assert_eq!(warned(point("a", udp, "wmp64") + &point("b", udp, "WMP64")), [""; 0], "one child for both");
+    let radio = warned(point("a", udp, "wmp64") + &point("b", udp, "radio"));
+    assert!(
+        radio.len() == 1 && radio[0].starts_with("publishing_point[1].source.input: comes to the port of \"a\""),
+        "{radio:?}"
+    );
+    let other = listens.replace("/a", "/b");
+    assert_eq!(warned(point("a", listens, "wmp64") + &point("b", &other, "wmp64")).len(), 1);
+    let template = warned(point("a-*", &listens.replace("/a", "/{1}"), "wmp64"));
+    assert!(template.len() == 1 && template[0].contains("one name of the template"), "{template:?}");
+}
+
+#[test]
+fn a_fallback_that_comes_too_late_is_a_warning() {
+    let warned = |keys: &str| {
+        let text = format!("[[publishing_point]]\nname = 'a'\nsource = {{ type = 'demo' }}\n{keys}");
+        file(&text).warnings().iter().map(|warning| warning.split(": ").nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let slate = "fallback = { slate = 'x' }\n";
+    for (keys, expected) in [
+        ("fallback_after_s = 30\nsource_timeout_s = 20\n", Some("fallback_after_s")),
+        ("fallback_after_s = 20\nsource_timeout_s = 20\n", Some("fallback_after_s")),
+        ("fallback_after_s = 19\nsource_timeout_s = 20\n", None),
+        ("source_timeout_s = 3\n", Some("fallback")),
+        ("fallback_after_s = 3600\nsource_timeout_s = 0\n", None),
+    ] {
+        let expected: Vec<_> = expected.map(|key| format!("publishing_point[0].{key}")).into_iter().collect();
+        assert_eq!(warned(&format!("{slate}{keys}")), expected, "{keys}");
+    }
+    assert_eq!(warned("fallback_after_s = 3\n"), ["publishing_point[0].fallback_after_s"], "without a fallback");
+}
+
+#[test]
+fn sound_that_ffmpeg_cannot_make_is_refused() {
+    let of = |codec: &str, kbps: u32| {
+        let text = format!("[[profile]]\nname = 'modem'\naudio = {{ codec = '{codec}', bit_rate_kbps = {kbps} }}\n");
+        load(&file(&text).sources()).map(drop).map_err(|error| error.to_string())
+    };
+    for codec in ["wmav1", "wmav2"] {
+        assert!(of(codec, 24).is_ok() && of(codec, 23).unwrap_err().contains("no Windows Media Audio below 24 kbit/s"));
+    }
+    assert!(of("mp3", 8).is_ok() && of("wmav2", 3).unwrap_err().contains("is not between 4 and"));
+}

@@ -24,9 +24,7 @@ fn script(folder: &tempfile::TempDir, line: &str) -> String {
 
 /// Slates that this program makes.
 fn slates_of(program: impl Into<String>, text: &str) -> Slates {
-    let mut slates = Slates::new(String::new());
-    slates.maker = Arc::new(Maker { text: text.into(), program: program.into(), warned: Warned::default() });
-    slates
+    Slates::new(text.into(), program.into())
 }
 
 impl Slates {
@@ -82,14 +80,14 @@ async fn the_text_goes_through_a_file_and_a_format_is_made_once() {
 /// What the encoder of a source and that of its slate are, they have equal headers: players notice nothing.
 #[tokio::test]
 async fn a_slate_of_ffmpeg_continues_a_source_of_ffmpeg() {
-    let mut slates = Slates::new("Camera 1 is not there".into());
+    let mut slates = slates_of("ffmpeg", "Camera 1 is not there");
     let Some(slate) = slates.of(None).await else { return eprintln!("no ffmpeg: nothing was tested") };
     let (header, packets) = read(&slate);
     assert!(!slates.is_warned());
     let info = walk(&packets[0]).unwrap();
     assert!(info.key_starts.intersects(header.video()), "it begins with a key frame");
     // The slate as if it were the source.
-    let mut again = Slates::new("Another text".into());
+    let mut again = slates_of("ffmpeg", "Another text");
     let (other, _) = read(&again.of(Some(&header)).await.unwrap());
     assert!(other.continues(&header), "{:?} {:?}", SlateFormat::of(&header), header.streams());
     // And what another ffmpeg made long ago.
@@ -185,7 +183,7 @@ async fn a_task_that_fails_is_a_failure_of_its_format() {
 
 #[tokio::test]
 async fn slates_have_the_codecs_and_the_size_of_their_source() {
-    let mut slates = Slates::new("gone".into());
+    let mut slates = slates_of("ffmpeg", "gone");
     if slates.of(None).await.is_none() {
         return eprintln!("no ffmpeg: nothing was tested");
     }
@@ -205,4 +203,16 @@ async fn slates_have_the_codecs_and_the_size_of_their_source() {
         assert!(slate.video().is_empty() || first.key_starts.intersects(slate.video()), "{name}");
         eprintln!("{name}: joined: {}", slate.continues(&source));
     }
+}
+
+#[tokio::test]
+async fn the_settings_say_which_ffmpeg_makes_slates() {
+    use super::super::Content;
+    use crate::settings::{FallbackKind, Settings};
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    settings.transcode.ffmpeg = script(&folder, "echo other");
+    let (relay, _) = crate::ingest::testing::with_settings(&settings);
+    let Some(Content::Slate(mut slates)) = Content::new(&relay, FallbackKind::Slate("gone".into())) else { panic!("no slates") };
+    assert_eq!(slates.of(None).await.as_deref(), Some(&b"other\n"[..]));
 }
