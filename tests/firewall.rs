@@ -376,7 +376,7 @@ fn the_running_daemon_is_asked() {
         assert!(plan.contains(&format!("TCP {} asks for no password", daemon.admin.port())), "{plan}");
         let (told, code) = daemon.command(&["firewall", "--viewers", "1001"]);
         assert_eq!(code, Some(1));
-        assert!(told.contains("has room for 1000 over UDP by MMS"), "{told}");
+        assert!(told.contains("has room for 1000 of 1001 viewers over UDP by MMS, 1 port each; make"), "{told}");
     }
 }
 
@@ -395,7 +395,11 @@ fn what_cannot_be_planned_is_told() {
     };
     let (code, told) = run("udp.client_ports = \"1024-1033\"\n", &["--viewers", "11"]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("--viewers 11: [udp] client_ports = \"1024-1033\" has room for 10 over UDP by MMS"), "{told}");
+    assert!(told.contains("[udp] client_ports = \"1024-1033\" has room for 10 of 11 viewers over UDP by MMS"), "{told}");
+    assert!(told.contains("(--viewers, --tcp-only)"), "{told}");
+    let (code, told) = run("udp.client_ports = \"1024-1033\"\n", &["--viewers", "10", "--protocol", "rtsp"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("room for 3 of 10 viewers over UDP by RTSP") && told.contains("--protocol mms"), "{told}");
     let (code, told) =
         run("http.listen = \"\"\nmms.protocols = [\"mms\"]\nrtsp.listen = \"\"\n", &["--viewers", "1", "--protocol", "http"]);
     assert_eq!(code, Some(1));

@@ -13,7 +13,7 @@ pub(super) fn security_group(plan: &Plan) -> String {
     let mut text = said("#", plan.head("a security group, by the AWS command line"));
     text.push_str(
         "# Put the group's id into GROUP. A security group keeps state, denies what no rule allows to come in, and has a rule that allows\n\
-         # all to go out; it knows no port of the sender.\n",
+         # all to go out; it knows no port of the sender, so that client ports of all protocols are one range, open from any port.\n",
     );
     let (inwards, outwards) = inwards_outwards(plan);
     match permissions(plan, inwards, true) {

@@ -8,13 +8,24 @@ use ipnet::IpNet;
 use super::plan::{Family, Plan, Side, Toward, Transport};
 use super::{Rule, said};
 
+/// What is said before the entries.
+const WARNINGS: [&str; 2] = [
+    "An ASA lets answers on connections pass by itself. Entries alone change nothing: an interface obeys the one list that is bound to it, \
+     and denies what no entry of that permits. `show running-config access-group` tells which are bound; the lines that bind are comments \
+     here, since to bind a list takes away the one that was there.",
+    "`inspect rtsp` opens ports by itself for RTSP on TCP 554; leave it on or off, these entries do.",
+];
+/// What becomes of the list of what comes from outside.
+const OUTSIDE: &str = "where outside has a list, put the entries into that one, by its name. Where it has none, bind this one:";
+/// The same from inside, from where an ASA lets all pass by itself.
+const INSIDE: &str = "where inside has a list, put the entries into that one, by its name. Where it has none, all from inside passes \
+                      already: leave it so. This list alone would cut off all else (web, DNS, mail); where one is wanted, permit \
+                      behind its entries what has to pass, all of it by the first of these lines:";
+
 /// One list for what comes from the viewers, one for what comes from the server. Unified lists, of ASA 9.0 on.
 pub(super) fn cisco_asa(plan: &Plan) -> String {
     let mut text = said("!", plan.head("Cisco ASA access lists"));
-    text.push_str(
-        "! An ASA lets answers on connections pass by itself, and denies what no entry of a list permits: where an interface has a list\n\
-         ! already, add these entries to it. `inspect rtsp` opens ports by itself for RTSP on TCP 554; leave it on or off, these entries do.\n",
-    );
+    text.push_str(&said("!", WARNINGS.map(String::from)));
     let ends = [(Toward::Server, "WMRELAY-TO-SERVER"), (Toward::Viewers, "WMRELAY-TO-VIEWERS")];
     for (toward, list) in ends {
         let mut remarked = String::new();
@@ -26,13 +37,17 @@ pub(super) fn cisco_asa(plan: &Plan) -> String {
             entries(&mut text, list, "", &rule);
         }
     }
-    let [from_viewers, from_server] = match plan.side {
-        Side::Server => ["outside", "inside"],
-        Side::Viewer => ["inside", "outside"],
+    let from_outside = match plan.side {
+        Side::Server => Toward::Server,
+        Side::Viewer => Toward::Viewers,
     };
-    let _ = writeln!(text, "access-group WMRELAY-TO-SERVER in interface {from_viewers}");
-    if plan.rules(Toward::Viewers, true).next().is_some() {
-        let _ = writeln!(text, "access-group WMRELAY-TO-VIEWERS in interface {from_server}");
+    for (toward, list) in ends.into_iter().filter(|(toward, _)| plan.rules(*toward, true).next().is_some()) {
+        let (interface, told) = if toward == from_outside { ("outside", OUTSIDE) } else { ("inside", INSIDE) };
+        text.push_str(&said("!", [format!("{list}: {told}")]));
+        if toward != from_outside {
+            let _ = writeln!(text, "! access-list {list} extended permit ip any any");
+        }
+        let _ = writeln!(text, "! access-group {list} in interface {interface}");
     }
     for (toward, list) in ends {
         for rule in plan.rules(toward, false) {

@@ -3,7 +3,7 @@
 use crate::settings::PortRanges;
 
 /// Lower ones are refused to players, whatever the pool says.
-const LOWEST: u16 = 1024;
+pub(super) const LOWEST: u16 = 1024;
 
 /// The lowest ports of the pool in which `viewers` players find `each` ports; `None` where it has too few.
 ///

@@ -7,7 +7,7 @@ use crate::settings::PortRanges;
 
 /// One object: what was planned for, and each flow with its ends.
 pub(super) fn json(plan: &Plan) -> String {
-    let Plan { viewers, side, client_net, flows, mms_ports, rtsp_ports, left_out, notes } = plan;
+    let Plan { viewers, side, client_net, flows, mms_ports, rtsp_ports, rtsp_viewers, left_out, notes } = plan;
     let side = match side {
         Side::Server => "server",
         Side::Viewer => "viewer",
@@ -18,6 +18,7 @@ pub(super) fn json(plan: &Plan) -> String {
         "client_net": client_net.map(|net| net.to_string()),
         "mms_client_ports": mms_ports.as_ref().map(ranges),
         "rtsp_client_ports": rtsp_ports.as_ref().map(ranges),
+        "rtsp_viewers": rtsp_viewers,
         "flows": flows.iter().map(flow).collect::<Vec<_>>(),
         "left_out": left_out,
         "notes": notes,

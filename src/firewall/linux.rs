@@ -161,22 +161,28 @@ fn protocol(flow: &Flow) -> &'static str {
     }
 }
 
-/// For the machine itself, whose incoming traffic ufw denies and whose outgoing traffic it allows by itself.
+/// For the machine itself, whose incoming traffic ufw denies and whose outgoing traffic it allows by itself; before viewers for a router
+/// too, whose forwarded traffic has rules of its own.
 pub(super) fn ufw(plan: &Plan) -> String {
     let mut text = said("#", plan.head("ufw commands"));
-    text.push_str(
-        "# ufw denies what comes in and allows what goes out, unless it was told otherwise; it lets answers pass by itself.\n",
-    );
     let (inwards, outwards) = inwards_outwards(plan);
-    let opened = ufw_rules(plan, inwards, true, "in").concat();
-    text.push_str(if opened.is_empty() { "# Nothing comes in but answers: there is nothing to open.\n" } else { &opened });
-    let asked = ufw_rules(plan, outwards, true, "out").concat();
-    if !asked.is_empty() {
-        text.push_str("\n# Only where `ufw default deny outgoing` was said:\n");
-        text.push_str(&marked("#", &asked));
+    let mut own = ufw_rules(plan, inwards, true, "allow in").concat();
+    if own.is_empty() {
+        own.push_str(NOTHING_COMES_IN);
     }
-    let optional =
-        [(inwards, "in"), (outwards, "out")].map(|(toward, way)| ufw_rules(plan, toward, false, way).concat()).concat();
+    let asked = ufw_rules(plan, outwards, true, "allow out").concat();
+    if !asked.is_empty() {
+        own.push_str("\n# Only where `ufw default deny outgoing` was said:\n");
+        own.push_str(&marked("#", &asked));
+    }
+    let routed = ENDS.map(|toward| ufw_rules(plan, toward, true, "route allow").concat()).concat();
+    let stance =
+        "ufw denies what comes in and allows what goes out, unless it was told otherwise; it lets answers pass by itself.";
+    let forwards = "ufw denies what is forwarded, unless it was told otherwise, and lets answers pass by itself.";
+    places(&mut text, plan, (stance, &own), (forwards, &routed));
+    let at_router = [(Toward::Server, "route allow"), (Toward::Viewers, "route allow")];
+    let ways = if is_for_router(plan) { at_router } else { [(inwards, "allow in"), (outwards, "allow out")] };
+    let optional = ways.map(|(toward, verb)| ufw_rules(plan, toward, false, verb).concat()).concat();
     if !optional.is_empty() {
         text.push_str("\n# May be left closed:\n");
         text.push_str(&marked("#", &optional));
@@ -185,7 +191,39 @@ pub(super) fn ufw(plan: &Plan) -> String {
     text
 }
 
-fn ufw_rules(plan: &Plan, toward: Toward, needed: bool, way: &str) -> Vec<String> {
+const ENDS: [Toward; 2] = [Toward::Server, Toward::Viewers];
+const NOTHING_COMES_IN: &str = "# Nothing comes in but answers: there is nothing to open.\n";
+
+/// Whether viewers are a network, before which a router stands: rules for what comes in at one machine let nothing through there.
+fn is_for_router(plan: &Plan) -> bool {
+    plan.side == Side::Viewer && plan.client_net.is_some_and(|net| net.prefix_len() < net.max_prefix_len())
+}
+
+/// Commands for a machine itself, and before viewers those for a router too: which of them is meant is in force, the other a comment.
+/// Each comes with what the tool does by itself.
+fn places(text: &mut String, plan: &Plan, own: (&str, &str), routed: (&str, &str)) {
+    let told = |place: &str, stance: &str| said("#", [format!("{place}. {stance}")]);
+    if plan.side == Side::Server {
+        let router = "A router before the server takes what `--side viewer --server ADDRESS` prints: it sees the same packets.";
+        text.push_str(&told("For the server itself", &format!("{} {router}", own.0)));
+        text.push_str(own.1);
+        return;
+    }
+    let machine = ("a viewer's machine itself", own);
+    let router = ("a router between viewers and server", routed);
+    let (meant, other) = if is_for_router(plan) { (router, machine) } else { (machine, router) };
+    let (place, (stance, commands)) = meant;
+    text.push_str(&told(&format!("For {place}"), stance));
+    text.push_str(commands);
+    let (place, (stance, commands)) = other;
+    text.push('\n');
+    text.push_str(&told(&format!("For {place} instead"), stance));
+    for line in commands.lines().filter(|line| !line.is_empty()) {
+        text.push_str(&if line.starts_with('#') { format!("{line}\n") } else { format!("# {line}\n") });
+    }
+}
+
+fn ufw_rules(plan: &Plan, toward: Toward, needed: bool, verb: &str) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
     for rule in plan.rules(toward, needed) {
         let Rule { flow, family, server, clients } = &rule;
@@ -208,7 +246,7 @@ fn ufw_rules(plan: &Plan, toward: Toward, needed: bool, way: &str) -> Vec<String
                 Toward::Server => format!("from {client}{client_port} to {server}{server_port}"),
                 Toward::Viewers => format!("from {server}{server_port} to {client}{client_port}"),
             };
-            let line = format!("ufw allow {way} proto {} {ends} comment 'wmrelay: {}'\n", protocol(flow), flow.name);
+            let line = format!("ufw {verb} proto {} {ends} comment 'wmrelay: {}'\n", protocol(flow), flow.name);
             if !told.contains(&line) {
                 told.push(line);
             }
@@ -225,49 +263,80 @@ pub(super) fn inwards_outwards(plan: &Plan) -> (Toward, Toward) {
     }
 }
 
-/// For the machine itself. A rule of firewalld names one port, so that ranges from several ports of the server become one.
+/// For the machine itself, and for a router by policies. A rule of firewalld names one port, so that ranges from several ports of the
+/// server become one.
 pub(super) fn firewalld(plan: &Plan) -> String {
     let mut text = said("#", plan.head("firewall-cmd commands"));
-    text.push_str(
-        "# For the default zone; another one by --zone. It rejects what else comes in, allows what goes out, and lets answers pass.\n",
-    );
+    text.push_str(&said(
+        "#",
+        ["A rule names one port: it knows no port of the sender, so that client ports of all protocols are one range, open from any port."
+            .to_owned()],
+    ));
     let (inwards, outwards) = inwards_outwards(plan);
-    text.push_str(&firewalld_rules(plan, inwards, true));
-    if plan.rules(inwards, true).next().is_some() {
-        text.push_str("firewall-cmd --reload\n");
-    } else {
-        text.push_str("# Nothing comes in but answers: there is nothing to open.\n");
-    }
-    let optional = firewalld_rules(plan, inwards, false);
-    if !optional.is_empty() {
-        text.push_str("\n# May be left closed:\n");
-        text.push_str(&marked("#", &optional));
-    }
+    let mut own = firewalld_rules(plan, inwards, true, "");
+    own.push_str(if own.is_empty() { NOTHING_COMES_IN } else { RELOAD });
     let what = if outwards == Toward::Server { "to the server" } else { "to viewers" };
-    let _ = writeln!(text, "# What leaves {what} passes by itself; a policy that forbids it has to let through:");
+    let _ = writeln!(own, "# What leaves {what} passes by itself; a policy that forbids it has to let through:");
     for flow in plan.flows.iter().filter(|flow| flow.toward == outwards && flow.needed) {
         let ports = match (&flow.client_ports, flow.server_port) {
             (Some(ports), _) => ports.to_string(),
             (None, Some(port)) => port.to_string(),
             (None, None) => "any port".into(),
         };
-        let _ = writeln!(text, "#   {}: {} to {ports}", flow.name, protocol(flow).to_uppercase());
+        let _ = writeln!(own, "#   {}: {} to {ports}", flow.name, protocol(flow).to_uppercase());
+    }
+    let stance = "For its default zone; another one by --zone. It rejects what else comes in, allows what goes out, and lets answers pass.";
+    let forwards = "Policies of firewalld 0.9 on, between the zones of the two sides: put their names in. Where a NAT leads to viewers, \
+                    the router has to forward the ports too.";
+    places(&mut text, plan, (stance, &own), (forwards, &policies(plan)));
+    let optional = if is_for_router(plan) {
+        POLICIES.map(|(toward, policy, ..)| firewalld_rules(plan, toward, false, &format!(" --policy={policy}"))).concat()
+    } else {
+        firewalld_rules(plan, inwards, false, "")
+    };
+    if !optional.is_empty() {
+        text.push_str("\n# May be left closed:\n");
+        text.push_str(&marked("#", &optional));
     }
     text.push_str(&said("#", plan.remarks()));
     text
 }
 
-fn firewalld_rules(plan: &Plan, inwards: Toward, needed: bool) -> String {
+const RELOAD: &str = "firewall-cmd --reload\n";
+/// Which way, the policy for it, and the zones that it goes from and to.
+const POLICIES: [(Toward, &str, &str, &str); 2] =
+    [(Toward::Server, "wmrelay-out", "$VIEWERS", "$SERVER"), (Toward::Viewers, "wmrelay-in", "$SERVER", "$VIEWERS")];
+
+/// The rules for what a router forwards.
+fn policies(plan: &Plan) -> String {
+    let mut text = "VIEWERS=internal SERVER=external\n".to_owned();
+    for (toward, policy, from, to) in POLICIES {
+        let rules = firewalld_rules(plan, toward, true, &format!(" --policy={policy}"));
+        if !rules.is_empty() {
+            let _ = writeln!(
+                text,
+                "firewall-cmd --permanent --new-policy={policy}\n\
+                 firewall-cmd --permanent --policy={policy} --add-ingress-zone=\"{from}\"\n\
+                 firewall-cmd --permanent --policy={policy} --add-egress-zone=\"{to}\""
+            );
+            text.push_str(&rules);
+        }
+    }
+    text.push_str(RELOAD);
+    text
+}
+
+fn firewalld_rules(plan: &Plan, toward: Toward, needed: bool, place: &str) -> String {
     let mut told: Vec<String> = Vec::new();
-    let media: PortRanges = union(plan.rules(inwards, needed).filter_map(|rule| rule.flow.client_ports.as_ref()));
-    for rule in plan.rules(inwards, needed) {
-        let ports = match (inwards, rule.flow.server_port) {
+    let media: PortRanges = union(plan.rules(toward, needed).filter_map(|rule| rule.flow.client_ports.as_ref()));
+    for rule in plan.rules(toward, needed) {
+        let ports = match (toward, rule.flow.server_port) {
             (Toward::Viewers, _) => media.0.clone(),
             (Toward::Server, Some(port)) => vec![port..=port],
             (Toward::Server, None) => Vec::new(),
         };
         for ports in ports {
-            let line = firewalld_rule(&rule, &range(&ports, "-"), plan);
+            let line = firewalld_rule(&rule, &range(&ports, "-"), plan, place);
             if !told.contains(&line) {
                 told.push(line);
             }
@@ -276,7 +345,7 @@ fn firewalld_rules(plan: &Plan, inwards: Toward, needed: bool) -> String {
     told.concat()
 }
 
-fn firewalld_rule(rule: &Rule<'_>, ports: &str, plan: &Plan) -> String {
+fn firewalld_rule(rule: &Rule<'_>, ports: &str, plan: &Plan, place: &str) -> String {
     let Rule { flow, family, server, clients } = rule;
     let protocol = protocol(flow);
     let server = server.map(|server| server.to_string());
@@ -284,7 +353,7 @@ fn firewalld_rule(rule: &Rule<'_>, ports: &str, plan: &Plan) -> String {
     let (source, destination) = if flow.toward == Toward::Server { (clients, server) } else { (server, clients) };
     let lone = !(plan.has(Family::V4) && plan.has(Family::V6));
     if source.is_none() && destination.is_none() && !lone {
-        return format!("firewall-cmd --permanent --add-port={ports}/{protocol}\n");
+        return format!("firewall-cmd --permanent{place} --add-port={ports}/{protocol}\n");
     }
     let family = if *family == Family::V4 { "ipv4" } else { "ipv6" };
     let mut rule = format!("rule family=\"{family}\"");
@@ -293,5 +362,5 @@ fn firewalld_rule(rule: &Rule<'_>, ports: &str, plan: &Plan) -> String {
             let _ = write!(rule, " {end} address=\"{address}\"");
         }
     }
-    format!("firewall-cmd --permanent --add-rich-rule='{rule} port port=\"{ports}\" protocol=\"{protocol}\" accept'\n")
+    format!("firewall-cmd --permanent{place} --add-rich-rule='{rule} port port=\"{ports}\" protocol=\"{protocol}\" accept'\n")
 }

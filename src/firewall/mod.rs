@@ -16,7 +16,7 @@ mod tests;
 mod text;
 mod windows;
 
-pub use plan::{Family, Flow, Host, Media, Options, Plan, PlanError, RTSP_PORTS, Side, Toward, Transport};
+pub use plan::{Family, Flow, Host, Media, NO_ROOM, Options, Plan, PlanError, RTSP_PORTS, Side, Toward, Transport};
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

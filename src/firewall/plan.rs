@@ -4,12 +4,15 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::client_ports::{capacity, lowest};
+use super::client_ports::{LOWEST, capacity, lowest};
 use super::listeners::{Door, doors, spoken};
 use crate::settings::{Control, Listen, OutsidePool, Oversize, PortRanges, Protocols, Settings, Source};
 
 /// UDP ports that a Windows Media player leases over RTSP: a pair for what is sent again and its requests, and one for the media.
 pub const RTSP_PORTS: usize = 3;
+
+/// What programs are told instead of a plan where the pool is too small, [`PlanError::Pool`].
+pub const NO_ROOM: &str = "no_room";
 
 /// What is planned for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +144,8 @@ pub struct Plan {
     pub mms_ports: Option<PortRanges>,
     /// The same of RTSP.
     pub rtsp_ports: Option<PortRanges>,
+    /// Viewers over RTSP that find ports among those at once; fewer than planned for where the pool has no more, 0 without such ports.
+    pub rtsp_viewers: usize,
     /// What listens and has no rule, and why; sentences.
     pub left_out: Vec<String>,
     /// Sentences.
@@ -152,8 +157,8 @@ pub struct Plan {
 pub enum PlanError {
     /// The pool has too few ports.
     #[error(
-        "--viewers {viewers}: [udp] client_ports = \"{pool}\" has room for {capacity} over UDP by {protocol}, {each} each from 1024 \
-         on; make that range larger, plan for fewer, or with --tcp-only for none over UDP"
+        "[udp] client_ports = \"{pool}\" has room for {capacity} of {viewers} viewers over UDP by {protocol}, {each}; make that range \
+         larger, plan for fewer viewers, {others}or for media over TCP alone"
     )]
     Pool {
         /// How many were asked for.
@@ -164,13 +169,14 @@ pub enum PlanError {
         capacity: usize,
         /// MMS or RTSP.
         protocol: &'static str,
-        /// "1 port", "3 ports".
+        /// "1 port each", "3 ports each", and what of the pool does not count.
         each: String,
+        /// "for MMS alone, ", where the pool has room for that, or nothing.
+        others: &'static str,
     },
     /// The settings do not serve what was asked for.
     #[error(
-        "no listener that other machines reach serves {what}{whom}; look at `listen` and `protocols` of [mms], [http] and [rtsp], \
-         and at which file --config names"
+        "no listener that other machines reach serves {what}{whom}; look at `listen` and `protocols` of [mms], [http] and [rtsp]"
     )]
     NotServed {
         /// "MMS", "any media".
@@ -179,7 +185,9 @@ pub enum PlanError {
         whom: String,
     },
     /// An address and a network of different IP versions.
-    #[error("--client-net {net} and --server {server} are of different IP versions: nothing goes from one to the other")]
+    #[error(
+        "the viewers' network {net} and the server's address {server} are of different IP versions: nothing goes from one to the other"
+    )]
     Families {
         /// Where viewers are.
         net: IpNet,
@@ -208,6 +216,7 @@ impl Plan {
             flows: Vec::new(),
             mms_ports: None,
             rtsp_ports: None,
+            rtsp_viewers: 0,
             left_out: Vec::new(),
             notes: Vec::new(),
         };
@@ -334,8 +343,8 @@ impl Draft<'_> {
         if !self.has_udp() || own.is_empty() {
             return Ok(());
         }
+        let Some((ports, fit)) = self.room_for_rtsp()? else { return Ok(()) };
         let each = self.options.rtsp_ports;
-        let ports = self.lowest("RTSP", each)?;
         let mut hosts: Vec<_> = own.into_iter().flat_map(|door| door.hosts).collect();
         hosts.sort_unstable();
         hosts.dedup();
@@ -364,7 +373,7 @@ impl Draft<'_> {
             is_of_viewers: true,
             why,
         };
-        let why = format!("RTSP: media over UDP, and what is sent again; {of_each}, so {ports} for {}", self.options.viewers);
+        let why = format!("RTSP: media over UDP, and what is sent again; {of_each}, so {ports} for {fit}");
         self.plan.flows.push(flow("RTSP media", Toward::Viewers, server_port, Some(ports.clone()), true, why));
         if let Some(port) = server_port {
             let requests = Some(port.saturating_add(1));
@@ -377,6 +386,7 @@ impl Draft<'_> {
             self.plan.flows.push(flow("RTSP through NAT", Toward::Server, server_port, None, false, why));
         }
         self.plan.rtsp_ports = Some(ports);
+        self.plan.rtsp_viewers = fit;
         Ok(())
     }
 
@@ -415,13 +425,52 @@ impl Draft<'_> {
 
     fn lowest(&self, protocol: &'static str, each: usize) -> Result<PortRanges, PlanError> {
         let (pool, viewers) = (&self.settings.udp.client_ports, self.options.viewers);
-        lowest(pool, viewers, each).ok_or_else(|| PlanError::Pool {
-            viewers,
-            pool: pool.clone(),
-            capacity: capacity(pool, each),
-            protocol,
-            each: if each == 1 { "1 port".into() } else { format!("{each} ports") },
+        lowest(pool, viewers, each).ok_or_else(|| {
+            let is_mms_served = spoken(self.settings, &self.settings.mms, |speaks| speaks.mms, self.options).1;
+            let mms = protocol != "MMS" && is_mms_served && capacity(pool, 1) >= viewers;
+            PlanError::Pool {
+                viewers,
+                pool: pool.clone(),
+                capacity: capacity(pool, each),
+                protocol,
+                each: self.each(each),
+                others: if mms { "for MMS alone, " } else { "" },
+            }
         })
+    }
+
+    /// How many ports one viewer takes, and which of the pool nobody is granted.
+    fn each(&self, each: usize) -> String {
+        let ports = if each == 1 { "1 port each".to_owned() } else { format!("{each} ports each") };
+        if self.settings.udp.client_ports.iter().any(|port| port < LOWEST) {
+            format!("{ports} and none of those below {LOWEST}")
+        } else {
+            ports
+        }
+    }
+
+    /// The client ports of RTSP, and for how many viewers; `None`: for nobody. Beside MMS, whose viewers all find ports, a pool that is
+    /// too small for as many over RTSP is no reason for no plan: it was made for players with one port each.
+    fn room_for_rtsp(&mut self) -> Result<Option<(PortRanges, usize)>, PlanError> {
+        let (pool, viewers, each) = (&self.settings.udp.client_ports, self.options.viewers, self.options.rtsp_ports);
+        if self.plan.mms_ports.is_none() {
+            return self.lowest("RTSP", each).map(|ports| Some((ports, viewers)));
+        }
+        let fit = capacity(pool, each).min(viewers);
+        if fit < viewers {
+            let few = match fit {
+                0 => "none".to_owned(),
+                fit => fit.to_string(),
+            };
+            let others = if fit == 0 { "all of them" } else { "the others" };
+            self.plan.notes.push(format!(
+                "RTSP: [udp] client_ports = \"{pool}\" has room for {few} of {viewers} viewers over UDP, {}; {others} take TCP. MMS has \
+                 room for all. Make that range larger where more are to have UDP by RTSP.",
+                self.each(each)
+            ));
+        }
+        // None fit: the lowest ports for nobody would be the first one.
+        Ok(lowest(pool, fit, each).filter(|_| fit > 0).map(|ports| (ports, fit)))
     }
 
     /// The TCP flows of a protocol; the doors of its own listener, which UDP belongs to.

@@ -180,19 +180,103 @@ fn what_cannot_be_planned_is_told() {
     let told = |settings: &Settings, options: &Options| Plan::of(settings, options).unwrap_err().to_string();
     let mut settings = with_users();
     assert!(
-        told(&settings, &options(3978, Side::Server)).contains("\"1024-5000\" has room for 3977 over UDP by MMS, 1 port each")
+        told(&settings, &options(3978, Side::Server))
+            .contains("\"1024-5000\" has room for 3977 of 3978 viewers over UDP by MMS, 1 port each; make")
     );
-    let rtsp = told(&settings, &options(2000, Side::Server));
-    assert!(rtsp.contains("has room for 1325 over UDP by RTSP, 3 ports each"), "{rtsp}");
+    let rtsp = Options { media: Media::Rtsp, ..options(2000, Side::Server) };
+    let told_rtsp = told(&settings, &rtsp);
+    assert!(told_rtsp.contains("has room for 1325 of 2000 viewers over UDP by RTSP, 3 ports each; make"), "{told_rtsp}");
+    assert!(told_rtsp.ends_with("plan for fewer viewers, for MMS alone, or for media over TCP alone"), "{told_rtsp}");
+    assert!(!told(&settings, &Options { viewers: 4000, ..rtsp.clone() }).contains("MMS"), "it has no room for these either");
+    settings.udp.client_ports = "1000-1025".parse().unwrap();
+    assert!(told(&settings, &rtsp).contains("3 ports each and none of those below 1024;"), "{}", told(&settings, &rtsp));
     let client_net = Some("192.0.2.0/24".parse().unwrap());
     let servers = vec!["2001:db8::1".parse().unwrap()];
+    // These words go to those who ask by the API and at the console too.
     let apart = told(&settings, &Options { client_net, servers, ..options(1, Side::Server) });
-    assert!(apart.contains("192.0.2.0/24 and --server 2001:db8::1 are of different IP versions"), "{apart}");
+    assert!(apart.contains("192.0.2.0/24 and the server's address 2001:db8::1 are of different IP versions"), "{apart}");
     for listener in [&mut settings.mms, &mut settings.http, &mut settings.rtsp] {
         *listener = Listen { addresses: vec!["[2001:db8::1]:1755".parse().unwrap()], built_in: false };
     }
     let none = told(&settings, &Options { client_net, ..options(1, Side::Server) });
     assert!(none.starts_with("no listener that other machines reach serves any media over IPv4;"), "{none}");
+}
+
+/// Ten viewers over MMS find ports in the pool that was made for them, whatever others would need there.
+#[test]
+fn a_pool_for_ten_over_mms_is_planned_for_and_it_is_told_how_many_fit_over_rtsp() {
+    let mut settings = with_users();
+    settings.udp.client_ports = "1024-1033,7000".parse().unwrap();
+    let plan = Plan::of(&settings, &options(10, Side::Server)).unwrap();
+    let ports = |ports: &Option<PortRanges>| ports.as_ref().map(ToString::to_string).unwrap_or_default();
+    assert_eq!((ports(&plan.mms_ports).as_str(), ports(&plan.rtsp_ports).as_str()), ("1024-1033", "1024-1032"));
+    assert_eq!(plan.rtsp_viewers, 3);
+    let [note] = plan.notes.as_slice() else { panic!("{:?}", plan.notes) };
+    assert!(
+        note.contains("room for 3 of 10 viewers over UDP, 3 ports each; the others take TCP. MMS has room for all"),
+        "{note}"
+    );
+    assert!(Form::Text.print(&plan).contains("so 1024-1032 for 3."), "{}", Form::Text.print(&plan));
+    let json: serde_json::Value = serde_json::from_str(&Form::Json.print(&plan)).unwrap();
+    assert_eq!(json["rtsp_viewers"], 3);
+
+    // No three of them with a pair: none.
+    settings.udp.client_ports = "1024,1026,1028".parse().unwrap();
+    let plan = Plan::of(&settings, &options(2, Side::Server)).unwrap();
+    assert_eq!((ports(&plan.mms_ports).as_str(), &plan.rtsp_ports, plan.rtsp_viewers), ("1024,1026", &None, 0));
+    assert!(
+        plan.notes[0].contains("room for none of 2 viewers over UDP, 3 ports each; all of them take TCP"),
+        "{:?}",
+        plan.notes
+    );
+    assert!(plan.flows.iter().any(|flow| flow.name == "RTSP"), "its media comes on TCP");
+    // Nobody has room: there is no plan, whoever is asked for.
+    for media in [Media::All, Media::Mms, Media::Rtsp] {
+        assert!(matches!(Plan::of(&settings, &Options { media, ..options(4, Side::Server) }), Err(PlanError::Pool { .. })));
+    }
+}
+
+/// To bind a list that names the relay's packets alone would cut off all others.
+#[test]
+fn an_asa_is_given_entries_and_binds_none_by_itself() {
+    for side in [Side::Server, Side::Viewer] {
+        let text = print(Form::CiscoAsa, &with_users(), &options(10, side));
+        let active: Vec<_> = text.lines().filter(|line| !line.starts_with('!')).collect();
+        assert!(active.len() > 5 && active.iter().all(|line| line.starts_with("access-list WMRELAY-TO-")), "{active:?}");
+        let inside = if side == Side::Server { "WMRELAY-TO-VIEWERS" } else { "WMRELAY-TO-SERVER" };
+        let bound = format!("! access-list {inside} extended permit ip any any\n! access-group {inside} in interface inside\n");
+        assert!(text.contains(&bound) && text.matches("permit ip any any").count() == 1, "{text}");
+    }
+}
+
+/// What is forwarded passes no rule for what comes in.
+#[test]
+fn ufw_and_firewalld_name_a_machine_or_a_router() {
+    let one = |net: &str| Options { client_net: Some(net.parse().unwrap()), ..options(10, Side::Viewer) };
+    let active = |form, options: &Options| -> Vec<String> {
+        let text = print(form, &with_users(), options);
+        let place =
+            if options.side == Side::Server { "# For the server itself. " } else { "# For a router between viewers and server" };
+        assert!(
+            text.contains(place) && (options.side == Side::Server || text.contains("For a viewer's machine itself")),
+            "{text}"
+        );
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    for (options, is_router) in [
+        (options(10, Side::Server), false),
+        (options(10, Side::Viewer), false),
+        (one("192.0.2.7/32"), false),
+        (one("192.0.2.0/24"), true),
+    ] {
+        let ufw = active(Form::Ufw, &options);
+        assert!(!ufw.is_empty() && ufw.iter().all(|line| line.starts_with("ufw route allow proto ") == is_router), "{ufw:?}");
+        assert_eq!(ufw.iter().any(|line| line.contains("proto tcp")), is_router || options.side == Side::Server, "{ufw:?}");
+        let firewalld = active(Form::Firewalld, &options).join("\n");
+        assert_eq!(firewalld.contains("--policy=wmrelay-in --add-rich-rule"), is_router, "{firewalld}");
+        assert_eq!(firewalld.contains("--policy=wmrelay-out --add-rich-rule"), is_router, "{firewalld}");
+        assert!(firewalld.ends_with("firewall-cmd --reload"), "{firewalld}");
+    }
 }
 
 /// nft and shells read quotes, AWS allows few signs in a description.

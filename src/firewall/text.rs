@@ -133,7 +133,8 @@ fn players(page: &mut Page, plan: &Plan) {
         let wide = high.max(low.saturating_add(3));
         page.item(&format!(
             "FFmpeg over RTSP: ffplay -rtsp_transport udp -min_port {low} -max_port {wide}; three ports each, of a range of at least four, \
-             whose last need not be open. Several on one machine need four each, and a part of the range of their own."
+             whose last need not be open. Several on one machine need four each and a part of the range of their own, that shares no port with \
+             another's: plan for four ports a viewer (--rtsp-ports 4) then."
         ));
         page.item(&format!("GStreamer: rtspsrc port-range={low}-{high}; two ports each."));
         page.item(&format!(

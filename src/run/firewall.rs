@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum as _;
 use hyper::Method;
+use serde_json::Value;
 
 use super::operate;
 use crate::args::{FirewallArgs, FirewallForm, FirewallProtocol, FirewallSide};
 use crate::client::api::{self, Call};
 use crate::control::accounts::AccountsFile;
-use crate::firewall::{Form, Media, Options, Plan, Side};
+use crate::firewall::{Form, Media, NO_ROOM, Options, Plan, PlanError, Side};
 use crate::settings::{Sources, load};
 
 /// Prints the plan: of the running daemon, else of the settings that one would take, warnings about those first on standard error.
@@ -34,7 +35,10 @@ pub(super) fn firewall(args: &FirewallArgs) -> anyhow::Result<()> {
         // As with no file: nobody may sign in, so the daemon listens for nobody.
         loaded.settings.control.users_file = None;
     }
-    let plan = Plan::of(&loaded.settings, &options(args))?;
+    let plan = Plan::of(&loaded.settings, &options(args)).map_err(|error| match error {
+        PlanError::Pool { .. } => anyhow!("{error} ({})", ways_out(args)),
+        _ => anyhow!(error),
+    })?;
     let mut err = io::stderr().lock();
     if args.config.is_none() {
         let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
@@ -45,6 +49,14 @@ pub(super) fn firewall(args: &FirewallArgs) -> anyhow::Result<()> {
         writeln!(err, "warning: {warning}")?;
     }
     print(&form(args.form).print(&plan))
+}
+
+/// The options that ask for less of the pool.
+fn ways_out(args: &FirewallArgs) -> &'static str {
+    match args.protocol {
+        FirewallProtocol::Rtsp => "--viewers, --protocol mms, --rtsp-ports, --tcp-only",
+        FirewallProtocol::All | FirewallProtocol::Mms | FirewallProtocol::Http => "--viewers, --tcp-only",
+    }
 }
 
 fn print(plan: &str) -> anyhow::Result<()> {
@@ -62,7 +74,12 @@ fn planned_by(stream: UnixStream, args: &FirewallArgs) -> anyhow::Result<String>
         let asked = tokio::time::timeout(operate::PATIENCE, api::call(stream, call)).await;
         let (status, body) = asked.map_err(|_| anyhow!("the daemon does not answer; its log may say why"))??;
         if !status.is_success() {
-            bail!(api::refusal(status, &body));
+            let why = api::refusal(status, &body);
+            let failure: Value = serde_json::from_slice(&body).unwrap_or_default();
+            if failure.get("error").and_then(Value::as_str) == Some(NO_ROOM) {
+                bail!("{why} ({})", ways_out(args));
+            }
+            bail!(why);
         }
         String::from_utf8(body.to_vec()).context("no text from the daemon")
     })

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::answer::{Failure, FailureBody};
 use super::caller::Anybody;
 use crate::control::plane::Plane;
-use crate::firewall::{Form, Media, Options, Plan, RTSP_PORTS, Side};
+use crate::firewall::{Form, Media, NO_ROOM, Options, Plan, PlanError, RTSP_PORTS, Side};
 use crate::settings::network;
 use crate::text::percent_decode;
 
@@ -73,7 +73,10 @@ pub(super) enum MediaName {
         ("rtsp_ports" = Option<u8>, Query, minimum = 1, maximum = 4, description = "UDP ports of one viewer over RTSP, 1 to 4; 3"),
     ),
     responses(
-        (status = 200, description = "The plan", body = String, content_type = "text/plain"),
+        (status = 200, description = "The plan; an object with `for=json`", content(
+            (String = "text/plain"),
+            (serde_json::Value = "application/json"),
+        )),
         (status = 400, description = "No such question, or there is no such plan", body = FailureBody),
         (status = 401, description = "Not signed in", body = FailureBody),
     )
@@ -85,8 +88,12 @@ pub(super) async fn firewall(
 ) -> Result<impl IntoResponse, Failure> {
     let refused = |error: &'static str| move |why: String| Failure::new(StatusCode::BAD_REQUEST, error, why);
     let (options, form) = asked(query.as_deref().unwrap_or_default()).map_err(refused("bad_query"))?;
-    let plan = Plan::of(&plane.running_settings(), &options).map_err(|error| refused("no_plan")(error.to_string()))?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], form.print(&plan)))
+    let plan = Plan::of(&plane.running_settings(), &options).map_err(|error| {
+        let word = if matches!(error, PlanError::Pool { .. }) { NO_ROOM } else { "no_plan" };
+        refused(word)(error.to_string())
+    })?;
+    let kind = if form == Form::Json { "application/json" } else { "text/plain; charset=utf-8" };
+    Ok(([(header::CONTENT_TYPE, kind)], form.print(&plan)))
 }
 
 /// What a query asks for.
@@ -161,8 +168,13 @@ fn number(key: &str, value: &str, most: usize) -> Result<usize, String> {
 }
 
 fn word<'a, T: Deserialize<'a>>(key: &str, value: &'a str) -> Result<T, String> {
-    let value: StrDeserializer<'a, WordError> = value.into_deserializer();
-    T::deserialize(value).map_err(|error| format!("{key}: {error}"))
+    let deserializer: StrDeserializer<'a, WordError> = value.into_deserializer();
+    // The error is that no such word is known, and which ones are.
+    T::deserialize(deserializer).map_err(|error| {
+        let error = error.to_string();
+        let words = error.split_once("expected ").map_or("", |(_, words)| words).trim_start_matches("one of ");
+        format!("{key}: {value:?} is not known here; it takes {}", words.replace('`', ""))
+    })
 }
 
 #[cfg(test)]
@@ -182,7 +194,7 @@ mod tests {
             ("", "viewers is missing"),
             ("viewers=0", "viewers: \"0\" is not between 1 and 65535"),
             ("viewers=ten", "viewers"),
-            ("viewers=1&for=pf", "for: unknown variant"),
+            ("viewers=1&for=pf", "for: \"pf\" is not known here; it takes text, nftables, "),
             ("viewers=1&server=media.example", "server"),
             ("viewers=1&client_net=home", "client_net"),
             ("viewers=1&tcp_only=perhaps", "tcp_only"),
