@@ -533,6 +533,9 @@ mod tests {
     fn probe_takes_its_options() {
         let Command::Probe(probe) = parse("wmrelay probe media.example") else { panic!() };
         assert_eq!((probe.host.as_str(), probe.viewers, probe.control), ("media.example", 10, 3898));
+        assert_eq!(probe.protocol, FirewallProtocol::All);
+        let Command::Probe(probe) = parse("wmrelay probe h --protocol mms") else { panic!() };
+        assert_eq!(probe.protocol, FirewallProtocol::Mms);
         for line in [
             "wmrelay probe",
             "wmrelay probe h --viewers 0",

@@ -75,7 +75,8 @@ fn load_and_serve(args: ServeArgs) -> anyhow::Result<()> {
     let loaded = settings::load(&sources)?;
     let level = logging::init(&loaded.settings.log)?;
     for problem in &loaded.warnings {
-        warn!(place = problem.place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
+        let place = Some(problem.place.as_str()).filter(|place| !place.is_empty());
+        warn!(place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
     }
     serve::serve(loaded.settings, sources, args.ready_file.as_deref(), level).map_err(|error| placed(error, &loaded.places))
 }

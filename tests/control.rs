@@ -113,6 +113,14 @@ fn no_role_does_what_it_may_not() {
 
     // What was signed out, or never signed in, opens nothing.
     let token = sign_in(&daemon, "operator");
+    let (status, answer) = ask(daemon.control, "GET", "/v1/viewers/x", Some(&token), None);
+    assert_eq!((status, answer["message"].as_str()), (400, Some("\"x\" stands where the path has a number")), "{answer}");
+    let plan = |form: &str| {
+        let mut stream = tls::connect(daemon.control).unwrap();
+        let ask = format!("GET /v1/firewall?viewers=2&for={form} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+        tls::ask(&mut stream, &ask).unwrap().to_ascii_lowercase()
+    };
+    assert!(plan("json").contains("content-type: application/json\r\n") && plan("text").contains("content-type: text/plain"));
     assert_eq!(ask(daemon.control, "POST", "/v1/sign-out", Some(&token), None).0, 204);
     for token in [token.as_str(), "", "AAAA"] {
         assert_eq!(ask(daemon.control, "GET", "/v1/status", Some(token), None).0, 401);
@@ -145,7 +153,7 @@ fn an_operator_disconnects_a_source_and_changes_what_is_logged() {
     });
 
     let set = |level: &str| ask(daemon.control, "PUT", "/v1/log-level", Some(&token), Some(&json!({ "level": level }))).0;
-    assert_eq!((set("wmrelay=louder"), set("warn")), (400, 204));
+    assert_eq!((set("wmrelay=louder"), set(""), set("info,"), set("warn")), (400, 400, 400, 204));
     let (_, answer) = ask(daemon.control, "GET", "/v1/log-level", Some(&token), None);
     assert_eq!(answer["level"], "warn");
     sign_in(&daemon, "viewer");

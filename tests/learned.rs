@@ -127,7 +127,7 @@ fn the_second_player_is_sent_to_tcp_at_once() {
         assert_eq!(site.daemon.command(&["learned", "--reset", "192.0.2.1"]).1, Some(3), "another address");
         assert_eq!(
             site.daemon.command(&["learned", "--reset", "10.77.2.0/24"]).0,
-            "1 addresses are forgotten: UDP is tried again there\n"
+            "1 address is forgotten: UDP is tried again there\n"
         );
         let report = site.plays(&url);
         assert_eq!((&report["transport"], &report["udp_refused"]), (&"udp".into(), &Value::Null), "{report}");

@@ -162,6 +162,7 @@ fn six_firewalls_and_a_nat() {
     assert_eq!(taken.lines(control).join("; "), wanted.join("; "), "{}", taken.report);
     assert!(taken.report.to_string().contains("another program of this machine has the port"), "{}", taken.report);
 
+    let pass = format!("tcp dport {control} accept\ntcp sport {control} accept\n");
     // 2: UDP range too small.
     site.firewall(&format!("ip daddr {CLIENT} udp dport 1027-65535 drop"));
     let small = site.probe(&known);
@@ -177,6 +178,14 @@ fn six_firewalls_and_a_nat() {
             "UDP from the server's port 5004 to viewers' ports 1024-1053 (closed are 1027-1053)"
         ]
     );
+
+    // A plan for MMS alone: what it leaves out is asked for by nobody.
+    site.firewall(&format!(
+        "{pass}tcp dport 1755 accept\ntcp sport 1755 accept\nudp dport 1755 accept\nudp sport 1755 udp dport 1024-1033 accept\ndrop"
+    ));
+    let mms = site.probe(&[known[0], known[1], "--protocol", "mms"]);
+    let wanted = [OPEN[0], OPEN[1], OPEN[4], OPEN[6]];
+    assert_eq!((mms.lines(control), mms.list("asks").len()), (wanted.map(str::to_owned).to_vec(), 0), "{}", mms.report);
 
     // 3: resend ports closed.
     site.firewall(&format!("ip daddr {SERVER} udp dport {{ 1755, 5005 }} drop"));
@@ -199,7 +208,6 @@ fn six_firewalls_and_a_nat() {
         (6, &["udp_out 1755 silent"]),
         (7, &["udp_out 5005 silent"]),
     ];
-    let pass = format!("tcp dport {control} accept\ntcp sport {control} accept\n");
     site.firewall(&format!("{pass}drop"));
     let closed = site.probe(&known);
     assert_eq!(closed.lines(control), but(&only_control), "{}", closed.report);
@@ -227,7 +235,8 @@ fn six_firewalls_and_a_nat() {
     assert_eq!((nat.report["seen_as"].as_str(), nat.report["client"].as_str()), (Some("10.77.1.254"), Some(CLIENT)));
     let told = nat.list("nat").join("\n");
     assert!(told.contains("there is a NAT between") && told.contains("rewrites the ports"), "{told}");
-    assert!(nat.report.to_string().contains("forward the ports"), "{}", nat.report);
+    let forwarding = format!("has to forward the ports to this machine, {CLIENT}");
+    assert_eq!(nat.list("asks").iter().filter(|ask| ask.ends_with(&forwarding)).count(), 2, "{}", nat.report);
 
     // The server keeps what was found, the latest first.
     let mut socket = UnixStream::connect(site.daemon.folder().join("control.sock")).unwrap();
@@ -256,6 +265,18 @@ fn behind_a_nat_that_forwards_the_ports() {
     let forwarded = site.probe(&["--insecure"]);
     assert_eq!(forwarded.lines(site.control), OPEN, "{}", forwarded.report);
     assert_eq!(forwarded.list("nat").len(), 1, "{}", forwarded.report);
+}
+
+/// What is typed wrong is told with what to type instead.
+#[test]
+fn mistakes_are_told_with_what_to_say_instead() {
+    if !ready("mistakes_are_told_with_what_to_say_instead", &NEEDS) {
+        return;
+    }
+    let site = Site::new();
+    let plain = site.probe(&["--plain"]);
+    assert!(plain.stderr.contains("leave out --plain"), "{}", plain.stderr);
+    assert_eq!(plain.stderr.matches("HTTP").count(), 1, "{}", plain.stderr);
 }
 
 /// Without the control port nobody can be asked: nothing is called open that did not answer, and of UDP nothing is claimed.

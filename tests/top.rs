@@ -140,7 +140,8 @@ fn without_a_terminal_it_is_printed_once_or_as_json() {
         table.contains("serving for") && table.contains("mms/tcp") && table.contains("demo") && !table.contains('\u{1b}'),
         "{table}"
     );
-    let (json, _) = daemon.command(&["top", "--json", "--once"]);
+    let (json, code) = daemon.command(&["top", "--json"]);
+    assert_eq!(code, Some(0), "once, for no --every asks for more: {json}");
     let look: Value = serde_json::from_str(&json).unwrap();
     assert!(look["viewers"][0]["bit_rate"].as_u64() > Some(0) && look["status"]["state"] == "serving", "{look}");
     assert_eq!(look["sources"][0]["point"], "demo");

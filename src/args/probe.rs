@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::FirewallProtocol;
+
 /// `wmrelay probe`
 #[derive(Debug, Clone, clap::Args)]
 #[command(
@@ -26,6 +28,10 @@ pub struct ProbeArgs {
     /// How many viewers at once are to watch from here
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub viewers: u16,
+
+    /// What they are to watch by, as of `wmrelay firewall`
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: FirewallProtocol,
 
     /// Who signs in at the control port; without it, it is asked for
     #[arg(long, value_name = "NAME")]

@@ -31,13 +31,26 @@ pub struct Call<'a> {
 pub enum CallError {
     /// The connection broke, or what came is no HTTP.
     #[error("no answer in HTTP ({0})")]
-    Http(#[from] hyper::Error),
+    Http(hyper::Error),
     /// It cannot be asked.
     #[error("this cannot be asked ({0})")]
-    Request(#[from] hyper::http::Error),
+    Request(hyper::http::Error),
     /// The answer's body broke off, or is huge.
     #[error("the answer is not whole ({0})")]
     Body(String),
+}
+
+// The sentences name their causes, which would be told again as sources.
+impl From<hyper::Error> for CallError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<hyper::http::Error> for CallError {
+    fn from(error: hyper::http::Error) -> Self {
+        Self::Request(error)
+    }
 }
 
 /// Asks, and reads the answer. The connection is done with then.

@@ -9,7 +9,9 @@ pub mod table;
 pub mod verdict;
 
 pub use datagram::{Datagram, Kind, TOKEN_BYTES, Token};
-pub use plan::{Challenge, Challenged, Echo, ProbeAnswer, ProbePlan, Protocol, Speaks, TcpTest, UdpInTest, UdpOutTest, Untried};
+pub use plan::{
+    Challenge, Challenged, Echo, ProbeAnswer, ProbePlan, Protocol, Speaks, TcpTest, UdpInTest, UdpOutTest, Untried, Wanted,
+};
 pub use verdict::{Line, Outcome, Report, Seen, State, TcpSeen, judge};
 
 /// Client ports that one request may ask challenges for.

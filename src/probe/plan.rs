@@ -57,6 +57,56 @@ impl Speaks {
     }
 }
 
+/// What viewers are to watch by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// All that the server serves.
+    #[default]
+    All,
+    /// MMS.
+    Mms,
+    /// RTSP.
+    Rtsp,
+    /// HTTP.
+    Http,
+}
+
+impl Wanted {
+    /// All of them, as where nothing is said: servers of before know no word for it.
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+
+    /// Whether its viewers need a port where that is spoken; everybody does the control port and the console.
+    pub const fn takes(self, speaks: Speaks) -> bool {
+        match speaks {
+            Speaks::Mms => matches!(self, Self::All | Self::Mms),
+            Speaks::Rtsp | Speaks::Rtsps => matches!(self, Self::All | Self::Rtsp),
+            Speaks::Http => matches!(self, Self::All | Self::Http),
+            Speaks::Control | Speaks::Console => true,
+        }
+    }
+
+    /// The same of media over UDP.
+    pub const fn takes_udp(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Mms => matches!(self, Self::All | Self::Mms),
+            Protocol::Rtsp => matches!(self, Self::All | Self::Rtsp),
+        }
+    }
+
+    /// As people write it; `None`: all.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::Mms => Some("MMS"),
+            Self::Rtsp => Some("RTSP"),
+            Self::Http => Some("HTTP"),
+        }
+    }
+}
+
 /// Which probe is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +114,9 @@ pub struct ProbeWish {
     /// Viewers at once behind the address of who asks, 1 to 100.
     #[schema(minimum = 1, maximum = 100)]
     pub viewers: u16,
+    /// What they are to watch by; all.
+    #[serde(default, skip_serializing_if = "Wanted::is_all")]
+    pub protocol: Wanted,
 }
 
 /// What is to be tried.

@@ -234,6 +234,11 @@ pub enum Side {
     Server,
 }
 
+/// Whom to ask, where that is known.
+const AT_THIS_MACHINE: &str = " (the firewall of this machine itself)";
+const AT_THE_SERVER: &str = " (the firewall of the server's own machine)";
+const AT_THE_SERVER_TOO: &str = " (the firewall of the server's own machine too)";
+
 /// State, side and words of one port.
 type Judged = (State, Option<Side>, String);
 
@@ -254,7 +259,10 @@ pub fn judge(seen: &Seen) -> Report {
     };
     for tried in &seen.tcp {
         let (state, side, words) = tcp(tried, all_silent);
-        let ask = tried.rule.clone().unwrap_or_else(|| format!("TCP from viewers to the server's port {}", tried.port));
+        let mut ask = tried.rule.clone().unwrap_or_else(|| format!("TCP from viewers to the server's port {}", tried.port));
+        if side == Some(Side::Viewer) {
+            ask.push_str(AT_THIS_MACHINE);
+        }
         // Nobody knows whether the server listens on the others of those that are tried at a venture.
         let is_wanted = tried.rule.is_some() || tried.speaks == Speaks::Control;
         report.ask(state, is_wanted, ask);
@@ -298,15 +306,15 @@ fn tcp(tried: &TcpTried, all_silent: bool) -> Judged {
         TcpSeen::Refused if listens => (
             State::Refused,
             None,
-            "refused, though the server listens there: a firewall on the way or at the server rejects it".into(),
+            "refused, though the server listens there: a firewall here, on the way or at the server rejects it".into(),
         ),
         TcpSeen::Refused => (State::Refused, None, "refused: nothing listens there, or a firewall rejects it".into()),
         TcpSeen::Unreachable(what) => {
-            let words = format!("no way there ({what}): a firewall or router on the way says so, or the machine is down");
+            let words = format!("no way there ({what}): a firewall or router here or on the way says so, or the machine is down");
             (State::Refused, None, words)
         }
         TcpSeen::Silent if all_silent => (State::Silent, None, "no answer".into()),
-        TcpSeen::Silent => (State::Silent, None, "no answer: a firewall on the way or at the server drops it".into()),
+        TcpSeen::Silent => (State::Silent, None, "no answer: a firewall here, on the way or at the server drops it".into()),
         TcpSeen::Swallowed => (
             State::Something,
             None,
@@ -412,7 +420,16 @@ impl Report {
         if !closed.is_empty() {
             let some = closed.len() < media.ports.len();
             let of_these = if some { format!(" (closed are {})", ranges(&closed)) } else { String::new() };
-            self.ask(State::Silent, true, format!("{}{of_these}", media.rule));
+            let kept = media.ports.iter().filter(|(_, port)| *port == PortSeen::NotLetOut).count();
+            let mut ask = format!("{}{of_these}", media.rule);
+            if kept > 0 {
+                ask.push_str(if kept == closed.len() { AT_THE_SERVER } else { AT_THE_SERVER_TOO });
+            }
+            if is_nat && arrived == 0 && kept < closed.len() {
+                let to = seen.local.map(|local| format!(", {local}")).unwrap_or_default();
+                ask.push_str(&format!("; the router of the NAT has to forward the ports to this machine{to}"));
+            }
+            self.ask(State::Silent, true, ask);
         }
     }
 
@@ -432,7 +449,8 @@ impl Report {
         };
         let what = format!("requests for lost packets, {}", requests.protocol.name());
         self.lines.push(Line { way: Way::UdpOut, ports: requests.port.to_string(), what, state, side, words });
-        self.ask(state, true, requests.rule.clone());
+        let at_this_machine = if side == Some(Side::Viewer) { AT_THIS_MACHINE } else { "" };
+        self.ask(state, true, format!("{}{at_this_machine}", requests.rule));
     }
 
     /// What shows that addresses or ports are rewritten.

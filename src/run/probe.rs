@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 
 use super::passwd::{ask_hidden, ask_shown, line_of};
-use crate::args::ProbeArgs;
+use crate::args::{FirewallProtocol, ProbeArgs};
 use crate::client::probe::{Control, ControlPort, Sealed, by_custom, by_plan, connect};
 use crate::client::tls::{fingerprint_of, fingerprint_text};
 use crate::probe::verdict::{Outcome, Report, Way, judge};
-use crate::probe::{TcpSeen, Untried, table};
+use crate::probe::{TcpSeen, Untried, Wanted, table};
 
 /// Where the password may be, since others can read a command line.
 const PASSWORD: &str = "WMRELAY_PASSWORD";
@@ -28,7 +28,8 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let wanted = args.fingerprint.as_deref().map(fingerprint_of).transpose();
     let wanted = wanted.map_err(|why| anyhow!("--fingerprint: {why}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let host = args.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = host_of(&args.host)?;
+    let wish = wanted_of(args.protocol);
     let (report, problem) = runtime.block_on(async {
         let (address, other) = address_of(&host, args).await?;
         let untried = other.map(|other| other_version(&host, address.ip(), other));
@@ -38,7 +39,8 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
             Err(seen) => {
                 let local = address.ip();
                 let port = ControlPort { host: host.clone(), address, local, certificate: None };
-                let mut seen = by_custom(&port, seen, args.viewers).await;
+                let mut seen = by_custom(&port, seen, args.viewers, wish).await;
+                seen.notes.extend(alone(wish));
                 seen.untried.extend(untried);
                 return anyhow::Ok((judge(&seen), None));
             }
@@ -52,8 +54,9 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         }
         let (user, password) = login(args)?;
         let control = Control::sign_in(port, &user, &password).await?;
-        let plan = control.begin(args.viewers).await?;
+        let plan = control.begin(args.viewers, wish).await?;
         let mut seen = by_plan(&control, &plan, args.viewers).await?;
+        seen.notes.extend(alone(wish));
         seen.untried.extend(untried);
         let report = judge(&seen);
         let told = control.end(plan.id, &report).await;
@@ -68,6 +71,44 @@ pub(super) fn probe(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         Outcome::Unknown => ExitCode::from(EXIT_UNKNOWN),
         Outcome::Blocked => ExitCode::from(EXIT_BLOCKED),
     })
+}
+
+/// The name or address that was typed, without brackets.
+fn host_of(typed: &str) -> anyhow::Result<String> {
+    let unbracketed = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = unbracketed(typed);
+    let address = host.split_once('%').map_or(host.as_str(), |(address, _)| address);
+    if address.parse::<Ipv6Addr>().is_ok() {
+        return Ok(host);
+    }
+    let (is_url, place) = match typed.split_once("://") {
+        Some((_, rest)) => (true, rest),
+        None => (typed.contains('/'), typed),
+    };
+    let place = place.split(['/', '?']).next().unwrap_or_default();
+    let (name, port) = match place.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => (unbracketed(name), Some(port)),
+        _ => (unbracketed(place), None),
+    };
+    match port {
+        _ if is_url => bail!("{typed} is more than HOST, which is the server's name or address alone: wmrelay probe {name}"),
+        Some(port) => bail!("{typed}: HOST has no port; the control port is named apart: wmrelay probe {name} --control {port}"),
+        None => Ok(host),
+    }
+}
+
+fn wanted_of(protocol: FirewallProtocol) -> Wanted {
+    match protocol {
+        FirewallProtocol::All => Wanted::All,
+        FirewallProtocol::Mms => Wanted::Mms,
+        FirewallProtocol::Rtsp => Wanted::Rtsp,
+        FirewallProtocol::Http => Wanted::Http,
+    }
+}
+
+/// That other protocols were not tried.
+fn alone(wanted: Wanted) -> Option<String> {
+    wanted.name().map(|name| format!("Tried for viewers by {name} alone: of what other protocols need nothing is said."))
 }
 
 fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
@@ -184,6 +225,29 @@ mod tests {
         assert_eq!(told.what, "the server by IPv6");
         assert!(told.why.contains("all of this is of IPv4; -6 tries"), "{}", told.why);
         assert!(other_version("h", v6, v4).why.contains("of IPv6; -4 tries"));
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_alone() {
+        for (typed, host) in [
+            ("media.example", "media.example"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+        ] {
+            assert_eq!(host_of(typed).unwrap(), host);
+        }
+        for (typed, say) in [
+            ("mms://media.example/demo", "wmrelay probe media.example"),
+            ("media.example/demo", "wmrelay probe media.example"),
+            ("https://[2001:db8::1]:8443/", "wmrelay probe 2001:db8::1"),
+            ("media.example:21898", "wmrelay probe media.example --control 21898"),
+            ("[2001:db8::1]:21898", "wmrelay probe 2001:db8::1 --control 21898"),
+        ] {
+            let why = host_of(typed).unwrap_err().to_string();
+            assert!(why.ends_with(say), "{why}");
+        }
     }
 
     #[test]

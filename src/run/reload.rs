@@ -127,12 +127,8 @@ impl Reloader {
         }
         if !dry_run {
             for problem in &loaded.warnings {
-                tracing::warn!(
-                    place = problem.place,
-                    key = problem.key,
-                    problem = problem.message,
-                    "a setting that was probably not meant so"
-                );
+                let place = Some(problem.place.as_str()).filter(|place| !place.is_empty());
+                tracing::warn!(place, key = problem.key, problem = problem.message, "a setting that was probably not meant so");
             }
             self.apply(ingest, in_force, files, &found);
             tracing::info!(by, "settings reloaded: {}", words(&found));

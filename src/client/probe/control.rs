@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use crate::client::api::{self, Call, CallError};
 use crate::client::tls::{self, Fingerprint};
 use crate::probe::plan::{ChallengeWish, ProbeWish};
-use crate::probe::{Challenged, ProbeAnswer, ProbePlan, Report, TcpSeen};
+use crate::probe::{Challenged, ProbeAnswer, ProbePlan, Report, TcpSeen, Wanted};
 
 /// An answer takes milliseconds, a password some more.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -38,10 +38,16 @@ pub struct ControlPort {
 pub enum ControlError {
     /// No connection.
     #[error("the control port cannot be reached any more: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The connection broke.
     #[error("the control port: {0}")]
-    Call(#[from] CallError),
+    Call(CallError),
+    /// What answers to HTTP outside TLS speaks something else.
+    #[error(
+        "what answers at the control port {0} is no HTTP, so it is inside TLS, as it is unless the server was told otherwise: leave out \
+         --plain; or it is another port than that, which --control names"
+    )]
+    NotPlain(SocketAddr),
     /// It takes too long.
     #[error("the control port does not answer within {} s", PATIENCE.as_secs())]
     Late,
@@ -59,6 +65,19 @@ pub enum ControlError {
     /// What it says is not understood.
     #[error("the server's answer is not understood ({0}); is it of another version?")]
     Answer(String),
+}
+
+// The sentences name their causes, which would be told again as sources.
+impl From<io::Error> for ControlError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<CallError> for ControlError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
 }
 
 /// A connection inside TLS that has not been believed yet.
@@ -123,8 +142,8 @@ impl Control {
     ///
     /// # Errors
     /// Any [`ControlError`].
-    pub async fn begin(&self, viewers: u16) -> Result<ProbePlan, ControlError> {
-        self.post("/v1/probes", &ProbeWish { viewers }).await
+    pub async fn begin(&self, viewers: u16, protocol: Wanted) -> Result<ProbePlan, ControlError> {
+        self.post("/v1/probes", &ProbeWish { viewers, protocol }).await
     }
 
     /// Asks for challenges.
@@ -162,7 +181,10 @@ impl ControlPort {
         let talk = async {
             let stream = TcpStream::connect(self.address).await?;
             match &self.certificate {
-                None => Ok(api::call(stream, call).await?),
+                None => api::call(stream, call).await.map_err(|error| match error {
+                    CallError::Http(error) if error.is_parse() => ControlError::NotPlain(self.address),
+                    error => error.into(),
+                }),
                 Some(certificate) => {
                     let stream = tls::shake_hands(stream, &self.host).await?;
                     if tls::shown(&stream).as_ref() != Some(certificate) {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::probe::verdict::{PortSeen, TcpTried, UdpInSeen, UdpOutSeen};
-use crate::probe::{ProbePlan, Protocol, Seen, Speaks, TcpSeen};
+use crate::probe::{ProbePlan, Protocol, Seen, Speaks, TcpSeen, Wanted};
 
 pub use control::{Control, ControlError, ControlPort, Sealed};
 pub use tcp::connect;
@@ -64,8 +64,8 @@ pub async fn by_plan(control: &Control, plan: &ProbePlan, viewers: u16) -> Resul
 }
 
 /// Tries what can be tried of a server that cannot be asked; `why` its control port did not answer.
-pub async fn by_custom(port: &ControlPort, why: TcpSeen, viewers: u16) -> Seen {
-    let tries = BY_CUSTOM.map(|(number, speaks)| async move {
+pub async fn by_custom(port: &ControlPort, why: TcpSeen, viewers: u16, wanted: Wanted) -> Seen {
+    let tries = BY_CUSTOM.into_iter().filter(|(_, speaks)| wanted.takes(*speaks)).map(|(number, speaks)| async move {
         let seen = tcp::exchange(SocketAddr::new(port.address.ip(), number), speaks, port).await;
         TcpTried { port: number, speaks, seen, rule: None }
     });
@@ -73,15 +73,23 @@ pub async fn by_custom(port: &ControlPort, why: TcpSeen, viewers: u16) -> Seen {
     tcp.extend(futures_util::future::join_all(tries).await);
     let untried = || PortSeen::Untried("the server could not be asked to send anything".into());
     let last = FIRST_PORT.saturating_add(viewers.saturating_sub(1));
-    let udp_out = [(Protocol::Mms, 1755), (Protocol::Rtsp, 5005)].map(|(protocol, port)| UdpOutSeen {
-        protocol,
-        port,
-        fresh: None,
-        answer: None,
-        kept: None,
-        known: false,
+    let udp_out = [(Protocol::Mms, 1755), (Protocol::Rtsp, 5005)].into_iter().filter(|(of, _)| wanted.takes_udp(*of)).map(
+        |(protocol, port)| UdpOutSeen {
+            protocol,
+            port,
+            fresh: None,
+            answer: None,
+            kept: None,
+            known: false,
+            rule: String::new(),
+        },
+    );
+    let media = UdpInSeen {
+        protocol: Protocol::Mms,
+        server_port: 1755,
+        ports: (FIRST_PORT..=last).map(|port| (port, untried())).collect(),
         rule: String::new(),
-    });
+    };
     Seen {
         host: port.host.clone(),
         server: port.address.ip().to_canonical(),
@@ -89,13 +97,8 @@ pub async fn by_custom(port: &ControlPort, why: TcpSeen, viewers: u16) -> Seen {
         seen_as: None,
         viewers,
         tcp,
-        udp_in: vec![UdpInSeen {
-            protocol: Protocol::Mms,
-            server_port: 1755,
-            ports: (FIRST_PORT..=last).map(|port| (port, untried())).collect(),
-            rule: String::new(),
-        }],
-        udp_out: udp_out.into(),
+        udp_in: if wanted.takes_udp(Protocol::Mms) { vec![media] } else { Vec::new() },
+        udp_out: udp_out.collect(),
         untried: Vec::new(),
         notes: vec![format!(
             "Nobody could be asked at the control port {}: the ports above are those that such servers have by custom, where yours may \

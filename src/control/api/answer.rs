@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -109,5 +110,18 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 }
 
 fn bad_path(rejection: &PathRejection) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, "bad_path", rejection.body_text())
+    let kind = match rejection {
+        PathRejection::FailedToDeserializePathParams(failed) => Some(failed.kind()),
+        _ => None,
+    };
+    let message = match kind {
+        // Whatever is read from paths and is no text is a number.
+        Some(
+            ErrorKind::ParseError { value, .. }
+            | ErrorKind::ParseErrorAtIndex { value, .. }
+            | ErrorKind::ParseErrorAtKey { value, .. },
+        ) => format!("{value:?} stands where the path has a number"),
+        _ => rejection.body_text(),
+    };
+    Failure::new(StatusCode::BAD_REQUEST, "bad_path", message)
 }

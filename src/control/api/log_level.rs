@@ -55,6 +55,10 @@ pub(super) async fn set_log_level(
     if level.len() > LEVEL_MAX {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "bad_level", format!("a level has at most {LEVEL_MAX} bytes")));
     }
+    if level.split(',').any(|part| part.trim().is_empty()) {
+        let why = "an empty level is none; there are off, error, warn, info, debug and trace";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "bad_level", why));
+    }
     // Said before it may be silenced.
     tracing::warn!(level = %level.escape_debug(), by = caller.user, "an operator changes what is logged");
     plane.log.set(&level).map_err(|why| Failure::new(StatusCode::BAD_REQUEST, "bad_level", why))?;

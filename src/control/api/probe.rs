@@ -18,7 +18,7 @@ use crate::probe::plan::{ChallengeWish, ProbeWish};
 use crate::probe::verdict::Way;
 use crate::probe::{
     CHALLENGES_MAX, Challenge, Challenged, Echo, ProbeAnswer, ProbePlan, Protocol, Report, Speaks, TcpTest, UdpInTest,
-    UdpOutTest, Untried,
+    UdpOutTest, Untried, Wanted,
 };
 use crate::settings::Settings;
 
@@ -48,7 +48,7 @@ pub(super) async fn begin(
     State(plane): State<Arc<Plane>>,
     Anybody(caller): Anybody,
     (peer, here): Ends,
-    Body(ProbeWish { viewers }): Body<ProbeWish>,
+    Body(ProbeWish { viewers, protocol }): Body<ProbeWish>,
 ) -> Result<(StatusCode, Json<ProbePlan>), Failure> {
     let (Some(Extension(Peer(address))), Some(Extension(Here(local)))) = (peer, here) else {
         let why = "a probe is of the way to the control port; by the Unix socket there is none";
@@ -60,7 +60,7 @@ pub(super) async fn begin(
     }
     let mut settings = plane.running_settings();
     reached_at(&mut settings, local, plane.listeners.contains_key("console"));
-    let mut drawn = Drawn::of(&settings, viewers);
+    let mut drawn = Drawn::of(&settings, viewers, protocol);
     drawn.tcp.sort_by_key(|test| (test.speaks != Speaks::Control, test.speaks != Speaks::Console));
     let mut token = [0; crate::probe::TOKEN_BYTES];
     getrandom::fill(&mut token)
@@ -237,9 +237,17 @@ struct Drawn {
 
 impl Drawn {
     /// Each protocol by itself: one that has too few ports does not keep the others from being tried.
-    fn of(settings: &Settings, viewers: u16) -> Self {
+    fn of(settings: &Settings, viewers: u16, wanted: Wanted) -> Self {
         let mut drawn = Self::default();
-        for (media, protocol) in [(Media::Mms, Some(Protocol::Mms)), (Media::Rtsp, Some(Protocol::Rtsp)), (Media::Http, None)] {
+        let all = [
+            (Media::Mms, Wanted::Mms, Some(Protocol::Mms)),
+            (Media::Rtsp, Wanted::Rtsp, Some(Protocol::Rtsp)),
+            (Media::Http, Wanted::Http, None),
+        ];
+        for (media, own, protocol) in all {
+            if wanted != Wanted::All && wanted != own {
+                continue;
+            }
             let options = |viewers| Options {
                 viewers,
                 side: Side::Viewer,
@@ -267,6 +275,15 @@ impl Drawn {
                 }
                 planned => planned,
             };
+            if let (Err(error), Some(name)) = (&plan, wanted.name()) {
+                drawn.notes.push(format!("The server says: {error}."));
+                drawn.untried.push(Untried {
+                    way: Way::TcpOut,
+                    ports: "none".into(),
+                    what: name.into(),
+                    why: "the server does not serve it to other machines".into(),
+                });
+            }
             for flow in plan.iter().flat_map(|plan| &plan.flows).filter(|flow| flow.needed) {
                 drawn.take(flow, protocol);
             }
@@ -326,7 +343,7 @@ mod tests {
         settings.control.users_file = Some("users".into());
         settings.console = Listen { addresses: Vec::new(), built_in: false };
         settings.udp.client_ports = pool.parse().unwrap();
-        Drawn::of(&settings, viewers)
+        Drawn::of(&settings, viewers, Wanted::All)
     }
 
     #[test]
@@ -352,11 +369,38 @@ mod tests {
         assert!(udp_in.is_empty() && notes.len() == 2 && untried.len() == 2, "{notes:?}");
     }
 
+    /// What a plan for one protocol leaves out on purpose is not asked for.
+    #[test]
+    fn one_protocol_is_tried_alone() {
+        let mut settings = Settings::default();
+        settings.control.users_file = Some("users".into());
+        settings.console = Listen { addresses: Vec::new(), built_in: false };
+        let of = |settings: &Settings, wanted| {
+            let Drawn { tcp, udp_in, udp_out, untried, notes } = Drawn::of(settings, 10, wanted);
+            let tcp: Vec<_> = tcp.iter().map(|test| test.speaks).collect();
+            let udp: Vec<_> = udp_in.iter().map(|test| test.protocol).chain(udp_out.iter().map(|test| test.protocol)).collect();
+            (tcp, udp, untried.len() + notes.len())
+        };
+        let (mms, rtsp) = (Protocol::Mms, Protocol::Rtsp);
+        assert_eq!(of(&settings, Wanted::Mms), (vec![Speaks::Control, Speaks::Mms], vec![mms, mms], 0));
+        assert_eq!(of(&settings, Wanted::Rtsp), (vec![Speaks::Control, Speaks::Rtsp], vec![rtsp, rtsp], 0));
+        assert_eq!(of(&settings, Wanted::Http), (vec![Speaks::Control, Speaks::Http], vec![], 0));
+        settings.mms = Listen { addresses: Vec::new(), built_in: false };
+        settings.http_protocols.mms = false;
+        settings.rtsp_protocols.mms = false;
+        let none = Drawn::of(&settings, 10, Wanted::Mms);
+        assert!(none.tcp.is_empty() && none.untried[0].what == "MMS" && none.notes[0].contains("serves MMS"), "{none:?}");
+        let wish: ProbeWish = serde_json::from_str(r#"{"viewers":1,"protocol":"mms"}"#).unwrap();
+        assert_eq!(wish, ProbeWish { viewers: 1, protocol: Wanted::Mms });
+        let all = ProbeWish { viewers: 1, protocol: Wanted::All };
+        assert_eq!(serde_json::to_string(&all).unwrap(), r#"{"viewers":1}"#, "older servers take that");
+    }
+
     #[test]
     fn what_comes_from_ports_that_change_is_untried() {
         let mut settings = Settings { rtsp_server_port: 0, ..Settings::default() };
         settings.udp.oversize = crate::settings::Oversize::Fragment;
-        let Drawn { udp_in, untried, .. } = Drawn::of(&settings, 1);
+        let Drawn { udp_in, untried, .. } = Drawn::of(&settings, 1, Wanted::All);
         assert!(udp_in.is_empty());
         let told: Vec<_> = untried.iter().map(|untried| (untried.what.as_str(), untried.ports.as_str())).collect();
         assert_eq!(told, [("MMS media", "1024"), ("RTSP media", "1024-1026")]);

@@ -85,6 +85,23 @@ fn connections() {
     }
 }
 
+/// Where a packet was lost cannot be told of TCP: this machine's own firewall may have rejected or dropped it.
+#[test]
+fn this_machine_is_not_left_out_of_who_may_close_a_connection() {
+    let tried = |port, seen| TcpTried { port, speaks: Speaks::Mms, seen, rule: Some("rule".into()) };
+    let tcp = vec![
+        tried(1755, TcpSeen::Refused),
+        tried(1756, TcpSeen::Silent),
+        tried(1757, TcpSeen::Unreachable("no route to host".into())),
+        tried(1758, TcpSeen::Kept("not permitted".into())),
+    ];
+    let report = judge(&Seen { tcp, ..seen() });
+    let words: Vec<_> = report.lines.iter().map(|line| line.words.as_str()).collect();
+    assert!(words[..2].iter().all(|words| words.contains("a firewall here, on the way or at the server")), "{words:?}");
+    assert!(words[2].contains("here or on the way") && words[3].contains("this machine itself"), "{words:?}");
+    assert_eq!(report.asks, ["rule", "rule (the firewall of this machine itself)"]);
+}
+
 /// The control port is asked for even where nobody could say that the server listens there.
 #[test]
 fn a_closed_control_port_is_asked_for() {
@@ -120,12 +137,23 @@ fn media_ports() {
                     (false, false) => Outcome::Unknown,
                 };
                 assert_eq!(report.outcome, wanted, "{report:?}");
-                let asked = match (closed(&first), closed(&second)) {
-                    (true, true) => vec!["media"],
-                    (true, false) => vec!["media (closed are 1024)"],
-                    (false, true) => vec!["media (closed are 1025)"],
+                let mut asked = match (closed(&first), closed(&second)) {
+                    (true, true) => vec!["media".to_owned()],
+                    (true, false) => vec!["media (closed are 1024)".to_owned()],
+                    (false, true) => vec!["media (closed are 1025)".to_owned()],
                     (false, false) => vec![],
                 };
+                let any = |wanted: &PortSeen| first == *wanted || second == *wanted;
+                if let [ask] = asked.as_mut_slice() {
+                    match (any(&PortSeen::NotLetOut), any(&PortSeen::Missing)) {
+                        (true, false) => ask.push_str(" (the firewall of the server's own machine)"),
+                        (true, true) => ask.push_str(" (the firewall of the server's own machine too)"),
+                        (false, _) => {}
+                    }
+                    if seen_as != CLIENT && any(&PortSeen::Missing) && !open(&first) && !open(&second) {
+                        ask.push_str("; the router of the NAT has to forward the ports to this machine, 192.0.2.7");
+                    }
+                }
                 assert_eq!(report.asks, asked);
                 assert_eq!(report.nat.len(), usize::from(seen_as != CLIENT), "{report:?}");
                 if first == PortSeen::Missing && !open(&second) {

@@ -95,7 +95,11 @@ pub(super) fn learned(answer: &Value, bold: bool) -> String {
 
 /// Where it is tried again.
 pub(super) fn forgotten(answer: &Value) -> String {
-    format!("{} addresses are forgotten: UDP is tried again there\n", word(answer, "forgotten"))
+    match word(answer, "forgotten").as_str() {
+        "0" => "no address was remembered there: nothing is forgotten\n".to_owned(),
+        "1" => "1 address is forgotten: UDP is tried again there\n".to_owned(),
+        number => format!("{number} addresses are forgotten: UDP is tried again there\n"),
+    }
 }
 
 /// What feeds the publishing points.
@@ -275,6 +279,14 @@ mod tests {
         });
         let expected = "session 7 of 192.0.2.7:4000 by mms over tcp, ended: the player left\n    0.001 s  it opens \"cam\"\n   12.500 s  it is over\\u{1b}[2J\n3 packets, 4200 bytes, 0 skipped, 0 resends asked, 0 resends granted\n";
         assert_eq!(story(&answer), expected);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_in_words() {
+        let told = |count: u64| forgotten(&json!({ "forgotten": count }));
+        assert_eq!(told(0), "no address was remembered there: nothing is forgotten\n");
+        assert_eq!(told(1), "1 address is forgotten: UDP is tried again there\n");
+        assert_eq!(told(2), "2 addresses are forgotten: UDP is tried again there\n");
     }
 
     #[test]

@@ -27,10 +27,11 @@ pub(super) fn top(args: &TopArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let line = Line::open(&args.daemon)?;
-        let every = Duration::from_secs(args.every.into());
+        let every = args.every.map_or(FIRST_LOOK, |seconds| Duration::from_secs(seconds.into()));
         let on_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         match (args.daemon.json, args.once || !on_terminal) {
-            (true, _) => stream(&line, every, args.once).await,
+            // A program that reads on says how often.
+            (true, is_once) => stream(&line, every, args.once || (is_once && args.every.is_none())).await,
             (false, true) => once(&line).await,
             (false, false) => live(&line, every).await,
         }
