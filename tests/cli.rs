@@ -225,6 +225,37 @@ fn passwd_writes_a_users_file() {
 }
 
 #[test]
+fn another_password_leaves_the_role() {
+    let folder = folder(&[("streams", "cam:wmrelay:5bb3f3234c9676605e185ff056d91246\n")]);
+    let file = folder.path().join("operators");
+    let told = |file: &Path, args: &[&str]| {
+        let output = passwd(file, args, "geheim\n");
+        (output.status.success(), err(&output))
+    };
+    for (args, words) in [
+        (&["vera", "--role", "viewer"][..], "viewer \"vera\" added\n"),
+        (&["vera"], "viewer \"vera\" changed\n"),
+        (&["vera", "--role", "publisher"], "publisher \"vera\" changed, who was viewer\n"),
+        (&["vera"], "publisher \"vera\" changed\n"),
+    ] {
+        let (done, said) = told(&file, args);
+        assert!(done && said.ends_with(words), "{args:?}: {said}");
+    }
+    let before = fs::read_to_string(&file).unwrap();
+    assert!(before.starts_with("vera:publisher:$argon2"), "{before}");
+    let streams = folder.path().join("streams");
+    for (file, args, words) in [
+        (&file, &["anna"][..], "operators has no \"anna\" yet; say by --role what that one may do"),
+        (&file, &["vera", "--realm", "r"], "leave --realm out"),
+        (&streams, &["cam", "--role", "viewer"], "leave --role out"),
+    ] {
+        let (done, said) = told(file, args);
+        assert!(!done && said.contains(words), "{args:?}: {said}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
 fn passwd_refuses_what_would_not_work() {
     let folder = folder(&[("broken", "no such line\n")]);
     let file = folder.path().join("users");
