@@ -91,7 +91,7 @@ pub struct CheckArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Print what the running daemon would change if it read its settings again now
+    /// Print what the running daemon would change if it read its settings again now, from where it has them: `--config` may name that file, and no other
     #[arg(long)]
     pub diff: bool,
 

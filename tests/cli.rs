@@ -142,6 +142,28 @@ fn a_wrong_meaning_ends_with_2_as_well() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_a_mistake_in_the_settings() {
+    let folder = folder(&[("w.toml", "mms.listen = '127.0.0.1:0'\n[log]\nlevel = 'inof'\n")]);
+    let config = folder.path().join("w.toml");
+    for args in [&["check", "--quiet"][..], &["serve"]] {
+        let output = run(wmrelay(args).args(["--config", path(&config)]));
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let told = err(&output);
+        assert!(told.contains("w.toml:3: log.level: \"inof\" is no log level; there are off, error"), "{told}");
+    }
+}
+
+#[test]
+fn who_stops_reading_is_no_failure() {
+    for args in [&["check"][..], &["completions", "bash"], &["firewall", "--viewers", "10", "--config", SAMPLE]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = wmrelay(args).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((ended.status.code(), err(&ended).contains("pipe")), (Some(0), false), "{args:?}: {}", err(&ended));
+    }
+}
+
+#[test]
 fn a_broken_users_file_is_a_mistake_in_the_settings() {
     let folder = folder(&[("w.toml", "mms.listen = '127.0.0.1:0'\nusers.file = 'users'\nhttp.listen = ''\nadmin.listen = ''\n")]);
     let config = folder.path().join("w.toml");

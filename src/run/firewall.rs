@@ -8,6 +8,7 @@ use clap::ValueEnum as _;
 use hyper::Method;
 
 use super::operate;
+use super::out::out;
 use crate::args::{FirewallArgs, FirewallForm, FirewallProtocol, FirewallSide};
 use crate::client::api::{self, Call};
 use crate::control::accounts::AccountsFile;
@@ -48,7 +49,7 @@ pub(super) fn firewall(args: &FirewallArgs) -> anyhow::Result<()> {
 }
 
 fn print(plan: &str) -> anyhow::Result<()> {
-    io::stdout().lock().write_all(plan.as_bytes()).context("the plan cannot be written")
+    out().write_all(plan.as_bytes()).context("the plan cannot be written")
 }
 
 /// The plan of the daemon at the other end.
