@@ -154,6 +154,19 @@ fn a_log_level_that_is_none_is_a_mistake_in_the_settings() {
 }
 
 #[test]
+fn a_redirect_to_the_daemon_itself_is_a_mistake_in_the_settings() {
+    let told = |redirect: &str| {
+        let folder = folder(&[("w.toml", &format!("[drain]\nredirect = '{redirect}'\n"))]);
+        let output = run(&mut wmrelay(&["check", "--config", path(&folder.path().join("w.toml"))]));
+        (output.status.code(), err(&output))
+    };
+    let (code, said) = told("mms://127.0.0.1:8080");
+    let expected = "w.toml:2: drain.redirect: leads back to this daemon, which listens on 0.0.0.0:8080";
+    assert!(code == Some(2) && said.contains(expected), "{said}");
+    assert_eq!(told("mms://127.0.0.1:8081").0, Some(0));
+}
+
+#[test]
 fn who_stops_reading_is_no_failure() {
     for args in [&["check"][..], &["completions", "bash"], &["firewall", "--viewers", "10", "--config", SAMPLE]] {
         let (reader, writer) = std::io::pipe().unwrap();

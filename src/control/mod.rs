@@ -31,7 +31,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-pub use drain::{DrainState, DrainWish};
+pub use drain::{DrainState, DrainWish, Newcomers};
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
 pub use history::{HISTORY, Sample};
 pub use plane::{LogLevel, Plane, PlaneParts};

@@ -51,7 +51,8 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
     let body = match command {
         OperateCommand::Drain(drain) if !drain.cancel => {
             let redirect = drain.redirect.as_ref().map(ToString::to_string);
-            Some(json!({ "redirect": redirect, "timeout_s": drain.timeout, "exit": drain.exit }))
+            // What is not said stays as it is.
+            Some(json!({ "redirect": redirect, "timeout_s": drain.timeout, "exit": drain.exit.then_some(true) }))
         }
         _ => None,
     };

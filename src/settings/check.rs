@@ -570,6 +570,16 @@ impl Check<'_> {
             ("rtsp.tls_listen", tls),
             ("admin.listen", admin),
         ];
+        let media =
+            listeners.into_iter().filter(|(key, _)| *key != "admin.listen").flat_map(|(_, listen)| listen.addresses.clone());
+        if let Some(redirect) = &settings.drain.redirect
+            && let Some(listener) = redirect.leads_to(media, |_| false)
+        {
+            self.problem(
+                "drain.redirect",
+                format!("leads back to this daemon, which listens on {listener}; name another server"),
+            );
+        }
         // What nobody has written gives way when it is bound.
         let built_in = Settings::default();
         let said = [
