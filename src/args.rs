@@ -91,7 +91,7 @@ pub struct CheckArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Print what the running daemon would change if it read its settings again now
+    /// Print what the running daemon would change if it read its settings again now, from where it has them: `--config` may name that file, and no other
     #[arg(long)]
     pub diff: bool,
 
@@ -192,7 +192,7 @@ pub struct PasswdArgs {
     pub user: String,
 
     /// Write a line of the file of those who sign in at control port and console (control.users_file), with this role: viewer,
-    /// publisher or operator
+    /// publisher or operator [default: in such a file the role that the user has]
     #[arg(long, conflicts_with = "realm")]
     pub role: Option<String>,
 

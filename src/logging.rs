@@ -7,7 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -20,7 +19,7 @@ use crate::settings::{Log, LogFormat};
 /// # Errors
 /// When a logger is set already, when the level is none, or when `journald` was asked for and there is no journal.
 pub fn init(log: &Log) -> anyhow::Result<LevelSwitch> {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log level {:?}", log.level))?;
+    let filter = Log::filter(&log.level).map_err(anyhow::Error::msg)?;
     let in_journal = in_journal();
     let (form, unheard) = match log.format {
         // Where the journal cannot be reached by its own protocol, it still takes the text of standard error.
@@ -58,12 +57,7 @@ impl LevelSwitch {
     /// # Errors
     /// The text is no level and no list of them; a sentence for the person who wrote it.
     pub fn set(&self, level: &str) -> Result<(), String> {
-        // A bare word that is no level would be taken for a part of the program, and all others be silent.
-        let parts = level.split(',').map(str::trim);
-        if let Some(part) = parts.clone().find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
-            return Err(format!("{part:?} is no log level; there are off, error, warn, info, debug and trace"));
-        }
-        let filter = EnvFilter::try_new(level).map_err(|error| format!("{level:?} is no log level: {error}"))?;
+        let filter = Log::filter(level)?;
         let mut current = self.0.level.lock().unwrap_or_else(PoisonError::into_inner);
         (self.0.change)(filter)?;
         level.clone_into(&mut current);
@@ -116,6 +110,18 @@ mod tests {
         assert_eq!(journal_stream("9:12345"), Some((9, 12345)));
         for bad in ["", "9", "9:", "a:1", "1:2:3"] {
             assert_eq!(journal_stream(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_told() {
+        for good in ["info", "off", "WARN", "debug,wmrelay::mms=trace", "wmrelay=debug"] {
+            assert!(Log::filter(good).is_ok(), "{good}");
+        }
+        // The first would else be taken for a part of the program, and all others be silent.
+        for bad in ["inof", "info,debugg", "wmrelay::mms=inof"] {
+            let told = Log::filter(bad).unwrap_err();
+            assert!(told.contains("is no log level") && told.contains("off, error, warn, info, debug and trace"), "{told}");
         }
     }
 

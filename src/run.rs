@@ -5,6 +5,7 @@ mod command_doors;
 mod descriptors;
 mod firewall;
 mod operate;
+mod out;
 mod pages;
 mod passwd;
 mod play;
@@ -51,6 +52,7 @@ pub fn main(args: Args) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if out::nobody_reads(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // One line a cause; nobody is left to tell when standard error is closed.
             let _ = writeln!(std::io::stderr(), "{}", told(&error));

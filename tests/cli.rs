@@ -142,6 +142,41 @@ fn a_wrong_meaning_ends_with_2_as_well() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_a_mistake_in_the_settings() {
+    let folder = folder(&[("w.toml", "mms.listen = '127.0.0.1:0'\n[log]\nlevel = 'inof'\n")]);
+    let config = folder.path().join("w.toml");
+    for args in [&["check", "--quiet"][..], &["serve"]] {
+        let output = run(wmrelay(args).args(["--config", path(&config)]));
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let told = err(&output);
+        assert!(told.contains("w.toml:3: log.level: \"inof\" is no log level; there are off, error"), "{told}");
+    }
+}
+
+#[test]
+fn a_redirect_to_the_daemon_itself_is_a_mistake_in_the_settings() {
+    let told = |redirect: &str| {
+        let folder = folder(&[("w.toml", &format!("[drain]\nredirect = '{redirect}'\n"))]);
+        let output = run(&mut wmrelay(&["check", "--config", path(&folder.path().join("w.toml"))]));
+        (output.status.code(), err(&output))
+    };
+    let (code, said) = told("mms://127.0.0.1:8080");
+    let expected = "w.toml:2: drain.redirect: leads back to this daemon, which listens on 0.0.0.0:8080";
+    assert!(code == Some(2) && said.contains(expected), "{said}");
+    assert_eq!(told("mms://127.0.0.1:8081").0, Some(0));
+}
+
+#[test]
+fn who_stops_reading_is_no_failure() {
+    for args in [&["check"][..], &["completions", "bash"], &["firewall", "--viewers", "10", "--config", SAMPLE]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = wmrelay(args).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((ended.status.code(), err(&ended).contains("pipe")), (Some(0), false), "{args:?}: {}", err(&ended));
+    }
+}
+
+#[test]
 fn a_broken_users_file_is_a_mistake_in_the_settings() {
     let folder = folder(&[("w.toml", "mms.listen = '127.0.0.1:0'\nusers.file = 'users'\nhttp.listen = ''\nadmin.listen = ''\n")]);
     let config = folder.path().join("w.toml");
@@ -222,6 +257,37 @@ fn passwd_writes_a_users_file() {
     assert_eq!(users(&file).len(), 2);
     assert!(fs::read_to_string(&file).unwrap().starts_with("cam:wmrelay:") && users(&file).ha1("tv").is_some());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
+fn another_password_leaves_the_role() {
+    let folder = folder(&[("streams", "cam:wmrelay:5bb3f3234c9676605e185ff056d91246\n")]);
+    let file = folder.path().join("operators");
+    let told = |file: &Path, args: &[&str]| {
+        let output = passwd(file, args, "geheim\n");
+        (output.status.success(), err(&output))
+    };
+    for (args, words) in [
+        (&["vera", "--role", "viewer"][..], "viewer \"vera\" added\n"),
+        (&["vera"], "viewer \"vera\" changed\n"),
+        (&["vera", "--role", "publisher"], "publisher \"vera\" changed, who was viewer\n"),
+        (&["vera"], "publisher \"vera\" changed\n"),
+    ] {
+        let (done, said) = told(&file, args);
+        assert!(done && said.ends_with(words), "{args:?}: {said}");
+    }
+    let before = fs::read_to_string(&file).unwrap();
+    assert!(before.starts_with("vera:publisher:$argon2"), "{before}");
+    let streams = folder.path().join("streams");
+    for (file, args, words) in [
+        (&file, &["anna"][..], "operators has no \"anna\" yet; say by --role what that one may do"),
+        (&file, &["vera", "--realm", "r"], "leave --realm out"),
+        (&streams, &["cam", "--role", "viewer"], "leave --role out"),
+    ] {
+        let (done, said) = told(file, args);
+        assert!(!done && said.contains(words), "{args:?}: {said}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
 }
 
 #[test]

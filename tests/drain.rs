@@ -110,6 +110,21 @@ fn a_session_over_http_that_has_begun_goes_on() {
 }
 
 #[test]
+fn more_time_leaves_the_redirect_and_nobody_is_sent_in_a_circle() {
+    let (first, second) = (Daemon::start(""), Daemon::start(""));
+    for port in [first.mms, first.http, first.rtsp] {
+        let (said, code) = first.command(&["drain", "--redirect", &format!("mms://localhost:{}", port.port())]);
+        assert!(code == Some(1) && said.contains(&format!("leads back to this daemon, which listens on {port}")), "{said}");
+    }
+    assert_eq!(status(&first)["state"], "serving");
+    drain(&first, &["--redirect", &place(&second), "--timeout", "50"]);
+    let said = drain(&first, &["--timeout", "100"]);
+    assert!(said.contains(&format!("sent to {}", place(&second))), "{said}");
+    let said = drain(&first, &["--redirect", "mms://b.example"]);
+    assert!(said.contains("sent to mms://b.example") && status(&first)["drain"]["left_s"].as_u64() > Some(50), "{said}");
+}
+
+#[test]
 fn ffmpeg_follows_over_http_and_rtsp() {
     if !ready("ffmpeg_follows_over_http_and_rtsp", &[Program("ffmpeg")]) {
         return;

@@ -179,9 +179,15 @@ fn a_mistake_changes_nothing_and_says_where_it_is() {
     assert!(!plays(&daemon, "three") && plays(&daemon, "one"));
     viewer.assert_unbroken(LIMIT);
 
-    // Without the mistake it does, by the signal too.
+    // A level that is none is one of them.
+    rewrite(&daemon, "[mms]", "[log]\nlevel = \"debugg\"\n[mms]");
     std::fs::remove_file(&users).unwrap();
     rewrite(&daemon, &format!("[users]\nfile = {users:?}\n"), "");
+    let (text, code) = daemon.command(&["reload"]);
+    assert!(code == Some(2) && text.contains("log.level: \"debugg\" is no log level"), "{text}");
+    rewrite(&daemon, "[log]\nlevel = \"debugg\"\n", "");
+
+    // Without the mistake it does, by the signal too.
     send_signal(daemon.id(), "HUP");
     wait_until("the reload", LIMIT, || daemon.log().contains("settings reloaded: added: three; removed: two"));
     assert!(plays(&daemon, "three"));
@@ -200,6 +206,14 @@ fn what_waits_for_a_restart_is_told_and_the_rest_is_applied() {
     assert!(daemon.log().contains("DEBUG"));
     let (text, code) = daemon.command(&["reload"]);
     assert_eq!((text.as_str(), code), ("waiting for a restart: limits.idle_s, window.seconds\n", Some(0)));
+    // It is not compared with what it does not read.
+    let other = daemon.folder().join("other.toml").display().to_string();
+    std::fs::write(&other, point("other", DEMO, "")).unwrap();
+    let (text, code) = daemon.command(&["check", "--diff", "--config", &other]);
+    let told = format!("--config: the running daemon reads {}, not {other}", settings_file(&daemon).display());
+    assert!(code == Some(2) && text.starts_with(&told), "{text}");
+    let (text, code) = daemon.command(&["check", "--diff", "--mms-listen", "127.0.0.1:0"]);
+    assert!(code == Some(2) && text.starts_with("--mms-listen: cannot go with --diff"), "{text}");
     let nobody = daemon.folder().join("nobody.sock").display().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_wmrelay"));
     let output = command.args(["check", "--diff", "--socket", &nobody]).output().unwrap();

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use support::control::Accounts;
 use support::daemon::{Daemon, Launch, http_get};
 use support::rtsp::Connection;
 use support::viewer::Viewer;
@@ -61,16 +62,19 @@ impl Held {
 
     /// A daemon with these listeners, and with these of the sockets.
     fn launch(&self, settings: &str, sockets: &[&dyn AsFd]) -> Daemon {
-        // For as long as the test: a few bytes.
-        let listen = |listener: &TcpListener| -> &'static str { listener.local_addr().unwrap().to_string().leak() };
         Launch::new(settings)
-            .listen([listen(&self.mms), listen(&self.http), listen(&self.admin)])
-            .rtsp(listen(&self.rtsp))
+            .listen([said(&self.mms), said(&self.http), said(&self.admin)])
+            .rtsp(said(&self.rtsp))
             .rtsp_server_port(self.media.local_addr().unwrap().port())
-            .control_listen(listen(&self.control))
+            .control_listen(said(&self.control))
             .sockets(sockets.iter().copied())
             .start()
     }
+}
+
+/// Where somebody listens, as settings say it; for as long as the test, a few bytes.
+fn said(listener: &TcpListener) -> &'static str {
+    listener.local_addr().unwrap().to_string().leak()
 }
 
 /// Connects to an address again and again until told to stop; how often, and how often in vain.
@@ -163,13 +167,12 @@ fn what_was_not_handed_over_is_bound_and_what_nobody_wants_is_told() {
     let at = admin.local_addr().unwrap();
     let launched = {
         let at: &'static str = at.to_string().leak();
-        let listen = |listener: &TcpListener| -> &'static str { listener.local_addr().unwrap().to_string().leak() };
         // SO_REUSEADDR lets two bind, but not while one of them listens: it is closed first.
         let launch = Launch::new("")
-            .listen([listen(mms), listen(http), at])
-            .rtsp(listen(rtsp))
+            .listen([said(mms), said(http), at])
+            .rtsp(said(rtsp))
             .rtsp_server_port(media.local_addr().unwrap().port())
-            .control_listen(listen(control))
+            .control_listen(said(control))
             .sockets(sockets.iter().copied());
         drop(held.admin);
         launch.start()
@@ -179,4 +182,44 @@ fn what_was_not_handed_over_is_bound_and_what_nobody_wants_is_told() {
     let told = format!("the inherited socket {stranger} (TCP) belongs to no listener of the settings");
     assert!(launched.log().contains(&told), "{}", launched.log());
     Viewer::tcp(launched.mms, "demo").wait_for_packets(5, LIMIT);
+}
+
+/// The socket unit has the control port as it is before there are users, or the other way around.
+#[test]
+fn a_socket_unit_that_does_not_fit_the_control_port_keeps_nobody_from_watching() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let accounts = Accounts::new();
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = control.local_addr().unwrap().port();
+    let daemon = Launch::new("")
+        .control_listen(format!("0.0.0.0:{port}"))
+        .control(format!("users_file = {:?}", accounts.file()))
+        .sockets([&control as &dyn AsFd])
+        .start();
+    Viewer::tcp(daemon.mms, "demo").wait_for_packets(5, LIMIT);
+    assert_eq!(daemon.control, control.local_addr().unwrap(), "this machine reaches it");
+    tls::connect(daemon.control).unwrap();
+    let log = daemon.log();
+    for words in [
+        &format!(
+            "control.listen cannot listen on 0.0.0.0:{port} (TCP), and until that is mended listens on 127.0.0.1:{port} alone"
+        ),
+        &format!("write ListenStream=0.0.0.0:{port} in place of ListenStream=127.0.0.1:{port}"),
+    ] {
+        assert!(log.contains(words), "{log}");
+    }
+    drop((daemon, control));
+
+    let control = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = control.local_addr().unwrap().port();
+    let daemon = Launch::new("").control_listen(format!("0.0.0.0:{port}")).sockets([&control as &dyn AsFd]).start();
+    Viewer::tcp(daemon.mms, "demo").wait_for_packets(5, LIMIT);
+    assert_eq!(daemon.control.port(), 0, "nowhere, rather than where strangers reach it");
+    let log = daemon.log();
+    for words in [
+        &format!("write ListenStream=127.0.0.1:{port} in place of ListenStream=0.0.0.0:{port}"),
+        "before there are users (control.users_file) the control port is for this machine alone",
+    ] {
+        assert!(log.contains(words), "{log}");
+    }
 }

@@ -7,15 +7,16 @@ use crate::settings::Elsewhere;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct DrainArgs {
     /// Send new viewers to the same name there, such as mms://other.example:8080, each with the scheme of its own protocol
-    /// [default: drain.redirect of the settings; without one they are refused]
+    /// [default: as before; drain.redirect of the settings where it does not drain yet, and without one they are refused]
     #[arg(long, value_name = "URL")]
     pub redirect: Option<Elsewhere>,
 
-    /// End those who still watch after so many seconds, 0: at once [default: drain.timeout_s of the settings; where that is 0, never]
+    /// End those who still watch after so many seconds from now, 0: at once [default: as before; drain.timeout_s of the settings where it
+    /// does not drain yet, and where that is 0, never]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub timeout: Option<u32>,
 
-    /// End the daemon when nobody watches any more, or the time is over; else it goes on without viewers, and can be told to take them again.
+    /// End the daemon when nobody watches any more, or the time is over; else it goes on without viewers, and can be told to take them again. Said once it holds until --cancel.
     /// Where systemd holds its ports (wmrelay.socket) the next connection starts it again: stop both units there
     #[arg(long)]
     pub exit: bool,

@@ -49,7 +49,8 @@ pub enum OperateCommand {
     /// Have the daemon read its settings again and put them into force, all or nothing; prints what changed
     #[command(after_help = EXIT_CODES)]
     Reload(DaemonArgs),
-    /// Take no new viewers: send them elsewhere or refuse them, while those who watch finish; or take them again
+    /// Take no new viewers: send them elsewhere or refuse them, while those who watch finish; or take them again.
+    /// While it drains, what is not said stays as it is
     #[command(after_help = EXIT_CODES)]
     Drain(DrainArgs),
     /// End a session

@@ -139,6 +139,12 @@ impl Accounts {
         Ok(Self(accounts))
     }
 
+    /// Whether a text is that of such a file, sound or not, and not a users file with its digests: a line has a hash as accounts have.
+    pub fn are_in(text: &str) -> bool {
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.splitn(3, ':').nth(2)).any(|hash| hash.starts_with('$'))
+    }
+
     /// A line of a file, without its end.
     ///
     /// # Errors
@@ -316,6 +322,14 @@ mod tests {
         assert!(accounts.verify("anna", "geheim").is_some() && accounts.verify("anna", "Geheim").is_none());
         assert_eq!(Accounts::line("a:b", Role::Viewer, "x"), Err(AccountsError::Name("a:b".into())));
         assert_eq!(Accounts::line("a", Role::Viewer, ""), Err(AccountsError::Password));
+    }
+
+    #[test]
+    fn a_users_file_is_another_one() {
+        assert!(Accounts::are_in(&format!("# who\nanna:boss:{CHEAP}\n")));
+        for other in ["", "# a:b:$c\n", "cam:wmrelay:5bb3f3234c9676605e185ff056d91246\n", "nonsense\n"] {
+            assert!(!Accounts::are_in(other), "{other}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
-pub use drain::{DrainState, DrainWish};
+pub use drain::{DrainState, DrainWish, Newcomers};
 pub use health::{BEAT_EVERY, Health, STALE_AFTER};
 pub use history::{HISTORY, Sample};
 pub use plane::{LogLevel, Plane, PlaneParts};

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use super::out::out;
 use super::serve::read_certificate;
 use super::sign::read_secrets;
 use super::{operate, placed};
@@ -53,12 +54,18 @@ pub(super) fn read_named_files(settings: &Settings) -> anyhow::Result<NamedFiles
 ///
 /// # Errors
 /// What is wrong with the settings or with the files of users and keys that they name; standard output that cannot be written to; no
-/// daemon that could be asked.
+/// daemon that could be asked, or one that reads another file.
 pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
-    let loaded = load(&args.settings.sources()).map_err(|error: SettingsError| anyhow::Error::new(error))?;
+    let sources = args.settings.sources();
+    if let Some(flag) = sources.flags.first().filter(|_| args.diff) {
+        let message = "cannot go with --diff: the running daemon is asked, and does not hear of it; leave one of the two out";
+        let problem = Problem { place: flag.name.to_owned(), key: String::new(), message: message.to_owned() };
+        return Err(SettingsError { problems: vec![problem] }.into());
+    }
+    let loaded = load(&sources).map_err(|error: SettingsError| anyhow::Error::new(error))?;
     read_named_files(&loaded.settings).map_err(|error| placed(error, &loaded.places))?;
     if args.diff {
-        return operate::differ(&args.daemon());
+        return operate::differ(&args.daemon(), args.settings.config.as_deref());
     }
     if args.quiet {
         return Ok(());
@@ -70,6 +77,6 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
     for file in &loaded.files {
         writeln!(err, "read {}", file.display())?;
     }
-    io::stdout().lock().write_all(effective(&loaded).as_bytes())?;
+    out().write_all(effective(&loaded).as_bytes())?;
     Ok(())
 }

@@ -36,8 +36,10 @@ struct Door<'s> {
     /// Where it may be listened on.
     listen: &'s Listen,
     tls: bool,
-    /// Somebody asked for it: without it the daemon does not start.
+    /// Somebody asked for it: without it the daemon does not start, unless a socket unit is at fault.
     asked_for: bool,
+    /// Somebody may sign in.
+    has_users: bool,
 }
 
 impl CommandDoors {
@@ -65,6 +67,7 @@ impl CommandDoors {
             listen: &listen,
             tls: control.tls,
             asked_for: certified || control.listen != built_in.control.listen,
+            has_users,
         }
         .open(settings, &mut certificate)?;
         let console = Door {
@@ -73,6 +76,7 @@ impl CommandDoors {
             listen: &Control::reachable(&settings.console, has_users),
             tls: true,
             asked_for: settings.console != built_in.console,
+            has_users,
         }
         .open(settings, &mut certificate)?;
         let console_certificate = certificate.clone();
@@ -112,7 +116,17 @@ impl Door<'_> {
         if self.tls && !self.listen.addresses.is_empty() && certificate.is_none() {
             *certificate = Some(certificate_of(settings)?);
         }
-        Ok(listen::bind_tcp(self.key, self.listen)?)
+        let (bound, told) = listen::bind_command_port(self.key, self.listen)?;
+        for told in told {
+            // The lines of a socket unit fit one of the two states, and somebody goes from one to the other.
+            let alone = if self.has_users {
+                String::new()
+            } else {
+                format!("; before there are users (control.users_file) the {} is for this machine alone", self.name)
+            };
+            tracing::error!("{told}{alone}");
+        }
+        Ok(bound)
     }
 }
 

@@ -9,6 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::operate;
+use super::out::out;
 use crate::args::{FirewallArgs, FirewallForm, FirewallProtocol, FirewallSide};
 use crate::client::api::{self, Call};
 use crate::control::accounts::AccountsFile;
@@ -60,7 +61,7 @@ fn ways_out(args: &FirewallArgs) -> &'static str {
 }
 
 fn print(plan: &str) -> anyhow::Result<()> {
-    io::stdout().lock().write_all(plan.as_bytes()).context("the plan cannot be written")
+    out().write_all(plan.as_bytes()).context("the plan cannot be written")
 }
 
 /// The plan of the daemon at the other end.

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::out::out;
 use crate::args::{DaemonArgs, OperateCommand};
 use crate::client::api::{self, Call};
 use crate::control::socket;
@@ -50,19 +51,20 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
     let body = match command {
         OperateCommand::Drain(drain) if !drain.cancel => {
             let redirect = drain.redirect.as_ref().map(ToString::to_string);
-            Some(json!({ "redirect": redirect, "timeout_s": drain.timeout, "exit": drain.exit }))
+            // What is not said stays as it is.
+            Some(json!({ "redirect": redirect, "timeout_s": drain.timeout, "exit": drain.exit.then_some(true) }))
         }
         _ => None,
     };
     let answer = ask(daemon, method, &path, body.as_ref())?;
-    let mut out = std::io::stdout().lock();
+    let mut out = out();
     if daemon.json {
         if !answer.is_null() {
             writeln!(out, "{answer}")?;
         }
         return Ok(());
     }
-    let bold = coloured(&out);
+    let bold = coloured(&std::io::stdout());
     let text = match command {
         OperateCommand::Status(_) => tables::status(&answer),
         OperateCommand::Viewers(_) => tables::viewers(&answer, bold),
@@ -81,15 +83,36 @@ pub(super) fn operate(command: &OperateCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what the daemon would change if it read its settings again.
+/// Prints what the daemon would change if it read its settings again. `file`: the settings file that is meant.
 ///
 /// # Errors
-/// No daemon answers; its settings cannot be used ([`SettingsError`]).
-pub(super) fn differ(daemon: &DaemonArgs) -> anyhow::Result<()> {
+/// No daemon answers; its settings cannot be used, or it reads another file ([`SettingsError`]).
+pub(super) fn differ(daemon: &DaemonArgs, file: Option<&Path>) -> anyhow::Result<()> {
     let answer = ask(daemon, Method::POST, "/v1/reload?dry_run=true", None)?;
+    // It does not read what somebody else names: what it said about it could tell what stands there.
+    if let Some(message) = file.and_then(|file| other_file(file, &answer)) {
+        let problem = Problem { place: "--config".into(), key: String::new(), message };
+        return Err(SettingsError { problems: vec![problem] }.into());
+    }
     let text = if daemon.json { format!("{answer}\n") } else { tables::reload(&answer) };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    out().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// What to tell where the daemon's settings file, which it names first, is not this one.
+fn other_file(file: &Path, answer: &Value) -> Option<String> {
+    let theirs = answer.get("files").and_then(|files| files.get(0)).and_then(Value::as_str);
+    let real =
+        |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned());
+    if theirs.is_some_and(|theirs| real(Path::new(theirs)) == real(file)) {
+        return None;
+    }
+    Some(format!(
+        "the running daemon reads {}, not {}, and is compared with nothing else; leave --config out, or see by `wmrelay check` without \
+         --diff what that file says",
+        theirs.unwrap_or("no file"),
+        file.display()
+    ))
 }
 
 /// Whether a terminal is written to that wants colours (no-color.org).

@@ -1,10 +1,11 @@
 //! What packages install beside the program: manual pages and completions, made from the command line's own description.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::out::out;
 use crate::args::{Args, CompletionsArgs, ManArgs};
 
 /// Prints what a shell completes commands by.
@@ -14,7 +15,7 @@ use crate::args::{Args, CompletionsArgs, ManArgs};
 pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut <Args as clap::CommandFactory>::command(), "wmrelay", &mut text);
-    io::stdout().write_all(&text)?;
+    out().write_all(&text)?;
     Ok(())
 }
 

@@ -25,8 +25,9 @@ pub(super) fn passwd(args: &PasswdArgs) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
     };
-    if let Some(role) = &args.role {
-        return account(args, role.parse().map_err(anyhow::Error::msg)?, &old);
+    let role = args.role.as_deref().map(str::parse).transpose().map_err(anyhow::Error::msg)?;
+    if role.is_some() || Accounts::are_in(&old) {
+        return account(args, role, &old);
     }
     let users = Users::parse(&old, &file)?;
     let realm = args.realm.as_deref().unwrap_or(if users.is_empty() { DEFAULT_REALM } else { users.realm() });
@@ -48,16 +49,32 @@ pub(super) fn passwd(args: &PasswdArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same for the file of those who sign in at the control port.
-fn account(args: &PasswdArgs, role: Role, old: &str) -> anyhow::Result<()> {
+/// The same for the file of those who sign in at the control port. `role`: none said, that which somebody has.
+fn account(args: &PasswdArgs, role: Option<Role>, old: &str) -> anyhow::Result<()> {
     let file = args.file.display().to_string();
+    ensure!(
+        args.realm.is_none(),
+        "{file} is of those who sign in at control port and console, and has no realm; leave --realm out"
+    );
+    ensure!(
+        !Users::parse(old, &file).is_ok_and(|users| !users.is_empty()),
+        "{file} is of those who publish or watch, who have no role; leave --role out, or write another file"
+    );
     let accounts = Accounts::parse(old, &file)?;
     check_name(&args.user)?;
+    let before = accounts.get(&args.user).map(|account| account.role);
+    let role = role.or(before).with_context(|| {
+        format!("{file} has no {:?} yet; say by --role what that one may do: viewer, publisher or operator", args.user)
+    })?;
     let password = password_of(&args.user)?;
     let new = with_line(old, &args.user, &Accounts::line(&args.user, role, &password)?);
     Accounts::parse(&new, &file)?;
     replace(&args.file, &new).with_context(|| format!("cannot write {file}"))?;
-    let what = if accounts.get(&args.user).is_some() { "changed" } else { "added" };
+    let what = match before {
+        None => "added".to_owned(),
+        Some(before) if before == role => "changed".to_owned(),
+        Some(before) => format!("changed, who was {before}"),
+    };
     writeln!(io::stderr(), "{file}: {role} {:?} {what}", args.user)?;
     Ok(())
 }

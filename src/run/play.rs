@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::out::out;
 use crate::args::{PlayArgs, PlayTransport, Seek};
 use crate::client::{self, AsfFile, PlayOptions, PlayReport, StreamUrl};
 use crate::mms::session::Transport;
@@ -65,7 +66,7 @@ pub(super) fn play(args: PlayArgs) -> anyhow::Result<()> {
     }
     let report = played?;
     let text = if args.json { serde_json::to_string(&report)? } else { for_a_person(&report) };
-    writeln!(std::io::stdout(), "{text}").context("the report cannot be written")
+    writeln!(out(), "{text}").context("the report cannot be written")
 }
 
 fn for_a_person(report: &PlayReport) -> String {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::out::out;
 use super::passwd::{ask_hidden, ask_shown, line_of};
 use crate::args::{FirewallProtocol, ProbeArgs};
 use crate::client::probe::{Control, ControlPort, Sealed, by_custom, by_plan, connect};
@@ -112,7 +113,7 @@ fn alone(wanted: Wanted) -> Option<String> {
 }
 
 fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out();
     if as_json {
         writeln!(out, "{}", serde_json::to_string(report)?)?;
     } else {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::out::out;
 use super::placed;
 use crate::args::SignArgs;
 use crate::ingest::load_stations;
@@ -48,7 +49,7 @@ pub(super) fn sign(args: &SignArgs) -> anyhow::Result<()> {
     if !target.asks {
         writeln!(io::stderr(), "warning: {name:?} is open to everybody or to users: nobody is asked for this key there")?;
     }
-    io::stdout().lock().write_all(told.as_bytes())?;
+    out().write_all(told.as_bytes())?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::out::out;
 use crate::args::{self, SwarmArgs, SwarmTransport};
 use crate::client::StreamUrl;
 use crate::client::swarm::{Progress, SwarmAddresses, SwarmOptions, SwarmStart, swarm as run_swarm};
@@ -59,7 +60,7 @@ pub(super) fn swarm(args: SwarmArgs) -> anyhow::Result<()> {
     }
     let report = report?;
     let text = if args.json { serde_json::to_string(&report)? } else { report.to_string() };
-    writeln!(std::io::stdout(), "{text}").context("the report cannot be written")?;
+    writeln!(out(), "{text}").context("the report cannot be written")?;
     anyhow::ensure!(report.viewers_joined > 0 || report.interrupted, "no viewer got a packet");
     let is_played_out = args.seconds == 0 || report.interrupted || report.viewers_playing > 0;
     anyhow::ensure!(is_played_out, "no viewer played to the end");

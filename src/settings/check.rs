@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing_subscriber::EnvFilter;
 
 use super::control::{console, control};
 use super::drain::drain;
@@ -442,8 +441,7 @@ impl Check<'_> {
 
     fn log(&mut self, raw: &RawLog, built_in: Log) -> Log {
         let level = raw.level.clone().unwrap_or(built_in.level);
-        if let Err(error) = EnvFilter::try_new(&level) {
-            let why = format!("{error}; write a level (error, warn, info, debug, trace), or \"info,wmrelay::mms=debug\"");
+        if let Err(why) = Log::filter(&level) {
             self.problem("log.level", why);
         }
         let format = match raw.format {
@@ -572,6 +570,16 @@ impl Check<'_> {
             ("rtsp.tls_listen", tls),
             ("admin.listen", admin),
         ];
+        let media =
+            listeners.into_iter().filter(|(key, _)| *key != "admin.listen").flat_map(|(_, listen)| listen.addresses.clone());
+        if let Some(redirect) = &settings.drain.redirect
+            && let Some(listener) = redirect.leads_to(media, |_| false)
+        {
+            self.problem(
+                "drain.redirect",
+                format!("leads back to this daemon, which listens on {listener}; name another server"),
+            );
+        }
         // What nobody has written gives way when it is bound.
         let built_in = Settings::default();
         let said = [

@@ -1,7 +1,7 @@
 //! `[drain]`: what becomes of viewers when the daemon is told to end, and where those are sent who come then.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,7 +49,38 @@ pub enum ElsewhereError {
 /// By which viewers watch, here or elsewhere.
 const SCHEMES: [&str; 9] = ["mms", "mmsu", "mmst", "mmsh", "http", "rtsp", "rtspu", "rtspt", "rtsps"];
 
+/// The ports of those schemes in URLs that name none.
+const PORTS: [u16; 4] = [1755, 80, 554, 322];
+
 impl Elsewhere {
+    /// Which of these listeners it leads to, where that is plain without looking up a name: then viewers would be sent around in a circle.
+    /// `is_own`: whether an address is one of this machine.
+    pub fn leads_to(
+        &self,
+        listeners: impl IntoIterator<Item = SocketAddr>,
+        is_own: impl Fn(IpAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let (host, port) = match self.authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None => self.authority.split_once(':').map_or((self.authority.as_str(), None), |(host, port)| (host, Some(port))),
+        };
+        let ports = port.map_or(PORTS.to_vec(), |port| port.parse().into_iter().collect());
+        let hosts = match host.parse::<IpAddr>() {
+            Ok(address) => vec![address.to_canonical()],
+            // RFC 6761 6.3.
+            Err(_) if host.eq_ignore_ascii_case("localhost") => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Err(_) => Vec::new(),
+        };
+        listeners.into_iter().find(|listener| {
+            let ours = listener.ip();
+            let is_here = |host: &IpAddr| {
+                *host == ours
+                    || ours.is_unspecified() && host.is_ipv4() == ours.is_ipv4() && (host.is_loopback() || is_own(*host))
+            };
+            ports.contains(&listener.port()) && hosts.iter().any(is_here)
+        })
+    }
+
     /// The address of a name there. `name` is as it goes into a URL of that scheme, with its query.
     pub fn url(&self, scheme: &str, name: &str) -> String {
         format!("{scheme}://{}{}{name}", self.authority, self.folder)
@@ -145,6 +176,35 @@ mod tests {
             let elsewhere: Elsewhere = text.parse().unwrap();
             assert_eq!(elsewhere.url("rtsp", "cam1"), url, "{text}");
             assert_eq!(elsewhere.to_string().parse(), Ok(elsewhere), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_leads_back_is_found_where_that_is_plain() {
+        let listeners: Vec<SocketAddr> =
+            ["0.0.0.0:1755", "[::]:1755", "0.0.0.0:8080", "192.0.2.7:8554"].iter().map(|text| text.parse().unwrap()).collect();
+        let is_own = |ip: IpAddr| ip == IpAddr::from([192, 0, 2, 7]);
+        let back = |text: &str| {
+            let elsewhere: Elsewhere = text.parse().unwrap();
+            elsewhere.leads_to(listeners.iter().copied(), is_own).map(|listener| listener.to_string())
+        };
+        for (text, listener) in [
+            ("mms://127.0.0.1:8080", "0.0.0.0:8080"),
+            ("127.0.0.9:1755/old", "0.0.0.0:1755"),
+            ("mms://192.0.2.7:8080", "0.0.0.0:8080"),
+            ("192.0.2.7:8554", "192.0.2.7:8554"),
+            ("LocalHost:8080", "0.0.0.0:8080"),
+            ("[::1]:1755", "[::]:1755"),
+            ("[::ffff:127.0.0.1]:8080", "0.0.0.0:8080"),
+            // Over MMS at least.
+            ("mms://192.0.2.7", "0.0.0.0:1755"),
+        ] {
+            assert_eq!(back(text).as_deref(), Some(listener), "{text}");
+        }
+        for text in
+            ["127.0.0.1:8554", "192.0.2.8:8080", "192.0.2.8", "[::1]:8080", "b.example:8080", "127.1:8080", "localhost.b:1755"]
+        {
+            assert_eq!(back(text), None, "{text}");
         }
     }
 

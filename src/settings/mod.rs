@@ -45,6 +45,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 /// All settings after checking; see `config/wmrelay.toml` for the words that a person writes.
 #[derive(Debug, Clone, PartialEq)]
@@ -290,8 +292,24 @@ pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub struct Log {
     /// The form of a line.
     pub format: LogFormat,
-    /// Levels as `tracing_subscriber::EnvFilter` reads them: `info`, `info,wmrelay::mms=debug`.
+    /// Levels as [`Log::filter`] reads them: `info`, `info,wmrelay::mms=debug`.
     pub level: String,
+}
+
+impl Log {
+    /// What lets through what a level, or a list of levels of parts of the program, says.
+    ///
+    /// # Errors
+    /// It says none; a sentence for the person who wrote it.
+    pub fn filter(level: &str) -> Result<EnvFilter, String> {
+        let known = "there are off, error, warn, info, debug and trace, and lists such as \"info,wmrelay::mms=debug\"";
+        // The filter takes a bare word that is no level for a part of the program, and all others would be silent.
+        let mut parts = level.split(',').map(str::trim);
+        if let Some(part) = parts.find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+            return Err(format!("{part:?} is no log level; {known}"));
+        }
+        EnvFilter::try_new(level).map_err(|error| format!("{level:?} is no log level ({error}); {known}"))
+    }
 }
 
 /// The log of sessions, a line each.

@@ -5,6 +5,7 @@
 //! for it. The crate sd-notify, which tells systemd what it wants to know, reads the variables; listenfd, made for nothing else, does
 //! no more.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -60,11 +61,7 @@ pub fn take_over() -> io::Result<usize> {
 /// # Errors
 /// As of listen(2).
 pub(super) fn tcp(address: SocketAddr) -> io::Result<Option<TcpListener>> {
-    let Some(socket) = take(&Kind::Tcp(address)) else { return Ok(None) };
-    socket.set_nonblocking(true)?;
-    // As many wait as with one of our own.
-    socket.listen(BACKLOG)?;
-    Ok(Some(socket.into()))
+    take(&Kind::Tcp(address)).map(listen).transpose()
 }
 
 /// The inherited socket that is bound to exactly this address for UDP.
@@ -95,10 +92,101 @@ pub fn close_rest() -> Vec<String> {
         .collect()
 }
 
+/// An inherited socket that nobody has asked for, and that has the port that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InTheWay {
+    /// Where it is bound.
+    pub(super) address: SocketAddr,
+    /// The address that is wanted.
+    wanted: SocketAddr,
+    /// The line of a socket unit that makes such a socket.
+    directive: &'static str,
+    /// What is wrong with it beside its address, and what to do.
+    unusable: Option<String>,
+}
+
+/// Which it is, and what to write into the socket unit.
+impl fmt::Display for InTheWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, wanted, directive, unusable } = self;
+        match unusable {
+            Some(unusable) => write!(f, "{unusable}")?,
+            None => write!(
+                f,
+                "the inherited socket {address} has that port; in the socket unit write {directive}={wanted} in place of \
+                 {directive}={address}"
+            )?,
+        }
+        // systemd starts no socket unit while its service runs.
+        f.write_str(" (systemctl edit --full wmrelay.socket), then systemctl stop wmrelay.socket wmrelay, and start both")
+    }
+}
+
+impl InTheWay {
+    /// It could be used, only its address is another one.
+    pub(super) fn is_usable(&self) -> bool {
+        self.unusable.is_none()
+    }
+}
+
+/// What keeps TCP from being listened on there, of what nobody has asked for.
+pub(super) fn in_the_way_of_tcp(wanted: SocketAddr) -> Option<InTheWay> {
+    in_the_way(&LEFT.lock().unwrap_or_else(PoisonError::into_inner), Type::STREAM, wanted)
+}
+
+/// The same for UDP.
+pub(super) fn in_the_way_of_udp(wanted: SocketAddr) -> Option<InTheWay> {
+    in_the_way(&LEFT.lock().unwrap_or_else(PoisonError::into_inner), Type::DGRAM, wanted)
+}
+
+fn in_the_way(left: &[Inherited], transport: Type, wanted: SocketAddr) -> Option<InTheWay> {
+    left.iter().find_map(|Inherited { socket, kind }| {
+        let address = socket.local_addr().ok()?.as_socket()?;
+        let overlaps = wanted.is_ipv4() == address.is_ipv4()
+            && (wanted.ip() == address.ip() || wanted.ip().is_unspecified() || address.ip().is_unspecified());
+        let has_port = wanted.port() != 0 && wanted.port() == address.port();
+        if !(has_port && socket.r#type().ok()? == transport && (overlaps || is_both(socket, address))) {
+            return None;
+        }
+        let directive = if transport == Type::DGRAM { "ListenDatagram" } else { "ListenStream" };
+        let unusable = match kind {
+            Kind::Other(why) => Some(why.clone()),
+            Kind::Tcp(_) | Kind::Udp(_) => None,
+        };
+        Some(InTheWay { address, wanted, directive, unusable })
+    })
+}
+
+/// The inherited sockets that listen by TCP on a part of what this address of all addresses would be.
+pub(super) fn tcp_within(all: SocketAddr) -> Vec<TcpListener> {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_within = |address: SocketAddr| address.port() == all.port() && address.is_ipv4() == all.is_ipv4();
+    let within: Vec<_> = left
+        .extract_if(
+            ..,
+            |inherited| matches!(inherited.kind, Kind::Tcp(address) if all.ip().is_unspecified() && is_within(address)),
+        )
+        .collect();
+    drop(left);
+    within.into_iter().filter_map(|inherited| listen(inherited.socket).ok()).collect()
+}
+
+fn listen(socket: Socket) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    // As many wait as with one of our own.
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 fn take(wanted: &Kind) -> Option<Socket> {
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     let at = left.iter().position(|inherited| inherited.kind == *wanted)?;
     Some(left.swap_remove(at).socket)
+}
+
+/// It takes IPv4 too.
+fn is_both(socket: &Socket, address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6().unwrap_or(true)
 }
 
 fn kind_of(socket: &Socket) -> Kind {
@@ -115,14 +203,14 @@ fn kind_of(socket: &Socket) -> Kind {
         );
     };
     // It would have to be served as two: IPv4 addresses come out of it in the clothes of IPv6, and IPv4 datagrams want other options.
-    let is_both = address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6().unwrap_or(true);
     let port = address.port();
     match kind {
-        _ if is_both => Kind::Other(format!(
+        _ if is_both(socket, address) => Kind::Other(format!(
             "the inherited socket {address} is for IPv6 and IPv4 at once, and is not used; in the socket unit write \
              BindIPv6Only=ipv6-only and both 0.0.0.0:{port} and [::]:{port}"
         )),
-        Type::STREAM if socket.domain().is_ok_and(is_ip) && socket.is_listener().unwrap_or(false) => Kind::Tcp(address),
+        // One that is only bound is told to listen by who takes it.
+        Type::STREAM if socket.domain().is_ok_and(is_ip) && port != 0 && socket.peer_addr().is_err() => Kind::Tcp(address),
         Type::STREAM => Kind::Other(format!(
             "the inherited socket {address} is a connection, and is not used; the socket unit must not say Accept=yes"
         )),
@@ -146,7 +234,9 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let connection = std::net::TcpStream::connect(address).unwrap();
-        assert_eq!(kind_of(&listener.into()), Kind::Tcp(address));
+        // It stays open: without it the connection is none.
+        let listener = Socket::from(listener);
+        assert_eq!(kind_of(&listener), Kind::Tcp(address));
         let told = |socket: Socket| match kind_of(&socket) {
             Kind::Other(why) => why,
             kind => panic!("{kind:?}"),
@@ -172,6 +262,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_bound_can_be_listened_on() {
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(matches!(kind_of(&bound), Kind::Other(_)), "it has no port");
+        bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = bound.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(kind_of(&bound), Kind::Tcp(address));
+        assert_eq!(listen(bound).unwrap().local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn a_socket_in_the_way_is_told_with_the_line_that_would_fit() {
+        let inherited = |socket: Socket| {
+            let kind = kind_of(&socket);
+            let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+            (vec![Inherited { socket, kind }], port)
+        };
+        let any_v4 = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let any_v6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+
+        let (left, port) = inherited(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().into());
+        let told = in_the_way(&left, Type::STREAM, any_v4(port)).unwrap().to_string();
+        let expected = format!(
+            "the inherited socket 127.0.0.1:{port} has that port; in the socket unit write ListenStream=0.0.0.0:{port} in place of \
+             ListenStream=127.0.0.1:{port} ("
+        );
+        assert!(told.starts_with(&expected), "{told}");
+        assert_eq!(in_the_way(&left, Type::DGRAM, any_v4(port)), None);
+        assert_eq!(in_the_way(&left, Type::STREAM, any_v6(port)), None);
+        assert_eq!(in_the_way(&left, Type::STREAM, any_v4(port - 1)), None);
+        assert_eq!(in_the_way(&left, Type::STREAM, (Ipv4Addr::new(127, 0, 0, 2), port).into()), None);
+
+        let (left, port) = inherited(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().into());
+        let told = in_the_way(&left, Type::DGRAM, (Ipv4Addr::LOCALHOST, port).into()).unwrap().to_string();
+        assert!(
+            told.contains(&format!("write ListenDatagram=127.0.0.1:{port} in place of ListenDatagram=0.0.0.0:{port}")),
+            "{told}"
+        );
+
+        let both = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        both.set_only_v6(false).unwrap();
+        both.bind(&any_v6(0).into()).unwrap();
+        let (left, port) = inherited(both);
+        for wanted in [any_v4(port), any_v6(port), (Ipv4Addr::LOCALHOST, port).into()] {
+            let found = in_the_way(&left, Type::STREAM, wanted).unwrap();
+            assert!(!found.is_usable() && found.to_string().contains("BindIPv6Only=ipv6-only and both"), "{found}");
+        }
+    }
+
+    #[test]
     fn an_address_gets_its_socket_once_and_the_rest_is_told() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let datagrams = UdpSocket::bind(listener.local_addr().unwrap()).unwrap();
@@ -180,6 +319,14 @@ mod tests {
             let kind = kind_of(&socket);
             LEFT.lock().unwrap().push(Inherited { socket, kind });
         }
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let listen = crate::settings::Listen { addresses: vec![everywhere], built_in: false };
+        let error = crate::shard::listen::bind_tcp("http.listen", &listen).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("http.listen cannot listen on {everywhere} (TCP): the inherited socket {address}")),
+            "{error}"
+        );
+        assert!(error.ends_with(&format!("; or let http.listen say {address}")), "{error}");
         let found = tcp(address).unwrap().unwrap();
         assert_eq!(found.local_addr().unwrap(), address);
         assert!(tcp(address).unwrap().is_none(), "once");

@@ -1,13 +1,14 @@
 //! Binding the media ports: TCP, for MMS the UDP port of the same number, for RTSP a pair of UDP ports. Where a socket was inherited
 //! that has the address, it is that one.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::inherited;
+use super::inherited::{self, InTheWay};
 use super::udp::UdpPort;
 use crate::settings::{Listen, Udp};
 
@@ -19,8 +20,7 @@ const PORT_ATTEMPTS: usize = 32;
 const PAIR_ATTEMPTS: usize = 64;
 
 /// A listener that could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("{key} cannot listen on {address} ({transport}): {error}. Is another server running, or does the port need a privilege?")]
+#[derive(Debug)]
 pub struct BindError {
     /// The setting that names the address, `mms.listen`.
     pub key: &'static str,
@@ -30,7 +30,45 @@ pub struct BindError {
     pub transport: &'static str,
     /// What the system said.
     pub error: String,
+    /// The inherited socket that has the port.
+    pub in_the_way: Option<Box<InTheWay>>,
 }
+
+impl BindError {
+    fn tcp(key: &'static str, address: SocketAddr, error: &io::Error) -> Self {
+        Self {
+            key,
+            address,
+            transport: "TCP",
+            error: error.to_string(),
+            in_the_way: inherited::in_the_way_of_tcp(address).map(Box::new),
+        }
+    }
+
+    fn udp(key: &'static str, address: SocketAddr, error: &io::Error) -> Self {
+        Self {
+            key,
+            address,
+            transport: "UDP",
+            error: error.to_string(),
+            in_the_way: inherited::in_the_way_of_udp(address).map(Box::new),
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, address, transport, error, in_the_way } = self;
+        write!(f, "{key} cannot listen on {address} ({transport}): ")?;
+        match in_the_way {
+            None => write!(f, "{error}. Is another server running, or does the port need a privilege?"),
+            Some(inherited) if inherited.is_usable() => write!(f, "{inherited}; or let {key} say {}", inherited.address),
+            Some(inherited) => write!(f, "{inherited}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
 
 /// A bound MMS listener.
 #[derive(Debug)]
@@ -101,17 +139,16 @@ pub fn bind_rtsp(listen: &Listen, port: u16, settings: &Udp) -> Result<Vec<RtspL
         let Ok(local) = tcp.local_addr() else { continue };
         let max_datagram = if local.is_ipv4() { settings.max_datagram_v4 } else { settings.max_datagram_v6 };
         let udp = if settings.enabled {
-            let ports = RtpPorts::bind(local.ip(), port, max_datagram).map_err(|error| BindError {
-                key: "rtsp.server_port",
-                address: SocketAddr::new(local.ip(), port),
-                transport: "UDP",
-                error: error.to_string(),
-            })?;
+            let ports = RtpPorts::bind(local.ip(), port, max_datagram)
+                .map_err(|error| BindError::udp("rtsp.server_port", SocketAddr::new(local.ip(), port), &error))?;
             let media = ports.media.local();
             if port != 0 && media.port() != port {
+                let wanted = [port, port.saturating_add(1)].map(|port| SocketAddr::new(local.ip(), port));
+                let in_the_way = wanted.into_iter().find_map(inherited::in_the_way_of_udp).map(|inherited| inherited.to_string());
                 tracing::warn!(
                     wanted = port,
                     bound = %media,
+                    in_the_way,
                     "rtsp.server_port is taken: media over RTSP comes from another UDP port, which firewalls may not expect"
                 );
             }
@@ -134,10 +171,37 @@ pub fn bind_tcp(key: &'static str, listen: &Listen) -> Result<Vec<TcpListener>, 
         match listener(address) {
             Ok(tcp) => bound.push(tcp),
             Err(error) if passed_over(listen, address, &error) => {}
-            Err(error) => return Err(BindError { key, address, transport: "TCP", error: error.to_string() }),
+            Err(error) => return Err(BindError::tcp(key, address, &error)),
         }
     }
     Ok(bound)
+}
+
+/// Binds what is no way to media, as [`bind_tcp`], but an inherited socket in the way of it does not keep the daemon from its viewers:
+/// where that one is a part of the address ("127.0.0.1" of "0.0.0.0"), there alone is listened, and else nowhere. Never on more than
+/// was asked for, since that may be what keeps strangers out. With it what to tell about that, a sentence each.
+///
+/// # Errors
+/// As [`bind_tcp`] where anything else is in the way.
+pub fn bind_command_port(key: &'static str, listen: &Listen) -> Result<(Vec<TcpListener>, Vec<String>), BindError> {
+    let (mut bound, mut told) = (Vec::new(), Vec::new());
+    for &address in &listen.addresses {
+        let error = match listener(address) {
+            Ok(tcp) => {
+                bound.push(tcp);
+                continue;
+            }
+            Err(error) if passed_over(listen, address, &error) => continue,
+            Err(error) => BindError::tcp(key, address, &error),
+        };
+        let Some(in_the_way) = &error.in_the_way else { return Err(error) };
+        let within = inherited::tcp_within(address);
+        let at: Vec<_> = within.iter().filter_map(|tcp| Some(tcp.local_addr().ok()?.to_string())).collect();
+        let until = if at.is_empty() { "nowhere".to_owned() } else { format!("on {} alone", at.join(", ")) };
+        told.push(format!("{key} cannot listen on {address} (TCP), and until that is mended listens {until}: {in_the_way}"));
+        bound.extend(within);
+    }
+    Ok((bound, told))
 }
 
 /// Binds the MMS addresses, TCP and UDP with one number; port 0 takes a number that both have free.
@@ -155,19 +219,20 @@ pub fn bind_mms(listen: &Listen, settings: &Udp) -> Result<Vec<MmsListener>, Bin
             let tcp = match listener(address) {
                 Ok(tcp) => tcp,
                 Err(error) if passed_over(listen, address, &error) => break,
-                Err(error) => return Err(BindError { key, address, transport: "TCP", error: error.to_string() }),
+                Err(error) => return Err(BindError::tcp(key, address, &error)),
             };
             if !settings.enabled {
                 bound.push(MmsListener { tcp, udp: None });
                 break;
             }
-            match tcp.local_addr().and_then(|local| UdpPort::bind(local, max_datagram)) {
+            let local = tcp.local_addr().unwrap_or(address);
+            match UdpPort::bind(local, max_datagram) {
                 Ok(udp) => {
                     bound.push(MmsListener { tcp, udp: Some(Arc::new(udp)) });
                     break;
                 }
                 Err(_) if attempts > 0 => {}
-                Err(error) => return Err(BindError { key, address, transport: "UDP", error: error.to_string() }),
+                Err(error) => return Err(BindError::udp(key, local, &error)),
             }
         }
     }

@@ -117,6 +117,11 @@ impl Users {
                 return Err(refuse("expected user:realm:digest; make such lines with `wmrelay passwd`".into()));
             };
             check_name("user name", user).and_then(|()| check_name("realm", named)).map_err(|error| refuse(error.to_string()))?;
+            if hex.starts_with('$') {
+                return Err(refuse(
+                    "is of those who sign in at control port and console; `control.users_file` names such a file".into(),
+                ));
+            }
             let ha1 = Ha1::parse(hex).ok_or_else(|| {
                 refuse(format!("the digest of user {user:?} is not 32 hexadecimal digits; write it again with `wmrelay passwd`"))
             })?;
@@ -206,6 +211,7 @@ mod tests {
         for (text, line, word) in [
             ("nonsense", 1, "passwd"),
             ("a:r:1234", 1, "32 hexadecimal"),
+            ("a:operator:$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aa", 1, "`control.users_file`"),
             (":r:939e7578ed9e3c518a452acee763bce9", 1, "empty"),
             (&format!("{ok}{ok}"), 2, "already"),
             (&format!("{ok}\nb:other:939e7578ed9e3c518a452acee763bce9"), 3, "one realm"),

@@ -59,7 +59,7 @@ pub(in crate::console) async fn users(
         h2 { "To add one, or to change a password" }
         p { "On the machine of the daemon; the file is read again by itself. Roles are viewer, publisher and operator, each of which may do "
             "what the one before may." }
-        pre { "wmrelay passwd --role operator " (file) " NAME" }
+        pre { "wmrelay passwd --role ROLE " (file) " NAME\nwmrelay passwd " (file) " NAME    # another password, the same role" }
         p { "To take one away, delete the line of that name in the file." }
     };
     page(&visitor, "/users", "Users", &body)

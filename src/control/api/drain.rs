@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Body, Failure, FailureBody};
 use super::caller::Operator;
-use crate::control::drain::{CancelRefusal, DrainState, DrainWish};
+use crate::control::drain::{CancelRefusal, DrainState, DrainWish, Newcomers};
 use crate::control::plane::Plane;
 use crate::settings::{DRAIN_TIMEOUT_S_MAX, ElsewhereError};
 
@@ -23,16 +23,16 @@ const REDIRECT_MAX: usize = 1024;
 #[serde(deny_unknown_fields)]
 pub(super) struct Drain {
     /// Where new viewers are sent, such as `mms://other.example:8080`: the name is appended, the scheme is that of each viewer's protocol.
-    /// Empty: they are refused. Not said: as `[drain] redirect` of the settings has it.
+    /// Empty: they are refused. Not said: as before; as `[drain] redirect` of the settings has it where it does not drain yet.
     #[schema(max_length = 1024)]
     redirect: Option<String>,
-    /// Seconds that those who watch may go on. Not said: those of `[drain] timeout_s`, and where that is 0 until they leave by themselves.
+    /// Seconds that those who watch may go on from now. Not said: as long as before; where it does not drain yet, those of
+    /// `[drain] timeout_s`, and where that is 0 until they leave by themselves.
     #[schema(maximum = 86400)]
     timeout_s: Option<u32>,
-    /// The daemon ends when nobody watches any more, or the time is over; else it goes on without viewers. One that was told to end does in
-    /// any case, and then a time that is not said stays as it is.
-    #[serde(default)]
-    exit: bool,
+    /// The daemon ends when nobody watches any more, or the time is over; else it goes on without viewers. Not said: as before; where it
+    /// does not drain yet, it goes on. One that was told to end by a signal does in any case.
+    exit: Option<bool>,
 }
 
 /// A drain that is carried out.
@@ -63,7 +63,8 @@ impl Draining {
     }
 }
 
-/// Take no new viewers: send them elsewhere, or refuse them, and let those who watch finish. Called again it begins anew.
+/// Take no new viewers: send them elsewhere, or refuse them, and let those who watch finish. Called again it changes what it says, and no
+/// more.
 #[utoipa::path(
     post, path = "/v1/drain", tag = "operation", security(("token" = [])),
     request_body = Drain,
@@ -83,34 +84,33 @@ pub(super) async fn drain(
     Body(Drain { redirect, timeout_s, exit }): Body<Drain>,
 ) -> Result<Json<Draining>, Failure> {
     let bad = |error, why| Failure::new(StatusCode::BAD_REQUEST, error, why);
-    let in_force = plane.relay.settings();
-    let of_settings = &in_force.drain;
-    let redirect = match redirect {
-        None => of_settings.redirect.clone(),
-        Some(text) if text.is_empty() => None,
+    let newcomers = match redirect {
+        None => None,
+        Some(text) if text.is_empty() => Some(Newcomers::Refused),
         Some(text) if text.len() > REDIRECT_MAX => {
             return Err(bad("bad_redirect", format!("an address has at most {REDIRECT_MAX} bytes")));
         }
-        Some(text) => Some(text.parse().map_err(|error: ElsewhereError| bad("bad_redirect", error.to_string()))?),
+        Some(text) => {
+            let elsewhere = text.parse().map_err(|error: ElsewhereError| bad("bad_redirect", error.to_string()))?;
+            Some(Newcomers::SentTo(elsewhere))
+        }
     };
+    if let Some((redirect, listener)) = plane.leads_back(newcomers.as_ref()) {
+        let why = format!("{redirect} leads back to this daemon, which listens on {listener}; name another server");
+        return Err(bad("bad_redirect", why));
+    }
     if timeout_s.is_some_and(|seconds| seconds > DRAIN_TIMEOUT_S_MAX) {
         return Err(bad("bad_timeout", format!("timeout_s is not between 0 and {DRAIN_TIMEOUT_S_MAX} seconds")));
     }
     let timeout = timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
-    let timeout = timeout.or_else(|| Some(of_settings.timeout).filter(|timeout| !timeout.is_zero()));
     if plane.health.stopping() {
         return Err(Failure::new(StatusCode::CONFLICT, "stopping", "the daemon ends already"));
     }
-    let to = redirect.as_ref().map_or_else(|| "nowhere".to_owned(), ToString::to_string);
-    tracing::warn!(
-        to,
-        timeout_s = timeout.map(|timeout| timeout.as_secs()),
-        exit,
-        by = caller.user,
-        "an operator lets it drain: no new viewers"
-    );
-    let state = plane.begin_drain(tokio::time::Instant::now().into_std(), DrainWish { redirect, timeout, exit });
-    Ok(Json(Draining::of(&state)))
+    let state = plane.begin_drain(tokio::time::Instant::now().into_std(), DrainWish { newcomers, timeout, exit });
+    let state = Draining::of(&state);
+    let to = state.redirect.as_deref().unwrap_or("nowhere");
+    tracing::warn!(to, left_s = state.left_s, exit = state.exit, by = caller.user, "an operator lets it drain: no new viewers");
+    Ok(Json(state))
 }
 
 /// Take new viewers again.

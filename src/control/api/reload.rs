@@ -1,5 +1,6 @@
 //! The settings, read again while the daemon runs.
 
+use std::path::absolute;
 use std::sync::Arc;
 
 use axum::Json;
@@ -128,7 +129,8 @@ fn told(dry_run: bool, reloaded: Reloaded) -> ReloadAnswer {
         applied: difference.applied,
         waiting_for_restart: difference.waiting,
         warnings: warnings.into_iter().map(problem).collect(),
-        files: files.iter().map(|file| file.display().to_string()).collect(),
+        // Who asks stands in another folder.
+        files: files.iter().map(|file| absolute(file).as_deref().unwrap_or(file).display().to_string()).collect(),
     }
 }
 

@@ -8,8 +8,7 @@ use serde_json::Value;
 pub(super) fn status(answer: &Value) -> String {
     let mut text = String::new();
     let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
-    let _ =
-        writeln!(text, "wmrelay {}, {} for {}", word(answer, "version"), word(answer, "state"), span(number("uptime_s") as f64));
+    let _ = writeln!(text, "wmrelay {}, {}", word(answer, "version"), state(answer));
     if let Some(state) = answer.get("drain").filter(|state| !state.is_null()) {
         text.push_str(&drain(state));
     }
@@ -24,6 +23,19 @@ pub(super) fn status(answer: &Value) -> String {
         }
     }
     text
+}
+
+/// What the daemon does, and for how long: `serving for 2 h 3 min`.
+pub(in crate::run) fn state(answer: &Value) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 seconds")]
+    let seconds = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).map(|seconds| span(seconds as f64));
+    let runs = seconds(answer, "uptime_s").unwrap_or_default();
+    let drains = answer.get("drain").and_then(|drain| seconds(drain, "lasts_s"));
+    match (word(answer, "state").as_str(), drains) {
+        ("serving", _) => format!("serving for {runs}"),
+        ("draining", Some(drains)) => format!("draining for {drains}, runs for {runs}"),
+        (state, _) => format!("{state}, runs for {runs}"),
+    }
 }
 
 /// How a drain goes.
@@ -287,6 +299,17 @@ mod tests {
         assert_eq!(told(0), "no address was remembered there: nothing is forgotten\n");
         assert_eq!(told(1), "1 address is forgotten: UDP is tried again there\n");
         assert_eq!(told(2), "2 addresses are forgotten: UDP is tried again there\n");
+    }
+
+    #[test]
+    fn a_drain_lasts_as_long_as_it_does() {
+        let mut answer = json!({ "state": "serving", "uptime_s": 1133, "drain": null });
+        assert_eq!(state(&answer), "serving for 18 min 53 s");
+        answer["state"] = "draining".into();
+        answer["drain"] = json!({ "lasts_s": 3 });
+        assert_eq!(state(&answer), "draining for 3.0 s, runs for 18 min 53 s");
+        answer["state"] = "stopping".into();
+        assert_eq!(state(&answer), "stopping, runs for 18 min 53 s");
     }
 
     #[test]

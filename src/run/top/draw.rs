@@ -76,15 +76,12 @@ impl Line {
 fn head(sample: &Sample, rows: &[Row]) -> Vec<Line> {
     let status = &sample.status;
     let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or_default();
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 seconds")]
-    let uptime = tables::span(number("uptime_s") as f64);
-    let state = text(status, "state");
-    let look = if state == "serving" { BOLD } else { YELLOW };
+    let look = if text(status, "state") == "serving" { BOLD } else { YELLOW };
     let playing = rows.iter().filter(|row| row.plays).count();
     let (bits, packets) =
         rows.iter().fold((0_u64, 0_u64), |(bits, packets), row| (bits + row.bit_rate, packets + row.packets_per_s));
     let mut lines = vec![
-        Line(look, format!("wmrelay {}, {state} for {uptime}", text(status, "version"))),
+        Line(look, format!("wmrelay {}, {}", text(status, "version"), tables::state(status))),
         Line(
             "",
             format!(

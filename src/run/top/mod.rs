@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::operate::{Line, coloured};
+use super::out::out;
 use crate::args::TopArgs;
 use draw::Page;
 use sample::{Order, Sample};
@@ -46,7 +47,7 @@ async fn once(line: &Line) -> anyhow::Result<()> {
     let rows = sample::rows(&before, &now, apart, Order::Rate);
     let page = Page { size: None, first: 0, order: Order::Rate, colours: coloured(&io::stdout()) };
     let text = draw::page(&now, &rows, page).join("\n");
-    writeln!(io::stdout(), "{text}")?;
+    writeln!(out(), "{text}")?;
     Ok(())
 }
 
@@ -56,7 +57,7 @@ async fn stream(line: &Line, every: Duration, once: bool) -> anyhow::Result<()> 
     loop {
         sleep(every).await;
         let (now, at) = (look(line).await?, Instant::now());
-        let mut out = io::stdout().lock();
+        let mut out = out();
         writeln!(out, "{}", sample::as_json(&before, &now, at - begin))?;
         out.flush()?;
         if once {
