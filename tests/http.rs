@@ -353,11 +353,12 @@ fn pages_and_playlists_escape_names() {
     for got in [&page, &asx] {
         let text = got.text();
         assert!(text.contains("a&lt;b&gt;&amp;&#39;c") && !text.contains("<b>"), "{text}");
-        assert!(text.contains(&format!("mms://{}/{encoded}", daemon.http)) && text.contains(&url), "{text}");
+        assert!(text.contains(&format!("mms://{}/{encoded}", daemon.mms)) && text.contains(&url), "{text}");
     }
     // The Host that is named gets into addresses, and nothing but a host does.
     let named = curl(out.path(), &["--header", "Host: media.example:8080"], &format!("{url}.asx"));
-    assert!(named.text().contains(&format!("mms://media.example:8080/{encoded}\"")), "{}", named.text());
+    let own = format!("mms://media.example:{}/{encoded}\"", daemon.mms.port());
+    assert!(named.text().contains(&own), "{}", named.text());
     let wild = curl(out.path(), &["--header", "Host: \"><script>"], &format!("{url}.asx"));
     assert!(!wild.text().contains("script"), "{}", wild.text());
     let titled = Daemon::start("[[publishing_point]]\nname = \"Door\"\ntitle = \"Front <door>\"\nsource = { type = \"push\" }\n");

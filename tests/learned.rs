@@ -67,8 +67,17 @@ impl Site {
 
     #[track_caller]
     fn plays_for(&self, url: &str, seconds: &str) -> Value {
-        let arguments = ["play", url, "--ports", "1024-1123", "--seconds", seconds, "--json"];
-        let played = Process::start(self.network.client_command(env!("CARGO_BIN_EXE_wmrelay"), &arguments)).finish(MINUTE);
+        Self::report(self.start(url, "1024-1123", seconds))
+    }
+
+    fn start(&self, url: &str, ports: &str, seconds: &str) -> Process {
+        let arguments = ["play", url, "--ports", ports, "--seconds", seconds, "--json"];
+        Process::start(self.network.client_command(env!("CARGO_BIN_EXE_wmrelay"), &arguments))
+    }
+
+    #[track_caller]
+    fn report(player: Process) -> Value {
+        let played = player.finish(MINUTE);
         assert!(played.status.success(), "{}{}", played.stdout, played.stderr);
         serde_json::from_str(&played.stdout).unwrap_or_else(|error| panic!("{error}: {}", played.stdout))
     }
@@ -205,22 +214,71 @@ fn a_players_reports_tell_that_udp_arrives() {
     assert_eq!(site.learned().as_array().unwrap().len(), 0, "it has arrived a moment ago");
 }
 
-/// A firewall that says so: its word is taken once the player comes by TCP.
+/// A firewall that says so: its word is taken of the port, and of the address once the player comes by TCP.
 #[test]
 fn an_icmp_error_is_believed_with_a_second_attempt() {
     let needs = [Root, Program("ip"), Program("nft"), Program("bash")];
     if !ready("an_icmp_error_is_believed_with_a_second_attempt", &needs) {
         return;
     }
-    let (site, url) = (Site::new(""), format!("mmsu://{SERVER}/demo"));
+    let site = Site::new("");
     site.network.load_at_firewall(&rules("reject"));
-    let arguments = ["play", &url, "--ports", "1024-1123", "--seconds", "3", "--json"];
-    Process::start(site.network.client_command(env!("CARGO_BIN_EXE_wmrelay"), &arguments)).finish(MINUTE);
-    assert_eq!(site.learned().as_array().unwrap().len(), 0, "anybody may send ICMP");
-    assert_eq!(site.plays(&format!("mmst://{SERVER}/demo"))["transport"], "tcp");
+    site.rolls_over(&format!("mms://{SERVER}/demo"));
     let learned = site.learned();
-    assert_eq!((learned[0]["prefix"].as_str(), learned[0]["sign"].as_str()), (Some("10.77.2.2/32"), Some("icmp")), "{learned}");
+    let told: Vec<_> = learned.as_array().unwrap().iter().map(|facts| (&facts["port"], facts["sign"].as_str())).collect();
+    assert_eq!(told, [(&Value::Null, Some("icmp")), (&1024.into(), Some("icmp"))], "{learned}");
     assert_eq!(site.plays(&format!("mms://{SERVER}/demo"))["transport"], "tcp");
+    let stories = site.stories();
+    assert!(stories.contains("nothing more is sent to it by UDP") && !stories.contains("it is over: nobody"), "{stories}");
+}
+
+/// Some ports are open, others rejected: who has one of those takes TCP, at once the next time, whatever arrives at its neighbour's.
+#[test]
+fn who_is_rejected_takes_tcp_beside_one_that_plays_by_udp() {
+    let needs = [Root, Program("ip"), Program("nft"), Program("bash"), Program("ffmpeg")];
+    if !ready("who_is_rejected_takes_tcp_beside_one_that_plays_by_udp", &needs) {
+        return;
+    }
+    let (site, url) = (Site::new(""), format!("mms://{SERVER}/demo"));
+    let rejects =
+        format!("1024-1029 accept\n    ip saddr {SERVER} ip daddr {CLIENT} udp dport 1030-1123 counter name media reject");
+    site.network.load_at_firewall(&rules("accept").replace("1024-1123 counter name media accept", &rejects));
+    let neighbour = site.start(&url, "1024-1029", "300");
+    let by_udp = || sum_of(&site.network.get_at_server(9755, "/metrics"), "wmrelay_viewers", &[("transport", "udp")]);
+    wait_until("a neighbour that plays by UDP", MINUTE, || by_udp() == 1.0);
+    let rejected_ports =
+        || -> Vec<u64> { site.learned().as_array().unwrap().iter().filter_map(|facts| facts["port"].as_u64()).collect() };
+
+    let first = Site::report(site.start(&url, "1030-1049", "20"));
+    let why = first["udp_refused"].as_str().unwrap_or_default();
+    assert!(first["transport"] == "tcp" && why.contains("header did not arrive"), "{first}");
+    assert_eq!(rejected_ports(), [1030]);
+    let rejected = site.network.counted("media");
+    let second = Site::report(site.start(&url, "1030-1049", "2"));
+    let why = second["udp_refused"].as_str().unwrap_or_default();
+    assert!(second["transport"] == "tcp" && why.contains("0xC00D00D1"), "{second}");
+    assert_eq!(site.network.counted("media"), rejected, "not a datagram was sent");
+    let open = Site::report(site.start(&url, "1025-1029", "2"));
+    assert_eq!(open["transport"], "udp", "{open}");
+
+    // FFmpeg gives up where its connection is closed, and takes another port each time.
+    let ffmpeg = || {
+        let arguments = ["-timeout", "5000000", "-min_port", "1060", "-max_port", "1099"].map(str::to_owned);
+        let arguments = [arguments.to_vec(), ffmpeg_arguments(&format!("rtsp://{SERVER}:8554/demo"), 2)].concat();
+        let done = Process::start(site.network.client_command("ffmpeg", &arguments)).finish(MINUTE);
+        assert!(done.status.success() && frames(&done.stdout).len() > 20, "{}", done.stderr);
+        done.stderr
+    };
+    let first = ffmpeg();
+    assert!(first.contains("UDP timeout, retrying with TCP"), "{first}");
+    assert_eq!(rejected_ports().len(), 2, "{}", site.learned());
+    let second = ffmpeg();
+    assert!(!second.contains("UDP timeout"), "{second}");
+
+    assert_eq!(by_udp(), 1.0);
+    neighbour.signal("INT");
+    let neighbour = Site::report(neighbour);
+    assert_eq!((&neighbour["transport"], &neighbour["lost"]), (&"udp".into(), &0.into()), "{neighbour}");
 }
 
 #[test]

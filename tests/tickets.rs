@@ -128,6 +128,8 @@ fn ffmpeg_plays_what_a_viewing_session_names() {
             let (status, text) = http_get(house.daemon.http, &url[url.find("/secret").unwrap()..]);
             let entry = format!("/secret?k={}\"", answer["ticket"].as_str().unwrap());
             assert!(status == 200 && text.contains(&entry), "{text}");
+            // UDP, and the port that is held, are for who comes there.
+            assert!(text.contains(answer["urls"]["mms"].as_str().unwrap()), "{text}");
         } else {
             ffmpeg_plays(&url);
         }

@@ -241,6 +241,10 @@ pub async fn play_observed(
             }
             // Somebody on the way drops datagrams without a word: the one case that shows only now.
             Ended::Client(end @ ClientEnd::HeaderLost) if attempt.may_fall_back() => attempt.no_udp = Some(end.to_string()),
+            // Or it rejects them, and the server takes its word for it.
+            Ended::Closed | Ended::Broken(_) if !played && report.trusted_udp() && attempt.may_fall_back() => {
+                attempt.no_udp = Some("the server closed the connection before anything came by UDP".into());
+            }
             Ended::Client(end) if played || end == ClientEnd::Ended => return Ok(report.ended(&end)),
             Ended::Client(end) => return Err(PlayError::Session { url: report.url, end }),
             Ended::Closed if played => return Ok(report.ended(&"the server closed the connection")),
@@ -440,6 +444,11 @@ impl Attempt {
 }
 
 impl PlayReport {
+    /// Whether it was to get its media by UDP, and the server had not refused that.
+    const fn trusted_udp(&self) -> bool {
+        self.port.is_some() && self.udp_refused.is_none()
+    }
+
     fn ended(self, by: &impl ToString) -> Self {
         Self { ended_by: by.to_string(), ..self }
     }

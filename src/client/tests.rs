@@ -29,6 +29,8 @@ struct Manners {
     lose_every: u32,
     /// No datagram goes out at all.
     firewall: bool,
+    /// It closes the connection rather than send a datagram.
+    hangs_up: bool,
     /// The broadcast ends after its packets; else the viewer has to leave.
     ends: bool,
 }
@@ -95,6 +97,7 @@ impl Viewer<'_> {
             while let Some(output) = self.session.poll_output() {
                 match output {
                     Output::Send(bytes) => drop(self.stream.write_all(&bytes).await),
+                    Output::Datagram(_) if self.manners.hangs_up => return,
                     Output::Datagram(bytes) => self.send(&bytes).await,
                     Output::Ask(ask) => self.grant(ask).await,
                     Output::Close(_) => return,
@@ -240,6 +243,24 @@ async fn over_udp_with_resends_until_the_end() {
     assert!(report.port.is_some_and(|port| (2510..2520).contains(&port)));
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["packets"], &json["transport"]), (&300.into(), &"udp".into()));
+}
+
+/// As servers do that are told by ICMP that nobody gets what they send.
+#[tokio::test]
+async fn a_close_before_the_first_packet_is_an_end_of_udp() {
+    let server = Server::bind().await;
+    let hangs_up = Manners { hangs_up: true, ..Manners::default() };
+    let serves = async {
+        server.serve(hangs_up, None).await;
+        server.serve(Manners { ends: true, ..Manners::default() }, None).await
+    };
+    let (_, report) = tokio::join!(serves, watch(options(&server.url("mms"), 2680)));
+    let report = report.unwrap();
+    assert_eq!((report.transport, report.packets), ("tcp", 300));
+    assert!(report.udp_refused.as_deref().is_some_and(|why| why.contains("before anything came by UDP")), "{report:?}");
+    // Who wants UDP alone is told.
+    let (_, report) = tokio::join!(server.serve(hangs_up, None), watch(options(&server.url("mmsu"), 2680)));
+    assert!(report.is_err(), "{report:?}");
 }
 
 #[tokio::test]

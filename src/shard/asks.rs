@@ -175,7 +175,7 @@ impl State {
         }
         let admission = self.context.relay.admission();
         // Who holds a ticket may know better.
-        if !admission.ports().is_held(address, port) && admission.learned().refuses(now, address) {
+        if !admission.ports().is_held(address, port) && admission.learned().refuses_ports(now, address, &[port], &conn.mark()) {
             return Err(udp_refused(conn, now, port, LeaseRefusal::Learned));
         }
         match admission.ports().claim(now, claim) {
@@ -217,7 +217,7 @@ impl State {
             conn.choose_among_held(now, &wanted);
             let admission = self.context.relay.admission();
             let is_held = wanted.iter().any(|port| admission.ports().is_held(address, *port));
-            if !is_held && admission.learned().refuses(now, address) {
+            if !is_held && admission.learned().refuses_ports(now, address, &wanted, &conn.mark()) {
                 return Err(udp_refused(conn, now, first, LeaseRefusal::Learned));
             }
         }

@@ -42,7 +42,7 @@ pub(super) struct Accepted {
 /// Why somebody outside ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndCause {
-    /// An ICMP error: nobody listens on the leased port.
+    /// ICMP errors: nobody gets what is sent to the leased port.
     Unreachable,
     /// The same player connected again and took the lease.
     TakenOver,
@@ -67,7 +67,7 @@ impl EndCause {
 impl fmt::Display for EndCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable => "nobody listens on the client's UDP port (ICMP port unreachable)",
+            Self::Unreachable => "nobody gets what is sent to the client's UDP port (ICMP port unreachable)",
             Self::TakenOver => "the same player connected again and took its UDP port over",
             Self::Kicked => "an operator ended it",
             Self::TicketInUse => "another session plays by its ticket",
@@ -86,8 +86,8 @@ pub(super) enum Command {
     Datagram { conn: usize, client_id: u32, bytes: Box<[u8]>, pending: Arc<AtomicUsize> },
     /// What a session's player says of packets that it received. `pending` counts as that of datagrams does.
     Report { conn: usize, client_id: u32, report: ReceiverReport, pending: Arc<AtomicUsize> },
-    /// ICMP says that a datagram did not get to a session, or to whoever had its port a moment ago.
-    Unreached { conn: usize, client_id: u32 },
+    /// ICMP says that a datagram did not get to a session; while its lease is not settled, maybe to whoever had its port a moment ago.
+    Unreached { conn: usize, client_id: u32, is_settled: bool },
     /// The path to a session needs IP fragments.
     Fragment { conn: usize, client_id: u32 },
     /// End a session.

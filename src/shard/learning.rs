@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::conn::Conn;
+use super::command::EndCause;
+use super::conn::{Conn, Place};
 use super::engine::Engine;
 use super::state::State;
 use crate::relay::admission::{Learned, PlayerMark, Sign};
@@ -18,6 +19,9 @@ const GIVES_UP: Duration = Duration::from_secs(60);
 const GIVES_UP_UNKNOWN: Duration = Duration::from_secs(30);
 /// A report of nothing says something only if there was time for something; and an ICMP error only as long as there was not.
 const TIME_TO_ARRIVE: Duration = Duration::from_secs(3);
+/// For so long a session is held that is sent nothing because ICMP says that nobody gets it: players wait that long before they take
+/// TCP, some on this very connection, and give up where it is closed.
+const HELD: Duration = GIVES_UP;
 
 /// Something is sent to a session by UDP.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +29,21 @@ pub(super) struct UdpTrial {
     since: Instant,
     /// There was a sign that it arrives.
     arrives: bool,
-    /// ICMP has said something of it.
-    doubted: bool,
+    /// ICMP has said something of it, for the first time then.
+    doubted: Option<Instant>,
+    /// Nothing more is sent since then: ICMP went on, and nothing has arrived.
+    mute: Option<Instant>,
+}
+
+impl UdpTrial {
+    const fn new(now: Instant) -> Self {
+        Self { since: now, arrives: false, doubted: None, mute: None }
+    }
+
+    /// ICMP said so before anything could have arrived.
+    fn is_doubted_early(&self) -> bool {
+        self.doubted.is_some_and(|at| at.saturating_duration_since(self.since) < TIME_TO_ARRIVE)
+    }
 }
 
 impl State {
@@ -37,7 +54,7 @@ impl State {
     /// A session was sent a datagram.
     pub(super) fn udp_was_sent(&mut self, key: usize, now: Instant) {
         if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.route.is_some()) {
-            conn.udp_trial.get_or_insert(UdpTrial { since: now, arrives: false, doubted: false });
+            conn.udp_trial.get_or_insert(UdpTrial::new(now));
         }
     }
 
@@ -80,16 +97,73 @@ impl State {
 
     /// ICMP says that a datagram did not get there. A port that is closed from the first datagram on is a firewall's doing; later it is a
     /// player's that was closed. Anybody may say so: a session by TCP, or the same of another one, has to confirm it.
-    pub(super) fn look_at_icmp(&mut self, key: usize, now: Instant) {
-        let Some(trial) = self.conns.get_mut(key).and_then(|conn| conn.udp_trial.as_mut()) else { return };
-        let is_first = !std::mem::replace(&mut trial.doubted, true);
-        if is_first && !trial.arrives && now.saturating_duration_since(trial.since) < TIME_TO_ARRIVE {
-            let Some(conn) = self.conns.get_mut(key) else { return };
+    ///
+    /// Where something had arrived the player is gone, and its session ends. Where nothing had, a firewall may reject what is sent, and
+    /// its player still waits: from the second time on it is sent nothing more, and held.
+    pub(super) fn look_at_icmp(&mut self, key: usize, now: Instant, is_settled: bool) {
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else { return };
+        let trial = conn.udp_trial.get_or_insert(UdpTrial::new(now));
+        let is_first = trial.doubted.is_none();
+        trial.doubted.get_or_insert(now);
+        let (arrives, is_early) = (trial.arrives, trial.is_doubted_early());
+        if arrives {
+            if is_settled {
+                self.close(key, EndCause::Unreachable.label(), EndCause::Unreachable.to_string());
+            }
+            return;
+        }
+        if is_first && is_early {
             conn.step(now, "ICMP says that what is sent to it by UDP does not arrive");
             let (address, session) = (conn.peer.ip(), conn.session);
             if self.learned().doubted(now, address, session) {
                 self.tell_of_failure(key, now, Sign::Icmp);
             }
+        }
+        if is_settled && !is_first {
+            self.mute(key, now);
+        }
+    }
+
+    /// Sends a session nothing more by UDP. Its connection stays, so that the player can take TCP in its own time, and its ports do.
+    fn mute(&mut self, key: usize, now: Instant) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(trial) = &mut conn.udp_trial else { return };
+        let is_new = trial.mute.is_none();
+        trial.mute.get_or_insert(now);
+        let is_rejected = trial.is_doubted_early() && now.saturating_duration_since(trial.since) <= GIVES_UP;
+        if is_new {
+            let port = conn.udp_port();
+            tracing::info!(session = conn.session, peer = %conn.peer, port, "ICMP says that nobody gets what is sent by UDP: nothing more is");
+            let seconds = HELD.as_secs();
+            conn.step(
+                now,
+                format!(
+                    "nothing more is sent to it by UDP, as ICMP says so again (a firewall rejects it, or the port is closed): it may take \
+                     TCP for {seconds} s"
+                ),
+            );
+            if is_rejected {
+                self.learn_port(key, now, port);
+            }
+        }
+        // Searches of one that does not play go on: their answers come by TCP.
+        if self.conns.get(key).is_some_and(|conn| matches!(conn.place, Place::Seat(_) | Place::OnDemand(_))) {
+            self.park(key);
+        }
+    }
+
+    fn learn_port(&mut self, key: usize, now: Instant, port: u16) {
+        let Some(conn) = self.conns.get(key) else { return };
+        self.learned().rejected(now, conn.peer.ip(), port, conn.mark());
+    }
+
+    /// Ends sessions that were held for long.
+    pub(super) fn sweep_mute(&mut self, now: Instant) {
+        let is_over = |trial: &UdpTrial| trial.mute.is_some_and(|since| now.saturating_duration_since(since) >= HELD);
+        let over = self.conns.iter().filter(|(_, conn)| conn.udp_trial.as_ref().is_some_and(is_over));
+        let keys: Vec<usize> = over.map(|(key, _)| key).collect();
+        for key in keys {
+            self.close(key, EndCause::Unreachable.label(), EndCause::Unreachable.to_string());
         }
     }
 
@@ -101,13 +175,14 @@ impl State {
         let received = report.and_then(|report| report.get("c-pkts-received")?.parse::<u64>().ok());
         match received {
             Some(1..) => {
-                self.learned().arrived(now, self.peer(key));
+                let (address, port) = (conn.peer.ip(), conn.udp_port());
+                self.learned().arrived(now, address, port);
             }
             Some(0) if now.saturating_duration_since(trial.since) >= TIME_TO_ARRIVE => self.udp_fails(key, now, Sign::Report),
             _ if now.saturating_duration_since(trial.since) > GIVES_UP => {}
             _ if now.saturating_duration_since(trial.since) >= GIVES_UP_UNKNOWN && conn.engine.guid().is_none() => {}
             _ => {
-                let mark = mark_of(conn);
+                let mark = conn.mark();
                 conn.step(now, "nothing showed that what was sent to it by UDP arrived");
                 let address = conn.peer.ip();
                 self.learned().silent(now, address, mark);
@@ -115,20 +190,21 @@ impl State {
         }
     }
 
-    fn peer(&self, key: usize) -> std::net::IpAddr {
-        self.conns.get(key).map_or(std::net::Ipv4Addr::LOCALHOST.into(), |conn| conn.peer.ip())
-    }
-
     fn udp_arrives(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(trial) = conn.udp_trial.as_mut().filter(|trial| !trial.arrives) else { return };
         trial.arrives = true;
-        let address = conn.peer.ip();
-        if self.learned().arrived(now, address)
+        let was_mute = trial.mute.take().is_some();
+        let (address, port) = (conn.peer.ip(), conn.udp_port());
+        if self.learned().arrived(now, address, port)
             && let Some(conn) = self.conns.get_mut(key)
         {
             tracing::info!(session = conn.session, peer = %conn.peer, "UDP arrives at this address again");
             conn.step(now, "what is sent to it by UDP arrives: its address is refused UDP no more");
+        }
+        // It arrived until the port was closed; a player that is still there comes again.
+        if was_mute && self.conns.get(key).is_some_and(|conn| matches!(conn.place, Place::Parked(_))) {
+            self.close(key, EndCause::Unreachable.label(), EndCause::Unreachable.to_string());
         }
     }
 
@@ -141,7 +217,7 @@ impl State {
 
     fn plays_by_tcp(&mut self, key: usize, now: Instant) {
         let Some(conn) = self.conns.get(key) else { return };
-        if let Some(sign) = self.learned().plays_by_tcp(now, conn.peer.ip(), &mark_of(conn)) {
+        if let Some(sign) = self.learned().plays_by_tcp(now, conn.peer.ip(), &conn.mark()) {
             self.tell_of_failure(key, now, sign);
         }
     }
@@ -159,11 +235,24 @@ impl State {
     }
 }
 
-fn mark_of(conn: &Conn) -> PlayerMark {
-    let agent = conn.engine.player().map_or("", |player| player.token.split(';').next().unwrap_or_default());
-    PlayerMark {
-        guid: conn.engine.guid(),
-        agent: agent.trim().to_owned(),
-        name: conn.engine.name().unwrap_or_default().split('?').next().unwrap_or_default().to_owned(),
+impl Conn {
+    /// By what its player is known again.
+    pub(super) fn mark(&self) -> PlayerMark {
+        let agent = self.engine.player().map_or("", |player| player.token.split(';').next().unwrap_or_default());
+        PlayerMark {
+            guid: self.engine.guid(),
+            agent: agent.trim().to_owned(),
+            name: self.engine.name().unwrap_or_default().split('?').next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// It is sent nothing by UDP, as nobody would get it.
+    pub(super) fn is_mute(&self) -> bool {
+        self.udp_trial.is_some_and(|trial| trial.mute.is_some())
+    }
+
+    /// Where its media goes by UDP; 0: nowhere.
+    fn udp_port(&self) -> u16 {
+        self.route.map_or(0, |route| std::net::SocketAddr::from(route.destination).port())
     }
 }

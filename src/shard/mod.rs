@@ -320,6 +320,9 @@ impl Shards {
                 burst: settings.delivery.burst,
                 burst_rate: settings.delivery.burst_rate,
                 titles: titles.clone(),
+                mms: (doors.mms.iter().filter(|_| settings.mms_protocols.mms))
+                    .filter_map(|listener| listener.tcp.local_addr().ok())
+                    .collect(),
                 rtsp_port: doors.rtsp.first().and_then(|listener| listener.tcp.local_addr().ok()).map(|local| local.port()),
                 ..Default::default()
             }),

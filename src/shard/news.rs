@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::command::{Command, EndCause};
+use super::command::Command;
 use super::conn::{Conn, Opened, Place, channel_of};
 use super::engine::{Engine, Event};
 use super::state::State;
@@ -173,15 +173,12 @@ impl State {
             }
             Command::End { conn, client_id, why } => {
                 if self.is(conn, client_id) {
-                    if why == EndCause::Unreachable {
-                        self.look_at_icmp(conn, now);
-                    }
                     self.close(conn, why.label(), why.to_string());
                 }
             }
-            Command::Unreached { conn, client_id } => {
+            Command::Unreached { conn, client_id, is_settled } => {
                 if self.is(conn, client_id) {
-                    self.look_at_icmp(conn, now);
+                    self.look_at_icmp(conn, now, is_settled);
                 }
             }
             Command::Fragment { conn: key, client_id } => {
@@ -260,6 +257,7 @@ impl State {
     pub(super) fn sweep(&mut self, now: Instant) {
         self.refuse_late_sources(now);
         self.sweep_drained(now);
+        self.sweep_mute(now);
         let stopped = self.stopping.is_some_and(|since| now.saturating_duration_since(since) >= FAREWELL);
         let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
         for key in keys {

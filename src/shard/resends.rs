@@ -22,7 +22,7 @@ impl State {
     }
 
     fn try_resend(&mut self, key: usize, sequence: u32) -> Option<&'static str> {
-        let conn = self.conns.get(key)?;
+        let conn = self.conns.get(key).filter(|conn| !conn.is_mute())?;
         let (route, opened) = (conn.resend_path.as_ref().map(|path| path.route).or(conn.route)?, conn.opened.as_ref()?);
         let (framing, next, track) = self.numbering(conn, opened)?;
         let datagram = match framing {
@@ -129,7 +129,7 @@ impl State {
 
     /// What an engine makes: a fragment of the header over an MMS funnel, a test of a path. Nobody looks after a lost one here.
     pub(super) fn send_datagram(&mut self, key: usize, packet: &[u8]) {
-        let Some(conn) = self.conns.get(key) else { return };
+        let Some(conn) = self.conns.get(key).filter(|conn| !conn.is_mute()) else { return };
         let Some(route) = conn.resend_path.as_ref().map(|path| &path.route).or(conn.route.as_ref()) else { return };
         let sent = self.origins.send(route, &[IoSlice::new(packet)], packet.len());
         self.tally.udp_calls += u64::from(sent.calls);

@@ -119,13 +119,9 @@ impl Routes {
         match error {
             // Right after the lease began it may be about a datagram to the one who had the port before. A port that is really
             // closed answers the next packet in the same way.
-            PathError::Unreachable
-                if home.destination.is_some_and(|(_, since)| now.saturating_duration_since(since) < SETTLED) =>
-            {
-                home.shard.send(Command::Unreached { conn, client_id });
-            }
             PathError::Unreachable => {
-                home.shard.send(Command::End { conn, client_id, why: EndCause::Unreachable });
+                let is_settled = home.destination.is_none_or(|(_, since)| now.saturating_duration_since(since) >= SETTLED);
+                home.shard.send(Command::Unreached { conn, client_id, is_settled });
             }
             PathError::TooBig => {
                 home.shard.send(Command::Fragment { conn, client_id });
@@ -241,17 +237,17 @@ mod tests {
     }
 
     #[test]
-    fn an_icmp_error_about_the_last_owner_of_a_port_ends_nobody() {
+    fn an_icmp_error_may_be_about_the_last_owner_of_a_port() {
         #[expect(clippy::disallowed_methods, reason = "a base for a virtual clock")]
         let start = Instant::now();
         let routes = Arc::new(Routes::default());
         let (entry, mut mailbox, viewer) = session(&routes);
         entry.leads_to(Some((viewer, start)));
         routes.path_error(start + Duration::from_millis(1900), viewer, PathError::Unreachable);
-        assert!(matches!(mailbox.try_recv(), Ok(Command::Unreached { conn: 7, client_id: 0xABCD })));
+        assert!(matches!(mailbox.try_recv(), Ok(Command::Unreached { conn: 7, client_id: 0xABCD, is_settled: false })));
         assert!(mailbox.try_recv().is_err());
         routes.path_error(start + Duration::from_millis(2100), viewer, PathError::Unreachable);
-        assert!(matches!(mailbox.try_recv(), Ok(Command::End { conn: 7, client_id: 0xABCD, why: EndCause::Unreachable })));
+        assert!(matches!(mailbox.try_recv(), Ok(Command::Unreached { conn: 7, client_id: 0xABCD, is_settled: true })));
         entry.leads_to(None);
         routes.path_error(start + Duration::from_secs(9), viewer, PathError::Unreachable);
         assert!(mailbox.try_recv().is_err());

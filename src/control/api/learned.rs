@@ -13,11 +13,13 @@ use super::caller::Operator;
 use crate::control::plane::Plane;
 use crate::settings::network;
 
-/// An address whose players are refused UDP at once.
+/// An address, or a client port of one, where UDP is refused at once.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LearnedAnswer {
     /// An IPv4 address (`/32`) or an IPv6 `/64`.
     prefix: String,
+    /// That port alone, where ICMP said that nobody gets what is sent there, and others for the player that had it; `null`: all ports.
+    port: Option<u16>,
     /// What told it last: `icmp` (an ICMP error), `report` (the player's own) or `second_attempt` (the player had UDP, gave no sign of
     /// life and was soon there again to play by TCP).
     sign: &'static str,
@@ -32,7 +34,7 @@ pub(super) struct LearnedAnswer {
 /// How much was forgotten.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Forgotten {
-    /// Addresses.
+    /// Addresses and ports.
     forgotten: usize,
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn learned(State(plane): State<Arc<Plane>>, _: Operator) -> Jso
     let facts = plane.relay.admission().learned().list(tokio::time::Instant::now().into_std()).into_iter();
     let answers = facts.map(|facts| LearnedAnswer {
         prefix: facts.prefix.to_string(),
+        port: facts.port,
         sign: facts.sign.label(),
         age_s: facts.age.as_secs(),
         expires_s: facts.expires.as_secs(),

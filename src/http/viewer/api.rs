@@ -1,5 +1,6 @@
 //! What a viewer's connection takes in and gives out.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub struct Config {
     pub burst_rate: u32,
     /// Host name for addresses in what people and players are given, if it is not the one by which they came.
     pub public_name: Option<String>,
+    /// Where MMS listens on ports of its own.
+    pub mms: Vec<SocketAddr>,
     /// The port of RTSP, for descriptions; there are none without.
     pub rtsp_port: Option<u16>,
     /// What people are shown in place of names.
@@ -47,9 +50,22 @@ impl Default for Config {
             burst: Duration::from_secs(5),
             burst_rate: 5,
             public_name: None,
+            mms: Vec::new(),
             rtsp_port: None,
             titles: Titles::default(),
         }
+    }
+}
+
+impl Config {
+    /// The port of MMS at the address by which a player came, or at another one: that may be the address of a proxy.
+    pub(super) fn mms_port(&self, local: SocketAddr) -> Option<u16> {
+        let local = local.ip().to_canonical();
+        let serves = |listener: &&SocketAddr| {
+            let ip = listener.ip().to_canonical();
+            ip == local || ip.is_unspecified() && ip.is_ipv4() == local.is_ipv4()
+        };
+        self.mms.iter().find(serves).or(self.mms.first()).map(SocketAddr::port)
     }
 }
 

@@ -9,6 +9,8 @@ const NAME_BOUND: usize = 253;
 /// The port that `http` URLs need not name.
 const HTTP_PORT: u16 = 80;
 
+/// The port that `mms` URLs need not name.
+const MMS_PORT: u16 = 1755;
 /// The port that `rtsp` URLs need not name.
 const RTSP_PORT: u16 = 554;
 
@@ -19,6 +21,8 @@ pub(super) struct Origin {
     host: String,
     /// As in a URL: a name, an IPv4 address or an IPv6 address in brackets; with a colon and the port where it has to be named.
     authority: String,
+    /// The same for URLs of MMS, where that has a port of its own.
+    mms: Option<String>,
 }
 
 impl Origin {
@@ -33,19 +37,26 @@ impl Origin {
             (None, Some((host, port))) => (host.to_owned(), port),
             (None, None) => (bracketed(&local.ip().to_canonical().to_string()), local_port),
         };
-        Self { authority: port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")), host }
+        Self { authority: port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")), host, mms: None }
+    }
+
+    /// The same, with the port that MMS has of its own: there alone it offers UDP.
+    pub(super) fn with_mms(self, port: Option<u16>) -> Self {
+        let mms = port.map(|port| if port == MMS_PORT { self.host.clone() } else { format!("{}:{port}", self.host) });
+        Self { mms, ..self }
     }
 
     /// The URL of a publishing point on the port of RTSP, to which players append names of streams: a slash ends its path, and
     /// what follows in a query is not part of that.
     pub(super) fn rtsp_url(&self, port: u16, name: &str, query: &str) -> String {
         let port = if port == RTSP_PORT { String::new() } else { format!(":{port}") };
-        Self { authority: format!("{}{port}", self.host), host: self.host.clone() }.url("rtsp", name, "/", query)
+        Self { authority: format!("{}{port}", self.host), ..self.clone() }.url("rtsp", name, "/", query)
     }
 
     /// A URL of a publishing point: with an ending of the name, and with a query, question mark included.
     pub(super) fn url(&self, scheme: &str, name: &str, ending: &str, query: &str) -> String {
-        format!("{scheme}://{}/{}{ending}{query}", self.authority, percent_encode(name))
+        let authority = self.mms.as_ref().filter(|_| scheme == "mms").unwrap_or(&self.authority);
+        format!("{scheme}://{authority}/{}{ending}{query}", percent_encode(name))
     }
 }
 
@@ -125,5 +136,10 @@ mod tests {
         assert_eq!(mapped.rtsp_url(554, "a b", "?k=01"), "rtsp://192.0.2.7/a%20b/?k=01");
         let v6 = Origin::new(None, Some("[2001:db8::1]:81"), local);
         assert_eq!(v6.rtsp_url(8554, "a", ""), "rtsp://[2001:db8::1]:8554/a/");
+        for (port, mms) in [(Some(1755), "[2001:db8::1]"), (Some(80), "[2001:db8::1]:80"), (None, "[2001:db8::1]:81")] {
+            let origin = v6.clone().with_mms(port);
+            assert_eq!(origin.url("mms", "a", "", "?k=01"), format!("mms://{mms}/a?k=01"));
+            assert_eq!(origin.url("http", "a", ".asx", ""), "http://[2001:db8::1]:81/a.asx", "of MMS alone");
+        }
     }
 }

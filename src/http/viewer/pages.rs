@@ -18,7 +18,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// An ASX of one entry: `mms://` first, then `http://` for players that find nothing there.
+/// An ASX of one entry: `mms://` first, on the port of MMS's own where it has one, as UDP is offered there alone, then `http://` for
+/// players that find nothing there.
 ///
 /// It has to begin with `<ASX`, and MPlayer takes escapes in addresses literally; ours are percent-encoded and have none.
 pub(super) fn asx(origin: &Origin, name: &str, title: &str, query: &str) -> String {
@@ -87,6 +88,17 @@ mod tests {
         assert!(page.contains(&format!("<h1>{title}</h1>")) && page.contains(&mms) && !page.contains("<b>"), "{page}");
         assert!(page.contains(&format!("http://h:8080/{encoded}.asx")));
         assert_eq!(m3u(&origin(), "a\r\nb", "a\r\nb", ""), "#EXTM3U\r\n#EXTINF:-1,ab\r\nhttp://h:8080/a%0D%0Ab\r\n");
+    }
+
+    #[test]
+    fn mms_is_named_where_it_has_its_own_port() {
+        for (port, mms) in [(1755, "mms://h/a?k=01ab"), (2755, "mms://h:2755/a?k=01ab")] {
+            let origin = origin().with_mms(Some(port));
+            let asx = asx(&origin, "a", "A", "?k=01ab");
+            let refs: Vec<&str> = asx.split("<REF HREF=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+            assert_eq!(refs, [mms, "http://h:8080/a?k=01ab"]);
+            assert!(page(&origin, "a", "A", "?k=01ab").contains(&format!("\"{mms}\"")));
+        }
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl Connection {
 
     /// A page or a playlist, of something that is there.
     pub(super) fn metafile(&mut self, now: Instant, request: &Request) {
-        let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local);
+        let origin = Origin::new(self.config.public_name.as_deref(), request.host.as_deref(), self.local)
+            .with_mms(self.config.mms_port(self.local));
         let query = &request.onward_query();
         let title = self.title(request);
         let title = title.as_deref().unwrap_or(&request.name);

@@ -5,9 +5,13 @@
 //! that nothing is learnt of them.
 //!
 //! Signs that nothing arrives: a player that had UDP, showed no sign of life and is soon there again to play by TCP; a player's own
-//! report that it received nothing; ICMP errors, which anybody might send, if a session by TCP or those of another one follow. One of them is enough where nothing was ever seen to arrive, three where something was
-//! within the last hour: then it may have been that player alone. A sign of life (a request for a lost packet, a report of packets, over
-//! RTSP a receiver report that names one that was sent, an answer to what only came by UDP) clears the address.
+//! report that it received nothing; ICMP errors, which anybody might send, if a session by TCP or those of another one follow. One of
+//! them is enough where nothing was ever seen to arrive, three where something was within the last hour: then it may have been that
+//! player alone. A sign of life (a request for a lost packet, a report of packets, over RTSP a receiver report that names one that was
+//! sent, an answer to what only came by UDP) clears the address.
+//!
+//! Where ICMP errors end what is sent to a session, and nothing has arrived there, its port and its player are refused, whatever arrives
+//! at other ports of the address: see [`super::rejecting`].
 //!
 //! Nothing is learnt of this machine itself: no firewall stands between.
 
@@ -20,15 +24,16 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::address::limit_key;
+use super::rejecting::PortNotes;
 
 /// Within such a time a player comes again that gave up on UDP: the slowest wait for half a minute before they try the next protocol.
 const SECOND_ATTEMPT: Duration = Duration::from_secs(60);
 /// How long it is remembered that something arrived.
-const ARRIVAL_KEPT: Duration = Duration::from_secs(3600);
+pub(super) const ARRIVAL_KEPT: Duration = Duration::from_secs(3600);
 /// Signs that are needed against an address where something has arrived.
 const SIGNS_AGAINST_ARRIVALS: u8 = 3;
 /// Addresses in each table; the oldest make room.
-const BOUND: usize = 4096;
+pub(super) const BOUND: usize = 4096;
 
 /// What tells that UDP does not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +76,20 @@ impl PlayerMark {
             _ => self.agent == other.agent && self.name == other.name,
         }
     }
+
+    /// The same, and it is known by something.
+    pub(super) fn is_known_as(&self, other: &Self) -> bool {
+        (self.guid.is_some() || !self.agent.is_empty()) && self.is_same(other)
+    }
 }
 
-/// An address that is refused UDP.
+/// An address, or a port of one, that is refused UDP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnedFacts {
-    /// The address, or the /64.
+    /// The address, or the /64; of a port its very address.
     pub prefix: IpNet,
+    /// The port, with others that the same player asks for; `None`: all ports of the address.
+    pub port: Option<u16>,
     /// What told it last.
     pub sign: Sign,
     /// Since so long.
@@ -104,6 +116,7 @@ struct Table {
     doubts: HashMap<IpAddr, (Instant, u64)>,
     /// When something arrived last, and signs against it since then.
     arrivals: HashMap<IpAddr, (Instant, u8)>,
+    ports: PortNotes,
 }
 
 #[derive(Debug)]
@@ -133,6 +146,19 @@ impl Learned {
                 false
             }
             None => false,
+        }
+    }
+
+    /// Whether a player is to be refused these ports of its address.
+    pub fn refuses_ports(&self, now: Instant, address: IpAddr, ports: &[u16], player: &PlayerMark) -> bool {
+        self.refuses(now, address) || self.lock().ports.refuses(now, self.remember, address, ports, player)
+    }
+
+    /// ICMP said, more than once and since the first datagram, that nobody gets what is sent to this port of a player, and nothing
+    /// arrived there: the port is refused from now on, and others to this player.
+    pub fn rejected(&self, now: Instant, address: IpAddr, port: u16, player: PlayerMark) {
+        if self.is_of_interest(address) {
+            self.lock().ports.rejected(now, address, port, player);
         }
     }
 
@@ -213,8 +239,8 @@ impl Learned {
         true
     }
 
-    /// There is a sign that UDP arrives. True where the address was refused it until now.
-    pub fn arrived(&self, now: Instant, address: IpAddr) -> bool {
+    /// There is a sign that UDP arrives at this port. True where the address, or the port, was refused it until now.
+    pub fn arrived(&self, now: Instant, address: IpAddr, port: u16) -> bool {
         if !self.is_of_interest(address) {
             return false;
         }
@@ -224,11 +250,12 @@ impl Learned {
         table.doubts.remove(&key);
         make_room(&mut table.arrivals, &key, |(at, _)| *at);
         table.arrivals.insert(key, (now, 0));
-        table.refused.remove(&key).is_some()
+        let was_rejected = table.ports.arrives(now, address, port);
+        table.refused.remove(&key).is_some() || was_rejected
     }
 
     /// Forgets what was learnt of the addresses of a network (of an IPv6 network longer than /64: of its /64), or of all; how many
-    /// were refused UDP. What has arrived there counts no more either: the next sign does.
+    /// addresses and ports were refused. What has arrived there counts no more either: the next sign does.
     pub fn reset(&self, network: Option<IpNet>) -> usize {
         let network = network.map(|network| match network {
             IpNet::V6(v6) if v6.prefix_len() > 64 => IpNet::new(v6.addr().into(), 64).unwrap_or(network),
@@ -241,20 +268,31 @@ impl Learned {
         table.silent.retain(|key, _| stays(key));
         table.doubts.retain(|key, _| stays(key));
         table.arrivals.retain(|key, _| stays(key));
-        before - table.refused.len()
+        before - table.refused.len() + table.ports.retain(stays)
     }
 
-    /// All that are refused UDP at `now`, by address.
+    /// All that are refused UDP at `now`, by address, and ports behind.
     pub fn list(&self, now: Instant) -> Vec<LearnedFacts> {
         let table = self.lock();
         let facts = table.refused.iter().filter_map(|(key, entry)| {
             let age = now.saturating_duration_since(entry.since);
             let expires = self.remember.checked_sub(age).filter(|left| !left.is_zero())?;
-            Some(LearnedFacts { prefix: prefix_of(*key), sign: entry.sign, age, expires, refused: entry.refused })
+            Some(LearnedFacts { prefix: prefix_of(*key), port: None, sign: entry.sign, age, expires, refused: entry.refused })
         });
-        let mut facts: Vec<_> = facts.collect();
+        let ports = table.ports.list(now, self.remember).map(|rejected| {
+            let age = now.saturating_duration_since(rejected.since);
+            LearnedFacts {
+                prefix: rejected.address.into(),
+                port: Some(rejected.port),
+                sign: Sign::Icmp,
+                age,
+                expires: self.remember.saturating_sub(age),
+                refused: rejected.refused,
+            }
+        });
+        let mut facts: Vec<_> = facts.chain(ports).collect();
         drop(table);
-        facts.sort_by_key(|facts| facts.prefix);
+        facts.sort_by_key(|facts| (facts.prefix, facts.port));
         facts
     }
 
@@ -266,6 +304,7 @@ impl Learned {
         table.silent.retain(|_, (at, _)| age(*at) <= SECOND_ATTEMPT);
         table.doubts.retain(|_, (at, _)| age(*at) <= SECOND_ATTEMPT);
         table.arrivals.retain(|_, (at, _)| age(*at) < ARRIVAL_KEPT);
+        table.ports.tick(now, self.remember);
     }
 
     fn is_of_interest(&self, address: IpAddr) -> bool {
@@ -286,7 +325,7 @@ fn prefix_of(key: IpAddr) -> IpNet {
 }
 
 /// Takes the oldest out where there is no room for this one.
-fn make_room<K: Eq + Hash + Copy, V>(table: &mut HashMap<K, V>, wanted: &K, at: impl Fn(&V) -> Instant) {
+pub(super) fn make_room<K: Eq + Hash + Copy, V>(table: &mut HashMap<K, V>, wanted: &K, at: impl Fn(&V) -> Instant) {
     if table.len() >= BOUND
         && !table.contains_key(wanted)
         && let Some(oldest) = table.iter().min_by_key(|(_, value)| at(value)).map(|(key, _)| *key)
@@ -359,7 +398,7 @@ mod tests {
         let learned = Learned::new(HOUR);
         assert!(!learned.doubted(now, viewer, 1) && learned.doubted(at(now, 1), viewer, 2));
         let learned = Learned::new(HOUR);
-        assert!(!learned.doubted(now, viewer, 1) && !learned.arrived(now, viewer));
+        assert!(!learned.doubted(now, viewer, 1) && !learned.arrived(now, viewer, 1024));
         assert_eq!(learned.plays_by_tcp(at(now, 1000), viewer, &mark), None);
     }
 
@@ -377,16 +416,35 @@ mod tests {
     #[test]
     fn one_sign_is_not_enough_where_something_arrives() {
         let (start, viewer, learned) = (base(), ip("192.0.2.7"), Learned::new(HOUR));
-        assert!(!learned.arrived(start, viewer));
+        assert!(!learned.arrived(start, viewer, 1024));
         let failed = |ms| learned.failed(at(start, ms), viewer, Sign::Icmp);
         assert_eq!([failed(1), failed(2)], [false; 2]);
-        assert!(!learned.arrived(at(start, 3), viewer));
+        assert!(!learned.arrived(at(start, 3), viewer, 1024));
         assert_eq!([failed(4), failed(5), failed(6)], [false, false, true]);
         assert!(learned.refuses(at(start, 7), viewer));
-        assert!(learned.arrived(at(start, 8), viewer), "a success clears it");
+        assert!(learned.arrived(at(start, 8), viewer, 1024), "a success clears it");
         assert!(!learned.refuses(at(start, 9), viewer));
         // What arrived long ago says nothing of today.
         assert!(learned.failed(at(start, 8) + ARRIVAL_KEPT, viewer, Sign::Report));
+    }
+
+    #[test]
+    fn a_rejected_port_is_refused_beside_one_that_gets_its_media() {
+        let (now, viewer, learned) = (base(), ip("192.0.2.7"), Learned::new(HOUR));
+        let (mark, other) = (player(Some("{A}"), "NSPlayer"), player(Some("{B}"), "NSPlayer"));
+        learned.arrived(now, viewer, 21_100);
+        learned.rejected(now, viewer, 21_115, mark.clone());
+        learned.arrived(now, viewer, 21_100);
+        assert!(learned.refuses_ports(now, viewer, &[21_115], &other) && learned.refuses_ports(now, viewer, &[21_116], &mark));
+        assert!(!learned.refuses_ports(now, viewer, &[21_101], &other) && !learned.refuses(now, viewer));
+        assert!(!learned.would_refuse(now, viewer), "other ports are open");
+        let facts = &learned.list(at(now, 1000))[0];
+        let told = (facts.prefix.to_string(), facts.port, facts.expires, facts.refused, facts.sign.label());
+        assert_eq!(told, ("192.0.2.7/32".into(), Some(21_115), Duration::from_secs(3599), 2, "icmp"));
+        assert!(learned.arrived(now, viewer, 21_115) && !learned.refuses_ports(now, viewer, &[21_115], &mark));
+        learned.rejected(now, viewer, 21_115, mark.clone());
+        assert_eq!(learned.reset(Some("192.0.2.0/24".parse().unwrap())), 1);
+        assert!(!learned.refuses_ports(now, viewer, &[21_115], &mark));
     }
 
     #[test]
@@ -417,6 +475,8 @@ mod tests {
         let (off, on) = (Learned::new(Duration::ZERO), Learned::new(HOUR));
         for (learned, viewer) in [(&off, "192.0.2.7"), (&on, "127.0.0.1"), (&on, "::1"), (&on, "::ffff:127.8.8.8")] {
             learned.silent(now, ip(viewer), mark.clone());
+            learned.rejected(now, ip(viewer), 1024, mark.clone());
+            assert!(!learned.refuses_ports(now, ip(viewer), &[1024], &mark), "{viewer}");
             assert!(
                 learned.plays_by_tcp(now, ip(viewer), &mark).is_none() && !learned.failed(now, ip(viewer), Sign::Icmp),
                 "{viewer}"
@@ -434,7 +494,7 @@ mod tests {
             assert!(learned.failed(now, address(n), Sign::Icmp));
             learned.silent(now, address(n), PlayerMark::default());
             learned.doubted(now, address(n), 1);
-            learned.arrived(now, address(n + 1_000_000));
+            learned.arrived(now, address(n + 1_000_000), 1024);
         }
         let table = learned.lock();
         assert_eq!((table.refused.len(), table.silent.len(), table.arrivals.len()), (BOUND, BOUND, BOUND));

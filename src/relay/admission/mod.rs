@@ -6,6 +6,7 @@ mod learned;
 mod limits;
 mod ports;
 mod rate;
+mod rejecting;
 mod slots;
 mod tickets;
 

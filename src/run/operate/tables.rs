@@ -96,13 +96,14 @@ pub(super) fn learned(answer: &Value, bold: bool) -> String {
     let rows = rows_of(answer, |entry| {
         vec![
             word(entry, "prefix"),
+            entry.get("port").and_then(Value::as_u64).map_or_else(|| "all".to_owned(), |port| port.to_string()),
             word(entry, "sign"),
             seconds(entry, "age_s"),
             seconds(entry, "expires_s"),
             word(entry, "refused"),
         ]
     });
-    columns(&["ADDRESS", "BY", "FOR", "TRIED AGAIN IN", "REFUSED"], &rows, bold, "UDP is refused to no address\n")
+    columns(&["ADDRESS", "PORT", "BY", "FOR", "TRIED AGAIN IN", "REFUSED"], &rows, bold, "UDP is refused to no address\n")
 }
 
 /// Where it is tried again.

@@ -552,3 +552,76 @@ async fn a_report_of_what_was_sent_shows_that_it_arrives() {
         assert!(!playing.is_cleared_by(&[(ssrc, end - 1)]), "it came on the connection");
     }
 }
+
+/// What ICMP says, milliseconds after the first datagram.
+impl Playing {
+    fn unreached(&mut self, ms: u64, is_settled: bool) {
+        self.shard.look_at_icmp(self.key, self.start + Duration::from_millis(ms), is_settled);
+    }
+
+    fn state(&self) -> (bool, bool, bool) {
+        let conn = &self.shard.conns[self.key];
+        (conn.closing.is_some(), conn.is_mute(), matches!(conn.place, Place::Seat(_)))
+    }
+
+    fn is_rejected(&self) -> bool {
+        let learned = self.shard.context.relay.admission().learned();
+        let port = self.udp.sockets[0].local_addr().unwrap().port();
+        learned.refuses_ports(self.start, VIEWER, &[port], &Default::default())
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_icmp_is_about_is_held_where_nothing_has_arrived() {
+    let mut playing = Playing::new(1452, 1).await;
+    playing.begin_trial();
+    for (ms, is_settled) in [(10, false), (900, false)] {
+        playing.unreached(ms, is_settled);
+        assert_eq!(playing.state(), (false, false, true), "{ms}");
+    }
+    assert!(!playing.is_rejected());
+    playing.udp.receive(0);
+    playing.unreached(2100, true);
+    assert_eq!(playing.state(), (false, true, false), "it is held, and sent nothing more");
+    assert!(playing.is_rejected());
+    playing.shard.resend(playing.key, playing.next.into());
+    playing.shard.send_datagram(playing.key, b"header");
+    assert!(playing.udp.receive(1).is_empty());
+    playing.unreached(2200, true);
+    playing.shard.sweep_mute(playing.start + Duration::from_millis(62_099));
+    assert_eq!(playing.state(), (false, true, false));
+    playing.shard.sweep_mute(playing.start + Duration::from_millis(62_100));
+    assert_eq!(playing.state(), (true, true, false), "no player waits so long");
+}
+
+#[tokio::test]
+async fn one_icmp_error_is_not_enough_and_a_late_one_is_no_firewalls() {
+    let mut playing = Playing::new(1452, 1).await;
+    playing.begin_trial();
+    playing.unreached(2500, true);
+    assert_eq!((playing.state(), playing.is_rejected()), ((false, false, true), false), "of the last owner, maybe");
+    let mut late = Playing::new(1452, 1).await;
+    late.begin_trial();
+    late.unreached(3000, true);
+    late.unreached(3100, true);
+    assert_eq!((late.state(), late.is_rejected()), ((false, true, false), false), "the player closed it");
+}
+
+#[tokio::test]
+async fn a_session_that_icmp_is_about_ends_where_something_has_arrived() {
+    let mut playing = Playing::new(1452, 1).await;
+    playing.begin_trial();
+    assert!(playing.is_cleared_by(&[(FLOW.ssrc, playing.next + 1)]));
+    playing.unreached(900, false);
+    assert_eq!(playing.state(), (false, false, true));
+    playing.unreached(2500, true);
+    assert_eq!((playing.state(), playing.is_rejected()), ((true, false, false), false));
+    // It was not known until it was held.
+    let mut playing = Playing::new(1452, 1).await;
+    playing.begin_trial();
+    playing.unreached(900, false);
+    playing.unreached(2500, true);
+    assert_eq!(playing.state(), (false, true, false));
+    assert!(playing.is_rejected() && playing.is_cleared_by(&[(FLOW.ssrc, playing.next + 1)]));
+    assert_eq!((playing.state(), playing.is_rejected()), ((true, false, false), false));
+}
