@@ -14,6 +14,7 @@ mod probes;
 mod reload;
 mod running;
 pub mod socket;
+mod surveys;
 pub mod systemd;
 mod taking;
 mod tokens;

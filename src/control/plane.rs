@@ -13,11 +13,12 @@ use super::drain::Drains;
 use super::history::{History, Sample};
 use super::probes::Probes;
 use super::reload::ReloadOrders;
+use super::surveys::Surveys;
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
 use crate::relay::admission::Guesses;
 use crate::settings::Settings;
-use crate::shard::{Drain, Prober, Roster};
+use crate::shard::{Drain, Prober, Roster, SessionFacts};
 
 /// Passwords looked at at once: each takes 19 MiB and a processor for some tens of milliseconds.
 const AT_ONCE: usize = 2;
@@ -38,6 +39,9 @@ pub trait LogLevel: Send + Sync {
 
 /// News of sources that a listener may be behind.
 const SOURCE_NEWS_KEPT: usize = 256;
+
+/// Pages that ask again every two seconds are told of sessions as they were so long ago at most.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// What is served, and by whom: shared by all requests.
 pub struct Plane {
@@ -60,6 +64,7 @@ pub struct Plane {
     /// Probes of the way to viewers.
     pub probes: Probes,
     history: Mutex<History>,
+    surveys: Surveys<Vec<SessionFacts>>,
     pub(super) drains: Drains,
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
@@ -140,6 +145,7 @@ impl Plane {
             reload,
             probes: Probes::new(prober),
             history: Mutex::default(),
+            surveys: Surveys::default(),
             drains: Drains::new(drain),
             sources,
             accounts,
@@ -234,6 +240,31 @@ impl Plane {
     /// Tokens of each user who has some.
     pub fn signed_in(&self, now: Instant) -> BTreeMap<String, usize> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).by_user(now)
+    }
+
+    /// All sessions by their numbers, by a survey that begins after the question: who has just done something sees what came of it.
+    /// Many who ask at once share the next one.
+    pub(super) async fn sessions(&self) -> Arc<Vec<SessionFacts>> {
+        self.sessions_since(tokio::time::Instant::now().into_std()).await
+    }
+
+    /// The same for pages that are drawn anew from time to time: by one that began a second ago at most, and after the last
+    /// [`Plane::kick`].
+    pub async fn recent_sessions(&self) -> Arc<Vec<SessionFacts>> {
+        let now = tokio::time::Instant::now().into_std();
+        self.sessions_since(now.checked_sub(RECENT).unwrap_or(now)).await
+    }
+
+    async fn sessions_since(&self, since: Instant) -> Arc<Vec<SessionFacts>> {
+        let now = || tokio::time::Instant::now().into_std();
+        self.surveys.since(since, now, || self.roster.sessions()).await
+    }
+
+    /// Ends a session; false if there is none of that number.
+    pub(super) async fn kick(&self, session: u64) -> bool {
+        let was_there = self.roster.kick(session).await;
+        self.surveys.outdate();
+        was_there
     }
 
     /// Notes how it is now, for [`Plane::samples`].

@@ -29,7 +29,7 @@ pub(in crate::console) async fn ports(
     Extension(visitor): Extension<Visitor>,
     uri: Uri,
 ) -> Response {
-    let leases = leases(&console.plane).await;
+    let leases = leases(&console.plane, &console.plane.recent_sessions().await);
     let pool = &console.plane.settings.udp.client_ports;
     let mut clients: BTreeMap<String, Vec<&LeaseAnswer>> = BTreeMap::new();
     for lease in &leases {

@@ -28,7 +28,7 @@ pub(in crate::console) async fn viewers(
     uri: Uri,
 ) -> Response {
     let query = query(&uri);
-    let sessions = console.plane.roster.sessions().await;
+    let sessions = console.plane.recent_sessions().await;
     let ended = console.plane.roster.ended(ENDED_SHOWN);
     let paging = Paging::new(sessions.len(), query.get("page"));
     let body = html! {

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::answer::FailureBody;
 use super::caller::Operator;
 use crate::control::plane::Plane;
+use crate::shard::SessionFacts;
 
 /// A client port.
 #[derive(Serialize, ToSchema)]
@@ -54,12 +55,12 @@ pub(crate) enum LeaseState {
     )
 )]
 pub(super) async fn leases(State(plane): State<Arc<Plane>>, _: Operator) -> Json<Vec<LeaseAnswer>> {
-    Json(survey(&plane).await)
+    let sessions = plane.sessions().await;
+    Json(survey(&plane, &sessions))
 }
 
-/// All of them, by address and port.
-pub(crate) async fn survey(plane: &Plane) -> Vec<LeaseAnswer> {
-    let sessions = plane.roster.sessions().await;
+/// All of them, by address and port; whose they are is known from these sessions.
+pub(crate) fn survey(plane: &Plane, sessions: &[SessionFacts]) -> Vec<LeaseAnswer> {
     let owners: HashMap<_, _> =
         sessions.iter().flat_map(|facts| facts.client_ports.iter().map(move |port| ((facts.peer.ip(), *port), facts))).collect();
     let (admission, now) = (plane.relay.admission(), tokio::time::Instant::now().into_std());

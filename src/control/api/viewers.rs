@@ -85,7 +85,7 @@ pub(super) struct StepAnswer {
     )
 )]
 pub(super) async fn viewers(State(plane): State<Arc<Plane>>, _: Operator) -> Json<Vec<Viewer>> {
-    Json(plane.roster.sessions().await.into_iter().map(Viewer::of).collect())
+    Json(plane.sessions().await.iter().cloned().map(Viewer::of).collect())
 }
 
 /// What happened to a session: of one that goes on, or of the thousand that ended last.
@@ -132,7 +132,7 @@ pub(super) async fn kick(
 
 /// Ends one, in the name of somebody.
 pub(crate) async fn kick_session(plane: &Plane, session: u64, by: &str) -> Result<(), Failure> {
-    if !plane.roster.kick(session).await {
+    if !plane.kick(session).await {
         return Err(no_session(session));
     }
     tracing::info!(session, by, "a session was ended by an operator");
