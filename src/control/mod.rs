@@ -17,6 +17,7 @@ pub mod socket;
 mod surveys;
 pub mod systemd;
 mod taking;
+mod throttle;
 mod tokens;
 
 use std::future::Future;

@@ -14,9 +14,9 @@ use super::history::{History, Sample};
 use super::probes::Probes;
 use super::reload::ReloadOrders;
 use super::surveys::Surveys;
+use super::throttle::{Throttle, TooMany};
 use super::tokens::{Caller, Tokens};
 use crate::relay::Relay;
-use crate::relay::admission::Guesses;
 use crate::settings::Settings;
 use crate::shard::{Drain, Prober, Roster, SessionFacts};
 
@@ -69,7 +69,7 @@ pub struct Plane {
     sources: broadcast::Sender<SourceEvent>,
     accounts: Option<AccountsFile>,
     tokens: Mutex<Tokens>,
-    guesses: Mutex<Guesses>,
+    throttle: Mutex<Throttle>,
     verifiers: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -88,8 +88,8 @@ pub(super) struct SourceEvent {
 pub(super) enum SignInRefusal {
     /// Name or password is wrong.
     Wrong,
-    /// There were too many wrong ones from this address.
-    Guesses,
+    /// There were too many wrong ones.
+    TooMany(TooMany),
     /// Too many sign in at this moment.
     Busy,
 }
@@ -150,7 +150,7 @@ impl Plane {
             sources,
             accounts,
             tokens: Mutex::default(),
-            guesses: Mutex::default(),
+            throttle: Mutex::default(),
             verifiers: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
         }
@@ -193,19 +193,10 @@ impl Plane {
     ) -> Result<(String, Caller, Duration), SignInRefusal> {
         let now = || tokio::time::Instant::now().into_std();
         let waits = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| SignInRefusal::Busy)?;
-        if !self.lock_guesses().may_guess(now(), peer) {
-            return Err(SignInRefusal::Guesses);
-        }
+        self.lock_throttle().check(now(), peer, &user).map_err(SignInRefusal::TooMany)?;
         let works = Arc::clone(&self.verifiers).acquire_owned().await.map_err(|_| SignInRefusal::Busy)?;
-        {
-            // Counted before it is known, so that many at once are not one; and only when its turn has come, so that many who know their
-            // passwords are not taken for one who does not.
-            let mut guesses = self.lock_guesses();
-            if !guesses.may_guess(now(), peer) {
-                return Err(SignInRefusal::Guesses);
-            }
-            guesses.wrong(now(), peer);
-        }
+        // Counted only when its turn has come, so that many who know their passwords are not taken for one who does not.
+        let attempt = self.lock_throttle().begin(now(), peer, &user).map_err(SignInRefusal::TooMany)?;
         let accounts = self.accounts();
         let name = user.clone();
         // Who goes away does not stop it: it has its place until it is done.
@@ -215,7 +206,7 @@ impl Plane {
             account
         });
         let Ok(Some(account)) = verified.await else { return Err(SignInRefusal::Wrong) };
-        self.lock_guesses().right(now(), peer);
+        self.lock_throttle().right(now(), &attempt);
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|_| SignInRefusal::Busy)?;
         let life = self.relay.settings().control.sign_in;
@@ -223,8 +214,8 @@ impl Plane {
         Ok((token, Caller { user, role: account.role }, life))
     }
 
-    fn lock_guesses(&self) -> MutexGuard<'_, Guesses> {
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a token.

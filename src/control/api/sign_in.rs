@@ -14,6 +14,7 @@ use super::answer::{Body, Failure, FailureBody};
 use super::caller::{Anybody, Peer, token};
 use crate::control::accounts::Role;
 use crate::control::plane::{Plane, SignInRefusal};
+use crate::control::throttle::TooMany;
 use crate::control::tokens::Caller;
 
 /// Who somebody says they are.
@@ -56,7 +57,7 @@ pub(super) struct Me {
         (status = 401, description = "Name or password is wrong", body = FailureBody),
         (status = 413, description = "Too long", body = FailureBody),
         (status = 415, description = "No JSON", body = FailureBody),
-        (status = 429, description = "Too many wrong ones from this address, or too many at once", body = FailureBody),
+        (status = 429, description = "Too many wrong ones from this address or for this name, or too many at once", body = FailureBody),
     )
 )]
 pub(super) async fn sign_in(
@@ -90,8 +91,14 @@ pub(crate) async fn sign_in_from(
             }
             Err(match refusal {
                 SignInRefusal::Wrong => Failure::new(StatusCode::UNAUTHORIZED, "wrong_password", "name or password is wrong"),
-                SignInRefusal::Guesses => {
-                    let why = "too many wrong passwords from this address; wait half a minute for each";
+                SignInRefusal::TooMany(of) => {
+                    let why = match of {
+                        TooMany::OfAddress => "too many wrong passwords from this address; wait half a minute for each",
+                        TooMany::OfName => {
+                            "too many wrong passwords for this name from places where it was not signed in before; try again in \
+                             half a minute, or from where you signed in before"
+                        }
+                    };
                     Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many_guesses", why)
                 }
                 SignInRefusal::Busy => {
