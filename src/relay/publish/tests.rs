@@ -2,7 +2,7 @@ use super::*;
 use crate::asf::fabricate_stream::objects;
 use crate::asf::{Recutter, fabricate, payloads, samples, walk};
 use crate::relay::testing::{at, base};
-use crate::relay::{PointId, Relay, ShardPort};
+use crate::relay::{BatchPacket, PointId, Relay, ShardPort};
 use crate::settings::{PublishingPoint, Settings};
 use crate::wire::Guid;
 use proptest::prelude::*;
@@ -577,7 +577,7 @@ fn packets_that_are_left_out_are_counted_by_cause() {
         // What cannot happen, as far as is known.
         let mut feed = publisher.lock(bench.base).unwrap();
         let Feed { timeline, drops, .. } = &mut *feed;
-        let mut outbox = Outbox { point: publisher.point(), now: bench.base, left: 0, draft: None };
+        let mut outbox = Outbox::new(publisher.point(), bench.base, 0);
         outbox.place_all(timeline, drops, bench.base, vec![0xFF; 2800], 1400);
     });
     let page = recorder.handle().render();

@@ -1,7 +1,7 @@
 //! What stands in for a source, and how the source gets its place back.
 
 use super::*;
-use crate::settings::{Fallback, FallbackKind};
+use crate::settings::{FOREVER, Fallback, FallbackKind};
 
 /// Streams that no player takes for that of [`Bench::new`].
 const OTHER: &str = "mbr-2video-1audio.asf";
