@@ -9,11 +9,12 @@ use std::time::Instant;
 use super::command::Command;
 use super::conn::Opened;
 use super::engine::Event;
+use super::news::why_nothing;
 use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
 use crate::relay::{Point, Watch};
-use crate::settings::{Choice, Source};
+use crate::settings::{Choice, Source, line_without_secrets};
 use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
@@ -126,6 +127,7 @@ impl State {
                 metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
                 let name = conn.engine.name().unwrap_or_default();
                 tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "not opened: {reason}");
+                conn.step(now, format!("it cannot be opened: {}", line_without_secrets(&reason)));
                 Some(Answer::Opened(Err(OpenRefusal::Status(hr))))
             }
         };
@@ -149,7 +151,10 @@ impl State {
                 None
             }
             None => {
-                self.conns.get_mut(key)?.opened = None;
+                let conn = self.conns.get_mut(key)?;
+                if let Some(opened) = conn.opened.take() {
+                    conn.step(now, why_nothing(&opened.point, now));
+                }
                 metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
                 Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM))))
             }

@@ -11,8 +11,8 @@ use super::state::State;
 use crate::http::viewer as http;
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::relay::{Delivery, Generation, PointId};
-use crate::settings::Oversize;
+use crate::relay::{Delivery, Fault, Generation, Point, PointId};
+use crate::settings::{Oversize, Source};
 use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
@@ -100,7 +100,10 @@ impl State {
     fn waited_in_vain(&mut self, key: usize, now: Instant) {
         if let Some(conn) = self.conns.get_mut(key) {
             // It is no longer a reason for the source to run.
-            conn.opened = None;
+            let opened = conn.opened.take();
+            if let Some(opened) = opened {
+                conn.step(now, why_nothing(&opened.point, now));
+            }
         }
         metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
         self.drive(key, now, Event::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
@@ -346,5 +349,19 @@ impl State {
             reason,
             "session ended"
         );
+    }
+}
+
+/// Why a publishing point sends nothing, for the time line of who wanted to see it.
+pub(super) fn why_nothing(point: &Point, now: Instant) -> String {
+    let is_pushed = matches!(point.settings().source, Source::Push);
+    match point.source_health().last_fault {
+        None if is_pushed => "there is nothing to send: nobody publishes it".to_owned(),
+        None => "there is nothing to send: nothing came of its source in time".to_owned(),
+        Some(Fault { reason, at, in_a_row }) => {
+            let row = if in_a_row > 1 { format!(", {in_a_row} times in a row") } else { String::new() };
+            let ago = now.saturating_duration_since(at).as_secs();
+            format!("there is nothing to send: its source failed {ago} s ago{row}: {reason}")
+        }
     }
 }
