@@ -53,7 +53,7 @@ pub const REDIRECTS: &str = "wmrelay_redirects_total";
 pub const ACCESS_LOG_LINES: &str = "wmrelay_access_log_lines_total";
 /// 1 while a source sends. Label: `point`.
 pub const SOURCE_UP: &str = "wmrelay_source_up";
-/// Times that a source came back. Label: `point`.
+/// Times that a source ended or could not be had, ends that were wanted left out. Label: `point`.
 pub const SOURCE_RESTARTS: &str = "wmrelay_source_restarts_total";
 /// 1 while something stands in for the source. Label: `point`.
 pub const SOURCE_FALLBACK: &str = "wmrelay_source_fallback";
@@ -166,7 +166,7 @@ pub fn describe_all() {
     describe_counter!(REFUSALS, "Viewers and publishers turned away, by cause");
     describe_counter!(REDIRECTS, "Viewers that were sent to another server, since this one drains");
     describe_gauge!(SOURCE_UP, "1 while the source of a publishing point sends, else 0");
-    describe_counter!(SOURCE_RESTARTS, "Times that a source came back");
+    describe_counter!(SOURCE_RESTARTS, "Times that a source ended or could not be had, ends that were wanted left out");
     describe_gauge!(SOURCE_FALLBACK, "1 while the fallback of a publishing point stands in for its source, else 0");
     describe_counter!(SOURCE_FALLBACKS, "Times that the fallback of a publishing point stood in for its source");
     describe_counter!(SOURCE_PACKETS, "Packets taken from sources");

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::accounts::accounts;
 use support::daemon::{Daemon, Launch};
+use support::mms::{self, Control};
 use support::viewer::Viewer;
 use support::{tls, wait_for};
 
@@ -274,7 +275,7 @@ fn the_command_line_shows_a_viewer_and_sends_it_away() {
         status.contains("serving") && status.contains("1 sessions") && status.contains("1 publishing points, 1 of them live")
     );
     let (sources, _) = daemon.command(&["sources"]);
-    assert!(sources.contains("demo") && sources.contains("up"), "{sources}");
+    assert!(sources.contains("demo") && sources.contains("live"), "{sources}");
 
     assert_eq!(daemon.command(&["kick", &session]), (format!("session {session} is ended\n"), Some(0)));
     wait_for("the viewer's end", Duration::from_secs(10), || viewer.ended());
@@ -370,4 +371,76 @@ fn without_a_daemon_it_says_where_it_looked() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("no daemon can be reached") && text.contains("control.sock: No such file"), "{text}");
+}
+
+#[test]
+fn sources_tell_how_they_are_and_why() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let point = |name: &str, source: &str| format!("[[publishing_point]]\nname = \"{name}\"\nsource = {{ {source} }}\n");
+    let missing = "type = \"file\", path = \"/no/such/file.asf\"";
+    let points = [
+        point("demo", "type = \"demo\""),
+        point("push", "type = \"push\""),
+        point("camera", "type = \"camera\", url = \"rtsp://anna:geheim@127.0.0.1:1/x\", start = \"always\""),
+        point("asleep", "type = \"camera\", url = \"rtsp://127.0.0.1:1/x\""),
+        point("missing", missing),
+        point("shown", missing) + "fallback = \"demo\"\nfallback_after_s = 1\n",
+        point("folder", &format!("type = \"files\", root = {data:?}")),
+        point("any-*", &format!("type = \"file\", path = \"{data}/{{1}}.asf\"")),
+    ];
+    let daemon = Daemon::start(points.concat());
+    let sources = || -> Value { serde_json::from_str(&daemon.command(&["sources", "--json"]).0).unwrap() };
+    let of = |sources: &Value, name: &str| -> Value {
+        sources.as_array().unwrap().iter().find(|source| source["point"] == name).unwrap().clone()
+    };
+    let _viewers = ["shown", "any-camera-mjpeg-pcmu"].map(|name| Viewer::tcp(daemon.mms, name));
+    let all = wait_for("all of them", Duration::from_secs(30), || {
+        let all = sources();
+        let state = |name: &str| of(&all, name)["state"].as_str().unwrap().to_owned();
+        let is_there = state("demo") == "live" && state("shown") == "standing_in" && state("missing") == "failing";
+        (is_there && of(&all, "any-*")["names"][0]["state"] == "live" && of(&all, "camera")["restarts"].as_u64() > Some(1))
+            .then_some(all)
+    });
+    for (name, state) in [
+        ("push", "waiting_for_publisher"),
+        ("camera", "failing"),
+        ("asleep", "waiting_for_viewer"),
+        ("folder", "on_demand"),
+        ("any-*", "opened_by_name"),
+    ] {
+        assert_eq!(of(&all, name)["state"], state, "{name}: {all}");
+    }
+    let failure = of(&all, "camera")["last_failure"].clone();
+    assert!(failure["reason"].as_str().unwrap().contains("Connection refused"), "{failure}");
+    assert!(failure["in_a_row"].as_u64() > Some(1), "{failure}");
+    assert!(of(&all, "shown")["on_fallback_s"].is_u64() && of(&all, "shown")["last_failure"]["reason"].is_string(), "{all}");
+    let template = of(&all, "any-*");
+    assert_eq!(
+        (&template["names"][0]["name"], &template["watchers"]),
+        (&json!("any-camera-mjpeg-pcmu"), &json!(1)),
+        "{template}"
+    );
+    assert!(!all.to_string().contains("geheim"), "{all}");
+
+    let (table, _) = daemon.command(&["sources"]);
+    for words in
+        ["failing", "standing in", "opened by name", "\n  any-camera-mjpeg-pcmu  live", "in a row, the last", "No such file"]
+    {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    // The stand-in is not the source.
+    let (status, _) = daemon.command(&["status"]);
+    assert!(status.contains("8 publishing points, 1 of them live, 1 with a stand-in"), "{status}");
+
+    // Who finds nothing to see: the third session.
+    let mut control = Control::connect(daemon.mms);
+    control.send(mms::CONNECT, &mms::connect_body("NSPlayer/9.0.0.2980"));
+    control.expect(mms::CONNECTED, Duration::from_secs(10));
+    let funnel = format!("\\\\{}\\TCP\\1037", control.local());
+    control.send(mms::CONNECT_FUNNEL, &mms::funnel_body(&funnel));
+    control.expect(mms::FUNNEL_CONNECTED, Duration::from_secs(10));
+    control.send(mms::OPEN_FILE, &mms::open_body("push"));
+    control.expect(mms::OPENED, Duration::from_secs(10));
+    let (story, _) = daemon.command(&["why", "3"]);
+    assert!(story.contains("nobody publishes it"), "{story}");
 }

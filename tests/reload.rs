@@ -137,7 +137,8 @@ fn two_hundred_play_on_while_others_come_change_and_go() {
         assert_eq!((seen.backward, seen.time_backward, &seen.ended), (0, 0, &None), "{seen:?}");
     }
     assert!(publisher.runs());
-    wait_until("the new source", LIMIT, || daemon.metric("wmrelay_source_restarts_total", &[("point", "moved")]) >= 1.0);
+    wait_until("the new source", LIMIT, || daemon.metric("wmrelay_source_up", &[("point", "moved")]) == 1.0);
+    assert_eq!(daemon.metric("wmrelay_source_restarts_total", &[("point", "moved")]), 0.0, "that was no fault");
     assert!(plays(&daemon, "new") && plays(&daemon, "moved") && !plays(&daemon, "gone"));
     assert!(!plays(&daemon, "titled"), "the new rule holds for who comes");
     let (sources, _) = daemon.command(&["sources"]);

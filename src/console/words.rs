@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
+use crate::control::calls::{SourceFailure, SourceState};
+
 /// `512 bit/s`, `48 kbit/s`, `1.2 Mbit/s`.
 pub(super) fn bit_rate(bits: u64) -> String {
     scaled(bits, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"])
@@ -33,6 +35,31 @@ pub(super) fn time(time: Duration) -> String {
         60..3_600 => format!("{} min {} s", s / 60, s % 60),
         3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
         _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
+/// How a source is, and how that looks.
+pub(super) const fn state(state: SourceState) -> (&'static str, &'static str) {
+    match state {
+        SourceState::Live => ("live", "Live"),
+        SourceState::StandingIn => ("waits", "Stand-in"),
+        SourceState::Starting => ("waits", "Starting"),
+        SourceState::WaitingForViewer => ("files", "Waits for a viewer"),
+        SourceState::WaitingForPublisher => ("waits", "Waits for a publisher"),
+        SourceState::OnDemand => ("files", "On demand"),
+        SourceState::OpenedByName => ("files", "Opened by name"),
+        SourceState::Failing => ("off", "Failing"),
+    }
+}
+
+/// Why a source failed, how often, and when.
+pub(super) fn failure(failure: &SourceFailure) -> String {
+    let SourceFailure { reason, ago_s, in_a_row } = failure;
+    let ago = time(Duration::from_secs(*ago_s));
+    match in_a_row {
+        0 => format!("Last failure, {ago} ago: {reason}"),
+        1 => format!("{reason}, {ago} ago"),
+        _ => format!("{reason}, {ago} ago, {in_a_row} times in a row"),
     }
 }
 

@@ -76,6 +76,7 @@ async fn begin(mut tenure: Tenure, mut source: Source, mut stop: Stop, failed: O
         Ok(url) => url,
         Err(error) => {
             error!(%error, "cannot be connected; correct `url` in the settings");
+            tenure.point().source_failed(now(), &format!("its URL is none: {error}; correct `url` in the settings"));
             if let Some(failed) = failed {
                 failed("its URL is none");
                 tenure.point().end();
@@ -113,6 +114,7 @@ async fn begin(mut tenure: Tenure, mut source: Source, mut stop: Stop, failed: O
         back_off.played(session.played);
         let wait = back_off.after(begun.elapsed());
         warn!(url = %session.url, reason, retry_s = wait.as_secs_f32(), "ended");
+        session.point.source_failed(now(), &reason);
         // A viewer named it, and may have named what is not: nobody is to wait for it.
         if let Some(failed) = failed.as_ref().filter(|_| session.point.generation().is_none()) {
             failed(&reason);

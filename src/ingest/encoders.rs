@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tracing::info;
 
-use super::feed::{Feed, Tally};
+use super::feed::{Ended, Feed, Tally};
 use super::gate::{Denial, Gate};
 use super::now;
 use super::stop::Stop;
@@ -241,6 +241,9 @@ impl Encoders {
     /// The same of a session that was taken out.
     fn finished(&self, entry: Entry, stream: Stream, properly: bool, reason: &str) {
         let Entry { point, auto_destroy, .. } = entry;
+        if !properly {
+            Ended::failed(reason.to_owned()).note(&stream.feed);
+        }
         let Tally { bytes, packets, invalid } = stream.feed.tally;
         let seconds = now().saturating_duration_since(stream.since).as_secs();
         info!(point = point.name(), seconds, bytes, packets, invalid, reason, "push session ended");

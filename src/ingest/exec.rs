@@ -9,11 +9,12 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::back_off::BackOff;
 use super::child::{self, Bounds, Running, SILENCE, Words};
 use super::feed::{Feed, Flow};
+use super::last_words::LastWords;
 use super::lent::{Failed, Tenure};
 use super::now;
 use super::stop::Stop;
 use crate::relay::{Loan, Point, PublisherId};
-use crate::settings::Start;
+use crate::settings::{Start, url_without_secrets};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -40,7 +41,8 @@ enum End {
 pub(super) async fn run(point: Arc<Point>, command: Command, stop: Stop) {
     let span = info_span!("exec", point = point.name());
     let tenure = Tenure::new(Arc::clone(&point), command.start, None);
-    let source = Exec { point, command, tenure, failed: None };
+    let said = LastWords::default();
+    let source = Exec { point, command, tenure, said, failed: None };
     source.run(stop).instrument(span).await;
 }
 
@@ -50,7 +52,8 @@ pub(super) async fn run_lent(loan: Loan, command: Command, stop: Stop, failed: F
     let span = info_span!("exec", point = loan.point().name(), name = loan.name());
     let point = Arc::clone(loan.point());
     let tenure = Tenure::new(Arc::clone(&point), Start::Watched, Some(loan));
-    let source = Exec { point, command, tenure, failed: Some(failed) };
+    let said = LastWords::default();
+    let source = Exec { point, command, tenure, said, failed: Some(failed) };
     source.run(stop).instrument(span).await;
 }
 
@@ -58,6 +61,8 @@ struct Exec {
     point: Arc<Point>,
     command: Command,
     tenure: Tenure,
+    /// What the child said last.
+    said: LastWords,
     /// Of a publishing point that is lent.
     failed: Option<Failed>,
 }
@@ -82,6 +87,7 @@ impl Exec {
             };
             let wait = back_off.after(begin.elapsed());
             warn!(reason, retry_s = wait.as_secs_f32(), "ended");
+            self.point.source_failed(now(), &self.said.instead_of(&reason));
             // A viewer named it, and may have named what is not: nobody is to wait for it.
             if let Some(failed) = self.failed.as_ref().filter(|_| self.point.generation().is_none()) {
                 failed(&reason);
@@ -100,7 +106,13 @@ impl Exec {
             Ok(publisher) => publisher,
             Err(refusal) => return End::Failed(refusal.to_string()),
         };
-        let words = Words { heard: |_: &str| false, log: |line: &str| info!(line, "says") };
+        self.said.forget();
+        let (said, arguments) = (self.said.clone(), self.command.argv.clone());
+        let log = move |line: &str| {
+            info!(line, "says");
+            said.say(&without_arguments(line, &arguments));
+        };
+        let words = Words { heard: |_: &str| false, log };
         let mut running = match Running::start(&self.command.argv, Bounds::default(), words) {
             Ok(running) => running,
             Err(reason) => return End::Failed(reason),
@@ -124,6 +136,15 @@ impl Exec {
             other => other,
         }
     }
+}
+
+/// What a child says, without what it was told and may be secret: arguments other than options, paths and short words.
+fn without_arguments(line: &str, argv: &[String]) -> String {
+    let is_secret = |argument: &&String| argument.len() > 3 && !argument.starts_with(['/', '-', '.']);
+    argv.iter().skip(1).filter(is_secret).fold(line.to_owned(), |line, argument| {
+        let shown = if argument.contains("://") { url_without_secrets(argument) } else { "…".to_owned() };
+        line.replace(argument.as_str(), &shown)
+    })
 }
 
 /// Feeds what the child writes; returns why that is over. The pipe is closed then, so a child that still writes ends too.

@@ -1,5 +1,7 @@
 //! From a source's bytes to the relay, no faster than real time, and with bounds on what a source can make of itself.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tracing::warn;
@@ -49,6 +51,32 @@ pub(super) enum FeedError {
     Stream(#[from] StreamError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+}
+
+/// How a publisher's stream ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) reason: Cow<'static, str>,
+    is_fault: bool,
+}
+
+impl Ended {
+    /// As the publisher, or the daemon, wanted.
+    pub(super) fn wanted(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), is_fault: false }
+    }
+
+    /// In another way.
+    pub(super) fn failed(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), is_fault: true }
+    }
+
+    /// Lets the publishing point know of a fault, if nobody else feeds it by now.
+    pub(super) fn note(&self, feed: &Feed) {
+        if self.is_fault && feed.is_current() {
+            feed.publisher.point().source_failed(now(), &self.reason);
+        }
+    }
 }
 
 impl Feed {

@@ -116,17 +116,20 @@ struct OnAir {
 impl Player {
     async fn run(&mut self, media: Vec<Medium>) {
         let mut items = playlist::read(media);
+        let mut failure = String::new();
         while let Some(item) = items.recv().await {
             let outcome = match item {
                 Item::Header(header) => self.header(header),
                 Item::Packets(packets) => self.packets(packets).await,
                 Item::Failed { medium, reason } => {
                     warn!(medium, reason, "cannot be played");
+                    failure = format!("{medium} cannot be played: {reason}");
                     Ok(())
                 }
                 Item::Nothing { wait } => {
                     warn!(retry_s = wait.as_secs_f32(), "nothing can be played");
                     self.on_air = None;
+                    self.point.source_failed(now(), &failure);
                     Ok(())
                 }
             };
@@ -134,6 +137,7 @@ impl Player {
                 let run = self.on_air.take().map(|on_air| on_air.since.elapsed()).unwrap_or_default();
                 let wait = self.back_off.after(run);
                 warn!(%error, retry_s = wait.as_secs_f32(), "the file is given up");
+                self.point.source_failed(now(), &error.to_string());
                 sleep(wait).await;
             }
         }

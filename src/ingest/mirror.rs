@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use super::lent;
 use super::stop::WeakStop;
 use super::transcode::{Transcoders, count_while_watched};
+use super::{lent, now};
 use crate::client::{Content, PlayError, StreamUrl, UrlError, inquire};
 use crate::playing::ClientEnd;
 use crate::relay::admission::{Slot, Slots};
@@ -191,7 +191,9 @@ impl Mirror {
             }
             let (mirror, key) = (Arc::clone(self), key.clone());
             let serial = self.lock().serial;
+            let lender = Arc::clone(&wish.folder);
             let failed: lent::Failed = Box::new(move |reason| {
+                lender.name_failed(now(), &format!("{}: {reason}", key.name));
                 let known = NotLive::Refused(refused(Hresult::NO_STREAM, "source_failed", reason));
                 mirror.lock().remember(serial, key.clone(), known);
             });

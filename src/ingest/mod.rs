@@ -17,6 +17,7 @@ mod feeders;
 mod file;
 mod gate;
 mod laps;
+mod last_words;
 mod lead;
 mod lent;
 mod live_frames;

@@ -78,7 +78,10 @@ pub(super) async fn run_lent(loan: Loan, upstream: Upstream, stop: Stop) {
 async fn begin(point: Arc<Point>, loan: Option<Loan>, upstream: Upstream, stop: Stop) {
     let url: StreamUrl = match upstream.url.parse() {
         Ok(url) => url,
-        Err(error) => return error!(%error, "cannot be pulled; correct `url` in the settings"),
+        Err(error) => {
+            point.source_failed(now(), &format!("its URL is none: {error}; correct `url` in the settings"));
+            return error!(%error, "cannot be pulled; correct `url` in the settings");
+        }
     };
     let watched = Watched::new(&point, upstream.start);
     let pull = Pull { point, loan, url, linger: upstream.linger, watched, on_air: None, headed: None };
@@ -161,15 +164,13 @@ impl Pull {
                     back_off = BackOff::new();
                     continue;
                 }
-                End::Failed(reason) => reason,
-                End::Refused(reason) => {
-                    // A viewer named it, and may have named what is no more: nobody is to wait for it.
-                    if self.loan.is_some() {
-                        self.point.end();
-                    }
-                    reason
-                }
+                End::Failed(reason) | End::Refused(reason) => reason,
             };
+            self.point.source_failed(now(), &reason);
+            // A viewer named it, and may have named what is no more: nobody is to wait for it.
+            if was_refused && self.loan.is_some() {
+                self.point.end();
+            }
             (self.on_air, encores) = (None, Encores::default());
             let longest = if self.loan.is_some() && was_refused { REFUSED_TIME } else { Duration::MAX };
             let wait = back_off.after(lap).min(longest);

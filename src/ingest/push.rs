@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use super::encoders::{Encoders, Lease};
-use super::feed::{Feed, FeedError, Flow, Tally};
+use super::feed::{Ended, Feed, FeedError, Flow, Tally};
 use super::gate::{self, Denial, Gate};
 use super::now;
 use super::stop::Stop;
@@ -135,10 +135,10 @@ impl Push {
                 () = stop.requested(), if !stopping => {}
             }
         };
-        self.end(match reason {
-            CloseReason::Broken => "connection broke",
-            CloseReason::Done | CloseReason::Idle => "connection closed",
-            CloseReason::Refused(_) => "refused",
+        self.end(&match reason {
+            CloseReason::Broken => Ended::failed("connection broke"),
+            CloseReason::Done | CloseReason::Idle => Ended::failed("connection closed"),
+            CloseReason::Refused(_) => Ended::failed("refused"),
         });
         debug!(?reason, "connection of a publisher closed");
     }
@@ -198,7 +198,7 @@ impl Push {
         if request.empty && self.gate.knows(&request.name) {
             return Ok(());
         }
-        self.end("another stream follows on its connection");
+        self.end(&Ended::wanted("another stream follows on its connection"));
         let publisher = self.gate.claim(now(), &request.name, id.clone(), None)?;
         let agent = request.user_agent.as_deref().unwrap_or_default();
         info!(point = request.name, id = ?id, agent, "publisher begins");
@@ -212,7 +212,7 @@ impl Push {
         match current.feed.bytes(bytes).await {
             Ok(Flow::More) => self.engine.resume(now()),
             Ok(Flow::Ended) => {
-                self.end("end of stream");
+                self.end(&Ended::wanted("end of stream"));
                 self.rest_until = Some(Instant::now() + REST_TIME);
             }
             Err(error) => self.refuse(&refusal(&error)),
@@ -227,9 +227,9 @@ impl Push {
             let outcome = if short || last { current.feed.finish().await } else { Ok(Flow::More) };
             match outcome {
                 Ok(Flow::More) => {}
-                Ok(Flow::Ended) => self.end("end of its request"),
+                Ok(Flow::Ended) => self.end(&Ended::wanted("end of its request")),
                 Err(error) if current.feed.tally.bytes > 0 => return self.refuse(&refusal(&error)),
-                Err(_) => self.end("nothing was sent"),
+                Err(_) => self.end(&Ended::failed("nothing was sent")),
             }
         }
         self.engine.handle(now(), Input::Answer(Answer::Accept));
@@ -248,13 +248,15 @@ impl Push {
     fn refuse(&mut self, refusal: &Refusal) {
         gate::count(refusal);
         warn!(status = refusal.status.code(), reason = refusal.text, "publisher refused");
-        self.end(&refusal.text);
+        self.end(&Ended::failed(refusal.text.clone()));
         self.engine.handle(now(), Input::Answer(Answer::Refuse(refusal.clone())));
     }
 
     /// The stream is over, if there is one.
-    fn end(&mut self, reason: &str) {
+    fn end(&mut self, ended: &Ended) {
         let Some(Current { feed, name, since, .. }) = self.current.take() else { return };
+        ended.note(&feed);
+        let reason = &*ended.reason;
         let Tally { bytes, packets, invalid } = feed.tally;
         let seconds = since.elapsed().as_secs();
         info!(point = name, seconds, bytes, packets, invalid, reason, "publisher ended");

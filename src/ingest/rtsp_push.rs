@@ -1,6 +1,5 @@
 //! A publisher's connection over RTSP: its socket, its UDP ports, its engine, its feed.
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use super::feed::{Feed, FeedError, Tally};
+use super::feed::{Ended, Feed, FeedError, Tally};
 use super::gate::{self, Denial, Gate};
 use super::live_frames::OnAir;
 use super::now;
@@ -128,11 +127,11 @@ impl Push {
     async fn run(mut self, head: &[u8], mut stop: Stop) {
         let mut buffer = vec![0; READ_BYTES];
         self.engine.handle(now(), Input::Bytes(head));
-        let reason = loop {
+        let ended = loop {
             // The feed waits while its source runs ahead; that must not hold up the daemon's end.
             let done = tokio::select! {
                 biased;
-                () = stop.requested() => break STOPPED.into(),
+                () = stop.requested() => break Ended::wanted(STOPPED),
                 done = self.drain() => done,
             };
             if let ControlFlow::Break(reason) = done {
@@ -154,7 +153,7 @@ impl Push {
             });
             tokio::select! {
                 read = self.stream.read(&mut buffer) => match read {
-                    Ok(0) | Err(_) => break "connection closed".into(),
+                    Ok(0) | Err(_) => break Ended::failed("connection closed"),
                     Ok(count) => self.engine.handle(now(), Input::Bytes(buffer.get(..count).unwrap_or_default())),
                 },
                 () = datagram => self.datagrams(),
@@ -164,24 +163,25 @@ impl Push {
                         current.on_air.handle_timeout(now());
                         if let Err(error) = current.send().await {
                             warn!(%error, "publisher's stream cannot go on");
-                            break error.to_string().into();
+                            break Ended::failed(error.to_string());
                         }
                     }
                 }
-                () = stop.requested() => break STOPPED.into(),
+                () = stop.requested() => break Ended::wanted(STOPPED),
             }
         };
-        self.end(&reason);
-        debug!(%reason, "connection of a publisher closed");
+        self.end(&ended);
+        let reason = &*ended.reason;
+        debug!(reason, "connection of a publisher closed");
     }
 
     /// Does what the engine wants done.
-    async fn drain(&mut self) -> ControlFlow<Cow<'static, str>> {
+    async fn drain(&mut self) -> ControlFlow<Ended> {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Send(bytes) => match timeout(WRITE_TIME, self.stream.write_all(&bytes)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) | Err(_) => return ControlFlow::Break("connection broke".into()),
+                    Ok(Err(_)) | Err(_) => return ControlFlow::Break(Ended::failed("connection broke")),
                 },
                 Output::Ask(Ask::Ports { pair }) => {
                     let port = self.bind(pair);
@@ -196,19 +196,19 @@ impl Push {
                     self.tell(decided).await;
                 }
                 Output::Packets(packets) => {
-                    let Some(current) = &mut self.current else { return ControlFlow::Break(NOTHING.into()) };
+                    let Some(current) = &mut self.current else { return ControlFlow::Break(Ended::failed(NOTHING)) };
                     if let Err(error) = current.feed.whole_packets(packets).await {
                         warn!(%error, "publisher's stream cannot go on");
-                        return ControlFlow::Break(error.to_string().into());
+                        return ControlFlow::Break(Ended::failed(error.to_string()));
                     }
                 }
                 Output::Frame(frame) => {
                     let (Some(current), Some(tracks)) = (&mut self.current, self.engine.tracks()) else {
-                        return ControlFlow::Break(NOTHING.into());
+                        return ControlFlow::Break(Ended::failed(NOTHING));
                     };
                     if let Err(error) = current.frame(tracks, &frame).await {
                         warn!(%error, "publisher's stream cannot go on");
-                        return ControlFlow::Break(error.to_string().into());
+                        return ControlFlow::Break(Ended::failed(error.to_string()));
                     }
                 }
                 Output::Report { pair, port, bytes } => {
@@ -229,17 +229,17 @@ impl Push {
                         self.gate.reject(now(), &announced, REORDERED.to_owned());
                     }
                     let _ = self.stream.shutdown().await;
-                    return ControlFlow::Break(error.to_string().into());
+                    return ControlFlow::Break(Ended::failed(format!("its frames are of no use: {error}")));
                 }
                 Output::Close(reason) => {
                     // Fails where the peer is gone.
                     let _ = self.stream.shutdown().await;
                     return ControlFlow::Break(match reason {
-                        CloseReason::Left => "end of stream".into(),
-                        CloseReason::Refused => "refused".into(),
-                        CloseReason::Frames(error) => error.to_string().into(),
-                        CloseReason::Idle => "nothing heard in time".into(),
-                        CloseReason::Protocol => "not RTSP, or broken RTSP".into(),
+                        CloseReason::Left => Ended::wanted("end of stream"),
+                        CloseReason::Refused => Ended::failed("refused"),
+                        CloseReason::Frames(error) => Ended::failed(error.to_string()),
+                        CloseReason::Idle => Ended::failed("nothing heard in time"),
+                        CloseReason::Protocol => Ended::failed("not RTSP, or broken RTSP"),
                     });
                 }
             }
@@ -316,7 +316,7 @@ impl Push {
         if !goes_on {
             // What runs goes on where the other one cannot be had.
             let publisher = self.gate.claim(now(), &request.name, id.clone(), None)?;
-            self.end("another stream follows on its connection");
+            self.end(&Ended::wanted("another stream follows on its connection"));
             let agent = request.user_agent.as_deref().unwrap_or_default();
             info!(point = request.name, id = ?id, agent, protocol = "rtsp", "publisher begins");
             let (feed, name, on_air) = (Feed::new(publisher), request.name.clone(), OnAir::new());
@@ -343,7 +343,7 @@ impl Push {
         };
         taken.map_err(|error: FeedError| {
             let refusal = refusal(&error);
-            self.end(&refusal.text);
+            self.end(&Ended::failed(refusal.text.clone()));
             refusal
         })
     }
@@ -403,8 +403,10 @@ impl Push {
     }
 
     /// The stream is over, if there is one.
-    fn end(&mut self, reason: &str) {
+    fn end(&mut self, ended: &Ended) {
         let Some(Current { feed, name, since, .. }) = self.current.take() else { return };
+        ended.note(&feed);
+        let reason = &*ended.reason;
         let Tally { bytes, packets, invalid } = feed.tally;
         let (seconds, losses) = (since.elapsed().as_secs(), self.engine.losses());
         info!(point = name, seconds, bytes, packets, invalid, lost = losses.missing, reason, "publisher ended");

@@ -14,7 +14,7 @@ pub(super) struct Counted {
     pub(super) packets: u64,
     /// Those that were left out.
     pub(super) left_out: u64,
-    /// Times that it began anew.
+    /// Ends of it, and attempts to have it, that failed; ends that were wanted are none.
     pub(super) restarts: u64,
     /// When the last packet came.
     pub(super) last: Option<Instant>,

@@ -152,6 +152,15 @@ impl Reserve {
         ledger.taken.get(name)?.point(profile).map(Point::watch)
     }
 
+    /// What is lent now, by the names that viewers open.
+    pub(super) fn open_names(&self) -> Vec<(String, Arc<Point>)> {
+        let ledger = lock(&self.ledger);
+        let named = |name: &str, entry: &Entry| {
+            (in_profile(entry.point.full_name(name), entry.profile.as_deref()), Arc::clone(&entry.point))
+        };
+        ledger.taken.iter().flat_map(|(name, lent)| lent.entries.iter().map(move |entry| named(name, entry))).collect()
+    }
+
     pub(super) fn lend(&self, name: &str, profile: Option<&str>) -> Option<(Watch, Option<Loan>)> {
         let mut guard = lock(&self.ledger);
         let ledger = &mut *guard;
@@ -195,6 +204,14 @@ impl Reserve {
             ledger.entries().map(|entry| Arc::clone(&entry.point)).collect()
         };
         lent.iter().for_each(|point| point.close());
+    }
+}
+
+/// A name as viewers open it in a profile.
+pub(super) fn in_profile(name: String, profile: Option<&str>) -> String {
+    match profile {
+        Some(profile) => format!("{name}?profile={profile}"),
+        None => name,
     }
 }
 
@@ -296,6 +313,20 @@ mod tests {
         let loan = loan.unwrap().give_back().unwrap_err();
         drop((one, two, three));
         assert!(loan.give_back().is_ok() && relay.lent(FOLDER, "a", None).is_none());
+    }
+
+    #[test]
+    fn what_is_open_is_told_by_the_names_of_viewers() {
+        let (relay, _) = relay();
+        assert!(relay.open_names(FOLDER).is_empty() && relay.open_names(PointId(1)).is_empty());
+        let lent =
+            [("b/2", None), ("a", Some("wmp64")), ("a", None)].map(|(name, profile)| relay.lend(FOLDER, name, profile).unwrap());
+        let names = || relay.open_names(FOLDER).into_iter().map(|(name, point)| (name, point.watchers())).collect::<Vec<_>>();
+        assert_eq!(names(), [("mirror/a".into(), 1), ("mirror/a?profile=wmp64".into(), 1), ("mirror/b/2".into(), 1)]);
+        let [(watch, loan), ..] = lent;
+        drop(watch);
+        assert!(loan.unwrap().give_back().is_ok());
+        assert!(!names().iter().any(|(name, _)| name == "mirror/b/2"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::batch::Generation;
 use super::counted::Counted;
 use super::delivery::{Delivery, PointId, ShardPort};
 use super::drops::{DropCause, Drops};
+use super::faults::Fault;
 use super::ids::{Place, PointIds, Vacancy};
 use super::publish::{Feed, PublishRefusal, Publisher, PublisherId};
 use super::recutting::DatagramRoom;
@@ -41,18 +42,22 @@ pub struct Point {
 }
 
 /// How a source is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceHealth {
     /// It sends.
     pub up: bool,
     /// Something stands in for it.
     pub on_fallback: bool,
+    /// Since when.
+    pub on_fallback_since: Option<Instant>,
     /// Packets that were taken of it, as long as the daemon runs.
     pub packets: u64,
     /// Those that were no valid ASF and were left out.
     pub left_out: u64,
-    /// Times that it began anew.
+    /// Times that it ended, or could not be had, and nobody had told it to go: an end because nobody watches is none.
     pub restarts: u64,
+    /// Why, the last time.
+    pub last_fault: Option<Fault>,
     /// When its last packet came.
     pub last_packet: Option<Instant>,
     /// Bits a second, of the last seconds.
@@ -325,7 +330,28 @@ impl Point {
     pub fn source_health(&self) -> SourceHealth {
         let feed = self.lock_feed();
         let Counted { packets, left_out, restarts, last: last_packet, bit_rate, .. } = feed.counted();
-        SourceHealth { up: feed.is_up(), on_fallback: feed.is_on_fallback(), packets, left_out, restarts, last_packet, bit_rate }
+        SourceHealth {
+            up: feed.is_up(),
+            on_fallback: feed.is_on_fallback(),
+            on_fallback_since: feed.stands_in_since(),
+            packets,
+            left_out,
+            restarts,
+            last_fault: feed.last_fault().cloned(),
+            last_packet,
+            bit_rate,
+        }
+    }
+
+    /// Its source ended, or could not begin, and that was not wanted: `reason` is kept, in words for a person, and counted as a
+    /// restart. Of a source that was told to go nothing is.
+    pub fn source_failed(&self, now: Instant, reason: &str) {
+        self.lock_feed().failed(now, reason, self);
+    }
+
+    /// A name that it would lend brought nothing; `reason` says which, and is kept. No source of its own ended.
+    pub fn name_failed(&self, now: Instant, reason: &str) {
+        self.lock_feed().name_failed(now, reason);
     }
 
     /// Tells `follower` what the shards are told, for as long as it lives: the present generation first, if there is one.

@@ -131,6 +131,7 @@ impl Publisher {
         feed.publisher = Some(Current::new(token, id, now));
         feed.gone_since = None;
         feed.held = None;
+        feed.faults.begins();
         drop(feed);
         Ok(Self { point, token, role: Role::Source })
     }
@@ -192,13 +193,10 @@ impl Publisher {
         let headed = Headed::new(now, created, header, &self.point);
         match self.role {
             Role::Source => {
-                let is_back = feed.source_header.replace(header.clone()).is_some();
+                feed.source_header = Some(header.clone());
                 feed.held = None;
                 let current = feed.publisher.as_mut().ok_or(PublishError::Superseded)?;
-                if current.header.replace(headed.clone()).is_none() && is_back {
-                    self.point.meters().restarts.increment(1);
-                    feed.counted.restarts += 1;
-                }
+                current.header = Some(headed.clone());
                 if feed.on_air == Role::StandIn {
                     return Ok(());
                 }
@@ -213,6 +211,9 @@ impl Publisher {
         }
         feed.flush(now, &self.point);
         feed.put_on_air(self.role, &self.point);
+        if self.role == Role::StandIn {
+            feed.stands_in_since.get_or_insert(now);
+        }
         feed.begin(now, &headed, &self.point);
         Ok(())
     }
@@ -277,6 +278,7 @@ impl Publisher {
             Role::Source => {
                 if accepted.packets > 0 {
                     feed.quiet_since = Some(now);
+                    feed.faults.came();
                     if !std::mem::replace(&mut feed.up, true) {
                         point.tell_source(true);
                     }

@@ -10,7 +10,7 @@ use super::admission::{Admission, PortCounts};
 use super::catalog::Catalog;
 use super::created::{CreateRefusal, Created};
 use super::delivery::{PointId, ShardPort};
-use super::lending::Loan;
+use super::lending::{Loan, in_profile};
 use super::point::{Point, Shared, Watch};
 use super::publish::{PublishRefusal, Publisher, PublisherId};
 use crate::metrics as names;
@@ -231,10 +231,16 @@ impl Relay {
     pub fn lend(&self, lender: PointId, name: &str, profile: Option<&str>) -> Option<(Watch, Option<Loan>)> {
         let (watch, loan) = self.catalog().reserves.get(&lender)?.lend(name, profile)?;
         if loan.is_some() {
-            let name = watch.point().full_name(name);
-            self.tell(watch.point(), &profile.map_or(name.clone(), |profile| format!("{name}?profile={profile}")));
+            self.tell(watch.point(), &in_profile(watch.point().full_name(name), profile));
         }
         Some((watch, loan))
+    }
+
+    /// What a publishing point has lent now, by the names that viewers open, in the order of these.
+    pub fn open_names(&self, lender: PointId) -> Vec<(String, Arc<Point>)> {
+        let mut names = self.catalog().reserves.get(&lender).map(|reserve| reserve.open_names()).unwrap_or_default();
+        names.sort_by(|(one, _), (other, _)| one.cmp(other));
+        names
     }
 
     /// Calls `listener` with each publishing point that can have viewers and its name: with those of the settings now, with others

@@ -30,7 +30,7 @@ pub use fallback::{Fallback, FallbackKind};
 pub use hooks::{Commands, Hooks, Target, Webhook};
 pub use listen::network;
 pub use load::{Flag, Loaded, Sources, load};
-pub use points::{check_name, url_without_secrets};
+pub use points::{check_name, line_without_secrets, url_without_secrets};
 pub use problem::{Problem, SettingsError};
 pub use stations::{STATIONS_BYTES_MAX, Station, parse_stations};
 pub use template::{Captures, Pattern};

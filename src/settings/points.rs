@@ -297,6 +297,22 @@ pub fn url_without_secrets(url: &str) -> String {
     }
 }
 
+/// A line as it may be shown or logged: of each URL in it what [`url_without_secrets`] leaves.
+pub fn line_without_secrets(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for word in line.split_inclusive([' ', '\'', '"', ',', '(', ')', '<', '>']) {
+        let url = word.trim_end_matches([' ', '\'', '"', ',', '(', ')', '<', '>', ':', '.']);
+        let rest = word.get(url.len()..).unwrap_or_default();
+        if url.contains("://") {
+            out.push_str(&url_without_secrets(url));
+        } else {
+            out.push_str(url);
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
 /// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.
 pub(super) fn port_of(host: &str) -> Option<&str> {
     match host.rsplit_once(']') {

@@ -9,12 +9,12 @@ use std::time::Instant;
 use super::command::Command;
 use super::conn::Opened;
 use super::engine::Event;
-use super::news::NO_SOURCE;
+use super::news::why_nothing;
 use super::relayed::RelayedFile;
 use super::state::State;
 use crate::metrics as names;
 use crate::relay::{Point, Watch};
-use crate::settings::{Choice, Source};
+use crate::settings::{Choice, Source, line_without_secrets};
 use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
@@ -138,7 +138,7 @@ impl State {
                 metrics::counter!(names::REFUSALS, "cause" => cause).increment(1);
                 let name = conn.engine.name().unwrap_or_default();
                 tracing::info!(session = conn.session, peer = %conn.peer, name = %name.escape_debug(), "not opened: {reason}");
-                conn.refused_because(reason.escape_debug());
+                conn.refused_because(line_without_secrets(&reason).escape_debug());
                 Some(Answer::Opened(Err(OpenRefusal::Status(hr))))
             }
         };
@@ -163,8 +163,8 @@ impl State {
             }
             None => {
                 let conn = self.conns.get_mut(key)?;
-                conn.opened = None;
-                conn.refused_because(NO_SOURCE);
+                let opened = conn.opened.take();
+                conn.refused_because(why_nothing(opened.as_ref(), now));
                 metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
                 Some(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM))))
             }

@@ -11,15 +11,15 @@ use super::state::State;
 use crate::http::viewer as http;
 use crate::metrics as names;
 use crate::mms::media::HEAD_LEN;
-use crate::relay::{Delivery, Generation, PointId};
-use crate::settings::Oversize;
+use crate::relay::{Delivery, Fault, Generation, PointId};
+use crate::settings::{Oversize, Source};
 use crate::viewing::{Answer, OpenRefusal};
 use crate::wire::Hresult;
 
 /// Time from the end of the stream to the close when the daemon stops.
 pub(super) const FAREWELL: Duration = Duration::from_millis(900);
 /// Why a viewer is refused whose publishing point sends nothing.
-pub(super) const NO_SOURCE: &str = "its source is not there";
+const NO_SOURCE: &str = "its source is not there";
 /// A TCP viewer that takes no byte for this long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -102,8 +102,8 @@ impl State {
     fn waited_in_vain(&mut self, key: usize, now: Instant) {
         if let Some(conn) = self.conns.get_mut(key) {
             // It is no longer a reason for the source to run.
-            conn.opened = None;
-            conn.refused_because(NO_SOURCE);
+            let opened = conn.opened.take();
+            conn.refused_because(why_nothing(opened.as_ref(), now));
         }
         metrics::counter!(names::REFUSALS, "cause" => "no_source").increment(1);
         self.drive(key, now, Event::Answer(Answer::Opened(Err(OpenRefusal::Status(Hresult::NO_STREAM)))));
@@ -352,5 +352,20 @@ impl State {
             reason,
             "session ended"
         );
+    }
+}
+
+/// Why a publishing point sends nothing, for who wanted to see it.
+pub(super) fn why_nothing(opened: Option<&Opened>, now: Instant) -> String {
+    let Some(Opened { point, .. }) = opened else { return NO_SOURCE.to_owned() };
+    let is_pushed = matches!(point.settings().source, Source::Push);
+    match point.source_health().last_fault {
+        None if is_pushed => "nobody publishes it".to_owned(),
+        None => "nothing came of its source in time".to_owned(),
+        Some(Fault { reason, at, in_a_row }) => {
+            let row = if in_a_row > 1 { format!(", {in_a_row} times in a row") } else { String::new() };
+            let ago = now.saturating_duration_since(at).as_secs();
+            format!("its source failed {ago} s ago{row}: {reason}")
+        }
     }
 }

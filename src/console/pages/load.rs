@@ -17,6 +17,14 @@ use crate::control::calls;
 /// Measured over the last seconds.
 const BIT_RATE: &str = "Bit rate sent";
 
+/// What stands in for a source is sent, but the source is not there.
+fn streams_live(live: usize, standing_in: usize, all: usize) -> String {
+    match standing_in {
+        0 => format!("{live} of {all}"),
+        _ => format!("{live} of {all}, {standing_in} with a stand-in"),
+    }
+}
+
 /// `GET /load`
 pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extension(visitor): Extension<Visitor>) -> Response {
     let (plane, now) = (&console.plane, now());
@@ -33,7 +41,7 @@ pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extens
         ("Runs for", words::time(Duration::from_secs(status.uptime_s))),
         ("Sessions", status.sessions.to_string()),
         (BIT_RATE, words::bit_rate(status.bit_rate)),
-        ("Streams live", format!("{} of {}", status.points_live, status.points)),
+        ("Streams live", streams_live(status.points_live, status.points_standing_in, status.points)),
         ("Client ports", format!("{} leased, {} held, {} at rest", status.ports_leased, status.ports_held, status.ports_resting)),
     ];
     let body = html! {
@@ -49,4 +57,14 @@ pub(in crate::console) async fn load(State(console): State<Arc<Console>>, Extens
         }
     };
     page(&visitor, "/load", "Load", &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stand_in_is_not_live() {
+        assert_eq!([streams_live(5, 0, 8), streams_live(5, 1, 8)], ["5 of 8", "5 of 8, 1 with a stand-in"]);
+    }
 }

@@ -17,7 +17,7 @@ use crate::console::paging::Paging;
 use crate::console::question::Question;
 use crate::console::words;
 use crate::control::accounts::Role;
-use crate::control::calls::{self, SourceAnswer};
+use crate::control::calls::{self, OpenName, SourceAnswer, SourceState};
 use crate::text::percent_encode;
 
 /// A source that sends less often than that is told of.
@@ -54,10 +54,13 @@ pub(in crate::console) async fn sources(
                             td data-label="Viewers" { (source.watchers) }
                             td data-label="Comes in" { (comes_in(source)) }
                             td data-label="So far" { (so_far(source)) }
-                            td data-label="Source" { code { (source.source) } }
+                            td data-label="Source" {
+                                code { (source.source) }
+                                @if let Some(failure) = &source.last_failure { p.small { (words::failure(failure)) } }
+                            }
                             @if may_act {
                                 td.act {
-                                    @if source.up {
+                                    @if source.up && source.state != SourceState::OpenedByName {
                                         a.danger href={ "/sources/disconnect?point=" (percent_encode(&source.point)) } id=(id_of("disconnect", &source.point)) {
                                             "Disconnect" span.aside { " " (source.point) }
                                         }
@@ -65,6 +68,7 @@ pub(in crate::console) async fn sources(
                                 }
                             }
                         }
+                        @for name in &source.names { (open_name(name, &source.point, may_act)) }
                     }
                 }
             }
@@ -75,33 +79,63 @@ pub(in crate::console) async fn sources(
 }
 
 fn state(source: &SourceAnswer) -> maud::Markup {
-    let (class, text) = match (source.up, source.on_fallback) {
-        (_, true) => ("waits", "Something stands in"),
-        (true, false) => ("live", "Sends"),
-        (false, false) => ("off", "Silent"),
-    };
+    let since = source.on_fallback_s.filter(|_| source.state == SourceState::StandingIn);
+    html! {
+        (badge(source.state))
+        @if let Some(since) = since { span.small { " for " (words::time(Duration::from_secs(since))) } }
+    }
+}
+
+fn badge(state: SourceState) -> maud::Markup {
+    let (class, text) = words::state(state);
     html! { span class={ "state " (class) } { (text) } }
+}
+
+/// The row of a name that is open, under that of its publishing point.
+fn open_name(name: &OpenName, point: &str, may_act: bool) -> maud::Markup {
+    let OpenName { state, watchers, silent_s, bit_rate, packets, left_out, restarts, last_failure, .. } = name;
+    html! {
+        tr id=(id_of("name", &name.name)) {
+            th.long scope="row" { span.aside { "Of " (point) ": " } "↳ " (name.name) }
+            td data-label="State" { (badge(*state)) }
+            td data-label="Viewers" { (watchers) }
+            td data-label="Comes in" { (rate(*state == SourceState::Live, *silent_s, *bit_rate)) }
+            td data-label="So far" { (counts(*packets, *left_out, *restarts)) }
+            td data-label="Source" { @if let Some(failure) = last_failure { p.small { (words::failure(failure)) } } @else { "as above" } }
+            @if may_act { td.act {} }
+        }
+    }
 }
 
 /// What it sends now, or for how long it has sent nothing.
 fn comes_in(source: &SourceAnswer) -> String {
-    match source.silent_s {
+    match source.state {
+        // Each viewer of files has its own.
+        SourceState::OnDemand => String::new(),
+        SourceState::OpenedByName if source.names.is_empty() => "no name is open".into(),
+        _ => rate(source.up, source.silent_s, source.bit_rate),
+    }
+}
+
+fn rate(up: bool, silent_s: Option<u64>, bit_rate: u64) -> String {
+    match silent_s {
         None => "nothing yet".into(),
-        Some(seconds) if seconds >= SILENT_S || !source.up => {
-            format!("nothing for {}", words::time(Duration::from_secs(seconds)))
-        }
-        Some(_) => words::bit_rate(source.bit_rate),
+        Some(seconds) if seconds >= SILENT_S || !up => format!("nothing for {}", words::time(Duration::from_secs(seconds))),
+        Some(_) => words::bit_rate(bit_rate),
     }
 }
 
 fn so_far(source: &SourceAnswer) -> String {
-    let SourceAnswer { packets, left_out, restarts, .. } = source;
-    let mut text = words::count(*packets, "packet", "packets");
-    if *left_out > 0 {
+    if source.state == SourceState::OnDemand { String::new() } else { counts(source.packets, source.left_out, source.restarts) }
+}
+
+fn counts(packets: u64, left_out: u64, restarts: u64) -> String {
+    let mut text = words::count(packets, "packet", "packets");
+    if left_out > 0 {
         text.push_str(&format!(", {left_out} left out"));
     }
-    if *restarts > 0 {
-        text.push_str(&format!(", begun anew {}", words::count(*restarts, "time", "times")));
+    if restarts > 0 {
+        text.push_str(&format!(", failed {}", words::count(restarts, "time", "times")));
     }
     text
 }
@@ -154,15 +188,19 @@ mod tests {
     fn how_a_source_is() {
         let source = |up, silent_s| SourceAnswer {
             point: "cam".into(),
+            state: if up { SourceState::Live } else { SourceState::WaitingForPublisher },
             source: "push".into(),
             up,
             on_fallback: false,
+            on_fallback_s: None,
             watchers: 0,
             bit_rate: 400_000,
             packets: 1,
             left_out: 2,
             restarts: 3,
             silent_s,
+            last_failure: None,
+            names: Vec::new(),
         };
         let told = |up, silent_s| comes_in(&source(up, silent_s));
         assert_eq!(
@@ -171,7 +209,7 @@ mod tests {
         );
         assert_eq!(
             (told(false, None), so_far(&source(true, None))),
-            ("nothing yet".into(), "1 packet, 2 left out, begun anew 3 times".into())
+            ("nothing yet".into(), "1 packet, 2 left out, failed 3 times".into())
         );
     }
 }

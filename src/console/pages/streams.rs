@@ -19,7 +19,7 @@ use crate::console::still::Still;
 use crate::console::words;
 use crate::control::Peer;
 use crate::control::accounts::Role;
-use crate::control::calls::{PointAnswer, PointKind, StreamAnswer, point as survey};
+use crate::control::calls::{PointAnswer, PointKind, SourceFailure, SourceState, StreamAnswer, point as survey};
 use crate::relay::Point;
 use crate::settings::Viewers;
 use crate::text::percent_encode;
@@ -61,12 +61,13 @@ fn card(console: &Console, visitor: &Visitor, host: &str, has_still: bool, point
     let id = |what: &str| id_of(what, &answer.name);
     let picture = answer.streams.iter().find_map(|stream| stream.width.zip(stream.height));
     let state = match answer.kind {
-        PointKind::Broadcast if answer.live => ("live", "Live"),
-        PointKind::Broadcast => ("waits", "Nothing is sent"),
-        PointKind::OnDemand => ("files", "On demand"),
-        PointKind::Template => ("files", "Opened by name"),
         PointKind::Stations => ("files", "Stations"),
+        _ => words::state(answer.state),
     };
+    // Of its address something may be in it.
+    let health = visitor.is(Role::Publisher).then(|| point.source_health());
+    let now = tokio::time::Instant::now().into_std();
+    let failure = health.and_then(|health| health.last_fault).map(|fault| SourceFailure::of(fault, now));
     html! {
         li.card id=(id("stream")) {
             @if let Some((width, height)) = picture.filter(|_| answer.live && has_still) {
@@ -85,6 +86,7 @@ fn card(console: &Console, visitor: &Visitor, host: &str, has_still: bool, point
                     }
                     @if answer.live && answer.bit_rate > 0 { " · " (words::bit_rate(answer.bit_rate.into())) }
                 }
+                @if let Some(failure) = failure.filter(|_| answer.state != SourceState::Live) { p.small { (words::failure(&failure)) } }
                 @if !answer.streams.is_empty() { p.small { (described(&answer.streams)) } }
             }
             @if !matches!(answer.kind, PointKind::Template | PointKind::Stations) {

@@ -41,7 +41,7 @@ pub(crate) mod calls {
     pub(crate) use super::leases::{LeaseAnswer, survey as leases};
     pub(crate) use super::points::{PointAnswer, PointKind, StreamAnswer, answer as point};
     pub(crate) use super::sign_in::sign_in_from;
-    pub(crate) use super::sources::{SourceAnswer, disconnect_source, survey as sources};
+    pub(crate) use super::sources::{OpenName, SourceAnswer, SourceFailure, SourceState, disconnect_source, survey as sources};
     pub(crate) use super::status::survey as status;
     pub(crate) use super::viewers::kick_session;
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::answer::FailureBody;
 use super::caller::Anybody;
+use super::sources::{SourceState, state_of};
 use crate::asf::{Format, Header, StreamKind};
 use crate::control::plane::Plane;
 use crate::relay::Point;
@@ -24,6 +25,8 @@ pub(crate) struct PointAnswer {
     pub(crate) kind: PointKind,
     /// Something is sent now. Of folders and templates nothing is.
     pub(crate) live: bool,
+    /// How its source is: what is sent may be something that stands in for it.
+    pub(crate) state: SourceState,
     /// Of what is sent now, bits per second; 0: not known.
     pub(crate) bit_rate: u32,
     /// What is sent now.
@@ -87,6 +90,7 @@ pub(crate) fn answer(plane: &Plane, point: &Arc<Point>) -> PointAnswer {
         title: plane.relay.title(point.name()),
         kind,
         live: generation.is_some(),
+        state: state_of(point),
         bit_rate: generation.map_or(0, |generation| generation.bit_rate),
         streams: header.iter().flat_map(Header::streams).map(stream).collect(),
     }

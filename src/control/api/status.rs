@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::answer::FailureBody;
 use super::caller::Operator;
 use super::drain::Draining;
+use super::sources::{SourceState, state_of};
 use crate::control::plane::Plane;
 
 /// How the daemon is.
@@ -29,8 +30,10 @@ pub(crate) struct Status {
     pub(crate) bit_rate: u64,
     /// Publishing points of the settings.
     pub(crate) points: usize,
-    /// Those of them that send something now.
+    /// Those of them whose source sends now.
     pub(crate) points_live: usize,
+    /// Those of them where something stands in for the source.
+    pub(crate) points_standing_in: usize,
     /// Client ports leased to viewers.
     pub(crate) ports_leased: usize,
     /// Client ports that rest after a viewer.
@@ -75,6 +78,8 @@ pub(crate) fn survey(plane: &Plane) -> Status {
     let now = tokio::time::Instant::now().into_std();
     let (admission, points) = (plane.relay.admission(), plane.relay.points());
     let ports = admission.ports().counts();
+    let states: Vec<_> = points.iter().map(|point| state_of(point)).collect();
+    let in_state = |state| states.iter().filter(|other| **other == state).count();
     let state = if plane.health.stopping() {
         DaemonState::Stopping
     } else if !plane.health.healthy(now) {
@@ -95,7 +100,8 @@ pub(crate) fn survey(plane: &Plane) -> Status {
         sessions: admission.viewers(),
         bit_rate: plane.bit_rate(now),
         points: points.len(),
-        points_live: points.iter().filter(|point| point.generation().is_some()).count(),
+        points_live: in_state(SourceState::Live),
+        points_standing_in: in_state(SourceState::StandingIn),
         ports_leased: ports.leased,
         ports_resting: ports.resting,
         ports_held: ports.held,

@@ -141,3 +141,39 @@ async fn a_program_that_is_missing_is_tried_again() {
     stopper.stop().await;
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn its_last_words_are_kept_and_watched_cycles_are_no_faults() {
+    let bench = Bench::new(Start::Always, "echo run >> runs; echo 'rtsp://u:p@cam/1: 401 Unauthorized' >&2; exit 1");
+    let fault = || bench.relay.point("cam").unwrap().source_health().last_fault;
+    wait_until(|| fault().is_some_and(|fault| fault.in_a_row == 2)).await;
+    assert_eq!(
+        fault().unwrap().reason,
+        "it said \"rtsp://…@cam/1: 401 Unauthorized\"; its output is of no use: the source ended before its ASF header was whole; exit status: 1"
+    );
+    bench.stopper.stop().await;
+    let bench = Bench::new(Start::Watched, "echo run >> runs; cat a.asf; exec sleep 1000");
+    let point = bench.relay.point("cam").unwrap();
+    for round in 1..3 {
+        let watch = point.watch();
+        bench.lines("runs", round).await;
+        wait_until(|| point.source_health().up).await;
+        drop(watch);
+        wait_until(|| point.generation().is_none()).await;
+    }
+    assert_eq!((point.source_health().restarts, point.source_health().last_fault), (0, None));
+    bench.stopper.stop().await;
+}
+
+#[test]
+fn arguments_are_not_told() {
+    let argv = ["ffmpeg", "-i", "rtsp://u:p@cam/1", "-pw", "geheim", "/srv/a.mp4", "-y"].map(str::to_owned);
+    for (line, shown) in [
+        ("rtsp://u:p@cam/1: Connection refused", "rtsp://…@cam/1: Connection refused"),
+        ("geheim is wrong", "… is wrong"),
+        ("/srv/a.mp4: No such file", "/srv/a.mp4: No such file"),
+        ("ffmpeg -y", "ffmpeg -y"),
+    ] {
+        assert_eq!(without_arguments(line, &argv), shown);
+    }
+}

@@ -138,3 +138,15 @@ async fn files_of_equal_headers_are_one_generation_and_another_one_begins_the_ne
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn why_nothing_can_be_played_is_kept() {
+    let (relay, _) = testing::collecting(&[("loop", Source::Demo)]);
+    let point = relay.point("loop").unwrap();
+    let player = tokio::spawn(run(Arc::clone(&point), vec![Medium::File("no/such/file.asf".into())]));
+    sleep(Duration::from_secs(2)).await;
+    let fault = point.source_health().last_fault.unwrap();
+    assert_eq!((fault.in_a_row, point.source_health().restarts), (3, 3));
+    assert!(fault.reason.starts_with("no/such/file.asf cannot be played: No such file"), "{}", fault.reason);
+    player.abort();
+}

@@ -7,6 +7,7 @@ use super::{Push, REST_TIME, refusal};
 use crate::http::push::Push as Wish;
 use crate::http::{Answer, Input, PublishRequest, Refusal, Status};
 use crate::ingest::encoders::{Unmet, busy};
+use crate::ingest::feed::Ended;
 use crate::ingest::gate::Denial;
 use crate::ingest::{date, now};
 
@@ -16,7 +17,7 @@ const YIELD_TIME: Duration = Duration::from_secs(1);
 impl Push {
     /// Decides about an encoder's request.
     pub(super) async fn admit(&mut self, request: &PublishRequest, wish: &Wish) -> Result<Answer, Denial> {
-        self.end("an encoder follows on its connection");
+        self.end(&Ended::wanted("an encoder follows on its connection"));
         self.lease = None;
         let met = match self.meet(request, wish) {
             Err(Unmet::Yields(parked)) => {

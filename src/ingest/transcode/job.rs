@@ -16,6 +16,7 @@ use crate::asf::{self, Header, Reader};
 use crate::ingest::back_off::BackOff;
 use crate::ingest::byte_rate::ByteRate;
 use crate::ingest::child::{self, Bounds, Running, SILENCE, Words};
+use crate::ingest::last_words::LastWords;
 use crate::ingest::lead::Lead;
 use crate::ingest::now;
 use crate::ingest::stop::Stop;
@@ -40,6 +41,8 @@ pub(super) enum Event {
     Packets(Bytes),
     /// The child has ended; another one will begin with a header.
     Gone,
+    /// Why: the child failed, or could not be started.
+    Failed(Arc<str>),
 }
 
 /// One input in one profile.
@@ -48,6 +51,8 @@ pub(super) struct Job {
     pub(super) profile: Arc<Profile>,
     stage: Mutex<Stage>,
     events: broadcast::Sender<Event>,
+    /// What the child said last.
+    said: LastWords,
     /// How many publishing points want it.
     pub(super) wanted: watch::Sender<usize>,
     /// Who watches each of these.
@@ -141,7 +146,7 @@ impl Job {
     pub(super) fn new(input: FfmpegInput, profile: Arc<Profile>) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
         let ((wanted, _), (gives_way, _)) = (watch::channel(0), watch::channel(false));
-        Self { input, profile, stage: Mutex::default(), events, wanted, watchers: Mutex::default(), gives_way }
+        Self { input, profile, stage: Mutex::default(), events, said: LastWords::default(), wanted, watchers: Mutex::default(), gives_way }
     }
 
     /// One more wants it, while `watched` is, or lingers.
@@ -207,6 +212,7 @@ impl Job {
                     probes.forget(&self.input);
                     let wait = self.wait_after(&mut back_off, begin.elapsed(), played);
                     warn!(reason, retry_s = wait.as_secs_f32(), "ended");
+                    self.publish(Event::Failed(self.said.instead_of(&reason).into()));
                     wait
                 }
             };
@@ -236,6 +242,7 @@ impl Job {
 
     /// One life of the child. It has ended and is reaped when this returns. `is_lap`: it goes on with what the one before it ended.
     async fn run_once(&self, settings: &Transcode, probes: &Probes, meters: &Meters, stop: &mut Stop, is_lap: bool) -> End {
+        self.said.forget();
         let bounds = Bounds { nice: settings.nice, memory_bytes: settings.memory_bytes };
         let copies = tokio::select! {
             copies = probes.copies(&settings.ffprobe, &self.input, &self.profile, bounds) => copies,
@@ -247,9 +254,14 @@ impl Job {
         // What it says about its end is no news where that is our doing.
         let ending = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&ending);
+        let said = self.said.clone();
         let words = Words {
             heard: move |line: &str| progress.hears(line) || ends.load(Ordering::Relaxed),
-            log: move |line: &str| info!(line = masked(&line.replace(&input, &instead)), "says"),
+            log: move |line: &str| {
+                let line = masked(&line.replace(&input, &instead));
+                info!(line, "says");
+                said.say(&line);
+            },
         };
         let argv = argv::ffmpeg(&settings.ffmpeg, &self.input, &self.profile, copies);
         let mut running = match Running::start(&argv, bounds, words) {
@@ -365,6 +377,7 @@ impl Job {
             Event::Header(header) => stage.begin(Arc::clone(header)),
             Event::Packets(packets) => stage.push(packets),
             Event::Gone => *stage = Stage::default(),
+            Event::Failed(_) => {}
         }
         // Nobody may be there to hear it.
         let _ = self.events.send(event);
@@ -427,7 +440,7 @@ mod tests {
         let (events, _) = job.join();
         let packets = events.into_iter().filter_map(|event| match event {
             Event::Packets(packets) => Some(packets),
-            Event::Header(_) | Event::Gone => None,
+            Event::Header(_) | Event::Gone | Event::Failed(_) => None,
         });
         let packets: Vec<_> = packets.collect();
         (packets.len(), packets.first().cloned())

@@ -86,6 +86,7 @@ impl Subscriber {
                     feed.end();
                 }
             } else {
+                self.point.source_failed(now(), "as many children transcode as the settings allow ([transcode] children)");
                 // Who waits for its beginning hears that there is none; who sees what stands in for it goes on doing so.
                 let stands_in = self.point.settings().fallback.is_some() || self.point.generation().is_some();
                 if self.loan.is_some() || !stands_in {
@@ -137,18 +138,20 @@ impl Subscriber {
             self.feed = None;
             let wait = back_off.after(Duration::ZERO);
             warn!(%trouble, retry_s = wait.as_secs_f32(), "the child's output is not handed on");
+            self.point.source_failed(now(), &trouble.to_string());
             sleep(wait).await;
         }
     }
 
     async fn hand_on(&mut self, event: Event) -> Result<(), Trouble> {
         match (event, &mut self.feed) {
-            (Event::Gone, feed) => {
+            (Event::Gone, feed) => *feed = None,
+            (Event::Failed(reason), _) => {
+                self.point.source_failed(now(), &reason);
                 // A viewer named it, and may have named what is not: nobody is to wait for it.
-                let brought_nothing = feed.take().is_none() && self.point.generation().is_none();
-                if brought_nothing && self.loan.is_some() {
+                if self.point.generation().is_none() && self.loan.is_some() {
                     if let Some(failed) = &self.failed {
-                        failed("ffmpeg made nothing of the input");
+                        failed(&reason);
                     }
                     self.point.end();
                 }

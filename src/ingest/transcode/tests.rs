@@ -401,3 +401,18 @@ async fn garbage_is_told_and_tried_again() {
     drop(watch);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn the_words_of_ffmpeg_are_kept_with_each_publishing_point() {
+    let script = "echo '[tcp @ 0x7f3a] rtsp://u:p@h/1: Connection refused' >&2; echo 'Conversion failed!' >&2; exit 1";
+    let bench = Bench::new(4, script, &[("one", "rtsp://u:p@h/1", "wmp9"), ("two", "rtsp://u:p@h/1", "wmp9")]);
+    let points = ["one", "two"].map(|name| bench.point(name));
+    let watches = points.clone().map(|point| point.watch());
+    for point in &points {
+        wait_until(|| point.source_health().last_fault.is_some_and(|fault| fault.in_a_row == 2)).await;
+        let reason = point.source_health().last_fault.unwrap().reason;
+        assert_eq!(reason, "it said \"tcp: rtsp://…@h/1: Connection refused\"; its output ended; exit status: 1");
+    }
+    drop(watches);
+    bench.stop().await;
+}

@@ -3,7 +3,7 @@
 use metrics::{Counter, Gauge, counter, gauge};
 
 use crate::metrics as names;
-use crate::settings::url_without_secrets;
+pub(super) use crate::settings::line_without_secrets as masked;
 
 /// The metrics of one child after the other, of one input and profile.
 pub(super) struct Meters {
@@ -89,22 +89,6 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.told_speed(0.0);
     }
-}
-
-/// A line as it may be logged: of each URL in it what [`url_without_secrets`] leaves.
-pub(super) fn masked(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    for word in line.split_inclusive([' ', '\'', '"', ',', '(', ')', '<', '>']) {
-        let url = word.trim_end_matches([' ', '\'', '"', ',', '(', ')', '<', '>', ':', '.']);
-        let rest = word.get(url.len()..).unwrap_or_default();
-        if url.contains("://") {
-            out.push_str(&url_without_secrets(url))
-        } else {
-            out.push_str(url)
-        }
-        out.push_str(rest);
-    }
-    out
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::asf::{Header, PacketError};
 use crate::relay::counted::Counted;
 use crate::relay::delivery::Delivery;
 use crate::relay::drops::{DropCause, Drops};
+use crate::relay::faults::{Fault, Faults};
 use crate::relay::point::Point;
 use crate::relay::recutting::Recutting;
 use crate::relay::stand_in::{Headed, Held, Role};
@@ -46,6 +47,9 @@ pub(in crate::relay) struct Feed {
     /// Nobody can feed it any more.
     pub(super) closed: bool,
     pub(super) counted: Counted,
+    pub(super) faults: Faults,
+    /// Since when something stands in for the source.
+    pub(super) stands_in_since: Option<Instant>,
 }
 
 pub(super) struct Current {
@@ -95,6 +99,29 @@ impl Feed {
         self.up
     }
 
+    /// The source ended, or could not begin, and nobody had told it to go.
+    pub(in crate::relay) fn failed(&mut self, now: Instant, reason: &str, point: &Point) {
+        if self.faults.note(now, reason) {
+            self.counted.restarts += 1;
+            point.meters().restarts.increment(1);
+        }
+    }
+
+    /// What would be lent to a name brought nothing.
+    pub(in crate::relay) fn name_failed(&mut self, now: Instant, reason: &str) {
+        self.faults.note(now, reason);
+        // Names have nothing to do with each other: there is no row of faults.
+        self.faults.came();
+    }
+
+    pub(in crate::relay) const fn last_fault(&self) -> Option<&Fault> {
+        self.faults.last()
+    }
+
+    pub(in crate::relay) const fn stands_in_since(&self) -> Option<Instant> {
+        self.stands_in_since
+    }
+
     pub(in crate::relay) const fn counted(&self) -> Counted {
         self.counted
     }
@@ -104,6 +131,7 @@ impl Feed {
         match &mut self.publisher {
             Some(publisher) => {
                 publisher.dismissed = true;
+                self.faults.tell_to_go();
                 true
             }
             None => false,
@@ -162,6 +190,7 @@ impl Feed {
     pub(in crate::relay) fn expel(&mut self, point: &Point) {
         self.expelled = self.tokens;
         let Some(current) = self.publisher.take() else { return };
+        self.faults.tell_to_go();
         if self.on_air == Role::Source {
             self.flush(current.active, point);
         }
@@ -217,7 +246,10 @@ impl Feed {
         }
         self.held = None;
         match role {
-            Role::Source => point.meters().fallback.decrement(1),
+            Role::Source => {
+                self.stands_in_since = None;
+                point.meters().fallback.decrement(1);
+            }
             Role::StandIn => {
                 point.meters().fallback.increment(1);
                 point.meters().fallbacks.increment(1);

@@ -631,3 +631,37 @@ proptest! {
 }
 
 mod stand_in;
+
+#[test]
+fn faults_are_counted_and_ends_that_were_wanted_are_not() {
+    let bench = Bench::new();
+    let cam = bench.relay.point("cam").unwrap();
+    let health = |ms: u64| {
+        let health = cam.source_health();
+        (health.restarts, health.last_fault.map(|fault| (fault.reason, fault.at == bench.at(ms), fault.in_a_row)))
+    };
+    // Nobody watches, over and over.
+    for round in 0..3 {
+        bench.begin(round * 1000).end(bench.at(round * 1000));
+    }
+    assert_eq!(health(0), (0, None));
+    cam.source_failed(bench.at(4000), "no connection");
+    cam.source_failed(bench.at(5000), "no connection");
+    assert_eq!(health(5000), (2, Some(("no connection".into(), true, 2))));
+    let source = bench.begin(6000);
+    assert_eq!(health(5000), (2, Some(("no connection".into(), true, 0))), "the reason is kept");
+    // An operator's wish, and other settings.
+    assert!(cam.disconnect_source());
+    drop(source);
+    cam.source_failed(bench.at(7000), "dismissed");
+    let source = bench.begin(8000);
+    cam.lock_feed().expel(&cam);
+    drop(source);
+    cam.source_failed(bench.at(9000), "dismissed");
+    assert_eq!(health(5000).0, 2);
+    cam.source_failed(bench.at(10_000), "it hung");
+    assert_eq!(health(10_000), (3, Some(("it hung".into(), true, 1))));
+    // What a name brought is no fault of a source.
+    cam.name_failed(bench.at(11_000), "cam-7: no such camera");
+    assert_eq!(health(11_000), (3, Some(("cam-7: no such camera".into(), true, 0))));
+}

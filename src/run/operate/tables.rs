@@ -8,12 +8,16 @@ use serde_json::Value;
 pub(super) fn status(answer: &Value) -> String {
     let mut text = String::new();
     let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
-    let _ = writeln!(text, "wmrelay {}, {}", word(answer, "version"), state(answer));
+    let _ = writeln!(text, "wmrelay {}, {}", word(answer, "version"), phase(answer));
     if let Some(state) = answer.get("drain").filter(|state| !state.is_null()) {
         text.push_str(&drain(state));
     }
     let _ = writeln!(text, "{} sessions, {} kbit/s", number("sessions"), number("bit_rate") / 1000);
-    let _ = writeln!(text, "{} publishing points, {} of them live", number("points"), number("points_live"));
+    let _ = write!(text, "{} publishing points, {} of them live", number("points"), number("points_live"));
+    let _ = match number("points_standing_in") {
+        0 => writeln!(text),
+        standing_in => writeln!(text, ", {standing_in} with a stand-in"),
+    };
     let [leased, resting, held] = ["ports_leased", "ports_resting", "ports_held"].map(number);
     let _ = writeln!(text, "{leased} client ports leased, {resting} at rest, {held} held");
     for (what, addresses) in answer.get("listeners").and_then(Value::as_object).into_iter().flatten() {
@@ -26,7 +30,7 @@ pub(super) fn status(answer: &Value) -> String {
 }
 
 /// What the daemon does, and for how long: `serving for 2 h 3 min`.
-pub(in crate::run) fn state(answer: &Value) -> String {
+pub(in crate::run) fn phase(answer: &Value) -> String {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 seconds")]
     let seconds = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).map(|seconds| span(seconds as f64));
     let runs = seconds(answer, "uptime_s").unwrap_or_default();
@@ -115,22 +119,26 @@ pub(super) fn forgotten(answer: &Value) -> String {
     }
 }
 
-/// What feeds the publishing points.
+/// How a source is: the API's word, as people write it.
+pub(in crate::run) fn state(source: &Value) -> String {
+    word(source, "state").replace('_', " ")
+}
+
+/// What feeds the publishing points: a line for each, one below it for each name of it that is open, and one that tells why it failed
+/// the last time.
 pub(super) fn sources(answer: &Value, bold: bool) -> String {
-    let is = |source: &Value, key: &str| source.get(key).and_then(Value::as_bool).unwrap_or_default();
-    let rows = rows_of(answer, |source| {
-        let state = match (is(source, "up"), is(source, "on_fallback")) {
-            (_, true) => "fallback",
-            (true, _) => "up",
-            _ => "down",
+    let number = |source: &Value, key: &str| source.get(key).and_then(Value::as_u64);
+    let row = |source: &Value, name: String| {
+        let comes = number(source, "bit_rate").filter(|bits| *bits > 0);
+        let rate = comes.map_or_else(String::new, |bits| format!("{} kbit/s", bits / 1000));
+        let last = match number(source, "silent_s") {
+            Some(seconds) => format!("{seconds} s"),
+            None if word(source, "state") == "on_demand" => String::new(),
+            None => "never".to_owned(),
         };
-        let number = |key: &str| source.get(key).and_then(Value::as_u64);
-        let rate =
-            number("bit_rate").filter(|_| is(source, "up")).map_or_else(String::new, |bits| format!("{} kbit/s", bits / 1000));
-        let last = number("silent_s").map_or_else(|| "never".to_owned(), |seconds| format!("{seconds} s"));
         vec![
-            word(source, "point"),
-            state.to_owned(),
+            name,
+            state(source),
             word(source, "watchers"),
             rate,
             word(source, "packets"),
@@ -139,9 +147,41 @@ pub(super) fn sources(answer: &Value, bold: bool) -> String {
             last,
             word(source, "source"),
         ]
-    });
+    };
+    let (mut rows, mut whys) = (Vec::new(), Vec::new());
+    for source in answer.as_array().into_iter().flatten() {
+        rows.push(row(source, word(source, "point")));
+        let since = number(source, "on_fallback_s").filter(|_| word(source, "state") == "standing_in");
+        let since = since.map(|since| format!("something stands in for it, for {}", span(since as f64)));
+        whys.push(since.into_iter().chain(failure(source)).collect::<Vec<_>>());
+        for name in source.get("names").and_then(Value::as_array).into_iter().flatten() {
+            rows.push(row(name, format!("  {}", word(name, "name"))));
+            whys.push(failure(name).into_iter().collect());
+        }
+    }
     let heads = ["POINT", "STATE", "WATCHERS", "RATE", "PACKETS", "LEFT OUT", "RESTARTS", "LAST PACKET", "SOURCE"];
-    columns(&heads, &rows, bold, "there is no publishing point\n")
+    let table = columns(&heads, &rows, bold, "there is no publishing point\n");
+    // Of the head there is none.
+    let whys = std::iter::once(Vec::new()).chain(whys);
+    table.lines().zip(whys).fold(String::new(), |mut text, (line, whys)| {
+        let _ = writeln!(text, "{line}");
+        for why in whys {
+            let _ = writeln!(text, "    {why}");
+        }
+        text
+    })
+}
+
+/// Why a source failed the last time, and when.
+fn failure(source: &Value) -> Option<String> {
+    let failure = source.get("last_failure").filter(|failure| !failure.is_null())?;
+    let number = |key: &str| failure.get(key).and_then(Value::as_f64).unwrap_or_default();
+    let (reason, ago) = (word(failure, "reason"), span(number("ago_s")));
+    Some(match number("in_a_row") {
+        0.0 => format!("last failure {ago} ago: {reason}"),
+        1.0 => format!("failed {ago} ago: {reason}"),
+        times => format!("failed {times} times in a row, the last {ago} ago: {reason}"),
+    })
 }
 
 /// What a reload changed, or would change.
@@ -305,12 +345,43 @@ mod tests {
     #[test]
     fn a_drain_lasts_as_long_as_it_does() {
         let mut answer = json!({ "state": "serving", "uptime_s": 1133, "drain": null });
-        assert_eq!(state(&answer), "serving for 18 min 53 s");
+        assert_eq!(phase(&answer), "serving for 18 min 53 s");
         answer["state"] = "draining".into();
         answer["drain"] = json!({ "lasts_s": 3 });
-        assert_eq!(state(&answer), "draining for 3.0 s, runs for 18 min 53 s");
+        assert_eq!(phase(&answer), "draining for 3.0 s, runs for 18 min 53 s");
         answer["state"] = "stopping".into();
-        assert_eq!(state(&answer), "stopping, runs for 18 min 53 s");
+        assert_eq!(phase(&answer), "stopping, runs for 18 min 53 s");
+    }
+
+    #[test]
+    fn sources_tell_how_they_are_and_why() {
+        let source = |point: &str, state: &str, failure: Value, names: Value| {
+            json!({
+                "point": point, "state": state, "source": "{ }", "watchers": 1, "bit_rate": 0, "packets": 7, "left_out": 0, "restarts": 2,
+                "silent_s": null, "on_fallback_s": if state == "standing_in" { json!(61) } else { Value::Null }, "last_failure": failure,
+                "names": names,
+            })
+        };
+        let refused = |in_a_row: u32| json!({ "reason": "no connection\u{1b}[2J", "ago_s": 3, "in_a_row": in_a_row });
+        let name = json!([{
+            "name": "cam-1", "state": "live", "watchers": 1, "bit_rate": 300_000, "packets": 7, "left_out": 0, "restarts": 0,
+            "silent_s": 0, "last_failure": null,
+        }]);
+        let answer = json!([
+            source("gate", "standing_in", refused(42), json!([])),
+            source("cam-*", "opened_by_name", refused(0), name),
+            source("files", "on_demand", Value::Null, json!([])),
+        ]);
+        let expected = "POINT    STATE           WATCHERS  RATE        PACKETS  LEFT OUT  RESTARTS  LAST PACKET  SOURCE\n\
+                        gate     standing in     1                     7        0         2         never        { }\n    \
+                        something stands in for it, for 1 min 1 s\n    \
+                        failed 42 times in a row, the last 3.0 s ago: no connection\\u{1b}[2J\n\
+                        cam-*    opened by name  1                     7        0         2         never        { }\n    \
+                        last failure 3.0 s ago: no connection\\u{1b}[2J\n\x20 \
+                        cam-1  live            1         300 kbit/s  7        0         0         0 s\n\
+                        files    on demand       1                     7        0         2                      { }\n";
+        assert_eq!(sources(&answer, false), expected);
+        assert_eq!(sources(&json!([]), true), "there is no publishing point\n");
     }
 
     #[test]

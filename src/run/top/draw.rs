@@ -81,7 +81,7 @@ fn head(sample: &Sample, rows: &[Row]) -> Vec<Line> {
     let (bits, packets) =
         rows.iter().fold((0_u64, 0_u64), |(bits, packets), row| (bits + row.bit_rate, packets + row.packets_per_s));
     let mut lines = vec![
-        Line(look, format!("wmrelay {}, {}", text(status, "version"), tables::state(status))),
+        Line(look, format!("wmrelay {}, {}", text(status, "version"), tables::phase(status))),
         Line(
             "",
             format!(
@@ -102,22 +102,22 @@ fn head(sample: &Sample, rows: &[Row]) -> Vec<Line> {
 
 /// `most`: so many of them at most, those that do not send first.
 fn sources(sample: &Sample, most: Option<usize>) -> Vec<Line> {
-    let is = |source: &Value, key: &str| source.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let word = |source: &Value| source.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
     let watchers = |source: &Value| source.get("watchers").and_then(Value::as_u64).unwrap_or_default();
     let mut all: Vec<&Value> = sample.sources.as_array().into_iter().flatten().collect();
     // What is watched and does not send is what somebody looks for here.
-    all.sort_by_key(|source| (is(source, "up") && !is(source, "on_fallback"), std::cmp::Reverse(watchers(source))));
+    all.sort_by_key(|source| (word(source) == "live", std::cmp::Reverse(watchers(source))));
     let most = most.unwrap_or(usize::MAX);
     let mut cells = vec![["POINT".to_owned(), "STATE".into(), "WATCHERS".into(), "SOURCE".into()]];
     let mut looks = vec![BOLD];
     for source in all.iter().take(most) {
-        let (state, look) = match (is(source, "up"), is(source, "on_fallback")) {
-            (_, true) => ("fallback", YELLOW),
-            (true, _) => ("up", ""),
-            // A source that nobody watches may rest.
-            _ => ("down", if watchers(source) > 0 { RED } else { "" }),
+        let look = match &*word(source) {
+            "failing" => RED,
+            "standing_in" => YELLOW,
+            "starting" | "waiting_for_publisher" if watchers(source) > 0 => YELLOW,
+            _ => "",
         };
-        cells.push([text(source, "point"), state.into(), watchers(source).to_string(), text(source, "source")]);
+        cells.push([text(source, "point"), tables::state(source), watchers(source).to_string(), text(source, "source")]);
         looks.push(look);
     }
     if most == 0 || cells.len() == 1 {
@@ -191,8 +191,8 @@ mod tests {
             }),
             viewers: Value::Null,
             sources: json!([
-                { "point": "cam1", "source": "push", "up": true, "on_fallback": false, "watchers": 2 },
-                { "point": "cam2\u{1b}[2J", "source": "push", "up": false, "on_fallback": false, "watchers": 1 },
+                { "point": "cam1", "source": "push", "state": "live", "watchers": 2 },
+                { "point": "cam2\u{1b}[2J", "source": "push", "state": "failing", "watchers": 1 },
             ]),
         }
     }
@@ -221,9 +221,9 @@ mod tests {
             "wmrelay 1.2.3, serving for 2 h 3 min",
             "3 sessions, 2 play: 12.6 Mbit/s and 93 packets/s; 1 of 2 publishing points live; 1 client ports leased",
             "",
-            "POINT          STATE  WATCHERS  SOURCE",
-            "cam2\\u{1b}[2J  down          1  push",
-            "cam1           up            2  push",
+            "POINT          STATE    WATCHERS  SOURCE",
+            "cam2\\u{1b}[2J  failing         1  push",
+            "cam1           live            2  push",
             "",
             "SESSION  BY        NAME         RATE  PACKETS  A SECOND  RESENT        FOR  FROM",
             "      9  mms/udp   cam1   312 kbit/s     1200        31       4  1 min 1 s  192.0.2.7:4000",

@@ -395,6 +395,7 @@ fn the_metrics_tell_of_it() {
             assert!(tells("wmrelay_source_fallback{point=\"cam\"} 1"), "{}", page());
             assert!(tells("wmrelay_source_up{point=\"cam\"} 0"), "{}", page());
             drop(bench.begin(6000 + round * 10_000));
+            bench.cam().source_failed(bench.at(6000 + round * 10_000), "it ended");
             assert!(tells("wmrelay_source_fallback{point=\"cam\"} 0"), "{}", page());
         }
     });
@@ -422,4 +423,17 @@ fn who_follows_hears_what_the_shards_hear() {
     assert_eq!(told[1..], bench.seen());
     drop((port, mailbox));
     drop(bench.begin(20));
+}
+
+#[test]
+fn since_when_it_stands_in_is_known() {
+    let bench = Bench::with_fallback();
+    drop(bench.begin(0));
+    let since = || bench.cam().source_health().on_fallback_since;
+    assert_eq!(since(), None);
+    let mut slate = bench.stand_in(6000, &bench.header);
+    slate.header(bench.at(8000), 0, &bench.header).unwrap();
+    assert_eq!(since(), Some(bench.at(6000)), "another lap of it is no other one");
+    bench.begin(9000);
+    assert_eq!(since(), None);
 }
