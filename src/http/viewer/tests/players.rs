@@ -222,7 +222,7 @@ fn elsewhere_by_scheme_of_the_player() {
         rig.live = Some(Err(crate::viewing::OpenRefusal::Redirect("mms://b.example/live".into())));
         let mut link = rig.connect();
         let request = FFMPEG_DESCRIBE.replace("NSPlayer/4.1.0.3856", agent);
-        assert_eq!(rig.hear(&mut link, request).last().unwrap(), "close refused");
+        assert_eq!(rig.hear(&mut link, request).last().unwrap(), "close redirected");
         let head = link.response().0;
         assert!(head.starts_with("HTTP/1.1 302 Found\r\n"), "{head}");
         assert!(head.contains(&format!("\r\nLocation: {scheme}://b.example/live\r\n")), "{head}");
