@@ -116,12 +116,6 @@ fn no_role_does_what_it_may_not() {
     let token = sign_in(&daemon, "operator");
     let (status, answer) = ask(daemon.control, "GET", "/v1/viewers/x", Some(&token), None);
     assert_eq!((status, answer["message"].as_str()), (400, Some("\"x\" stands where the path has a number")), "{answer}");
-    let plan = |form: &str| {
-        let mut stream = tls::connect(daemon.control).unwrap();
-        let ask = format!("GET /v1/firewall?viewers=2&for={form} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
-        tls::ask(&mut stream, &ask).unwrap().to_ascii_lowercase()
-    };
-    assert!(plan("json").contains("content-type: application/json\r\n") && plan("text").contains("content-type: text/plain"));
     assert_eq!(ask(daemon.control, "POST", "/v1/sign-out", Some(&token), None).0, 204);
     for token in [token.as_str(), "", "AAAA"] {
         assert_eq!(ask(daemon.control, "GET", "/v1/status", Some(token), None).0, 401);

@@ -92,8 +92,11 @@ pub(super) async fn firewall(
         let word = if matches!(error, PlanError::Pool { .. }) { NO_ROOM } else { "no_plan" };
         refused(word)(error.to_string())
     })?;
-    let kind = if form == Form::Json { "application/json" } else { "text/plain; charset=utf-8" };
-    Ok(([(header::CONTENT_TYPE, kind)], form.print(&plan)))
+    Ok(([(header::CONTENT_TYPE, content_type(form))], form.print(&plan)))
+}
+
+const fn content_type(form: Form) -> &'static str {
+    if matches!(form, Form::Json) { "application/json" } else { "text/plain; charset=utf-8" }
 }
 
 /// What a query asks for.
@@ -180,6 +183,12 @@ fn word<'a, T: Deserialize<'a>>(key: &str, value: &'a str) -> Result<T, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_for_programs_is_json() {
+        assert_eq!(content_type(Form::Json), "application/json");
+        assert_eq!(content_type(Form::Text), "text/plain; charset=utf-8");
+    }
 
     #[test]
     fn queries() {
