@@ -129,6 +129,7 @@ fn another_publishing_point_of_another_format_stands_in() {
     let turn = daemon.on_fallback("cam1").1 + 1.0;
     drop(publisher);
     wait_until("the other one", MINUTE, || daemon.on_fallback("cam1") == (true, turn));
+    assert!(daemon.log().contains("difference=stream 1: "), "{}", daemon.log());
     let _publisher = ffmpeg_push("asf_stream", "POST", &url);
     wait_until("the source again", MINUTE, || daemon.on_fallback("cam1") == (false, turn));
     let report = swarm.finish(2 * MINUTE);

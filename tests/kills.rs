@@ -1,17 +1,21 @@
-//! Sources that are killed again and again under fifty viewers: nobody is lost, the slate comes and goes, and nothing is left behind.
+//! Sources that are killed again and again under fifty viewers, and under real players: nobody is lost, the slate comes and goes, and
+//! nothing is left behind.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a test's report")]
 
 mod support;
 
+use std::collections::HashSet;
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
 use support::Need::{self, Program};
-use support::camera::{A_LAW, CAMERA, Camera, H264};
+use support::camera::{A_LAW, AAC, CAMERA, Camera, H264};
 use support::daemon::Daemon;
+use support::gstreamer::{self, GSTREAMER};
 use support::inputs::{listens, send_camera};
+use support::player::{self, Frame, Vlc, frames, of_stream, video_stream};
 use support::process::{Process, children_of, send_signal, zombies_of};
 use support::viewer::Viewer;
 use support::{Random, ready, wait_for, wait_until};
@@ -110,7 +114,7 @@ fn a_transcoding_child_killed_twenty_times_under_fifty_viewers() {
     assert_eq!(daemon.log().matches("signal: 9").count(), KILLS as usize, "{}", daemon.log());
 }
 
-/// Five cameras, four times each, ten viewers each: a camera's header and its slate's differ, and headers come five seconds apart.
+/// Five cameras, four times each, ten viewers each.
 #[test]
 fn cameras_killed_twenty_times_under_fifty_viewers() {
     let test = "cameras_killed_twenty_times_under_fifty_viewers";
@@ -166,7 +170,6 @@ fn cameras_killed_twenty_times_under_fifty_viewers() {
         turns.into_iter().map(|turn| turn.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(fallbacks() - first, f64::from(KILLS), "slates, each left again");
-    // Who has just been told of another header does not play for a moment.
     wait_until("nobody left", MINUTE, || daemon.metric("wmrelay_viewers", &[]) == 50.0);
     let (_cameras, steady): (Vec<Camera>, Vec<_>) = steady.into_iter().unzip();
     let resident_kib = steady.into_iter().flatten().max().unwrap();
@@ -180,6 +183,67 @@ fn cameras_killed_twenty_times_under_fifty_viewers() {
         assert_eq!(counts, [Some(10), Some(10), Some(0)], "{report}");
     }
     assert!(children_of(daemon.id()).is_empty());
+}
+
+/// The pictures that an FFmpeg has decoded so far.
+fn pictures(ffmpeg: &Process) -> Vec<Frame> {
+    let output = ffmpeg.stdout();
+    let frames = frames(&output);
+    if frames.is_empty() { frames } else { of_stream(&frames, video_stream(&output)) }
+}
+
+/// The slate goes on under the camera's own header, which differs in nothing that players see: one stream, with all that is shown.
+#[test]
+fn real_players_go_on_through_a_camera_that_is_killed_and_comes_back() {
+    let test = "real_players_go_on_through_a_camera_that_is_killed_and_comes_back";
+    if !ready(test, &[CAMERA, GSTREAMER, &[Program("cvlc")]].concat()) {
+        return;
+    }
+    const PICTURE_LEN: u64 = 176 * 144 * 3 / 2;
+    let Some(mut camera) = Camera::start(test, &[H264, AAC], None) else { return };
+    let daemon = Daemon::start(format!(
+        "[window]\nseconds = 4\n[[publishing_point]]\nname = \"cam\"\n{SLATE}source = {{ type = \"camera\", url = \"{}\" }}\n",
+        camera.url()
+    ));
+    wait_until("the source, and a slate for it", MINUTE, || {
+        daemon.log().contains("encoder: \"libx264\"")
+            && !daemon.on_fallback("cam").0
+            && daemon.metric("wmrelay_source_up", &[]) == 1.0
+    });
+    let file = daemon.folder().join("pictures");
+    let mut mms = player::ffmpeg(&daemon.url("mmst", "cam"), 0);
+    let mut rtsp = player::ffmpeg(&daemon.rtsp_url("rtsp", "cam"), 0);
+    let mut gstreamer = gstreamer::playbin_to(&daemon.rtsp_url("rtspt", "cam"), &file);
+    let mut vlc = Vlc::play(&daemon.url("http", "cam"));
+    let mut go_on = |what: &str, count: u64| {
+        let mut shown = || {
+            let of = |ffmpeg: &Process| pictures(ffmpeg).len() as u64;
+            let written = std::fs::metadata(&file).map_or(0, |metadata| metadata.len() / PICTURE_LEN);
+            [of(&mms), of(&rtsp), vlc.shown().0, written]
+        };
+        let before = shown();
+        wait_until(&format!("{count} more pictures of {what} in FFmpeg by MMS and RTSP, VLC and GStreamer"), MINUTE, || {
+            shown().iter().zip(before).all(|(now, before)| *now >= before + count)
+        });
+        assert!(mms.runs() && rtsp.runs() && gstreamer.runs(), "{what}: {}{}{}", mms.stderr(), rtsp.stderr(), gstreamer.stderr());
+    };
+    go_on("the camera", 15);
+    let turn = daemon.on_fallback("cam").1 + 1.0;
+    camera.switch_off();
+    wait_until("the slate", MINUTE, || daemon.on_fallback("cam") == (true, turn));
+    // More than what players had buffered of the camera, and than a lap.
+    go_on("the slate", 65);
+    camera.switch_on();
+    wait_until("the source", MINUTE, || daemon.on_fallback("cam") == (false, turn));
+    go_on("the camera again", 30);
+    for ffmpeg in [&mms, &rtsp] {
+        let pictures = pictures(ffmpeg);
+        // Snow is never the same; what the encoder makes of the slate comes again in each lap, if no byte of it is lost.
+        let different: HashSet<&str> = pictures.iter().map(|picture| picture.md5.as_str()).collect();
+        assert!(different.len() + 10 <= pictures.len(), "{} of {}\n{}", different.len(), pictures.len(), ffmpeg.stderr());
+        assert!(!ffmpeg.stderr().contains("error while decoding"), "{}", ffmpeg.stderr());
+    }
+    assert!(!daemon.log().contains("begin anew"), "{}", daemon.log());
 }
 
 /// Ten viewers that follow a stream through its changes, until they are told to end.

@@ -230,9 +230,19 @@ impl Header {
 
     /// A stream's Stream Properties Object around its reserved field, where writers leave arbitrary bytes.
     fn properties_of(&self, number: u8) -> Option<(&[u8], &[u8])> {
-        let index = self.streams.iter().position(|stream| stream.number == number)?;
-        let object = self.bytes.get(self.stream_properties.get(index)?.clone())?;
+        let object = self.properties_of_stream(number)?;
         Some((object.get(..74)?, object.get(78..)?))
+    }
+
+    /// A stream's whole Stream Properties Object.
+    pub(super) fn properties_of_stream(&self, number: u8) -> Option<&[u8]> {
+        let index = self.streams.iter().position(|stream| stream.number == number)?;
+        self.bytes.get(self.stream_properties.get(index)?.clone())
+    }
+
+    /// Whether there is an encryption object of any kind.
+    pub(super) const fn is_encrypted(&self) -> bool {
+        !self.encryption.is_empty()
     }
 
     fn encryption_objects(&self) -> impl Iterator<Item = Option<&[u8]>> {

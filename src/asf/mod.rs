@@ -12,6 +12,7 @@ pub(crate) mod fabricate;
 pub(crate) mod fabricate_stream;
 mod framed;
 pub mod guids;
+mod guise;
 pub mod header;
 pub mod index;
 mod lay;
@@ -37,6 +38,7 @@ pub use commands::blank_url_commands;
 pub use content_description::ContentDescription;
 #[cfg(test)]
 pub(crate) use content_description::tests::object as content_description_object;
+pub use guise::{Difference, Guise, ParameterSets};
 pub use header::{Header, HeaderError};
 pub use index::{Index, IndexBounds, IndexSearch};
 pub use on_demand::OnDemandFacts;

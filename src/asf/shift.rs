@@ -27,7 +27,28 @@ impl Shift {
 /// # Errors
 /// [`PacketError`] as [`super::packet::walk`]; the packet is then untouched.
 pub fn shift(packet: &mut [u8], shift: &Shift) -> Result<PacketInfo, PacketError> {
-    apply(packet, shift.delta_ms, |payload, _| add_u8(payload.object, &shift.objects, payload.stream))
+    apply(packet, Deltas::both(shift.delta_ms), |payload, _| add_u8(payload.object, &shift.objects, payload.stream))
+}
+
+/// Adds `delta_ms`, which wraps, to every presentation time of a packet and to nothing else, in place.
+///
+/// # Errors
+/// [`PacketError`] as [`super::packet::walk`]; the packet is then untouched.
+pub(super) fn shift_presentation(packet: &mut [u8], delta_ms: u32) -> Result<(), PacketError> {
+    apply(packet, Deltas { send_ms: 0, presentation_ms: delta_ms }, |payload, _| payload.object).map(drop)
+}
+
+/// Added to the times of a packet, milliseconds; they wrap.
+#[derive(Clone, Copy)]
+struct Deltas {
+    send_ms: u32,
+    presentation_ms: u32,
+}
+
+impl Deltas {
+    const fn both(ms: u32) -> Self {
+        Self { send_ms: ms, presentation_ms: ms }
+    }
 }
 
 fn add_u8(object: u32, deltas: &[u8; 128], stream: u8) -> u32 {
@@ -35,17 +56,21 @@ fn add_u8(object: u32, deltas: &[u8; 128], stream: u8) -> u32 {
 }
 
 /// The shared pass: `renumber` is told each payload and how many objects it holds, and says its new number.
-fn apply(packet: &mut [u8], delta_ms: u32, mut renumber: impl FnMut(&RawPayload, u32) -> u32) -> Result<PacketInfo, PacketError> {
+fn apply(
+    packet: &mut [u8],
+    deltas: Deltas,
+    mut renumber: impl FnMut(&RawPayload, u32) -> u32,
+) -> Result<PacketInfo, PacketError> {
     let layout = Layout::parse(packet)?;
     // A first pass for the errors: a packet is shifted whole or not at all.
     let info = walk_by(&layout, packet)?;
-    put(packet, layout.send_time_at, 4, layout.send_time_ms.wrapping_add(delta_ms));
+    put(packet, layout.send_time_at, 4, layout.send_time_ms.wrapping_add(deltas.send_ms));
     let mut last = None;
     for _ in 0..info.payloads {
         let Some(payload) = layout.nth_from(packet, last.as_ref()) else { break };
         if let Some(at) = payload.presentation_at() {
             let time = packet.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes));
-            put(packet, at, 4, time.wrapping_add(delta_ms));
+            put(packet, at, 4, time.wrapping_add(deltas.presentation_ms));
         }
         if payload.data_len > 0 {
             let object = renumber(&payload, objects_of(packet, &payload));
@@ -54,8 +79,8 @@ fn apply(packet: &mut [u8], delta_ms: u32, mut renumber: impl FnMut(&RawPayload,
         last = Some(payload);
     }
     Ok(PacketInfo {
-        send_time_ms: info.send_time_ms.wrapping_add(delta_ms),
-        first_presentation_ms: info.first_presentation_ms.wrapping_add(delta_ms),
+        send_time_ms: info.send_time_ms.wrapping_add(deltas.send_ms),
+        first_presentation_ms: info.first_presentation_ms.wrapping_add(deltas.presentation_ms),
         ..info
     })
 }
@@ -120,7 +145,7 @@ impl ObjectNumbers {
     /// # Errors
     /// [`PacketError`] as [`super::packet::walk`]; the packet is then untouched and no number is used up.
     pub fn shift(&mut self, packet: &mut [u8], delta_ms: u32) -> Result<PacketInfo, PacketError> {
-        apply(packet, delta_ms, |payload, objects| self.renumber(payload, objects))
+        apply(packet, Deltas::both(delta_ms), |payload, objects| self.renumber(payload, objects))
     }
 
     fn renumber(&mut self, payload: &RawPayload, objects: u32) -> u32 {

@@ -7,14 +7,14 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::back_off::BackOff;
-use super::fallback::{StandInError, wait_for_turn};
+use super::fallback::{StandInError, guise, wait_for_turn};
 use super::laps::Laps;
 use super::lent::Tenure;
 use super::playlist::{self, Item, Medium};
 use super::stop::Stop;
 use super::watched::Watched;
 use super::{file_time, now};
-use crate::asf::Header;
+use crate::asf::{Guise, Header, ParameterSets};
 use crate::relay::{Loan, Point, PublishError, Publisher, PublisherId};
 use crate::settings::Start;
 
@@ -49,11 +49,11 @@ pub(super) async fn run_when(point: Arc<Point>, media: Vec<Medium>, start: Start
     work.instrument(span).await;
 }
 
-/// Plays as what stands in for a source, until that is back.
+/// Plays as what stands in for a source, under the header of that where decoders go on by it, until it is back.
 ///
 /// # Errors
 /// The source is back, or nothing can be played.
-pub(super) async fn stand_in(publisher: Publisher, media: Vec<Medium>) -> Result<(), StandInError> {
+pub(super) async fn stand_in(publisher: Publisher, media: Vec<Medium>, sets: ParameterSets) -> Result<(), StandInError> {
     let mut items = playlist::read(media);
     let (mut seat, mut on_air) = (Some(publisher), None::<OnAir>);
     let mut failure = None;
@@ -61,10 +61,15 @@ pub(super) async fn stand_in(publisher: Publisher, media: Vec<Medium>) -> Result
         match item {
             Item::Header(header) => {
                 if let Some(publisher) = seat.take() {
-                    wait_for_turn(&publisher, &header).await?;
-                    on_air = Some(OnAir::begin(publisher, header)?);
+                    let guise = guise(publisher.point(), &header, sets);
+                    wait_for_turn(&publisher, guise.as_ref().map_or(&header, Guise::header)).await?;
+                    on_air = Some(OnAir::begin(publisher, header, guise)?);
                 } else if let Some(on_air) = &mut on_air {
-                    wait_for_turn(&on_air.publisher, &header).await?;
+                    if !header.continues(&on_air.header) {
+                        let guise = guise(on_air.publisher.point(), &header, sets);
+                        wait_for_turn(&on_air.publisher, guise.as_ref().map_or(&header, Guise::header)).await?;
+                        on_air.guise = guise;
+                    }
                     on_air.header(header)?;
                 }
             }
@@ -106,7 +111,10 @@ struct Player {
 /// The state while something is played.
 struct OnAir {
     publisher: Publisher,
+    /// The medium's own.
     header: Header,
+    /// What stands in may be sent under the header of the source.
+    guise: Option<Guise>,
     laps: Laps,
     /// When the first packet was sent, or would have been.
     start: Instant,
@@ -149,7 +157,7 @@ impl Player {
         } else {
             let publisher = self.point.publish(now(), PublisherId::BuiltIn)?;
             info!(packet_size = header.packet_size(), bit_rate = header.bit_rate(), "begins");
-            self.on_air = Some(OnAir::begin(publisher, header)?);
+            self.on_air = Some(OnAir::begin(publisher, header, None)?);
         }
         Ok(())
     }
@@ -163,18 +171,18 @@ impl Player {
 }
 
 impl OnAir {
-    fn begin(mut publisher: Publisher, header: Header) -> Result<Self, PublishError> {
-        publisher.header(now(), file_time(), &header)?;
+    fn begin(mut publisher: Publisher, header: Header, guise: Option<Guise>) -> Result<Self, PublishError> {
+        publisher.header(now(), file_time(), guise.as_ref().map_or(&header, Guise::header))?;
         let mut laps = Laps::default();
         laps.begin(&header, false);
-        Ok(Self { publisher, header, laps, start: Instant::now(), since: Instant::now() })
+        Ok(Self { publisher, header, guise, laps, start: Instant::now(), since: Instant::now() })
     }
 
     fn header(&mut self, header: Header) -> Result<(), PublishError> {
         let joined = header.continues(&self.header);
         self.laps.begin(&header, joined);
         if !joined {
-            self.publisher.header(now(), file_time(), &header)?;
+            self.publisher.header(now(), file_time(), self.guise.as_ref().map_or(&header, Guise::header))?;
             self.header = header;
         }
         Ok(())
@@ -182,6 +190,12 @@ impl OnAir {
 
     async fn packets(&mut self, mut packets: BytesMut) -> Result<(), PublishError> {
         let size = self.header.packet_size();
+        if let Some(guise) = &self.guise {
+            for packet in packets.chunks_exact_mut(size) {
+                // The publisher counts the invalid ones.
+                let _ = guise.put_on(packet);
+            }
+        }
         // Bytes at the front that have their place on the timeline.
         let mut placed = 0;
         loop {

@@ -418,7 +418,7 @@ impl Point {
     }
 
     /// The header that viewers get instead of a source's where its packets are to be cut anew.
-    pub(super) fn fitting(&self, header: &Header) -> Option<Header> {
+    pub fn fitting(&self, header: &Header) -> Option<Header> {
         self.shared.datagram_room?.fitting(header)
     }
 

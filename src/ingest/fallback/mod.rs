@@ -14,7 +14,7 @@ use super::back_off::BackOff;
 use super::playlist::Medium;
 use super::watched::Watched;
 use super::{file, now};
-use crate::asf::Header;
+use crate::asf::{Guise, Header, ParameterSets};
 use crate::relay::{Point, PublishError, Publisher, Relay};
 use crate::settings::{Fallback, FallbackKind, Source, Start};
 use point::Tap;
@@ -110,15 +110,18 @@ impl Substitute {
 
     async fn play(&mut self, publisher: Publisher) -> Result<(), StandInError> {
         match &mut self.content {
-            Content::File(path) => file::stand_in(publisher, vec![Medium::File(path.clone())]).await,
+            Content::File(path) => file::stand_in(publisher, vec![Medium::File(path.clone())], ParameterSets::InHeader).await,
             Content::Point { point, tap } => point::stand_in(publisher, point, tap).await,
             Content::Slate(slates) => loop {
                 let source = self.point.source_header();
                 let slate = slates.at_hand(source.as_ref()).await.ok_or(StandInError::NoSlate)?;
-                wait_for_turn(&publisher, &Header::parse(&slate)?).await?;
+                let header = Header::parse(&slate)?;
+                if source.as_ref().is_none_or(|source| !slate::continues(&header, source)) {
+                    wait_for_turn(&publisher, &header).await?;
+                }
                 // The source may have come, and gone, in the meantime: then it is known by now which slate continues it.
                 if is_same(source.as_ref(), self.point.source_header().as_ref()) {
-                    return file::stand_in(publisher, vec![Medium::Made(slate)]).await;
+                    return file::stand_in(publisher, vec![Medium::Made(slate)], ParameterSets::InBand).await;
                 }
             },
         }
@@ -151,6 +154,25 @@ fn is_same(before: Option<&Header>, now: Option<&Header>) -> bool {
         (None, None) => true,
         (Some(before), Some(now)) => now.continues(before),
         _ => false,
+    }
+}
+
+/// How packets of a header stand in for the source of a publishing point under the header of that, so that players notice nothing.
+/// `None` where they need a header of their own, or where there is no other one.
+pub(super) fn guise(point: &Point, header: &Header, sets: ParameterSets) -> Option<Guise> {
+    let source = point.source_header()?;
+    // What players get of it.
+    let fitting = point.fitting(header);
+    let fitting = fitting.as_ref().unwrap_or(header);
+    if fitting.continues(&source) {
+        return None;
+    }
+    match Guise::of(fitting, &source, sets) {
+        Ok(guise) => Some(guise.in_packets_of(header.packet_size())),
+        Err(difference) => {
+            info!(%difference, "what stands in has another header than the source: viewers begin anew, and many players end or stop at that");
+            None
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout};
 
 use super::super::{file_time, now};
-use super::{StandInError, wait_for_turn};
-use crate::asf::Header;
+use super::{StandInError, guise, wait_for_turn};
+use crate::asf::{Guise, Header, ParameterSets};
 use crate::relay::{Batch, Delivery, Generation, Point, Publisher, ShardPort};
 
 /// Bytes that are kept: where the newest key frame is further back, the next one is waited for. The windows of viewers hold most of
@@ -137,6 +137,7 @@ pub(super) async fn stand_in(mut publisher: Publisher, other: &Arc<Point>, tap: 
     let _watch = other.watch();
     let _live = Live::begin(tap);
     let mut current: Option<Arc<Generation>> = None;
+    let mut guised: Option<Guise> = None;
     loop {
         let Ok(Piece { batch, from }) = timeout(LOOK, tap.next()).await else {
             publisher.alive(now())?;
@@ -145,13 +146,22 @@ pub(super) async fn stand_in(mut publisher: Publisher, other: &Arc<Point>, tap: 
         let is_new = current.as_ref().is_none_or(|current| current.number != batch.generation.number);
         if is_new {
             let header = Header::parse(&batch.generation.header)?;
-            wait_for_turn(&publisher, &header).await?;
-            publisher.header(now(), file_time(), &header)?;
+            guised = guise(publisher.point(), &header, ParameterSets::InHeader);
+            let shown = guised.as_ref().map_or(&header, Guise::header);
+            wait_for_turn(&publisher, shown).await?;
+            publisher.header(now(), file_time(), shown)?;
             current = Some(Arc::clone(&batch.generation));
         }
         let bytes = batch.bytes.get(from * batch.generation.packet_size..).unwrap_or_default();
         // What was kept fills the silence before: its times are those at which it came.
         let came = Instant::from_std(batch.due).min(Instant::now());
-        publisher.packets(came.into_std(), BytesMut::from(bytes))?;
+        let mut packets = BytesMut::from(bytes);
+        if let Some(guise) = &guised {
+            for packet in packets.chunks_exact_mut(batch.generation.packet_size.max(1)) {
+                // They were found sound.
+                let _ = guise.put_on(packet);
+            }
+        }
+        publisher.packets(came.into_std(), packets)?;
     }
 }

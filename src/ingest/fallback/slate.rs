@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tracing::{Instrument as _, info, warn};
 
 use super::slate_format::SlateFormat;
-use crate::asf::Header;
+use crate::asf::{Guise, Header, ParameterSets};
 use crate::ingest::child::read_up_to;
 
 /// ffmpeg has so long for a few seconds of a still picture.
@@ -96,7 +96,9 @@ impl Slates {
             return Some(slate);
         }
         // A source that never came has nothing to be continued.
-        if let Some(slate) = self.newest(|slate| header.is_none_or(|header| continues(slate, header))) {
+        if let Some(slate) =
+            self.newest(|slate| header.is_none_or(|header| Header::parse(slate).is_ok_and(|slate| continues(&slate, header))))
+        {
             return Some(slate);
         }
         if let Ok(Some(slate)) = timeout_at(begun + PATIENCE_MAX, self.of(header)).await {
@@ -263,8 +265,8 @@ impl Maker {
 }
 
 /// Whether players of a source of this header go on with a slate.
-fn continues(slate: &[u8], header: &Header) -> bool {
-    Header::parse(slate).is_ok_and(|slate| slate.continues(header))
+pub(super) fn continues(slate: &Header, source: &Header) -> bool {
+    slate.continues(source) || Guise::of(slate, source, ParameterSets::InBand).is_ok()
 }
 
 /// The text as a file without a name, which goes with its last user.

@@ -14,6 +14,10 @@ pub(super) const SECONDS: u32 = 4;
 const SIDE_MAX: u32 = 4096;
 /// Bit rates beyond are a mistake of the header, bit/s.
 const BIT_RATE_MAX: u32 = 100_000_000;
+/// The number of a slate's SPS and PPS. Sources count from 0: theirs stay in the decoder beside it.
+const PARAMETER_SET: &str = "sps-id=7";
+/// H.264's Baseline, as SPS have it.
+const BASELINE: u8 = 66;
 
 /// What a slate is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +29,15 @@ pub(super) struct SlateFormat {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum SlateStream {
-    Picture { encoder: &'static str, width: u32, height: u32, rate: u32, bit_rate: u32 },
+    Picture { encoder: &'static str, profile: Option<&'static str>, width: u32, height: u32, rate: u32, bit_rate: u32 },
     Silence { encoder: &'static str, sample_rate: u32, channels: u16, bit_rate: u32 },
 }
 
 impl Default for SlateFormat {
     /// What every player since 1999 decodes.
     fn default() -> Self {
-        let picture = SlateStream::Picture { encoder: "wmv2", width: 640, height: 480, rate: RATE, bit_rate: 200_000 };
+        let picture =
+            SlateStream::Picture { encoder: "wmv2", profile: None, width: 640, height: 480, rate: RATE, bit_rate: 200_000 };
         let silence = SlateStream::Silence { encoder: "wmav2", sample_rate: 44_100, channels: 2, bit_rate: 64_000 };
         Self { streams: vec![picture, silence], packet_size: PACKET_SIZE }
     }
@@ -91,11 +96,15 @@ impl SlateFormat {
         for (number, stream) in self.streams.iter().enumerate() {
             arguments.extend(["-map".to_owned(), number.to_string()]);
             match stream {
-                SlateStream::Picture { encoder, rate, bit_rate, .. } => {
+                SlateStream::Picture { encoder, profile, rate, bit_rate, .. } => {
                     let words = ["-c:v", *encoder, "-b:v", &bit_rate.to_string(), "-g", &rate.to_string(), "-bf", "0"];
                     arguments.extend(words.map(str::to_owned));
-                    if *encoder == "libx264" {
-                        arguments.extend(["-preset", "veryfast", "-pix_fmt", "yuv420p"].map(str::to_owned));
+                    if let Some(profile) = profile {
+                        // Its parameter sets are in each key frame: players have the source's header.
+                        let words = ["-preset", "veryfast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-profile:v", profile];
+                        arguments.extend(words.map(str::to_owned));
+                        let words = ["-x264-params", PARAMETER_SET, "-bsf:v", "dump_extra=freq=keyframe", "-tag:v", "H264"];
+                        arguments.extend(words.map(str::to_owned));
                     }
                     if *encoder == "mjpeg" {
                         arguments.extend(["-pix_fmt", "yuvj420p"].map(str::to_owned));
@@ -131,7 +140,10 @@ impl SlateStream {
         let known = if &four_cc == b"WMV2" { wmv2_rates(codec_data) } else { None };
         let stated = if (1..=BIT_RATE_MAX).contains(&bit_rate) { bit_rate } else { 200_000 };
         let (rate, bit_rate) = known.unwrap_or((RATE, stated));
-        Self::Picture { encoder, width: side(width), height: side(height), rate, bit_rate }
+        // No more than the source asks of decoders.
+        let profile =
+            (encoder == "libx264").then(|| if h264_profile(codec_data) == Some(BASELINE) { "baseline" } else { "main" });
+        Self::Picture { encoder, profile, width: side(width), height: side(height), rate, bit_rate }
     }
 
     fn silence(tag: u16, channels: u16, sample_rate: u32, bytes_per_s: u32) -> Self {
@@ -150,6 +162,12 @@ impl SlateStream {
         let sample_rate = sample_rate.clamp(8_000, 96_000);
         Self::Silence { encoder, sample_rate, channels: channels.clamp(1, 2), bit_rate }
     }
+}
+
+/// The profile in the first SPS, with start codes of three or four bytes before it.
+fn h264_profile(parameter_sets: &[u8]) -> Option<u8> {
+    let is_sps = |window: &&[u8]| matches!(window, [0, 0, 1, head, _] if head & 0x1F == 7);
+    parameter_sets.windows(5).find(is_sps).and_then(|window| window.last().copied())
 }
 
 /// Pictures a second and bit/s that WMV 2 has in its codec data: 5 bits, and 11 bits of 1024 bit/s. With the same ones the same
@@ -179,6 +197,21 @@ mod tests {
         assert!(!sound.contains("color=") && sound.contains("anullsrc"), "{sound}");
         let many = of("mbr-2video-1audio.asf");
         assert_eq!((many.matches("color=").count(), many.matches("anullsrc").count()), (1, 1), "{many}");
+    }
+
+    #[test]
+    fn profiles_of_h264() {
+        assert_eq!(h264_profile(&[0, 0, 0, 1, 0x67, 66, 0xC0, 30]), Some(BASELINE));
+        assert_eq!(h264_profile(&[0, 0, 1, 9, 0x10, 0, 0, 1, 0x27, 100, 0]), Some(100));
+        assert_eq!(
+            (h264_profile(&[]), h264_profile(&[0, 0, 1, 0x68, 66]), h264_profile(&[1, 66, 0, 30, 0x67])),
+            (None, None, None)
+        );
+        let profile = |codec_data: &[u8]| match SlateStream::picture(*b"H264", (320, 240), codec_data, 1) {
+            SlateStream::Picture { profile, .. } => profile,
+            SlateStream::Silence { .. } => None,
+        };
+        assert_eq!((profile(&[0, 0, 1, 0x67, 66]), profile(&[0, 0, 1, 0x67, 100])), (Some("baseline"), Some("main")));
     }
 
     #[test]

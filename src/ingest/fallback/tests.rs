@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::*;
-use crate::asf::samples;
+use crate::asf::{Event, Reader, guids, samples, walk};
 use crate::ingest::testing::{self, Collector};
 use crate::ingest::{demo, file_time};
 use crate::relay::{Delivery, PublisherId};
@@ -137,6 +137,50 @@ async fn an_equal_file_is_one_stream_with_the_source() {
     let (first, last) = (packets[0], packets[packets.len() - 1]);
     let drift = f64::from(last.1 - first.1) / 1000.0 - (last.0 - first.0).as_secs_f64();
     assert!(drift.abs() < 1.0, "{drift}");
+}
+
+/// The demo, of a writer with another preroll: its header, and how much sooner its packets are shown than the file's.
+fn hasty_demo() -> (Header, Vec<Vec<u8>>, u32) {
+    const PREROLL_MS: u32 = 500;
+    let Medium::BuiltIn(bytes) = demo::medium() else { panic!() };
+    let mut reader = Reader::new();
+    reader.feed(bytes);
+    let Some(Ok(Event::Header(header))) = reader.poll() else { panic!() };
+    let Some(Ok(Event::Packets(packets))) = reader.poll() else { panic!() };
+    let mut hasty = header.bytes().to_vec();
+    let at = hasty.windows(16).position(|window| window == guids::FILE_PROPERTIES.0).unwrap() + 80;
+    hasty[at..at + 4].copy_from_slice(&PREROLL_MS.to_le_bytes());
+    let packets = packets.chunks(header.packet_size()).map(<[u8]>::to_vec).collect();
+    (Header::parse(&hasty).unwrap(), packets, header.preroll_ms() - PREROLL_MS)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_writer_made_goes_on_under_the_header_of_the_source() {
+    let file = demo_file();
+    let (header, packets, sooner_ms) = hasty_demo();
+    assert!(sooner_ms > 0);
+    let bench = Bench::new(Source::Push, FallbackKind::File(file.path().to_owned()));
+    for _ in 0..3 {
+        let mut source = bench.publish("cam");
+        source.header(now(), file_time(), &header).unwrap();
+        source.packets(now(), BytesMut::from(packets[0].as_slice())).unwrap();
+        drop(source);
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!((bench.generations(), bench.ends()), (1, 0));
+    let lead = |packet: &[u8]| walk(packet).map(|info| info.first_presentation_ms.wrapping_sub(info.send_time_ms)).unwrap();
+    let (mut files, mut all) = (0, 0);
+    let own = lead(&packets[0]);
+    for (_, delivery) in bench.collector.deliveries.lock().unwrap().iter() {
+        let Delivery::Batch { batch, .. } = delivery else { continue };
+        for packet in batch.bytes.chunks(batch.generation.packet_size) {
+            all += 1;
+            // The source's own went through as they were.
+            files += usize::from(lead(packet) < own);
+        }
+    }
+    assert_eq!(all - files, 3, "of the source, of {all}");
+    assert!(all > 100);
 }
 
 #[tokio::test(start_paused = true)]
