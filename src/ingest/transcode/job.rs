@@ -146,7 +146,16 @@ impl Job {
     pub(super) fn new(input: FfmpegInput, profile: Arc<Profile>) -> Self {
         let (events, _) = broadcast::channel(EVENTS);
         let ((wanted, _), (gives_way, _)) = (watch::channel(0), watch::channel(false));
-        Self { input, profile, stage: Mutex::default(), events, said: LastWords::default(), wanted, watchers: Mutex::default(), gives_way }
+        Self {
+            input,
+            profile,
+            stage: Mutex::default(),
+            events,
+            said: LastWords::default(),
+            wanted,
+            watchers: Mutex::default(),
+            gives_way,
+        }
     }
 
     /// One more wants it, while `watched` is, or lingers.

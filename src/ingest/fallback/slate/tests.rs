@@ -184,7 +184,7 @@ async fn a_task_that_fails_is_a_failure_of_its_format() {
 /// SPS and PPS are before each key frame, with a number that leaves those of the source in the decoder.
 #[tokio::test]
 async fn a_slate_of_h264_needs_no_header() {
-    let mut slates = Slates::new("gone".into());
+    let mut slates = Slates::new("gone".into(), "ffmpeg".into());
     let (source, _) = samples::stream("h264-aac-nobframes.asf");
     if slates.of(None).await.is_none() {
         return eprintln!("no ffmpeg: nothing was tested");
