@@ -376,7 +376,7 @@ fn sources_tell_how_they_are_and_why() {
         point("demo", "type = \"demo\""),
         point("push", "type = \"push\""),
         point("camera", "type = \"camera\", url = \"rtsp://anna:geheim@127.0.0.1:1/x\", start = \"always\""),
-        point("asleep", "type = \"camera\", url = \"rtsp://127.0.0.1:1/x\""),
+        point("asleep", "type = \"camera\", url = \"rtsp://127.0.0.1:1/x\", start = \"watched\""),
         point("missing", missing),
         point("shown", missing) + "fallback = \"demo\"\nfallback_after_s = 1\n",
         point("folder", &format!("type = \"files\", root = {data:?}")),

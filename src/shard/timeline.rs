@@ -257,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_refused_and_leaves_ended_by_the_refusal() {
         let unknown = "refused: there is no publishing point of this name";
-        let (no_key, no_source) = ("refused: a key is needed, and it has none", "refused: its source is not there");
+        let (no_key, no_source) = ("refused: a key is needed, and it has none", "refused: nobody publishes it");
         let draining = "refused: the daemon drains and takes no new viewers";
         for (name, drain, why) in [
             ("none", None, unknown),

@@ -425,7 +425,10 @@ proptest! {
             rig.input(Input::Bytes(if recording { &framed } else { part }));
             rig.input(datagram(part));
         }
-        prop_assert!(rig.packets.is_empty());
+        // Once in a great while such bytes are a packet; then it is a whole one.
+        let size = samples::stream(STREAM).0.packet_size();
+        let is_whole = if recording { rig.packets.len().is_multiple_of(size) } else { rig.packets.is_empty() };
+        prop_assert!(is_whole);
     }
 
     #[test]
