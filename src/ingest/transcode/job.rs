@@ -218,7 +218,7 @@ impl Job {
                     SHORTEST_LAP.saturating_sub(begin.elapsed())
                 }
                 End::Failed(Failure { reason, played }) => {
-                    probes.forget(&self.input);
+                    probes.doubt(&self.input);
                     let wait = self.wait_after(&mut back_off, begin.elapsed(), played);
                     warn!(reason, retry_s = wait.as_secs_f32(), "ended");
                     self.publish(Event::Failed(self.said.instead_of(&reason).into()));

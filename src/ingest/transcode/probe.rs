@@ -213,15 +213,30 @@ async fn look(program: &str, input: &FfmpegInput, bounds: Bounds) -> Result<Stre
 
 /// What is known of inputs.
 #[derive(Default)]
-pub(super) struct Probes(Mutex<HashMap<FfmpegInput, (Instant, Streams)>>);
+pub(super) struct Probes(Mutex<HashMap<FfmpegInput, Known>>);
+
+/// What is known of one.
+struct Known {
+    since: Instant,
+    streams: Streams,
+    /// The input failed since; good only where it cannot be looked at again.
+    is_doubted: bool,
+}
+
+impl Known {
+    fn is_good(&self) -> bool {
+        !self.is_doubted && self.since.elapsed() < MEMORY
+    }
+}
 
 impl Probes {
-    /// What of an input is taken as it is: by what is known, else by looking. What cannot be looked at is transcoded.
+    /// What of an input is taken as it is: by what is known, else by looking. What cannot be looked at is taken for what it was, so that
+    /// a camera that comes back just behind the look has the header that its viewers know; without that it is transcoded.
     pub(super) async fn copies(&self, program: &str, input: &FfmpegInput, profile: &Profile, bounds: Bounds) -> Copies {
         if !profile.copy || input.listens() || !may_fit(input, profile) {
             return Copies::default();
         }
-        let known = self.lock().get(input).filter(|(since, _)| since.elapsed() < MEMORY).map(|(_, streams)| streams.clone());
+        let known = self.lock().get(input).filter(|known| known.is_good()).map(|known| known.streams.clone());
         if let Some(streams) = known {
             return streams.copies(profile);
         }
@@ -232,27 +247,35 @@ impl Probes {
                 self.remember(input.clone(), streams);
                 copies
             }
-            Err(reason) => {
-                tracing::info!(reason, "it is not known what the input holds, so it is transcoded");
-                Copies::default()
-            }
+            Err(reason) => match self.lock().get(input) {
+                Some(known) => {
+                    tracing::info!(reason, "it is not known what the input holds, so it is taken for what it held before");
+                    known.streams.copies(profile)
+                }
+                None => {
+                    tracing::info!(reason, "it is not known what the input holds, so it is transcoded");
+                    Copies::default()
+                }
+            },
         }
     }
 
-    /// The input is not as it was, or cannot be had.
-    pub(super) fn forget(&self, input: &FfmpegInput) {
-        self.lock().remove(input);
+    /// The input is not as it was, or cannot be had: it is looked at again.
+    pub(super) fn doubt(&self, input: &FfmpegInput) {
+        if let Some(known) = self.lock().get_mut(input) {
+            known.is_doubted = true;
+        }
     }
 
     fn remember(&self, input: FfmpegInput, streams: Streams) {
         let mut known = self.lock();
-        known.retain(|_, (since, _)| since.elapsed() < MEMORY);
+        known.retain(|_, known| known.since.elapsed() < MEMORY);
         if known.len() < MOST_REMEMBERED {
-            known.insert(input, (Instant::now(), streams));
+            known.insert(input, Known { since: Instant::now(), streams, is_doubted: false });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<FfmpegInput, (Instant, Streams)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FfmpegInput, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -360,17 +383,24 @@ mod tests {
             assert_eq!(probes.copies(&program, &camera, profile, Bounds::default()).await, of(false, true));
         }
         assert_eq!(runs(), 1);
-        probes.forget(&camera);
+        probes.doubt(&camera);
         assert_eq!(probes.copies(&program, &camera, profile, Bounds::default()).await, of(false, true));
         assert_eq!(runs(), 2);
+        // Not there at that moment: it is what it was, and is looked at again the next time.
+        probes.doubt(&camera);
+        let (_folder, blind) = script("exit 1");
+        assert_eq!(probes.copies(&blind, &camera, profile, Bounds::default()).await, of(false, true));
+        assert_eq!(probes.copies(&blind, &input("http://h/2"), profile, Bounds::default()).await, Copies::default());
+        assert_eq!(probes.copies(&program, &camera, profile, Bounds::default()).await, of(false, true));
+        assert_eq!(runs(), 3);
         // Who waits for a publisher would take ffprobe for it.
         assert_eq!(probes.copies(&program, &input("tcp://h:1?listen"), profile, Bounds::default()).await, Copies::default());
         // What cameras send fits no profile of Windows Media.
         assert_eq!(probes.copies(&program, &input("rtsp://h/1"), profile, Bounds::default()).await, Copies::default());
-        assert_eq!(runs(), 2);
+        assert_eq!(runs(), 3);
         let modern = settings.profile("wmp12").unwrap();
         assert_eq!(probes.copies(&program, &input("rtsp://h/1"), modern, Bounds::default()).await, Copies::default());
-        assert_eq!(runs(), 3);
+        assert_eq!(runs(), 4);
     }
 
     #[tokio::test]
