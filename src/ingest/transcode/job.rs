@@ -114,8 +114,8 @@ enum End {
 /// A run that is no more.
 struct Failure {
     reason: String,
-    /// How long media came of it.
-    played: Duration,
+    /// How long media came of it; `None`: none did.
+    played: Option<Duration>,
 }
 
 /// Why no more is read of a child.
@@ -137,8 +137,8 @@ impl Aired {
     }
 
     /// A child that then says nothing plays no longer by that.
-    fn lasted(&self) -> Duration {
-        self.0.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
+    fn lasted(&self) -> Option<Duration> {
+        self.0.map(|(first, last)| last.saturating_duration_since(first))
     }
 }
 
@@ -236,10 +236,18 @@ impl Job {
         }
     }
 
-    /// How long to wait after a run of this length that failed, of which media came for `played`.
-    fn wait_after(&self, back_off: &mut BackOff, run: Duration, played: Duration) -> Duration {
-        // Nobody listens during a wait, so who sends to us must not find it long. A child that ends at once has not listened.
-        back_off.played(if self.input.listens() { run } else { played });
+    /// How long to wait after a run of this length that failed, of which media came for `played`, if any.
+    fn wait_after(&self, back_off: &mut BackOff, run: Duration, played: Option<Duration>) -> Duration {
+        if self.input.listens() {
+            // Nobody listens during a wait, so who sends to us must not find it long. A child that ends at once, and had no sender, has
+            // not listened.
+            if played.is_some() {
+                *back_off = BackOff::new();
+            }
+            back_off.played(run);
+        } else {
+            back_off.played(played.unwrap_or_default());
+        }
         back_off.after(run)
     }
 
@@ -275,7 +283,7 @@ impl Job {
         let argv = argv::ffmpeg(&settings.ffmpeg, &self.input, &self.profile, copies);
         let mut running = match Running::start(&argv, bounds, words) {
             Ok(running) => running,
-            Err(reason) => return self.stopped(End::Failed(Failure { reason, played: Duration::ZERO })),
+            Err(reason) => return self.stopped(End::Failed(Failure { reason, played: None })),
         };
         if is_lap {
             debug!(pid = running.id(), "begins again");
@@ -416,19 +424,20 @@ mod tests {
     fn a_child_that_played_or_listened_comes_back_soon() {
         let input = |url: &str| FfmpegInput { input: url.into(), arguments: Vec::new() };
         for (url, run_ms, played_ms, waits_ms) in [
-            ("rtsp://h/1", 5000, 3000, [500, 500, 500]),
+            ("rtsp://h/1", 5000, Some(3000), [500, 500, 500]),
             // It tried, and that was all.
-            ("rtsp://h/1", 15_000, 0, [500, 1000, 2000]),
-            ("rtsp://h/1", 5000, 1000, [500, 1000, 2000]),
-            // It waited for a sender.
-            ("tcp://h:1?listen", 5000, 0, [500, 500, 500]),
+            ("rtsp://h/1", 15_000, None, [500, 1000, 2000]),
+            ("rtsp://h/1", 5000, Some(1000), [500, 1000, 2000]),
+            // It waited for a sender; or had one that did not stay.
+            ("tcp://h:1?listen", 5000, None, [500, 500, 500]),
+            ("tcp://h:1?listen", 1000, Some(0), [500, 500, 500]),
             // Its port is another one's.
-            ("tcp://h:1?listen", 100, 0, [500, 1000, 2000]),
+            ("tcp://h:1?listen", 100, None, [500, 1000, 2000]),
         ] {
             let job = Job { input: input(url), ..job() };
             let (mut back_off, ms) = (BackOff::new(), Duration::from_millis);
-            let waits = [(); 3].map(|()| job.wait_after(&mut back_off, ms(run_ms), ms(played_ms)));
-            assert_eq!(waits, waits_ms.map(ms), "{url} {run_ms} {played_ms}");
+            let waits = [(); 3].map(|()| job.wait_after(&mut back_off, ms(run_ms), played_ms.map(ms)));
+            assert_eq!(waits, waits_ms.map(ms), "{url} {run_ms} {played_ms:?}");
         }
     }
 
@@ -436,12 +445,12 @@ mod tests {
     async fn what_a_child_played_is_from_its_first_packet_to_its_last() {
         let mut aired = Aired::default();
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(aired.lasted(), Duration::ZERO);
+        assert_eq!(aired.lasted(), None);
         for _ in 0..3 {
             aired.note();
             sleep(Duration::from_secs(1)).await;
         }
-        assert_eq!(aired.lasted(), Duration::from_secs(2));
+        assert_eq!(aired.lasted(), Some(Duration::from_secs(2)));
     }
 
     /// How many packets one that comes now begins with, and the first of them.
