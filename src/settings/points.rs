@@ -1,5 +1,6 @@
 //! Publishing points: what names they may have and what each type of source needs.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::camera::camera;
@@ -299,6 +300,8 @@ pub fn url_without_secrets(url: &str) -> String {
 
 /// A line as it may be shown or logged: of each URL in it what [`url_without_secrets`] leaves.
 pub fn line_without_secrets(line: &str) -> String {
+    // Passwords may hold what else ends a word.
+    let line: String = line.split_inclusive(' ').map(without_login).collect();
     let mut out = String::with_capacity(line.len());
     for word in line.split_inclusive([' ', '\'', '"', ',', '(', ')', '<', '>']) {
         let url = word.trim_end_matches([' ', '\'', '"', ',', '(', ')', '<', '>', ':', '.']);
@@ -311,6 +314,15 @@ pub fn line_without_secrets(line: &str) -> String {
         out.push_str(rest);
     }
     out
+}
+
+/// The word without name and password, if there is a URL in it.
+fn without_login(word: &str) -> Cow<'_, str> {
+    let (url, query) = word.split_at(word.find('?').unwrap_or(word.len()));
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, host)) => format!("{scheme}://…@{host}{query}").into(),
+        None => word.into(),
+    }
 }
 
 /// What stands behind the host's colon, if there is one; an IPv6 address has its own in brackets.
@@ -327,6 +339,17 @@ pub(super) const LINGER_S: u32 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_shows_no_login_whatever_is_in_it() {
+        for (line, shown) in [
+            ("'rtsp://u:p,w(d)@cam/1': 401", "'rtsp://…@cam/1': 401"),
+            ("to http://a:b@h/x?k=s, and rtsp://c:\"d'@e:554 too", "to http://…@h/x?…, and rtsp://…@e:554 too"),
+            ("nothing at http://h/x?mail=a@b or c@d", "nothing at http://… or c@d"),
+        ] {
+            assert_eq!(line_without_secrets(line), shown);
+        }
+    }
 
     #[test]
     fn names_that_viewers_can_open() {

@@ -19,6 +19,8 @@ const GIVES_UP: Duration = Duration::from_secs(60);
 const GIVES_UP_UNKNOWN: Duration = Duration::from_secs(30);
 /// A report of nothing says something only if there was time for something; and an ICMP error only as long as there was not.
 const TIME_TO_ARRIVE: Duration = Duration::from_secs(3);
+/// What rejects all does so at once; ICMP errors that make a session mute later than this are of a player that was closed.
+const REJECTS_WITHIN: Duration = Duration::from_secs(5);
 /// For so long a session is held that is sent nothing because ICMP says that nobody gets it: players wait that long before they take
 /// TCP, some on this very connection, and give up where it is closed.
 const HELD: Duration = GIVES_UP;
@@ -58,6 +60,14 @@ impl State {
         }
     }
 
+    /// Media is about to go to a session, for the first time or again: one that was held is tried anew.
+    fn udp_begins(&mut self, key: usize, now: Instant) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.udp_trial.take_if(|trial| trial.mute.is_some());
+        }
+        self.udp_was_sent(key, now);
+    }
+
     /// Looks what it says of UDP that a player asks for this.
     pub(super) fn look_at_ask(&mut self, key: usize, now: Instant, ask: &Ask) {
         let Some(conn) = self.conns.get(key) else { return };
@@ -66,8 +76,9 @@ impl State {
                 (None, _) => self.plays_by_tcp(key, now),
                 // The header, without which nobody plays, came by UDP.
                 (Some(_), Engine::Mms(_)) => self.udp_arrives(key, now),
-                (Some(_), _) => {}
+                (Some(_), _) => self.udp_begins(key, now),
             },
+            Ask::Resume { .. } => self.udp_begins(key, now),
             Ask::Resend { .. } => self.udp_arrives(key, now),
             Ask::ClaimPort { .. } | Ask::ReleasePort | Ask::Rest => self.end_udp_trial(key, now),
             _ => {}
@@ -101,8 +112,9 @@ impl State {
     /// Where something had arrived the player is gone, and its session ends. Where nothing had, a firewall may reject what is sent, and
     /// its player still waits: from the second time on it is sent nothing more, and held.
     pub(super) fn look_at_icmp(&mut self, key: usize, now: Instant, is_settled: bool) {
-        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else { return };
-        let trial = conn.udp_trial.get_or_insert(UdpTrial::new(now));
+        // What was on its way when the session went over to TCP is nothing of it.
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none() && conn.route.is_some()) else { return };
+        let Some(trial) = conn.udp_trial.as_mut() else { return };
         let is_first = trial.doubted.is_none();
         trial.doubted.get_or_insert(now);
         let (arrives, is_early) = (trial.arrives, trial.is_doubted_early());
@@ -130,7 +142,7 @@ impl State {
         let Some(trial) = &mut conn.udp_trial else { return };
         let is_new = trial.mute.is_none();
         trial.mute.get_or_insert(now);
-        let is_rejected = trial.is_doubted_early() && now.saturating_duration_since(trial.since) <= GIVES_UP;
+        let is_rejected = trial.is_doubted_early() && now.saturating_duration_since(trial.since) <= REJECTS_WITHIN;
         if is_new {
             let port = conn.udp_port();
             tracing::info!(session = conn.session, peer = %conn.peer, port, "ICMP says that nobody gets what is sent by UDP: nothing more is");

@@ -100,7 +100,7 @@ const refresh = async () => {
   if (document.hidden || asking) return;
   asking = true;
   try {
-    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const signal = AbortSignal.timeout?.(PATIENCE_MS);
     const answer = await fetch(location.href, { credentials: "same-origin", cache: "no-store", signal });
     // The time of being signed in is over, or the page is nobody's any more: it says so itself.
     if (answer.redirected || [401, 403, 404].includes(answer.status)) {
@@ -142,7 +142,7 @@ const look = async (still, state) => {
   const address = new URL(still.src);
   address.searchParams.set("at", Date.now());
   try {
-    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const signal = AbortSignal.timeout?.(PATIENCE_MS);
     age = (await fetch(address, { method: "HEAD", credentials: "same-origin", cache: "no-store", signal })).headers.get("x-still");
   } catch {
     // The daemon is away, which is told where pages are asked for.

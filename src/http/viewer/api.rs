@@ -65,7 +65,9 @@ impl Config {
             let ip = listener.ip().to_canonical();
             ip == local || ip.is_unspecified() && ip.is_ipv4() == local.is_ipv4()
         };
-        self.mms.iter().find(serves).or(self.mms.first()).map(SocketAddr::port)
+        // Another address of ours may lead there; that of this machine alone does so for nobody else.
+        let others = || self.mms.iter().find(|listener| !listener.ip().to_canonical().is_loopback());
+        self.mms.iter().find(serves).or_else(others).map(SocketAddr::port)
     }
 }
 

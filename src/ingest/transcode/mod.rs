@@ -101,6 +101,18 @@ enum NoChild {
     PortTaken,
 }
 
+impl NoChild {
+    /// For who looks after the source.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Full => "as many children transcode as the settings allow ([transcode] children)",
+            Self::PortTaken => {
+                "its input comes to one port of this machine, which another publishing point has in another profile"
+            }
+        }
+    }
+}
+
 impl Transcoders {
     pub(super) fn new(runtime: Handle, relay: Arc<Relay>, settings: &Settings, stop: WeakStop) -> Arc<Self> {
         let known = Known::new(settings);

@@ -270,7 +270,7 @@ impl Probes {
     fn remember(&self, input: FfmpegInput, streams: Streams) {
         let mut known = self.lock();
         known.retain(|_, known| known.since.elapsed() < MEMORY);
-        if known.len() < MOST_REMEMBERED {
+        if known.len() < MOST_REMEMBERED || known.contains_key(&input) {
             known.insert(input, Known { since: Instant::now(), streams, is_doubted: false });
         }
     }

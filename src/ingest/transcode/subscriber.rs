@@ -74,29 +74,32 @@ impl Subscriber {
                 }
                 () = stop.requested() => return,
             }
-            if let Ok(subscription) = self.transcoders.subscribe(&self.order, self.point.name(), &self.watched) {
-                back_off = BackOff::new();
-                tokio::select! {
-                    () = self.take(&subscription) => {}
-                    () = watched.end(linger) => {}
-                    () = subscription.job.given_up() => {}
-                    () = stop.requested() => return,
+            match self.transcoders.subscribe(&self.order, self.point.name(), &self.watched) {
+                Ok(subscription) => {
+                    back_off = BackOff::new();
+                    tokio::select! {
+                        () = self.take(&subscription) => {}
+                        () = watched.end(linger) => {}
+                        () = subscription.job.given_up() => {}
+                        () = stop.requested() => return,
+                    }
+                    if let Some(feed) = self.feed.take() {
+                        feed.end();
+                    }
                 }
-                if let Some(feed) = self.feed.take() {
-                    feed.end();
+                Err(none) => {
+                    self.point.source_failed(now(), none.reason());
+                    // Who waits for its beginning hears that there is none; who sees what stands in for it goes on doing so.
+                    let stands_in = self.point.settings().fallback.is_some() || self.point.generation().is_some();
+                    if self.loan.is_some() || !stands_in {
+                        self.point.end();
+                    }
+                    tokio::select! {
+                        () = sleep(back_off.after(Duration::ZERO)) => {}
+                        () = stop.requested() => return,
+                    }
+                    continue;
                 }
-            } else {
-                self.point.source_failed(now(), "as many children transcode as the settings allow ([transcode] children)");
-                // Who waits for its beginning hears that there is none; who sees what stands in for it goes on doing so.
-                let stands_in = self.point.settings().fallback.is_some() || self.point.generation().is_some();
-                if self.loan.is_some() || !stands_in {
-                    self.point.end();
-                }
-                tokio::select! {
-                    () = sleep(back_off.after(Duration::ZERO)) => {}
-                    () = stop.requested() => return,
-                }
-                continue;
             }
             if self.gives_back() {
                 return;
